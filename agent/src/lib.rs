@@ -1,0 +1,1 @@
+//! The companion of a workload: key, certificate, SDS, Envoy bootstrap and supervision.

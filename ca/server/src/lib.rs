@@ -1,0 +1,1 @@
+//! The certificate authority on the wire: gRPC, proofs of identity, key store, serving certificate.

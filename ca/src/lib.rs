@@ -1,0 +1,1 @@
+//! The pure certificate authority: identities proven, granted, profiled and signed.

@@ -1,0 +1,217 @@
+//! What the engine computes: the effective TLS settings of a workload, each with its trace.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use eastwest_model::{
+    Host, Name, ObjectRef, SpiffeId, TrustDomain, WorkloadKey,
+    mesh::{OutboundTrafficPolicy, TlsVersion},
+    policy::MutualTlsMode,
+    service::{Protocol, ServicePort},
+};
+
+use crate::trace::Trace;
+
+/// The effective TLS settings of one workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkloadTls {
+    /// Who.
+    pub workload: WorkloadKey,
+    /// Its identity; the service account `default` where none is named.
+    pub identity: SpiffeId,
+    /// What it asks of its callers.
+    pub inbound: Arc<Inbound>,
+    /// How it calls others; shared by all workloads of the same [`ClientScope`](crate::ClientScope).
+    pub outbound: Arc<Outbound>,
+}
+
+/// What a workload asks of its callers (tls-policy.md sections 1 and 2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inbound {
+    /// The mode of the workload, where no port has one of its own.
+    pub mode: MutualTlsMode,
+    /// Who decided it; `None` = nobody, the built-in PERMISSIVE.
+    pub policy: Option<ObjectRef>,
+    /// How it was decided.
+    pub trace: Trace,
+    /// Ports that a Service (or a Sidecar's `ingress`) lists or a policy names, by container port.
+    pub ports: BTreeMap<u16, InboundPort>,
+    /// Trust domains whose identities are let in: ours first, then the aliases (I4).
+    pub trust_domains: Vec<TrustDomain>,
+    /// Lowest TLS version from the mesh.
+    pub min_tls_version: TlsVersion,
+    /// Access log of the listeners.
+    pub access_log_file: Option<Name>,
+}
+
+/// One port of a workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboundPort {
+    /// The effective mode.
+    pub mode: MutualTlsMode,
+    /// Who decided it.
+    pub policy: Option<ObjectRef>,
+    /// How it was decided.
+    pub trace: Trace,
+    /// Whether a policy names this port (contract.md section 2: such ports are always printed).
+    pub named_by_policy: bool,
+    /// What it carries, when a Service or a Sidecar lists it; `None` = a port that no service lists, which gets
+    /// passthrough chains of its own (P8, I1).
+    pub listed: Option<Protocol>,
+}
+
+/// How workloads of one scope call others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outbound {
+    /// Every host that they may call.
+    pub services: BTreeMap<Host, Arc<OutboundService>>,
+    /// What happens to hosts that no service knows.
+    pub unknown_hosts: OutboundTrafficPolicy,
+    /// Access log of the listeners.
+    pub access_log_file: Option<Name>,
+}
+
+/// One host as a client sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboundService {
+    /// The host.
+    pub host: Host,
+    /// The object it comes from and its namespace.
+    pub owner: ObjectRef,
+    /// Virtual addresses; empty = reached by name (HTTP) or not at all (TCP).
+    pub addresses: Vec<IpAddr>,
+    /// Short names that resolve to it from the client's namespace, e.g. `reviews`, `reviews.shop`,
+    /// `reviews.shop.svc`; for the domains of HTTP routes. ExternalName aliases of the host stand here too (O1).
+    pub aliases: Vec<Name>,
+    /// How its endpoints are found.
+    pub discovery: Discovery,
+    /// One entry for each port and subset, sorted by port, then the subset-less one first.
+    pub clusters: Vec<Arc<OutboundCluster>>,
+}
+
+/// How the endpoints of a host are found (tls-policy.md O1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Discovery {
+    Eds,
+    StrictDns,
+    LogicalDns,
+    OriginalDst,
+    DynamicForwardProxy,
+}
+
+/// One (host, service port, subset).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboundCluster {
+    /// The host.
+    pub host: Host,
+    /// The port.
+    pub port: ServicePort,
+    /// The subset, `None` for the whole host.
+    pub subset: Option<Name>,
+    /// How its endpoints are found; a rule's PASSTHROUGH makes it ORIGINAL_DST for this cluster alone.
+    pub discovery: Discovery,
+    /// The effective TLS setting.
+    pub tls: ClientTlsSetting,
+    /// Who decided it; `None` = default, mesh configuration or inference.
+    pub policy: Option<ObjectRef>,
+    /// How it was decided.
+    pub trace: Trace,
+    /// The endpoints, sorted by address, unready ones included.
+    pub endpoints: Vec<Endpoint>,
+}
+
+impl OutboundCluster {
+    /// The name of the Envoy cluster: `outbound|<port>|<subset>|<host>`.
+    pub fn name(&self) -> String {
+        format!("outbound|{}|{}|{}", self.port.number, self.subset.as_deref().unwrap_or(""), self.host)
+    }
+}
+
+/// How a client calls one cluster (tls-policy.md section 5).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ClientTlsSetting {
+    /// Plaintext.
+    Disable,
+    /// Mutual TLS to the endpoints that support it, plaintext to the others (A3).
+    Auto(MeshTls),
+    /// Mutual TLS with the mesh's certificates.
+    IstioMutual(MeshTls),
+    /// TLS, only the server has a certificate.
+    Simple(OriginatedTls),
+    /// TLS with a client certificate from files or a credential.
+    Mutual(OriginatedTls),
+}
+
+/// Mutual TLS inside the mesh (O2).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct MeshTls {
+    /// Server name to send.
+    pub sni: Name,
+    /// SANs to accept, exactly; empty = none is checked.
+    pub subject_alt_names: Vec<Name>,
+}
+
+/// TLS that a rule originates (O5 to O7).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OriginatedTls {
+    /// Server name to send; `None` = taken from the Host header.
+    pub sni: Option<Name>,
+    /// SANs to accept; empty = none is checked by name.
+    pub subject_alt_names: Vec<Name>,
+    /// Whether the SAN must match the Host header (auto_san_validation).
+    pub auto_san_validation: bool,
+    /// The client certificate.
+    pub certificate: Option<CertificateSource>,
+    /// What the server's certificate is checked against; `None` = not checked at all (O6).
+    pub trust: Option<TrustSource>,
+    /// Cipher suites and curves of the mesh's `tlsDefaults`.
+    pub cipher_suites: Vec<Name>,
+    /// Curves.
+    pub curves: Vec<Name>,
+}
+
+/// Where a client certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum CertificateSource {
+    Files { certificate: Name, key: Name },
+    Credential(Name),
+}
+
+/// Where a trust bundle comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum TrustSource {
+    /// A file.
+    File(Name),
+    /// A credential's `-cacert`.
+    Credential(Name),
+    /// The roots of the operating system.
+    System,
+}
+
+/// One endpoint of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    /// Address and port, or host name and port.
+    pub address: EndpointAddress,
+    /// Whether it is marked for mutual TLS (A4): the metadata `tlsMode: istio`.
+    pub mutual_tls: bool,
+    /// Whether it takes new requests.
+    pub ready: bool,
+    /// Load-balancing weight, 0 = unset.
+    pub weight: u32,
+    /// The workload behind it, if known.
+    pub workload: Option<WorkloadKey>,
+}
+
+/// Where an endpoint is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub enum EndpointAddress {
+    Socket(SocketAddr),
+    Dns { host: Name, port: u16 },
+}

@@ -1,0 +1,19 @@
+//! Identities, names, workloads, services and policies, parsed so that only valid ones exist.
+
+pub mod diagnostic;
+pub mod identity;
+pub mod mesh;
+pub mod meta;
+pub mod names;
+pub mod object;
+pub mod policy;
+pub mod service;
+pub mod workload;
+
+pub use diagnostic::{Diagnostic, Severity};
+pub use identity::{SpiffeId, TrustDomain};
+pub use mesh::MeshConfig;
+pub use meta::{Created, Labels, Meta, Origin, Selector};
+pub use names::{Host, Kind, Name, ObjectRef, WorkloadKey};
+pub use object::{Change, Object};
+pub use workload::Workload;

@@ -1,0 +1,64 @@
+//! Any object of the model, as the sources hand it to the engine.
+
+use std::sync::Arc;
+
+use crate::{
+    mesh::MeshConfig,
+    meta::Meta,
+    names::{Kind, ObjectRef},
+    policy::{DestinationRule, PeerAuthentication},
+    service::{EndpointSlice, Service, ServiceEntry, Sidecar},
+    workload::Workload,
+};
+
+/// A Kubernetes object in its parsed form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Object {
+    Namespace(Arc<Meta>),
+    Service(Arc<Service>),
+    EndpointSlice(Arc<EndpointSlice>),
+    /// A Pod or a WorkloadEntry.
+    Workload(Arc<Workload>),
+    ServiceEntry(Arc<ServiceEntry>),
+    Sidecar(Arc<Sidecar>),
+    PeerAuthentication(Arc<PeerAuthentication>),
+    DestinationRule(Arc<DestinationRule>),
+    /// The mesh's settings, with the ConfigMap that they come from.
+    MeshConfig(Arc<Meta>, Arc<MeshConfig>),
+}
+
+impl Object {
+    /// Its metadata.
+    pub fn meta(&self) -> &Meta {
+        match self {
+            Self::Namespace(meta) | Self::MeshConfig(meta, _) => meta,
+            Self::Service(object) => &object.meta,
+            Self::EndpointSlice(object) => &object.meta,
+            Self::Workload(object) => &object.meta,
+            Self::ServiceEntry(object) => &object.meta,
+            Self::Sidecar(object) => &object.meta,
+            Self::PeerAuthentication(object) => &object.meta,
+            Self::DestinationRule(object) => &object.meta,
+        }
+    }
+
+    /// What names it.
+    pub fn reference(&self) -> &ObjectRef {
+        &self.meta().object
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        self.reference().kind
+    }
+}
+
+/// One step in the life of the world. The parsed forms are complete: an update replaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The object is new or different.
+    Upsert(Object),
+    /// The object is gone.
+    Delete(ObjectRef),
+}

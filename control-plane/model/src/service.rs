@@ -1,0 +1,179 @@
+//! Services: Kubernetes Services, ServiceEntries and the endpoints behind them.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use serde::Serialize;
+
+use crate::{
+    meta::{Labels, Meta, Selector},
+    names::{Host, Name},
+};
+
+/// Who may see an object: `exportTo` as written, for sets are compared as written (tls-policy.md D5, D9).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum ExportTo {
+    /// No list: the mesh's default applies.
+    Default,
+    /// The list as a set; `*`, `.`, `~` or namespaces.
+    Set(std::collections::BTreeSet<Name>),
+}
+
+/// What a port carries, by `appProtocol` or the prefix of its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    /// HTTP/1.1 (`http`, `grpc-web`).
+    Http,
+    /// HTTP/2 (`http2`, `grpc`).
+    Http2,
+    /// Bytes, also TLS of the application (`tcp`, `tls`, `https`, `mongo`, `mysql`, `redis`).
+    Tcp,
+    /// Nothing declared: found out by looking at the first bytes.
+    Undeclared,
+}
+
+impl Protocol {
+    /// HTTP of any version was declared.
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Http2)
+    }
+}
+
+/// Where a Service port leads on the workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetPort {
+    /// A container port.
+    Number(u16),
+    /// The name of a container port; may resolve differently per Pod.
+    Named(Name),
+}
+
+/// One port of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Its name, empty if it has none.
+    pub name: Name,
+    /// The number that clients dial.
+    pub number: u16,
+    /// What it carries.
+    pub protocol: Protocol,
+    /// Where it leads.
+    pub target: TargetPort,
+}
+
+/// A Kubernetes Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Metadata; annotations `alpha.istio.io/{canonical,kubernetes}-serviceaccounts` and
+    /// `networking.istio.io/exportTo` are kept.
+    pub meta: Meta,
+    /// Cluster IPs; empty for headless and ExternalName.
+    pub cluster_ips: Vec<IpAddr>,
+    /// `clusterIP: None`.
+    pub headless: bool,
+    /// The target of an ExternalName service, which is only an alias (tls-policy.md O1).
+    pub external_name: Option<Host>,
+    /// Ports; UDP and SCTP are left out.
+    pub ports: Vec<ServicePort>,
+    /// Selector; `None` when the spec has none, and then endpoints are made by hand.
+    pub selector: Option<Selector>,
+    /// Visibility by annotation.
+    pub export_to: ExportTo,
+}
+
+/// A Kubernetes EndpointSlice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointSlice {
+    /// Metadata.
+    pub meta: Meta,
+    /// The Service it belongs to (label `kubernetes.io/service-name`), same namespace.
+    pub service: Name,
+    /// Its endpoints.
+    pub endpoints: Vec<SliceEndpoint>,
+    /// Its ports by name (empty name for an unnamed one).
+    pub ports: BTreeMap<Name, u16>,
+}
+
+/// One endpoint of a slice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SliceEndpoint {
+    /// Addresses of the same backend.
+    pub addresses: Vec<IpAddr>,
+    /// Condition `ready`; absent means ready.
+    pub ready: bool,
+    /// `targetRef` of kind Pod: the Pod's name, in the slice's namespace.
+    pub pod: Option<Name>,
+}
+
+/// Where a ServiceEntry's endpoints live (`location`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Location {
+    /// The default.
+    External,
+    /// Part of the mesh.
+    Internal,
+}
+
+/// How a ServiceEntry's addresses are found (`resolution`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Resolution {
+    None,
+    Static,
+    Dns,
+    DnsRoundRobin,
+    DynamicDns,
+}
+
+/// A ServiceEntry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceEntry {
+    /// Metadata.
+    pub meta: Meta,
+    /// Its hosts.
+    pub hosts: Vec<Host>,
+    /// Virtual addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Ports; a port's `target` is a number, the own one if none is given.
+    pub ports: Vec<ServicePort>,
+    /// Location.
+    pub location: Location,
+    /// Resolution.
+    pub resolution: Resolution,
+    /// Inline endpoints.
+    pub endpoints: Vec<EntryEndpoint>,
+    /// Selects Pods and WorkloadEntries of the namespace.
+    pub workload_selector: Option<Selector>,
+    /// SANs to expect.
+    pub subject_alt_names: Vec<Name>,
+    /// Visibility.
+    pub export_to: ExportTo,
+}
+
+/// One inline endpoint of a ServiceEntry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntryEndpoint {
+    /// IP address or host name, as written.
+    pub address: Name,
+    /// Port overrides by the name of the service port.
+    pub ports: BTreeMap<Name, u16>,
+    /// Labels.
+    pub labels: Labels,
+    /// Service account.
+    pub service_account: Option<Name>,
+    /// Load-balancing weight, 0 = unset.
+    pub weight: u32,
+}
+
+/// A Sidecar, as far as TLS is concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sidecar {
+    /// Metadata.
+    pub meta: Meta,
+    /// Which workloads; `None` = the whole namespace (the whole mesh from the root namespace).
+    pub selector: Option<Selector>,
+    /// Hosts of all egress listeners as `namespace/host`, `None` when no egress is given.
+    pub egress_hosts: Option<Vec<(Name, Host)>>,
+    /// Ingress listeners: the only declared inbound ports where given (tls-policy.md P8, I1).
+    pub ingress: Vec<ServicePort>,
+}

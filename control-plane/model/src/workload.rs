@@ -1,0 +1,50 @@
+//! Workloads: Pods and WorkloadEntries, as far as mutual TLS is concerned.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use crate::{
+    meta::Meta,
+    names::{Name, WorkloadKey},
+};
+
+/// The label by which a workload says that its proxy takes mutual TLS (tls-policy.md A4).
+pub const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
+
+/// A Pod or a WorkloadEntry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workload {
+    /// Metadata; the kind is `Pod` or `WorkloadEntry`.
+    pub meta: Meta,
+    /// The service account, `default` when a Pod names none, `None` when a WorkloadEntry names none.
+    pub service_account: Option<Name>,
+    /// Addresses; empty until a Pod got one.
+    pub addresses: Vec<IpAddr>,
+    /// Address of a WorkloadEntry that is a host name instead.
+    pub dns_address: Option<Name>,
+    /// Declared container ports (Pods).
+    pub container_ports: Vec<ContainerPort>,
+    /// Port overrides by the name of the service port (WorkloadEntries).
+    pub port_overrides: BTreeMap<Name, u16>,
+    /// Ready to serve: condition `Ready` of a Pod; a WorkloadEntry always is.
+    pub ready: bool,
+    /// Ended (phase Succeeded or Failed): owns its address no longer.
+    pub ended: bool,
+    /// Load-balancing weight, 0 = unset (WorkloadEntries).
+    pub weight: u32,
+}
+
+impl Workload {
+    /// Namespace and name.
+    pub fn key(&self) -> WorkloadKey {
+        WorkloadKey { namespace: self.meta.namespace().clone(), name: self.meta.name().clone() }
+    }
+}
+
+/// A port that a container declares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerPort {
+    /// Its name, by which a Service's `targetPort` may refer to it.
+    pub name: Option<Name>,
+    /// 1 to 65535.
+    pub port: u16,
+}

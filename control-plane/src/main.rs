@@ -1,0 +1,2 @@
+//! eastwest: certificate authority and xDS server for mutual TLS.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Settings to Envoy resources and to our own types, one generator a type.

@@ -1,0 +1,1 @@
+//! The xDS protocol without I/O: subscriptions and what a stream must send next.

@@ -1,0 +1,79 @@
+//! The list of messages and services to keep: `proto/messages.txt`.
+
+use std::collections::BTreeSet;
+
+use anyhow::bail;
+
+/// Full names of the messages and services to keep, and their packages.
+#[derive(Debug, Default)]
+pub(super) struct AllowList {
+    names: BTreeSet<String>,
+    packages: BTreeSet<String>,
+}
+
+impl AllowList {
+    /// Reads the list: a package in column one, its messages and services indented below.
+    ///
+    /// # Errors
+    /// A name before any package, or a name given twice, with its line number.
+    pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
+        let mut list = Self::default();
+        let mut package = None;
+        for (index, line) in text.lines().enumerate() {
+            let line = line.split('#').next().unwrap_or_default();
+            if !line.starts_with(char::is_whitespace) {
+                if !line.is_empty() {
+                    package = Some(line.trim());
+                    list.packages.insert(line.trim().to_owned());
+                }
+                continue;
+            }
+            for name in line.split_whitespace() {
+                let Some(package) = package else {
+                    bail!("line {}: `{name}` stands before any package", index + 1);
+                };
+                if !list.names.insert(format!("{package}.{name}")) {
+                    bail!("line {}: `{package}.{name}` is named twice", index + 1);
+                }
+            }
+        }
+        Ok(list)
+    }
+
+    /// Whether a message or service of this full name (`package.Outer.Inner`) stays.
+    pub(super) fn keeps(&self, full_name: &str) -> bool {
+        self.names.contains(full_name)
+    }
+
+    /// Whether anything of this package stays.
+    pub(super) fn has_package(&self, package: &str) -> bool {
+        self.packages.contains(package)
+    }
+
+    /// Names that are not in `seen`: typing errors, or gone from the API.
+    pub(super) fn missing_from<'a>(&'a self, seen: &BTreeSet<String>) -> Vec<&'a str> {
+        let unseen = self.names.iter().filter(|name| !seen.contains(*name));
+        unseen.map(String::as_str).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indented_names_belong_to_the_package_above() {
+        let list = AllowList::parse("# head\na.v1\n  M M.N # tail\n\nb.v1\n  M\n").unwrap();
+        assert!(list.keeps("a.v1.M") && list.keeps("a.v1.M.N") && list.keeps("b.v1.M"));
+        assert!(!list.keeps("b.v1.M.N"));
+        assert!(list.has_package("b.v1") && !list.has_package("c.v1"));
+    }
+
+    #[test]
+    fn errors_name_the_line() {
+        let error = AllowList::parse("\n  M\n").unwrap_err().to_string();
+        assert_eq!(error, "line 2: `M` stands before any package");
+        let error = AllowList::parse("a.v1\n  M\n  M").unwrap_err().to_string();
+        assert_eq!(error, "line 3: `a.v1.M` is named twice");
+    }
+}

@@ -1,0 +1,311 @@
+//! Cuts a descriptor set down to the allow-list.
+//!
+//! A field goes when its message is not kept or its .proto file calls it deprecated. Options,
+//! extensions and source locations go as well: nothing here reads them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::bail;
+use prost_types::field_descriptor_proto::Type;
+use prost_types::{
+    DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto,
+    FileDescriptorSet, MessageOptions, ServiceDescriptorProto,
+};
+
+use super::allow::AllowList;
+
+/// What is left, and the fields that are not.
+pub(super) struct Pruned {
+    /// Files in dependency order, as they came.
+    pub(super) files: FileDescriptorSet,
+    /// `message.field: reason`, in the order of the files.
+    pub(super) dropped: Vec<String>,
+}
+
+/// Keeps what the list names, the enums those messages use, and the files these are in.
+///
+/// # Errors
+/// A listed name that does not exist, a nested message without its parent, a method or an enum
+/// that refers to something not listed.
+pub(super) fn prune(set: FileDescriptorSet, allowed: &AllowList) -> anyhow::Result<Pruned> {
+    let mut pruner = Pruner {
+        allowed,
+        seen: BTreeSet::new(),
+        used_enums: BTreeSet::new(),
+        dropped: Vec::new(),
+    };
+    let mut files = Vec::new();
+    for file in set.file {
+        files.push(pruner.file(file)?);
+    }
+    let missing = allowed.missing_from(&pruner.seen);
+    if !missing.is_empty() {
+        bail!(
+            "not in the API, or nested in a message that is not kept: {}",
+            missing.join(", ")
+        );
+    }
+    for file in &mut files {
+        pruner.drop_unused_enums(file);
+    }
+    files.retain(|file| {
+        !(file.message_type.is_empty() && file.enum_type.is_empty() && file.service.is_empty())
+    });
+    link(&mut files)?;
+    Ok(Pruned {
+        files: FileDescriptorSet { file: files },
+        dropped: pruner.dropped,
+    })
+}
+
+struct Pruner<'a> {
+    allowed: &'a AllowList,
+    seen: BTreeSet<String>,
+    used_enums: BTreeSet<String>,
+    dropped: Vec<String>,
+}
+
+impl Pruner<'_> {
+    fn file(&mut self, file: FileDescriptorProto) -> anyhow::Result<FileDescriptorProto> {
+        let package = file.package().to_owned();
+        let mut kept = FileDescriptorProto {
+            name: file.name.clone(),
+            package: file.package.clone(),
+            syntax: file.syntax.clone(),
+            enum_type: file.enum_type,
+            ..Default::default()
+        };
+        for message in file.message_type {
+            kept.message_type.extend(self.message(&package, message));
+        }
+        for service in file.service {
+            kept.service.extend(self.service(&package, service)?);
+        }
+        Ok(kept)
+    }
+
+    fn message(&mut self, scope: &str, mut message: DescriptorProto) -> Option<DescriptorProto> {
+        let name = format!("{scope}.{}", message.name());
+        if !self.allowed.keeps(&name) {
+            return None;
+        }
+        self.seen.insert(name.clone());
+
+        // Map entries first: a map field stays when the entry's value does.
+        let (entries, nested): (Vec<_>, Vec<_>) =
+            message.nested_type.drain(..).partition(is_map_entry);
+        let entries: Vec<_> = entries
+            .into_iter()
+            .filter(|entry| entry.field.iter().all(|field| self.stays(field, &[])))
+            .collect();
+        let entry_names: Vec<String> = entries
+            .iter()
+            .map(|entry| format!(".{name}.{}", entry.name()))
+            .collect();
+
+        message.field.retain_mut(|field| {
+            let deprecated = field.options.as_ref().is_some_and(|o| o.deprecated());
+            let stays = !deprecated && self.stays(field, &entry_names);
+            if !stays {
+                let reason = if deprecated {
+                    "deprecated"
+                } else {
+                    field.type_name()
+                };
+                self.dropped
+                    .push(format!("{name}.{}: {reason}", field.name()));
+            }
+            field.options = None;
+            stays
+        });
+        let used: BTreeSet<&str> = message.field.iter().map(|f| f.type_name()).collect();
+        let entries = entries
+            .into_iter()
+            .zip(&entry_names)
+            .filter(|(_, name)| used.contains(name.as_str()))
+            .map(|(entry, _)| entry);
+        for field in entries.clone().flat_map(|entry| entry.field) {
+            self.note_enum(&field);
+        }
+        message.nested_type = entries.collect();
+        for field in &message.field {
+            self.note_enum(field);
+        }
+        for inner in nested {
+            message.nested_type.extend(self.message(&name, inner));
+        }
+        renumber_oneofs(&mut message);
+        message.options = None;
+        message.extension.clear();
+        message.extension_range.clear();
+        message.reserved_range.clear();
+        message.reserved_name.clear();
+        Some(message)
+    }
+
+    /// Whether the field's type is scalar, an enum, a kept message or one of `entries`.
+    fn stays(&self, field: &FieldDescriptorProto, entries: &[String]) -> bool {
+        match field.r#type() {
+            Type::Message | Type::Group => {
+                let name = field.type_name();
+                entries.iter().any(|entry| entry == name)
+                    || self.allowed.keeps(name.trim_start_matches('.'))
+            }
+            _ => true,
+        }
+    }
+
+    fn note_enum(&mut self, field: &FieldDescriptorProto) {
+        if field.r#type() == Type::Enum {
+            self.used_enums.insert(field.type_name().to_owned());
+        }
+    }
+
+    fn service(
+        &mut self,
+        package: &str,
+        mut service: ServiceDescriptorProto,
+    ) -> anyhow::Result<Option<ServiceDescriptorProto>> {
+        let name = format!("{package}.{}", service.name());
+        if !self.allowed.keeps(&name) {
+            return Ok(None);
+        }
+        self.seen.insert(name.clone());
+        service.options = None;
+        for method in &mut service.method {
+            method.options = None;
+            for message in [method.input_type(), method.output_type()] {
+                if !self.allowed.keeps(message.trim_start_matches('.')) {
+                    bail!(
+                        "{name}/{} needs {message}, which is not listed",
+                        method.name()
+                    );
+                }
+            }
+        }
+        Ok(Some(service))
+    }
+
+    fn drop_unused_enums(&self, file: &mut FileDescriptorProto) {
+        let scope = format!(".{}", file.package());
+        self.retain_enums(&scope, &mut file.enum_type);
+        for message in &mut file.message_type {
+            self.drop_nested_enums(&scope, message);
+        }
+    }
+
+    fn drop_nested_enums(&self, scope: &str, message: &mut DescriptorProto) {
+        let scope = format!("{scope}.{}", message.name());
+        self.retain_enums(&scope, &mut message.enum_type);
+        for nested in &mut message.nested_type {
+            self.drop_nested_enums(&scope, nested);
+        }
+    }
+
+    fn retain_enums(&self, scope: &str, enums: &mut Vec<EnumDescriptorProto>) {
+        enums.retain_mut(|item| {
+            item.options = None;
+            item.reserved_range.clear();
+            item.reserved_name.clear();
+            for value in &mut item.value {
+                value.options = None;
+            }
+            self.used_enums
+                .contains(&format!("{scope}.{}", item.name()))
+        });
+    }
+}
+
+fn is_map_entry(message: &DescriptorProto) -> bool {
+    message
+        .options
+        .as_ref()
+        .is_some_and(MessageOptions::map_entry)
+}
+
+/// Removes oneofs that lost all fields, and points the others' fields at the new positions.
+fn renumber_oneofs(message: &mut DescriptorProto) {
+    let used: BTreeSet<i32> = message.field.iter().filter_map(|f| f.oneof_index).collect();
+    let position: BTreeMap<i32, i32> = used.iter().copied().zip(0..).collect();
+    for field in &mut message.field {
+        field.oneof_index = field.oneof_index.map(|old| position[&old]);
+    }
+    let all = std::mem::take(&mut message.oneof_decl);
+    message.oneof_decl = (0..)
+        .zip(all)
+        .filter(|(index, _)| used.contains(index))
+        .map(|(_, mut oneof)| {
+            oneof.options = None;
+            oneof
+        })
+        .collect();
+}
+
+/// Recomputes each file's imports from the types its messages and methods name.
+fn link(files: &mut [FileDescriptorProto]) -> anyhow::Result<()> {
+    let mut home = BTreeMap::new();
+    for file in files.iter() {
+        let scope = format!(".{}", file.package());
+        for item in &file.enum_type {
+            home.insert(format!("{scope}.{}", item.name()), file.name().to_owned());
+        }
+        for message in &file.message_type {
+            declare(&scope, message, file.name(), &mut home);
+        }
+    }
+    for file in files {
+        let mut names = Vec::new();
+        for message in &file.message_type {
+            references(message, &mut names);
+        }
+        for method in file.service.iter().flat_map(|service| &service.method) {
+            names.extend([
+                method.input_type().to_owned(),
+                method.output_type().to_owned(),
+            ]);
+        }
+        let mut imports = BTreeSet::new();
+        for name in names {
+            match home.get(&name) {
+                Some(import) if import == file.name() => {}
+                Some(import) => {
+                    imports.insert(import.clone());
+                }
+                None => bail!(
+                    "{} refers to {name}, whose parent is not listed",
+                    file.name()
+                ),
+            }
+        }
+        file.dependency = imports.into_iter().collect();
+    }
+    Ok(())
+}
+
+fn declare(
+    scope: &str,
+    message: &DescriptorProto,
+    file: &str,
+    home: &mut BTreeMap<String, String>,
+) {
+    let name = format!("{scope}.{}", message.name());
+    for item in &message.enum_type {
+        home.insert(format!("{name}.{}", item.name()), file.to_owned());
+    }
+    for nested in &message.nested_type {
+        declare(&name, nested, file, home);
+    }
+    home.insert(name, file.to_owned());
+}
+
+fn references(message: &DescriptorProto, names: &mut Vec<String>) {
+    names.extend(
+        message
+            .field
+            .iter()
+            .filter_map(|field| field.type_name.clone()),
+    );
+    for nested in &message.nested_type {
+        references(nested, names);
+    }
+}

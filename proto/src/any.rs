@@ -44,10 +44,7 @@ pub enum UnpackError {
 impl Any {
     /// Encodes `message` under its own type URL.
     pub fn pack<M: Message + Name>(message: &M) -> Self {
-        Self {
-            type_url: M::type_url(),
-            value: message.encode_to_vec().into(),
-        }
+        Self { type_url: M::type_url(), value: message.encode_to_vec().into() }
     }
 
     /// Whether this holds an `M`: the name after the last `/` decides, as protobuf has it.
@@ -62,15 +59,10 @@ impl Any {
     /// [`UnpackError`] when it is of another type or malformed.
     pub fn unpack<M: Message + Name + Default>(&self) -> Result<M, UnpackError> {
         if !self.is::<M>() {
-            return Err(UnpackError::WrongType {
-                expected: M::type_url(),
-                found: self.type_url.clone(),
-            });
+            return Err(UnpackError::WrongType { expected: M::type_url(), found: self.type_url.clone() });
         }
-        M::decode(self.value.clone()).map_err(|source| UnpackError::Malformed {
-            type_url: self.type_url.clone(),
-            source,
-        })
+        M::decode(self.value.clone())
+            .map_err(|source| UnpackError::Malformed { type_url: self.type_url.clone(), source })
     }
 }
 
@@ -97,10 +89,7 @@ mod tests {
     use crate::envoy::config::listener::v3::Listener;
 
     fn cluster() -> Cluster {
-        Cluster {
-            name: "outbound|9080||reviews.shop.svc.cluster.local".into(),
-            ..Default::default()
-        }
+        Cluster { name: "outbound|9080||reviews.shop.svc.cluster.local".into(), ..Default::default() }
     }
 
     #[test]

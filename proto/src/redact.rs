@@ -34,21 +34,15 @@ mod tests {
 
     #[test]
     fn no_debug_output_shows_a_key() {
-        for specifier in [
-            Specifier::InlineString("SECRET-KEY".into()),
-            Specifier::InlineBytes("SECRET-KEY".into()),
-        ] {
+        for specifier in
+            [Specifier::InlineString("SECRET-KEY".into()), Specifier::InlineBytes("SECRET-KEY".into())]
+        {
             let certificate = TlsCertificate {
-                private_key: Some(DataSource {
-                    specifier: Some(specifier),
-                    watched_directory: None,
-                }),
+                private_key: Some(DataSource { specifier: Some(specifier), watched_directory: None }),
                 ..Default::default()
             };
-            let secret = Secret {
-                name: "default".into(),
-                r#type: Some(secret::Type::TlsCertificate(certificate)),
-            };
+            let secret =
+                Secret { name: "default".into(), r#type: Some(secret::Type::TlsCertificate(certificate)) };
             let text = format!("{secret:?} {:?}", Any::pack(&secret));
             assert!(text.contains("(10 bytes)"), "{text}");
             let bytes = format!("{:?}", "SECRET".as_bytes());

@@ -38,8 +38,6 @@ fn main() -> ExitCode {
 /// Root folder of the workspace: where this crate's folder lies.
 fn workspace_root() -> anyhow::Result<PathBuf> {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let root = here
-        .parent()
-        .context("the xtask crate has no parent folder")?;
+    let root = here.parent().context("the xtask crate has no parent folder")?;
     Ok(root.to_owned())
 }

@@ -220,7 +220,7 @@ pub struct Cluster {
     pub track_cluster_stats: ::core::option::Option<TrackClusterStats>,
     #[prost(bool, tag = "51")]
     pub connection_pool_per_downstream_connection: bool,
-    #[prost(oneof = "cluster::ClusterDiscoveryType", tags = "2")]
+    #[prost(oneof = "cluster::ClusterDiscoveryType", tags = "2, 38")]
     pub cluster_discovery_type: ::core::option::Option<cluster::ClusterDiscoveryType>,
     #[prost(oneof = "cluster::LbConfig", tags = "34, 37, 56")]
     pub lb_config: ::core::option::Option<cluster::LbConfig>,
@@ -246,6 +246,24 @@ pub mod cluster {
         }
         fn type_url() -> ::prost::alloc::string::String {
             "type.googleapis.com/envoy.config.cluster.v3.Cluster.TransportSocketMatch"
+                .into()
+        }
+    }
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct CustomClusterType {
+        #[prost(string, tag = "1")]
+        pub name: ::prost::alloc::string::String,
+        #[prost(message, optional, tag = "2")]
+        pub typed_config: ::core::option::Option<crate::Any>,
+    }
+    impl ::prost::Name for CustomClusterType {
+        const NAME: &'static str = "CustomClusterType";
+        const PACKAGE: &'static str = "envoy.config.cluster.v3";
+        fn full_name() -> ::prost::alloc::string::String {
+            "envoy.config.cluster.v3.Cluster.CustomClusterType".into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "type.googleapis.com/envoy.config.cluster.v3.Cluster.CustomClusterType"
                 .into()
         }
     }
@@ -567,10 +585,12 @@ pub mod cluster {
             }
         }
     }
-    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum ClusterDiscoveryType {
         #[prost(enumeration = "DiscoveryType", tag = "2")]
         Type(i32),
+        #[prost(message, tag = "38")]
+        ClusterType(CustomClusterType),
     }
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum LbConfig {

@@ -254,6 +254,10 @@ pub struct CertificateValidationContext {
     pub trusted_ca: ::core::option::Option<
         super::super::super::super::config::core::v3::DataSource,
     >,
+    #[prost(message, optional, tag = "17")]
+    pub system_root_certs: ::core::option::Option<
+        certificate_validation_context::SystemRootCerts,
+    >,
     #[prost(message, optional, tag = "11")]
     pub watched_directory: ::core::option::Option<
         super::super::super::super::config::core::v3::WatchedDirectory,
@@ -294,6 +298,20 @@ pub struct CertificateValidationContext {
 }
 /// Nested message and enum types in `CertificateValidationContext`.
 pub mod certificate_validation_context {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct SystemRootCerts {}
+    impl ::prost::Name for SystemRootCerts {
+        const NAME: &'static str = "SystemRootCerts";
+        const PACKAGE: &'static str = "envoy.extensions.transport_sockets.tls.v3";
+        fn full_name() -> ::prost::alloc::string::String {
+            "envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext.SystemRootCerts"
+                .into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext.SystemRootCerts"
+                .into()
+        }
+    }
     #[derive(
         Clone,
         Copy,

@@ -36,6 +36,25 @@ impl ::prost::Name for ResourceName {
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ResourceError {
+    #[prost(message, optional, tag = "1")]
+    pub resource_name: ::core::option::Option<ResourceName>,
+    #[prost(message, optional, tag = "2")]
+    pub error_detail: ::core::option::Option<
+        super::super::super::super::google::rpc::Status,
+    >,
+}
+impl ::prost::Name for ResourceError {
+    const NAME: &'static str = "ResourceError";
+    const PACKAGE: &'static str = "envoy.service.discovery.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.service.discovery.v3.ResourceError".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.service.discovery.v3.ResourceError".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DiscoveryRequest {
     #[prost(string, tag = "1")]
     pub version_info: ::prost::alloc::string::String,
@@ -80,6 +99,8 @@ pub struct DiscoveryResponse {
     pub control_plane: ::core::option::Option<
         super::super::super::config::core::v3::ControlPlane,
     >,
+    #[prost(message, repeated, tag = "7")]
+    pub resource_errors: ::prost::alloc::vec::Vec<ResourceError>,
 }
 impl ::prost::Name for DiscoveryResponse {
     const NAME: &'static str = "DiscoveryResponse";
@@ -149,6 +170,8 @@ pub struct DeltaDiscoveryResponse {
     pub control_plane: ::core::option::Option<
         super::super::super::config::core::v3::ControlPlane,
     >,
+    #[prost(message, repeated, tag = "9")]
+    pub resource_errors: ::prost::alloc::vec::Vec<ResourceError>,
 }
 impl ::prost::Name for DeltaDiscoveryResponse {
     const NAME: &'static str = "DeltaDiscoveryResponse";

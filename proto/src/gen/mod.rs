@@ -55,6 +55,20 @@ pub mod envoy {
                 }
             }
         }
+        pub mod clusters {
+            pub mod common {
+                pub mod dns {
+                    pub mod v3 {
+                        include!("envoy.extensions.clusters.common.dns.v3.rs");
+                    }
+                }
+            }
+            pub mod dns {
+                pub mod v3 {
+                    include!("envoy.extensions.clusters.dns.v3.rs");
+                }
+            }
+        }
         pub mod filters {
             pub mod common {
                 pub mod set_filter_state {
@@ -128,11 +142,11 @@ pub mod envoy {
     pub mod r#type {
         pub mod matcher {
             pub mod v3 {
-                include!("envoy.r#type.matcher.v3.rs");
+                include!("envoy.type.matcher.v3.rs");
             }
         }
         pub mod v3 {
-            include!("envoy.r#type.v3.rs");
+            include!("envoy.type.v3.rs");
         }
     }
     pub mod service {

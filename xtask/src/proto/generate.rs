@@ -22,12 +22,7 @@ pub(super) fn generate(set: &FileDescriptorSet) -> anyhow::Result<Output> {
     let requests = set
         .file
         .iter()
-        .map(|file| {
-            (
-                Module::from_protobuf_package_name(file.package()),
-                file.clone(),
-            )
-        })
+        .map(|file| (Module::from_protobuf_package_name(file.package()), file.clone()))
         .collect();
     let modules: BTreeMap<Module, String> = config().generate(requests)?.into_iter().collect();
 

@@ -35,10 +35,9 @@ type Output = BTreeMap<PathBuf, Vec<u8>>;
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let crate_dir = workspace_root()?.join("proto");
     let allow_file = crate_dir.join("messages.txt");
-    let text = fs::read_to_string(&allow_file)
-        .with_context(|| format!("cannot read {}", allow_file.display()))?;
-    let allowed =
-        allow::AllowList::parse(&text).with_context(|| allow_file.display().to_string())?;
+    let text =
+        fs::read_to_string(&allow_file).with_context(|| format!("cannot read {}", allow_file.display()))?;
+    let allowed = allow::AllowList::parse(&text).with_context(|| allow_file.display().to_string())?;
 
     let full = source::compile(&crate_dir.join("proto"), &allowed)?;
     let pruned = prune::prune(full, &allowed)?;
@@ -51,11 +50,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
     let output = generate::generate(&pruned.files)?;
     let target = crate_dir.join("src/gen");
-    if args.check {
-        check(&target, &output)
-    } else {
-        write(&target, &output)
-    }
+    if args.check { check(&target, &output) } else { write(&target, &output) }
 }
 
 /// Names of the files in `dir`.
@@ -101,8 +96,7 @@ fn write(target: &Path, output: &Output) -> anyhow::Result<()> {
         let path = target.join(name);
         // An unchanged file keeps its time stamp, so that cargo does not rebuild for it.
         if fs::read(&path).ok().as_ref() != Some(content) {
-            fs::write(&path, content)
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
         }
     }
     println!("{}: {} files", target.display(), output.len());

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::bail;
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{
-    DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto,
-    FileDescriptorSet, MessageOptions, ServiceDescriptorProto,
+    DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet,
+    MessageOptions, ServiceDescriptorProto,
 };
 
 use super::allow::AllowList;
@@ -28,22 +28,15 @@ pub(super) struct Pruned {
 /// A listed name that does not exist, a nested message without its parent, a method or an enum
 /// that refers to something not listed.
 pub(super) fn prune(set: FileDescriptorSet, allowed: &AllowList) -> anyhow::Result<Pruned> {
-    let mut pruner = Pruner {
-        allowed,
-        seen: BTreeSet::new(),
-        used_enums: BTreeSet::new(),
-        dropped: Vec::new(),
-    };
+    let mut pruner =
+        Pruner { allowed, seen: BTreeSet::new(), used_enums: BTreeSet::new(), dropped: Vec::new() };
     let mut files = Vec::new();
     for file in set.file {
         files.push(pruner.file(file)?);
     }
     let missing = allowed.missing_from(&pruner.seen);
     if !missing.is_empty() {
-        bail!(
-            "not in the API, or nested in a message that is not kept: {}",
-            missing.join(", ")
-        );
+        bail!("not in the API, or nested in a message that is not kept: {}", missing.join(", "));
     }
     for file in &mut files {
         pruner.drop_unused_enums(file);
@@ -52,10 +45,7 @@ pub(super) fn prune(set: FileDescriptorSet, allowed: &AllowList) -> anyhow::Resu
         !(file.message_type.is_empty() && file.enum_type.is_empty() && file.service.is_empty())
     });
     link(&mut files)?;
-    Ok(Pruned {
-        files: FileDescriptorSet { file: files },
-        dropped: pruner.dropped,
-    })
+    Ok(Pruned { files: FileDescriptorSet { file: files }, dropped: pruner.dropped })
 }
 
 struct Pruner<'a> {
@@ -92,28 +82,20 @@ impl Pruner<'_> {
         self.seen.insert(name.clone());
 
         // Map entries first: a map field stays when the entry's value does.
-        let (entries, nested): (Vec<_>, Vec<_>) =
-            message.nested_type.drain(..).partition(is_map_entry);
+        let (entries, nested): (Vec<_>, Vec<_>) = message.nested_type.drain(..).partition(is_map_entry);
         let entries: Vec<_> = entries
             .into_iter()
             .filter(|entry| entry.field.iter().all(|field| self.stays(field, &[])))
             .collect();
-        let entry_names: Vec<String> = entries
-            .iter()
-            .map(|entry| format!(".{name}.{}", entry.name()))
-            .collect();
+        let entry_names: Vec<String> =
+            entries.iter().map(|entry| format!(".{name}.{}", entry.name())).collect();
 
         message.field.retain_mut(|field| {
             let deprecated = field.options.as_ref().is_some_and(|o| o.deprecated());
             let stays = !deprecated && self.stays(field, &entry_names);
             if !stays {
-                let reason = if deprecated {
-                    "deprecated"
-                } else {
-                    field.type_name()
-                };
-                self.dropped
-                    .push(format!("{name}.{}: {reason}", field.name()));
+                let reason = if deprecated { "deprecated" } else { field.type_name() };
+                self.dropped.push(format!("{name}.{}: {reason}", field.name()));
             }
             field.options = None;
             stays
@@ -148,8 +130,7 @@ impl Pruner<'_> {
         match field.r#type() {
             Type::Message | Type::Group => {
                 let name = field.type_name();
-                entries.iter().any(|entry| entry == name)
-                    || self.allowed.keeps(name.trim_start_matches('.'))
+                entries.iter().any(|entry| entry == name) || self.allowed.keeps(name.trim_start_matches('.'))
             }
             _ => true,
         }
@@ -176,10 +157,7 @@ impl Pruner<'_> {
             method.options = None;
             for message in [method.input_type(), method.output_type()] {
                 if !self.allowed.keeps(message.trim_start_matches('.')) {
-                    bail!(
-                        "{name}/{} needs {message}, which is not listed",
-                        method.name()
-                    );
+                    bail!("{name}/{} needs {message}, which is not listed", method.name());
                 }
             }
         }
@@ -210,17 +188,13 @@ impl Pruner<'_> {
             for value in &mut item.value {
                 value.options = None;
             }
-            self.used_enums
-                .contains(&format!("{scope}.{}", item.name()))
+            self.used_enums.contains(&format!("{scope}.{}", item.name()))
         });
     }
 }
 
 fn is_map_entry(message: &DescriptorProto) -> bool {
-    message
-        .options
-        .as_ref()
-        .is_some_and(MessageOptions::map_entry)
+    message.options.as_ref().is_some_and(MessageOptions::map_entry)
 }
 
 /// Removes oneofs that lost all fields, and points the others' fields at the new positions.
@@ -259,10 +233,7 @@ fn link(files: &mut [FileDescriptorProto]) -> anyhow::Result<()> {
             references(message, &mut names);
         }
         for method in file.service.iter().flat_map(|service| &service.method) {
-            names.extend([
-                method.input_type().to_owned(),
-                method.output_type().to_owned(),
-            ]);
+            names.extend([method.input_type().to_owned(), method.output_type().to_owned()]);
         }
         let mut imports = BTreeSet::new();
         for name in names {
@@ -271,10 +242,7 @@ fn link(files: &mut [FileDescriptorProto]) -> anyhow::Result<()> {
                 Some(import) => {
                     imports.insert(import.clone());
                 }
-                None => bail!(
-                    "{} refers to {name}, whose parent is not listed",
-                    file.name()
-                ),
+                None => bail!("{} refers to {name}, whose parent is not listed", file.name()),
             }
         }
         file.dependency = imports.into_iter().collect();
@@ -282,12 +250,7 @@ fn link(files: &mut [FileDescriptorProto]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn declare(
-    scope: &str,
-    message: &DescriptorProto,
-    file: &str,
-    home: &mut BTreeMap<String, String>,
-) {
+fn declare(scope: &str, message: &DescriptorProto, file: &str, home: &mut BTreeMap<String, String>) {
     let name = format!("{scope}.{}", message.name());
     for item in &message.enum_type {
         home.insert(format!("{name}.{}", item.name()), file.to_owned());
@@ -299,12 +262,7 @@ fn declare(
 }
 
 fn references(message: &DescriptorProto, names: &mut Vec<String>) {
-    names.extend(
-        message
-            .field
-            .iter()
-            .filter_map(|field| field.type_name.clone()),
-    );
+    names.extend(message.field.iter().filter_map(|field| field.type_name.clone()));
     for nested in &message.nested_type {
         references(nested, names);
     }

@@ -43,12 +43,7 @@ pub(super) fn compile(own_root: &Path, allowed: &AllowList) -> anyhow::Result<Fi
 }
 
 /// Adds to `files` the files below `dir` (relative to `root`) whose package is on the list.
-fn collect(
-    root: &Path,
-    dir: &Path,
-    allowed: &AllowList,
-    files: &mut Vec<PathBuf>,
-) -> anyhow::Result<()> {
+fn collect(root: &Path, dir: &Path, allowed: &AllowList, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     for entry in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
         let path = entry?.path();
         if path.is_dir() {
@@ -65,8 +60,7 @@ fn collect(
 
 /// The package that a .proto text declares.
 fn package_of(text: &str) -> Option<&str> {
-    text.lines()
-        .find_map(|line| line.strip_prefix("package ")?.trim().strip_suffix(';'))
+    text.lines().find_map(|line| line.strip_prefix("package ")?.trim().strip_suffix(';'))
 }
 
 #[derive(Deserialize)]
@@ -90,21 +84,12 @@ fn package_dir(name: &str) -> anyhow::Result<PathBuf> {
         .output()
         .context("cannot run cargo metadata")?;
     if !output.status.success() {
-        bail!(
-            "cargo metadata failed: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr));
     }
     let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
-    let package = metadata
-        .packages
-        .into_iter()
-        .find(|package| package.name == name);
+    let package = metadata.packages.into_iter().find(|package| package.name == name);
     let package = package.with_context(|| format!("{name} is not a dependency of xtask"))?;
-    let dir = package
-        .manifest_path
-        .parent()
-        .context("package without folder")?;
+    let dir = package.manifest_path.parent().context("package without folder")?;
     Ok(dir.to_owned())
 }
 

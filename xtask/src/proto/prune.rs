@@ -81,57 +81,56 @@ impl Pruner<'_> {
         }
         self.seen.insert(name.clone());
 
-        // Map entries first: a map field stays when the entry's value does.
-        let (entries, nested): (Vec<_>, Vec<_>) = message.nested_type.drain(..).partition(is_map_entry);
-        let entries: Vec<_> = entries
-            .into_iter()
-            .filter(|entry| entry.field.iter().all(|field| self.stays(field, &[])))
-            .collect();
-        let entry_names: Vec<String> =
-            entries.iter().map(|entry| format!(".{name}.{}", entry.name())).collect();
+        // A map field's type is a nested entry message: it stays when the map's values do.
+        let (mut entries, nested): (Vec<_>, Vec<_>) = message.nested_type.drain(..).partition(is_map_entry);
+        entries.retain(|entry| entry.field.iter().all(|field| self.keeps_type(field)));
+        self.retain_fields(&name, &mut message.field, &entries);
+        entries.retain(|entry| message.field.iter().any(|f| is_of(f, &name, entry)));
 
-        message.field.retain_mut(|field| {
-            let deprecated = field.options.as_ref().is_some_and(|o| o.deprecated());
-            let stays = !deprecated && self.stays(field, &entry_names);
-            if !stays {
-                let reason = if deprecated { "deprecated" } else { field.type_name() };
-                self.dropped.push(format!("{name}.{}: {reason}", field.name()));
-            }
-            field.options = None;
-            stays
-        });
-        let used: BTreeSet<&str> = message.field.iter().map(|f| f.type_name()).collect();
-        let entries = entries
-            .into_iter()
-            .zip(&entry_names)
-            .filter(|(_, name)| used.contains(name.as_str()))
-            .map(|(entry, _)| entry);
-        for field in entries.clone().flat_map(|entry| entry.field) {
-            self.note_enum(&field);
+        for field in entries.iter().flat_map(|entry| &entry.field) {
+            self.note_enum(field);
         }
-        message.nested_type = entries.collect();
         for field in &message.field {
             self.note_enum(field);
         }
+        message.nested_type = entries;
         for inner in nested {
             message.nested_type.extend(self.message(&name, inner));
         }
         renumber_oneofs(&mut message);
-        message.options = None;
-        message.extension.clear();
-        message.extension_range.clear();
-        message.reserved_range.clear();
-        message.reserved_name.clear();
-        Some(message)
+        Some(DescriptorProto {
+            name: message.name,
+            field: message.field,
+            nested_type: message.nested_type,
+            enum_type: message.enum_type,
+            oneof_decl: message.oneof_decl,
+            ..Default::default()
+        })
     }
 
-    /// Whether the field's type is scalar, an enum, a kept message or one of `entries`.
-    fn stays(&self, field: &FieldDescriptorProto, entries: &[String]) -> bool {
-        match field.r#type() {
-            Type::Message | Type::Group => {
-                let name = field.type_name();
-                entries.iter().any(|entry| entry == name) || self.allowed.keeps(name.trim_start_matches('.'))
+    /// Drops the fields of message `name` that are deprecated or whose type is not kept.
+    fn retain_fields(
+        &mut self,
+        name: &str,
+        fields: &mut Vec<FieldDescriptorProto>,
+        entries: &[DescriptorProto],
+    ) {
+        fields.retain_mut(|field| {
+            let deprecated = field.options.take().is_some_and(|o| o.deprecated());
+            let known = self.keeps_type(field) || entries.iter().any(|entry| is_of(field, name, entry));
+            if known && !deprecated {
+                return true;
             }
+            let reason = if deprecated { "deprecated" } else { field.type_name() };
+            self.dropped.push(format!("{name}.{}: {reason}", field.name()));
+            false
+        });
+    }
+
+    /// Whether the field's type is a scalar, an enum or a listed message.
+    fn keeps_type(&self, field: &FieldDescriptorProto) -> bool {
+        match field.r#type() {
+            Type::Message | Type::Group => self.allowed.keeps(field.type_name().trim_start_matches('.')),
             _ => true,
         }
     }
@@ -195,6 +194,11 @@ impl Pruner<'_> {
 
 fn is_map_entry(message: &DescriptorProto) -> bool {
     message.options.as_ref().is_some_and(MessageOptions::map_entry)
+}
+
+/// Whether the field's type is `nested`, a message within the message `scope`.
+fn is_of(field: &FieldDescriptorProto, scope: &str, nested: &DescriptorProto) -> bool {
+    field.type_name() == format!(".{scope}.{}", nested.name())
 }
 
 /// Removes oneofs that lost all fields, and points the others' fields at the new positions.
@@ -267,3 +271,6 @@ fn references(message: &DescriptorProto, names: &mut Vec<String>) {
         references(nested, names);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,15 @@
 //! Chores of the workspace: `cargo xtask CHORE`.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
 
+mod demo;
 mod proto;
+mod test;
+mod tools;
 
 /// Chores of the workspace.
 #[derive(Parser)]
@@ -18,12 +21,21 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Run every check and every test; fetch what they need.
+    Test,
+    /// Fetch what the whole-system tests need: stock Envoy, and as root the missing packages.
+    Tools,
+    /// Show mutual TLS between two pods with stock Envoys, in network namespaces (needs root).
+    Demo,
     /// Generate the `proto` crate from the .proto files named in `proto/messages.txt`.
     Proto(proto::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
+        Chore::Test => test::run(),
+        Chore::Tools => tools::run(),
+        Chore::Demo => demo::run(),
         Chore::Proto(args) => proto::run(&args),
     };
     match done {
@@ -40,4 +52,29 @@ fn workspace_root() -> anyhow::Result<PathBuf> {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let root = here.parent().context("the xtask crate has no parent folder")?;
     Ok(root.to_owned())
+}
+
+/// Folder that cargo builds into.
+fn target_dir() -> anyhow::Result<PathBuf> {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => Ok(std::path::absolute(dir)?),
+        None => Ok(workspace_root()?.join("target")),
+    }
+}
+
+/// The cargo that runs this chore, in the workspace root.
+fn cargo(args: &[&str]) -> anyhow::Result<Command> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args).current_dir(workspace_root()?);
+    Ok(command)
+}
+
+/// Runs a command to its end, with our own streams.
+fn succeed(mut command: Command) -> anyhow::Result<()> {
+    let shown = format!("{command:?}");
+    let status = command.status().with_context(|| format!("cannot run {shown}"))?;
+    if !status.success() {
+        bail!("{shown} failed: {status}");
+    }
+    Ok(())
 }

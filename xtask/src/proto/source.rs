@@ -5,13 +5,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, bail};
 use prost_types::FileDescriptorSet;
 use serde::Deserialize;
 
 use super::allow::AllowList;
+use crate::cargo;
 
 /// Package that carries the .proto text of Envoy, xDS, googleapis and what they import.
 const API_PACKAGE: &str = "envoy-types";
@@ -76,11 +76,8 @@ struct Package {
 
 /// Folder of a dependency's sources; cargo fetches them when needed.
 fn package_dir(name: &str) -> anyhow::Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["metadata", "--format-version=1", "--features", name])
-        .arg("--manifest-path")
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+    let output = cargo(&["metadata", "--format-version=1", "--features", name])?
+        .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")])
         .output()
         .context("cannot run cargo metadata")?;
     if !output.status.success() {

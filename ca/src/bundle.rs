@@ -1,0 +1,122 @@
+//! Trust bundles: the roots of a trust domain, and what they vouch for.
+
+use std::time::Duration;
+
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use thiserror::Error;
+use time::OffsetDateTime;
+use webpki::{EndEntityCert, KeyUsage};
+
+use crate::{
+    pem::{self, PemError},
+    x509::{self, Window},
+};
+
+/// Why certificates are no trust bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum BundleError {
+    /// No PEM certificates.
+    #[error("trust bundle: {0}")]
+    Pem(#[from] PemError),
+    /// No certificate at all.
+    #[error("trust bundle: there is no certificate")]
+    Empty,
+    /// A certificate that cannot be read.
+    #[error("trust bundle: certificate {0} cannot be read")]
+    Unreadable(usize),
+    /// A certificate that may not sign.
+    #[error("trust bundle: certificate {0} is not a CA: {1}")]
+    NotACa(usize, &'static str),
+}
+
+/// The roots of one trust domain; at least one, none twice.
+#[derive(Debug, Clone)]
+pub struct TrustBundle {
+    roots: Vec<Root>,
+}
+
+#[derive(Debug, Clone)]
+struct Root {
+    der: CertificateDer<'static>,
+    anchor: TrustAnchor<'static>,
+    window: Window,
+}
+
+impl TrustBundle {
+    /// A bundle of these roots.
+    ///
+    /// # Errors
+    /// See [`BundleError`].
+    pub fn new(certificates: Vec<CertificateDer<'static>>) -> Result<Self, BundleError> {
+        let mut roots: Vec<Root> = Vec::with_capacity(certificates.len());
+        for (at, der) in certificates.into_iter().enumerate() {
+            let parsed = x509::parse(&der).ok_or(BundleError::Unreadable(at))?;
+            if let Some(problem) = x509::not_a_ca(&parsed) {
+                return Err(BundleError::NotACa(at, problem));
+            }
+            let window = x509::window(&parsed);
+            let anchor = webpki::anchor_from_trusted_cert(&der).map_err(|_| BundleError::Unreadable(at))?;
+            let anchor = anchor.to_owned();
+            if roots.iter().all(|root| root.der != der) {
+                roots.push(Root { der, anchor, window });
+            }
+        }
+        if roots.is_empty() { Err(BundleError::Empty) } else { Ok(Self { roots }) }
+    }
+
+    /// A bundle from PEM text.
+    ///
+    /// # Errors
+    /// See [`BundleError`].
+    pub fn from_pem(text: &str) -> Result<Self, BundleError> {
+        Self::new(pem::certificates(text)?)
+    }
+
+    /// All roots as PEM, one block after the other.
+    pub fn pem(&self) -> String {
+        self.certificates().map(|der| pem::encode(pem::CERTIFICATE, der)).collect()
+    }
+
+    /// The roots.
+    pub fn certificates(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
+        self.roots.iter().map(|root| &root.der)
+    }
+
+    /// Whether `certificate` is one of the roots.
+    pub fn contains(&self, certificate: &CertificateDer<'_>) -> bool {
+        self.certificates().any(|root| root == certificate)
+    }
+
+    /// When the last of the roots runs out.
+    pub fn not_after(&self) -> OffsetDateTime {
+        self.roots.iter().map(|root| root.window.not_after).max().unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    }
+
+    /// Verifies the path from `leaf` to a root that is itself valid at `now` (RFC 5280 §6), for TLS clients.
+    ///
+    /// # Errors
+    /// What is wrong with the path.
+    pub fn verify_client(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: OffsetDateTime,
+    ) -> Result<(), webpki::Error> {
+        // An anchor carries no dates, so the roots that are not valid now are left out beforehand.
+        let valid = self.roots.iter().filter(|root| root.window.contains(now));
+        let anchors: Vec<TrustAnchor<'_>> = valid.map(|root| root.anchor.clone()).collect();
+        let seconds = u64::try_from(now.unix_timestamp()).unwrap_or(0);
+        EndEntityCert::try_from(leaf)?
+            .verify_for_usage(
+                webpki::ALL_VERIFICATION_ALGS,
+                &anchors,
+                intermediates,
+                UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
+                KeyUsage::client_auth(),
+                None,
+                None,
+            )
+            .map(|_| ())
+    }
+}

@@ -1,0 +1,83 @@
+//! The identity in a client certificate (X509-SVID §5; ca.md section 4 rows 21, 22, 32 to 35; section 7 row 22).
+
+use eastwest_model::{SpiffeId, TrustDomain};
+use rustls_pki_types::CertificateDer;
+use thiserror::Error;
+use time::OffsetDateTime;
+
+use crate::{
+    bundle::TrustBundle,
+    caller::{Caller, Proof},
+    x509,
+};
+
+/// Most certificates that a peer may present.
+const MAX_CHAIN: usize = 10;
+
+/// Why a client certificate proves no identity.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PeerError {
+    /// There is none.
+    #[error("no client certificate")]
+    None,
+    /// More than ten certificates.
+    #[error("the client presented {0} certificates, more than {MAX_CHAIN}")]
+    TooMany(usize),
+    /// No valid path to a root: expired, unknown issuer, a CA, the wrong usage, ….
+    #[error("the client certificate does not verify: {0}")]
+    Path(webpki::Error),
+    /// It cannot be read.
+    #[error("the client certificate cannot be read")]
+    Unreadable,
+    /// It may sign certificates.
+    #[error("the client certificate may sign others")]
+    Signs,
+    /// Not exactly one URI name.
+    #[error("the client certificate has {0} URI names, not one")]
+    Names(usize),
+    /// The URI is no SPIFFE ID.
+    #[error("the client certificate's URI name is no SPIFFE ID: {0}")]
+    Identity(#[from] eastwest_model::identity::IdentityError),
+    /// Another trust domain.
+    #[error("the client certificate is of the trust domain {0}")]
+    TrustDomain(TrustDomain),
+}
+
+/// Who shows `chain` (leaf first, as in the handshake) at `now`. That the peer holds the leaf's key is for the
+/// handshake to establish.
+///
+/// # Errors
+/// See [`PeerError`].
+pub fn identify(
+    chain: &[CertificateDer<'_>],
+    roots: &TrustBundle,
+    trust_domain: &TrustDomain,
+    now: OffsetDateTime,
+) -> Result<Caller, PeerError> {
+    let (leaf, intermediates) = chain.split_first().ok_or(PeerError::None)?;
+    if chain.len() > MAX_CHAIN {
+        return Err(PeerError::TooMany(chain.len()));
+    }
+    roots.verify_client(leaf, intermediates, now).map_err(PeerError::Path)?;
+
+    let leaf = x509::parse(leaf).ok_or(PeerError::Unreadable)?;
+    let ca = !matches!(leaf.basic_constraints(), Ok(None)) && leaf.is_ca();
+    let signs = match leaf.key_usage() {
+        Ok(Some(usage)) => usage.value.key_cert_sign() || usage.value.crl_sign(),
+        Ok(None) => false,
+        Err(_) => return Err(PeerError::Unreadable),
+    };
+    if ca || signs {
+        return Err(PeerError::Signs);
+    }
+    let names = x509::uri_names(&leaf).ok_or(PeerError::Unreadable)?;
+    let [uri] = names[..] else { return Err(PeerError::Names(names.len())) };
+    let identity = SpiffeId::parse(uri)?;
+    if identity.trust_domain() != *trust_domain {
+        return Err(PeerError::TrustDomain(identity.trust_domain()));
+    }
+    let proof =
+        Proof::ClientCertificate { serial: x509::serial(&leaf), not_after: x509::window(&leaf).not_after };
+    Ok(Caller { identity, proof })
+}

@@ -1,0 +1,156 @@
+//! What our certificates contain (ca.md section 1 "Leaf", section 4 rows 20 to 30).
+
+use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
+
+use eastwest_model::{SpiffeId, TrustDomain};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyUsagePurpose, SanType, SerialNumber, string::Ia5String,
+};
+use rustls_pki_types::ServerName;
+use thiserror::Error;
+use time::OffsetDateTime;
+
+use crate::{public_key::KeyKind, x509::Window};
+
+/// How far back certificates begin, for clocks that lag.
+const BACKDATE: time::Duration = time::Duration::minutes(2);
+/// How far back a root begins: its first leaf must not be older than it on any clock.
+const ROOT_BACKDATE: time::Duration = time::Duration::hours(1);
+/// How long a root lives.
+const ROOT_LIFE: time::Duration = time::Duration::days(3650);
+/// Longest organization name in characters (RFC 5280 appendix A, ub-organization-name).
+const MAX_ORGANIZATION: usize = 64;
+
+/// A name or address in our own serving certificate.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ServingName {
+    /// A DNS name in lower case.
+    Dns(String),
+    /// An IP address.
+    Ip(IpAddr),
+}
+
+/// Neither a DNS name nor an IP address.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("serving name {0:?}: neither a DNS name nor an IP address")]
+pub struct ServingNameError(String);
+
+impl FromStr for ServingName {
+    type Err = ServingNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match ServerName::try_from(text) {
+            Ok(ServerName::DnsName(name)) => {
+                Ok(Self::Dns(name.as_ref().trim_end_matches('.').to_ascii_lowercase()))
+            }
+            Ok(ServerName::IpAddress(ip)) => Ok(Self::Ip(ip.into())),
+            _ => Err(ServingNameError(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for ServingName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dns(name) => f.write_str(name),
+            Self::Ip(ip) => ip.fmt(f),
+        }
+    }
+}
+
+/// The life of a certificate that is asked for at `now`, inside the life of its signers.
+pub(crate) fn window(now: OffsetDateTime, lifetime: Duration, signers: Window) -> Window {
+    let now = now.replace_nanosecond(0).unwrap_or(now);
+    let end = time::Duration::try_from(lifetime).ok().and_then(|lifetime| now.checked_add(lifetime));
+    let not_after = end.map_or(signers.not_after, |end| end.min(signers.not_after));
+    Window { not_before: now - BACKDATE, not_after }
+}
+
+/// An X509-SVID: empty subject, one URI, both extended key usages.
+pub(crate) fn leaf(
+    identity: &SpiffeId,
+    key: KeyKind,
+    serial: SerialNumber,
+    window: Window,
+) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = end_entity(serial, window);
+    params.subject_alt_names = vec![SanType::URI(Ia5String::try_from(identity.as_str())?)];
+    if matches!(key, KeyKind::Rsa(_)) {
+        params.key_usages.push(KeyUsagePurpose::KeyEncipherment); // RFC 8813 §3: never with an EC key
+    }
+    params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+    Ok(params)
+}
+
+/// The certificate that our own servers show. It names no SPIFFE ID, so nobody can be taken for us by it.
+pub(crate) fn serving(
+    names: &[ServingName],
+    serial: SerialNumber,
+    window: Window,
+) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = end_entity(serial, window);
+    for name in names {
+        params.subject_alt_names.push(match name {
+            ServingName::Dns(name) => SanType::DnsName(Ia5String::try_from(name.as_str())?),
+            ServingName::Ip(ip) => SanType::IpAddress(*ip),
+        });
+    }
+    Ok(params)
+}
+
+/// A self-signed root.
+pub(crate) fn root(
+    trust_domain: &TrustDomain,
+    serial: SerialNumber,
+    now: OffsetDateTime,
+) -> CertificateParams {
+    let now = now.replace_nanosecond(0).unwrap_or(now);
+    let window = Window { not_before: now - ROOT_BACKDATE, not_after: now + ROOT_LIFE };
+    let mut params = base(serial, window);
+    let name = trust_domain.as_str();
+    params.distinguished_name.push(DnType::OrganizationName, &name[..name.len().min(MAX_ORGANIZATION)]);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+fn end_entity(serial: SerialNumber, window: Window) -> CertificateParams {
+    let mut params = base(serial, window);
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params
+}
+
+/// Nothing of rcgen's defaults that matters remains: neither name, serial number nor validity.
+fn base(serial: SerialNumber, window: Window) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.serial_number = Some(serial);
+    params.not_before = window.not_before;
+    params.not_after = window.not_after;
+    params
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn serving_names() {
+        for (text, good) in [
+            ("istiod.istio-system.svc", true),
+            ("LocalHost.", true),
+            ("127.0.0.1", true),
+            ("::1", true),
+            ("a b", false),
+            ("*.a", false),
+            ("", false),
+        ] {
+            assert_eq!(ServingName::from_str(text).is_ok(), good, "{text}");
+        }
+        assert_eq!(ServingName::from_str("LocalHost."), Ok(ServingName::Dns("localhost".into())));
+    }
+}

@@ -134,7 +134,7 @@ fn envoy_version(path: &Path) -> anyhow::Result<String> {
         .with_context(|| format!("cannot run {} --version", path.display()))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let version = parse_version(&text);
-    let version = version.with_context(|| format!("{} is no Envoy: {text}", path.display()))?;
+    let version = version.with_context(|| format!("{} is no Envoy", path.display()))?;
     Ok(version.to_owned())
 }
 

@@ -1,0 +1,181 @@
+//! What became of the responses of one type: sent, accepted, rejected.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::request::Reaction;
+use crate::resource::Version;
+use crate::subscription::Subscription;
+
+/// How long a push waits for the answer to the one before it. Some clients never answer after dropping a
+/// subscription, so the wait must end (xds.md section G).
+const ACK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The longest error text that is kept, in bytes.
+const MAX_ERROR: usize = 4096;
+
+/// Where a type stands on a stream, named as `istioctl proxy-status` does (xds.md section E).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncState {
+    /// Requested, but nothing was sent yet.
+    NotSent,
+    /// The last response was accepted.
+    Synced,
+    /// The last response is not answered yet.
+    Stale,
+    /// Something that the client was last sent is rejected.
+    Error,
+}
+
+impl SyncState {
+    /// The word that `istioctl proxy-status` prints.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotSent => "NOT SENT",
+            Self::Synced => "SYNCED",
+            Self::Stale => "STALE",
+            Self::Error => "ERROR",
+        }
+    }
+}
+
+/// The number of a response on its stream; the nonce is its text with the stream's prefix.
+pub(crate) type Serial = u64;
+
+/// Sent, accepted and rejected responses of one type on one stream.
+#[derive(Debug, Default)]
+pub(crate) struct Delivery {
+    pub(crate) sent: Option<Sent>,
+    pub(crate) acked: Option<Serial>,
+    pub(crate) rejection: Option<Rejection>,
+    pub(crate) rejects: u64,
+}
+
+/// The latest response.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) serial: Serial,
+    pub(crate) version: Version,
+    at: Instant,
+    answered: bool,
+}
+
+/// A response that the client refused, in whole or in part.
+#[derive(Debug)]
+pub(crate) struct Rejection {
+    pub(crate) message: String,
+    serial: Serial,
+    /// The resources that the message names, as they were sent. As long as one of them has not been replaced, the
+    /// client is without it, whatever else it accepts meanwhile.
+    resources: Vec<(Arc<str>, Version)>,
+}
+
+impl Delivery {
+    /// Records a response.
+    pub(crate) fn send(&mut self, serial: Serial, version: Version, at: Instant) {
+        self.sent = Some(Sent { serial, version, at, answered: false });
+    }
+
+    /// Whether `serial` is the latest response of this type.
+    pub(crate) fn is_latest(&self, serial: Option<Serial>) -> bool {
+        self.sent.as_ref().is_some_and(|sent| Some(sent.serial) == serial)
+    }
+
+    /// Records an answer to the response `serial`, which need not be the latest one.
+    pub(crate) fn answer(
+        &mut self,
+        serial: Serial,
+        error: Option<String>,
+        subscription: &Subscription,
+        complete: bool,
+    ) -> Reaction {
+        let Some(sent) = &mut self.sent else { return Reaction::Stale };
+        let latest = sent.serial == serial;
+        sent.answered |= latest;
+        if let Some(message) = error {
+            return self.reject(serial, message, subscription);
+        }
+        self.acked = self.acked.max(Some(serial));
+        let cured = self.rejection.as_ref().is_some_and(|rejection| {
+            serial > rejection.serial && (complete || rejection.is_overcome(subscription))
+        });
+        if cured {
+            self.rejection = None;
+        }
+        if latest { Reaction::Ack } else { Reaction::Stale }
+    }
+
+    fn reject(&mut self, serial: Serial, message: String, subscription: &Subscription) -> Reaction {
+        let message = shorten(message);
+        let named = subscription.held().filter(|(name, _)| mentions(&message, name));
+        let resources = named.map(|(name, version)| (Arc::clone(name), version)).collect();
+        self.rejects += 1;
+        self.rejection = Some(Rejection { message: message.clone(), serial, resources });
+        Reaction::Nack(message)
+    }
+
+    /// When a further push may go out; `None` if at once.
+    pub(crate) fn waits_until(&self, now: Instant) -> Option<Instant> {
+        let until = self.sent.as_ref().filter(|sent| !sent.answered).map(|sent| sent.at + ACK_PATIENCE);
+        until.filter(|until| *until > now)
+    }
+
+    /// Where this type stands.
+    pub(crate) fn state(&self) -> SyncState {
+        match (&self.sent, &self.rejection) {
+            (None, _) => SyncState::NotSent,
+            (Some(_), Some(_)) => SyncState::Error,
+            (Some(sent), None) if self.acked == Some(sent.serial) => SyncState::Synced,
+            (Some(_), None) => SyncState::Stale,
+        }
+    }
+}
+
+impl Rejection {
+    /// Whether everything that the client complained of has been replaced or is no longer wanted.
+    fn is_overcome(&self, subscription: &Subscription) -> bool {
+        self.resources.iter().all(|(name, version)| subscription.held_version(name) != Some(*version))
+    }
+}
+
+fn shorten(mut message: String) -> String {
+    if message.len() > MAX_ERROR {
+        let end = (0..=MAX_ERROR).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
+
+/// Whether `message` speaks of the resource `name`: the name stands in it, not as part of a longer one.
+fn mentions(message: &str, name: &str) -> bool {
+    let joins = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '|');
+    !name.is_empty()
+        && message.match_indices(name).any(|(start, _)| {
+            let before = message[..start].chars().next_back();
+            let after = message[start + name.len()..].chars().next();
+            !before.is_some_and(joins) && !after.is_some_and(joins)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_mentions_whole_names_only() {
+        let message = "Error adding/updating listener(s) virtualInbound: no such filter\n10.0.0.1_80: bad";
+        assert!(mentions(message, "virtualInbound"));
+        assert!(mentions(message, "10.0.0.1_80"));
+        assert!(!mentions(message, "virtual"));
+        assert!(!mentions(message, "0.0.1_8"));
+        assert!(!mentions(message, ""));
+    }
+
+    #[test]
+    fn a_long_error_is_cut_between_characters() {
+        let cut = shorten("é".repeat(MAX_ERROR));
+        assert!(cut.len() <= MAX_ERROR + '…'.len_utf8());
+        assert!(cut.ends_with("é…"));
+    }
+}

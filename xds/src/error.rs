@@ -1,0 +1,25 @@
+//! What a client can do that ends its stream.
+
+use crate::type_url::TypeUrl;
+
+/// Why a stream cannot go on. All are the client's doing; nobody else is affected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    /// A request on an aggregated stream must say which type it is about (xds.md rule 4).
+    #[error("type_url is empty: name the resource type, e.g. {}", TypeUrl::CLUSTER)]
+    EmptyTypeUrl,
+    /// Every type costs memory, so a stream may ask for a bounded number of them.
+    #[error("too many resource types on one stream: at most {limit}; close the stream and name fewer")]
+    TooManyTypes {
+        /// The number of types that one stream may name.
+        limit: usize,
+    },
+    /// Every subscribed name costs memory, so a subscription is bounded.
+    #[error("too many resource names for {type_url}: at most {limit}; unsubscribe some or use `*`")]
+    TooManyNames {
+        /// The type in question.
+        type_url: TypeUrl,
+        /// The number of names that one subscription may hold.
+        limit: usize,
+    },
+}

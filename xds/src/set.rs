@@ -1,0 +1,203 @@
+//! All resources of one type, immutable.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::resource::{EncodedResource, Version};
+use crate::type_url::TypeUrl;
+
+/// Makes the answer for a name that does not exist, e.g. an empty `ClusterLoadAssignment` (xds.md rule 23).
+pub type AbsentResource = fn(&str) -> EncodedResource;
+
+/// The resources of one type within a view: immutable, sorted by name.
+///
+/// The set's version moves with, and only with, its content.
+pub struct ResourceSet {
+    type_url: TypeUrl,
+    resources: Vec<Arc<EncodedResource>>,
+    version: Version,
+    step: Option<Step>,
+    absent: Option<AbsentResource>,
+    joined_sotw: OnceLock<Bytes>,
+    joined_delta: OnceLock<Bytes>,
+}
+
+/// How a set differs from the one before it; saves every stream that was up to date from comparing whole sets.
+struct Step {
+    from: Version,
+    names: Vec<Arc<str>>,
+}
+
+impl ResourceSet {
+    /// Of several resources with the same name the last one counts (xds.md rule 8).
+    pub fn new(type_url: TypeUrl, resources: impl IntoIterator<Item = Arc<EncodedResource>>) -> Self {
+        let mut resources: Vec<_> = resources.into_iter().collect();
+        debug_assert!(resources.iter().all(|r| *r.type_url() == type_url), "a set holds one type");
+        resources.sort_by(|a, b| a.name().cmp(b.name()));
+        resources.dedup_by(|later, kept| {
+            let same = later.name() == kept.name();
+            if same {
+                std::mem::swap(later, kept);
+            }
+            same
+        });
+        let version = resources.iter().fold(Version::default(), |sum, r| sum.plus(r.version()));
+        Self {
+            type_url,
+            resources,
+            version,
+            step: None,
+            absent: None,
+            joined_sotw: OnceLock::new(),
+            joined_delta: OnceLock::new(),
+        }
+    }
+
+    /// Lets requested names that do not exist be answered by `absent` instead of silence.
+    #[must_use]
+    pub fn answering_absent(mut self, absent: AbsentResource) -> Self {
+        self.absent = Some(absent);
+        self
+    }
+
+    /// The set that follows this one: the same `Arc` if the content is the same, so that nobody need look closer.
+    #[must_use]
+    pub fn next(self: &Arc<Self>, resources: impl IntoIterator<Item = Arc<EncodedResource>>) -> Arc<Self> {
+        let mut next = Self::new(self.type_url.clone(), resources);
+        if next.version == self.version {
+            return Arc::clone(self);
+        }
+        next.absent = self.absent;
+        next.step = Some(Step { from: self.version, names: changed_names(self, &next) });
+        Arc::new(next)
+    }
+
+    /// The type of all resources in this set.
+    pub fn type_url(&self) -> &TypeUrl {
+        &self.type_url
+    }
+
+    /// The hash of the whole content.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// How many resources there are.
+    pub fn len(&self) -> usize {
+        self.resources.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.resources.is_empty()
+    }
+
+    /// The resource of that name.
+    pub fn get(&self, name: &str) -> Option<&Arc<EncodedResource>> {
+        let index = self.resources.binary_search_by(|r| r.name().as_ref().cmp(name)).ok()?;
+        self.resources.get(index)
+    }
+
+    /// All resources by name.
+    pub fn iter(&self) -> std::slice::Iter<'_, Arc<EncodedResource>> {
+        self.resources.iter()
+    }
+
+    /// What to say about a name that was asked for and does not exist.
+    pub(crate) fn absent(&self, name: &str) -> Option<Arc<EncodedResource>> {
+        self.absent.map(|absent| Arc::new(absent(name)))
+    }
+
+    /// The names that may differ from the set of version `from`; `None` if that is not known.
+    pub(crate) fn changed_since(&self, from: Version) -> Option<&[Arc<str>]> {
+        self.step.as_ref().filter(|step| step.from == from).map(|step| step.names.as_slice())
+    }
+
+    /// All state-of-the-world entries in one piece, joined once for all streams.
+    pub(crate) fn joined_sotw(&self) -> Bytes {
+        self.joined_sotw.get_or_init(|| join(self.iter().map(|r| r.sotw_entry()))).clone()
+    }
+
+    /// All delta entries in one piece, joined once for all streams.
+    pub(crate) fn joined_delta(&self) -> Bytes {
+        self.joined_delta.get_or_init(|| join(self.iter().map(|r| r.delta_entry()))).clone()
+    }
+}
+
+impl fmt::Debug for ResourceSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ", self.type_url, self.version)?;
+        f.debug_list().entries(&self.resources).finish()
+    }
+}
+
+/// The names whose resources differ between two sets, by one walk over both.
+fn changed_names(old: &ResourceSet, new: &ResourceSet) -> Vec<Arc<str>> {
+    let mut names = Vec::new();
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (Some(a), Some(b)) => a.name().cmp(b.name()),
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (None, None) => return names,
+        };
+        let gone = if order.is_le() { old.next() } else { None };
+        let come = if order.is_ge() { new.next() } else { None };
+        match (gone, come) {
+            (Some(a), Some(b)) if a.version() == b.version() => {}
+            (_, Some(resource)) | (Some(resource), None) => names.push(Arc::clone(resource.name())),
+            (None, None) => return names,
+        }
+    }
+}
+
+/// Copies pieces into one buffer: one big shared chunk is cheaper to send than many small ones.
+pub(crate) fn join(pieces: impl Iterator<Item = Bytes> + Clone) -> Bytes {
+    let mut joined = Vec::with_capacity(pieces.clone().map(|piece| piece.len()).sum());
+    pieces.for_each(|piece| joined.extend_from_slice(&piece));
+    joined.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(resources: &[(&str, &str)]) -> ResourceSet {
+        ResourceSet::new(TypeUrl::CLUSTER, encode(resources))
+    }
+
+    fn encode(resources: &[(&str, &str)]) -> Vec<Arc<EncodedResource>> {
+        let make =
+            |(name, body): &(&str, &str)| EncodedResource::new(TypeUrl::CLUSTER, name, body.as_bytes());
+        resources.iter().map(|r| Arc::new(make(r))).collect()
+    }
+
+    #[test]
+    fn version_does_not_depend_on_order_and_duplicates_collapse() {
+        let (one, other) =
+            (set(&[("a", "1"), ("b", "2")]), set(&[("b", "old"), ("a", "0"), ("b", "2"), ("a", "1")]));
+        assert_eq!(one.version(), other.version());
+        assert_eq!(other.len(), 2);
+        assert_eq!(other.get("b").map(|r| r.body()), Some(Bytes::from("2")));
+    }
+
+    #[test]
+    fn equal_content_is_the_same_set() {
+        let first = Arc::new(set(&[("a", "1")]));
+        assert!(Arc::ptr_eq(&first, &first.next(encode(&[("a", "1")]))));
+        assert!(!Arc::ptr_eq(&first, &first.next(encode(&[("a", "2")]))));
+    }
+
+    #[test]
+    fn a_step_names_what_came_went_and_changed() {
+        let first = Arc::new(set(&[("a", "1"), ("b", "1"), ("c", "1")]));
+        let second = first.next(encode(&[("b", "1"), ("c", "2"), ("d", "1")]));
+        let names: Vec<_> =
+            second.changed_since(first.version()).into_iter().flatten().map(|n| &**n).collect();
+        assert_eq!(names, ["a", "c", "d"]);
+        assert!(second.changed_since(second.version()).is_none());
+    }
+}

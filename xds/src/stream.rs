@@ -1,0 +1,189 @@
+//! One discovery stream: what was asked, and what must be sent next.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::delivery::{Serial, SyncState};
+use crate::error::StreamError;
+use crate::request::{Reaction, Request};
+use crate::resource::Version;
+use crate::response::{Response, Variant};
+use crate::type_state::{Moment, Phase, TypeState};
+use crate::type_url::TypeUrl;
+use crate::view::View;
+
+/// The number of types that one stream may name, unknown ones included.
+pub const MAX_TYPES: usize = 64;
+
+/// The state of one discovery stream, without I/O.
+///
+/// Feed it with [`on_request`](Self::on_request), then take [`next_response`](Self::next_response) until it is
+/// `None`, each time with the newest view. Nothing is queued inside: a response is the difference between what the
+/// client holds and the view at hand, so a slow client skips what it missed and costs no memory (xds.md rule 46).
+///
+/// # Order
+/// One view is sent as: clusters, endpoints, listeners, routes, secrets, others; and at last what *leaves* clusters
+/// and endpoints, when nothing refers to it any more (xds.md rule 40). In state-of-the-world, where absence
+/// deletes, a cluster response that has news therefore still lists the leaving clusters, and a second one without
+/// them closes the push. If a newer view comes in between, the walk starts again from the top with it: whatever was
+/// sent before is still there, so no reference dangles.
+///
+/// # No gates
+/// Clients hold their ACK of clusters back while these warm (envoy-dataplane.md section 6), so no type waits for
+/// the ACK of another. Only pushes to a state-of-the-world subscription *by name* wait, and not for long, for the
+/// answer to the last one: its requests count only with the latest nonce (xds.md rule 13), and without the pause a
+/// quick sequence of pushes could outrun every change of the names.
+#[derive(Debug)]
+pub struct Stream {
+    variant: Variant,
+    nonces: Nonces,
+    types: BTreeMap<TypeUrl, TypeState>,
+    wakeup: Option<Instant>,
+}
+
+/// Nonces of one stream: prefix and serial number.
+#[derive(Debug)]
+struct Nonces {
+    prefix: String,
+    last: Serial,
+}
+
+impl Nonces {
+    fn text(&self, serial: Serial) -> String {
+        format!("{}-{serial}", self.prefix)
+    }
+
+    /// The serial number of a nonce that this stream gave out.
+    fn read(&self, nonce: &str) -> Option<Serial> {
+        let serial = nonce.strip_prefix(&self.prefix)?.strip_prefix('-')?.parse().ok()?;
+        (serial <= self.last).then_some(serial)
+    }
+}
+
+impl Stream {
+    /// A new stream. `nonce_prefix` should differ from stream to stream, so that nonces of an earlier one are not
+    /// taken for our own.
+    pub fn new(variant: Variant, nonce_prefix: impl Into<String>) -> Self {
+        let nonces = Nonces { prefix: nonce_prefix.into(), last: 0 };
+        Self { variant, nonces, types: BTreeMap::new(), wakeup: None }
+    }
+
+    /// Takes in a request. What it makes necessary is seen by the next [`next_response`](Self::next_response).
+    ///
+    /// # Errors
+    /// The stream must be ended with the error; see [`StreamError`].
+    pub fn on_request(&mut self, request: Request) -> Result<Reaction, StreamError> {
+        let type_url = TypeUrl::parse(&request.type_url)?;
+        let nonce = (!request.nonce.is_empty()).then(|| self.nonces.read(&request.nonce));
+        if let Some(state) = self.types.get_mut(&type_url) {
+            return state.on_request(&type_url, nonce, request);
+        }
+        if self.types.len() >= MAX_TYPES {
+            return Err(StreamError::TooManyTypes { limit: MAX_TYPES });
+        }
+        let state = TypeState::first(&type_url, request.interest)?;
+        self.types.insert(type_url, state);
+        Ok(Reaction::First)
+    }
+
+    /// What must be sent next so that the client comes to hold its part of `view`; `None` if nothing.
+    ///
+    /// The response counts as sent. `now` is used for [`next_wakeup`](Self::next_wakeup) only.
+    pub fn next_response(&mut self, view: &View, now: Instant) -> Option<Response> {
+        self.wakeup = None;
+        for phase in [Phase::Make, Phase::Break] {
+            for (type_url, state) in &mut self.types {
+                let Some(set) = view.get(type_url) else { continue };
+                let moment = Moment { variant: self.variant, phase, now, serial: self.nonces.last + 1 };
+                let Some(push) = state.next(set, &moment, &mut self.wakeup) else { continue };
+                self.nonces.last = moment.serial;
+                let response = Response {
+                    variant: self.variant,
+                    type_url: type_url.clone(),
+                    nonce: self.nonces.text(moment.serial),
+                    version: push.version,
+                    resources: push.resources,
+                    removed: push.removed,
+                };
+                for (companion, name) in push.warming {
+                    self.repeat(&companion, &name);
+                }
+                return Some(response);
+            }
+        }
+        None
+    }
+
+    /// When [`next_response`](Self::next_response), having returned `None`, may return something even if neither a
+    /// request nor a view comes in.
+    pub fn next_wakeup(&self) -> Option<Instant> {
+        self.wakeup
+    }
+
+    /// Sends a subscribed resource again, unasked: a client that got a new or changed cluster waits for its
+    /// endpoints even if it has them (xds.md rule 41). Delta clients do not ask for them. State-of-the-world clients
+    /// repeat their last request: if that arrives before the endpoints go out, it is answered by them; if after, it
+    /// bears an outdated nonce. Either way they are sent once.
+    fn repeat(&mut self, type_url: &TypeUrl, name: &Arc<str>) {
+        if let Some(state) = self.types.get_mut(type_url) {
+            state.repeat(name);
+        }
+    }
+
+    /// Which form of the protocol this stream speaks.
+    pub fn variant(&self) -> Variant {
+        self.variant
+    }
+
+    /// Where each requested type stands, in push order.
+    pub fn status(&self) -> Vec<TypeStatus> {
+        self.types.iter().map(|(type_url, state)| self.type_status(type_url, state)).collect()
+    }
+
+    fn type_status(&self, type_url: &TypeUrl, state: &TypeState) -> TypeStatus {
+        let delivery = &state.delivery;
+        TypeStatus {
+            type_url: type_url.clone(),
+            state: delivery.state(),
+            wildcard: state.subscription.is_wildcard(),
+            names: state.subscription.names(),
+            held: state.subscription.held().count(),
+            sent_nonce: delivery.sent.as_ref().map(|sent| self.nonces.text(sent.serial)),
+            sent_version: delivery.sent.as_ref().map(|sent| sent.version),
+            acked_nonce: delivery.acked.map(|serial| self.nonces.text(serial)),
+            error: delivery.rejection.as_ref().map(|rejection| rejection.message.clone()),
+            rejects: delivery.rejects,
+        }
+    }
+
+    /// Name and version of what the client was sent of a type, or said that it has.
+    pub fn held(&self, type_url: &TypeUrl) -> impl Iterator<Item = (&Arc<str>, Version)> {
+        self.types.get(type_url).into_iter().flat_map(|state| state.subscription.held())
+    }
+}
+
+/// Where one type stands on one stream.
+#[derive(Clone, Debug)]
+pub struct TypeStatus {
+    /// The type.
+    pub type_url: TypeUrl,
+    /// In short.
+    pub state: SyncState,
+    /// Everything is subscribed.
+    pub wildcard: bool,
+    /// The number of subscribed names.
+    pub names: usize,
+    /// The number of resources that the client holds.
+    pub held: usize,
+    /// The nonce of the latest response.
+    pub sent_nonce: Option<String>,
+    /// The version of everything held after the latest response.
+    pub sent_version: Option<Version>,
+    /// The nonce of the latest accepted response.
+    pub acked_nonce: Option<String>,
+    /// Why the client is without something it was last sent, in its own words.
+    pub error: Option<String>,
+    /// How many responses were rejected.
+    pub rejects: u64,
+}

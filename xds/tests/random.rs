@@ -1,0 +1,238 @@
+//! Random requests and views: nothing panics, and what a client has in the end is its part of the view.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eastwest_xds::{
+    EncodedResource, Interest, Request, ResourceSet, Response, Stream, SyncState, TypeUrl, Variant, Version,
+    View,
+};
+
+const TYPES: [TypeUrl; 4] = [TypeUrl::CLUSTER, TypeUrl::ENDPOINT, TypeUrl::LISTENER, TypeUrl::ROUTE];
+const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "*"];
+
+#[test]
+fn a_state_of_the_world_client_comes_to_hold_its_part_of_the_view() {
+    (0..400).for_each(|seed| World::new(Variant::StateOfTheWorld, seed).live());
+}
+
+#[test]
+fn a_delta_client_comes_to_hold_its_part_of_the_view() {
+    (0..400).for_each(|seed| World::new(Variant::Delta, seed).live());
+}
+
+/// What a client wants and has of one type.
+#[derive(Default)]
+struct Client {
+    asked: bool,
+    wildcard: bool,
+    ever_named: bool,
+    names: BTreeSet<String>,
+    has: BTreeMap<String, Version>,
+    nonce: String,
+}
+
+impl Client {
+    fn wants(&self, name: &str) -> bool {
+        self.wildcard || self.names.contains(name)
+    }
+}
+
+struct World {
+    dice: u64,
+    now: Instant,
+    view: Arc<View>,
+    stream: Stream,
+    clients: BTreeMap<TypeUrl, Client>,
+}
+
+impl World {
+    #[allow(clippy::disallowed_methods, reason = "a test needs a first moment")]
+    fn new(variant: Variant, seed: u64) -> Self {
+        let empty: fn(&str) -> EncodedResource = |name| EncodedResource::new(TypeUrl::ENDPOINT, name, b"");
+        let set = |type_url: TypeUrl| match type_url == TypeUrl::ENDPOINT {
+            true => ResourceSet::new(type_url, []).answering_absent(empty),
+            false => ResourceSet::new(type_url, []),
+        };
+        Self {
+            dice: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            now: Instant::now(),
+            view: Arc::new(View::new(TYPES.map(|type_url| Arc::new(set(type_url))))),
+            stream: Stream::new(variant, "s"),
+            clients: TYPES.into_iter().map(|type_url| (type_url, Client::default())).collect(),
+        }
+    }
+
+    /// xorshift: the same numbers on every run.
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.dice ^= self.dice << 13;
+        self.dice ^= self.dice >> 7;
+        self.dice ^= self.dice << 17;
+        self.dice % sides
+    }
+
+    fn some_names(&mut self) -> BTreeSet<String> {
+        NAMES.iter().filter(|_| self.roll(3) == 0).map(|name| (*name).to_owned()).collect()
+    }
+
+    fn live(mut self) {
+        for _ in 0..120 {
+            match self.roll(4) {
+                0 => self.publish(),
+                1 => self.request(),
+                2 => self.garbage(),
+                _ => {
+                    self.receive();
+                }
+            }
+        }
+        self.settle();
+        self.check();
+    }
+
+    fn publish(&mut self) {
+        let sets: Vec<_> = self.view.iter().cloned().collect();
+        let sets: Vec<_> = sets.into_iter().map(|set| self.change(&set)).collect();
+        self.view = self.view.next(sets);
+    }
+
+    fn change(&mut self, set: &Arc<ResourceSet>) -> Arc<ResourceSet> {
+        if self.roll(2) == 0 {
+            return Arc::clone(set);
+        }
+        let mut resources = Vec::new();
+        for name in NAMES.iter().filter(|name| **name != "*") {
+            let body = self.roll(4).to_string();
+            let resource = EncodedResource::new(set.type_url().clone(), name, body.as_bytes());
+            let cluster = *set.type_url() == TypeUrl::CLUSTER;
+            let resource = if cluster { resource.warmed_by(TypeUrl::ENDPOINT, name) } else { resource };
+            if self.roll(4) > 0 {
+                resources.push(Arc::new(resource));
+            }
+        }
+        set.next(resources)
+    }
+
+    /// A well-behaved change of a subscription.
+    fn request(&mut self) {
+        let type_url = TYPES[self.roll(4) as usize].clone();
+        let (names, drop) = (self.some_names(), self.some_names());
+        let sotw = self.stream.variant() == Variant::StateOfTheWorld;
+        let Some(client) = self.clients.get_mut(&type_url) else { return };
+        let first = !std::mem::replace(&mut client.asked, true);
+        let (interest, nonce) = if sotw {
+            let by_default = [TypeUrl::CLUSTER, TypeUrl::LISTENER].contains(&type_url);
+            let all = names.is_empty() && !client.ever_named && by_default;
+            client.ever_named |= !names.is_empty();
+            client.wildcard = all || names.contains("*");
+            client.names = names.iter().filter(|name| *name != "*").cloned().collect();
+            (Interest::Names(names.into_iter().collect()), client.nonce.clone())
+        } else {
+            client.wildcard |= names.contains("*") || (first && names.is_empty());
+            client.names.extend(names.iter().filter(|name| *name != "*").cloned());
+            client.wildcard &= !drop.contains("*");
+            client.names.retain(|name| !drop.contains(name));
+            let lists = (names.into_iter().collect(), drop.into_iter().collect());
+            let (subscribe, unsubscribe) = lists;
+            (Interest::Change { subscribe, unsubscribe, initial_versions: BTreeMap::new() }, String::new())
+        };
+        let Client { wildcard, names, has, .. } = client;
+        has.retain(|name, _| *wildcard || names.contains(name));
+        self.send(&type_url, nonce, None, interest);
+    }
+
+    /// Something that no client should say; it must not hurt. It changes no subscription.
+    fn garbage(&mut self) {
+        let type_url = TypeUrl::parse(["test/x", "test/y"][self.roll(2) as usize]).unwrap();
+        let nonce = ["", "s-", "s-0", "s-99999", "s--1", "nonsense"][self.roll(6) as usize].to_owned();
+        let error = (self.roll(2) == 0).then(|| "😀".repeat(3000));
+        let names: Vec<_> = self.some_names().into_iter().collect();
+        let initial_versions = names.iter().map(|name| (name.clone(), "v1".to_owned())).collect();
+        let interest = match self.roll(2) {
+            0 => Interest::Names(names),
+            _ => Interest::Change { subscribe: names.clone(), unsubscribe: names, initial_versions },
+        };
+        self.send(&type_url, nonce, error, interest);
+    }
+
+    fn send(&mut self, type_url: &TypeUrl, nonce: String, error: Option<String>, interest: Interest) {
+        let request = Request { type_url: type_url.to_string(), nonce, error, interest };
+        self.stream.on_request(request).unwrap();
+    }
+
+    /// Takes one response, applies it as a client would, and answers it. Returns whether there was one.
+    fn receive(&mut self) -> bool {
+        let Some(response) = self.stream.next_response(&self.view, self.now) else { return false };
+        let Some(client) = self.clients.get_mut(&response.type_url) else { return true };
+        let complete = [TypeUrl::CLUSTER, TypeUrl::LISTENER].contains(&response.type_url);
+        if response.variant == Variant::StateOfTheWorld && complete {
+            client.has.clear();
+        }
+        apply(client, &response);
+        client.nonce.clone_from(&response.nonce);
+        let interest = match response.variant {
+            Variant::Delta => Interest::Change {
+                subscribe: Vec::new(),
+                unsubscribe: Vec::new(),
+                initial_versions: BTreeMap::new(),
+            },
+            Variant::StateOfTheWorld => {
+                let star = client.wildcard && client.ever_named;
+                Interest::Names(client.names.iter().cloned().chain(star.then(|| "*".to_owned())).collect())
+            }
+        };
+        let error = (self.roll(8) == 0).then(|| "no".to_owned());
+        let type_url = response.type_url.clone();
+        self.send(&type_url, response.nonce, error, interest);
+        true
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..1000 {
+            if !self.receive() {
+                self.now += Duration::from_secs(2);
+                if !self.receive() {
+                    return;
+                }
+            }
+        }
+        panic!("the stream does not come to rest");
+    }
+
+    fn check(&self) {
+        for (type_url, client) in self.clients.iter().filter(|(_, client)| client.asked) {
+            let set = self.view.get(type_url).unwrap();
+            for resource in set.iter().filter(|resource| client.wants(resource.name())) {
+                let has = client.has.get(resource.name().as_ref());
+                assert_eq!(has, Some(&resource.version()), "{type_url} {}", resource.name());
+            }
+            let deletes = self.stream.variant() == Variant::Delta || *type_url != TypeUrl::ROUTE;
+            for name in client.has.keys().filter(|name| deletes && set.get(name).is_none()) {
+                let empty = EncodedResource::new(TypeUrl::ENDPOINT, name, b"").version();
+                let emptied = *type_url == TypeUrl::ENDPOINT && client.has.get(name) == Some(&empty);
+                let unsayable =
+                    self.stream.variant() == Variant::StateOfTheWorld && !client.names.contains(name);
+                assert!(emptied || unsayable, "{type_url} {name} should be gone");
+            }
+        }
+        for status in self.stream.status() {
+            assert!(
+                matches!(status.state, SyncState::Synced | SyncState::Error | SyncState::NotSent),
+                "{status:?}"
+            );
+        }
+    }
+}
+
+fn apply(client: &mut Client, response: &Response) {
+    for resource in response.resources.iter() {
+        if client.wants(resource.name()) {
+            client.has.insert(resource.name().to_string(), resource.version());
+        }
+    }
+    for name in &response.removed {
+        client.has.remove(name.as_ref());
+    }
+}

@@ -1,8 +1,16 @@
 //! The pure TLS policy engine: a snapshot of the world in, settings with their trace out.
+//!
+//! [`Index`] takes changes and says what they touched ([`DirtySet`]); [`Snapshot`] is the frozen world; [`compute`]
+//! holds one file for each concern, with every rule of the policy reference at one place, by its number.
+
+pub mod compute;
+pub mod report;
 
 pub mod settings;
 pub mod trace;
 
-/// What distinguishes one client's view of the mesh from another's (filled in with the index).
-#[derive(Debug)]
-pub struct ClientScope;
+mod scope;
+mod world;
+
+pub use scope::ClientScope;
+pub use world::{DirtySet, Hosts, Index, Snapshot};

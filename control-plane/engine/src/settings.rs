@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -149,7 +150,7 @@ pub enum ClientTlsSetting {
 /// Mutual TLS inside the mesh (O2).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct MeshTls {
-    /// Server name to send.
+    /// Server name to send; empty for dynamic forward proxies, which take it from the Host header (O1).
     pub sni: Name,
     /// SANs to accept, exactly; empty = none is checked.
     pub subject_alt_names: Vec<Name>,
@@ -214,4 +215,13 @@ pub struct Endpoint {
 pub enum EndpointAddress {
     Socket(SocketAddr),
     Dns { host: Name, port: u16 },
+}
+
+impl fmt::Display for EndpointAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(socket) => write!(f, "{socket}"),
+            Self::Dns { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
 }

@@ -1,0 +1,219 @@
+//! The endpoints behind a host, from slices, Pods, WorkloadEntries and inline lists, with what the mesh knows of each.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use eastwest_model::{
+    Kind, Labels, Name, Workload, WorkloadKey,
+    service::{EndpointSlice, EntryEndpoint, Resolution, Service, ServiceEntry, ServicePort},
+    workload::TLS_MODE_LABEL,
+};
+
+use super::{listed_ports, registry::View};
+use crate::{Snapshot, settings::EndpointAddress, world::Namespace};
+
+/// What an endpoint says about itself by its label (tls-policy.md A4, A5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// `istio`: its proxy takes mutual TLS.
+    Istio,
+    /// `disabled`, or no label.
+    Disabled,
+    /// Any other value: no mark behind a load balancer (A4), a member behind the original destination (A5).
+    Other,
+}
+
+/// One endpoint of one service port.
+#[derive(Debug, Clone)]
+pub(crate) struct Backend {
+    /// The service port, by name.
+    pub port_name: Name,
+    pub address: EndpointAddress,
+    pub labels: Arc<Labels>,
+    pub mark: Mark,
+    pub account: Option<Name>,
+    pub ready: bool,
+    pub weight: u32,
+    pub workload: Option<WorkloadKey>,
+}
+
+impl Backend {
+    /// The port that is dialled.
+    pub(super) fn port(&self) -> u16 {
+        match &self.address {
+            EndpointAddress::Socket(socket) => socket.port(),
+            EndpointAddress::Dns { port, .. } => *port,
+        }
+    }
+}
+
+/// Every endpoint of a host, of all ports, ready or not; one for each port and address, sorted.
+pub(crate) fn of(snapshot: &Snapshot, view: &View<'_>) -> Vec<Backend> {
+    let space = snapshot.namespace(view.namespace());
+    let mut found: BTreeMap<(Name, EndpointAddress), Backend> = BTreeMap::new();
+    let mut add = |backend: Backend| {
+        found.entry((backend.port_name.clone(), backend.address.clone())).or_insert(backend);
+    };
+    if let Some(service) = view.service {
+        of_service(space, service).into_iter().for_each(&mut add);
+    }
+    for entry in &view.entries {
+        of_entry(space, entry, view).into_iter().for_each(&mut add);
+    }
+    found.into_values().collect()
+}
+
+fn of_service(space: &Namespace, service: &Service) -> Vec<Backend> {
+    let mut slices = space.slices.of_service(service.meta.name()).peekable();
+    let written = slices.peek().is_some();
+    let mut found: Vec<Backend> = slices.flat_map(|slice| of_slice(space, slice)).collect();
+    let selector = service.selector.as_ref().filter(|selector| !selector.is_empty());
+    for workload in selector.into_iter().flat_map(|selector| space.workloads.selected(selector)) {
+        let joins = match workload.meta.object.kind {
+            // contract.md section 1: without any slice, the matching Pods are the endpoints.
+            Kind::Pod => !written,
+            // A5: WorkloadEntries join Services with a cluster IP only.
+            _ => listed_ports::takes_workload_entries(service),
+        };
+        if joins {
+            found.extend(of_workload(workload, &service.ports, listed_ports::target_port));
+        }
+    }
+    found
+}
+
+/// A4: an address that names a Pod is that Pod, and nothing as long as it is unknown; an address that names none is
+/// the Pod with that IP in the same namespace, whichever of the two came first.
+fn of_slice(space: &Namespace, slice: &EndpointSlice) -> Vec<Backend> {
+    let mut found = Vec::new();
+    for endpoint in &slice.endpoints {
+        for address in &endpoint.addresses {
+            let at_address = || {
+                let mut there = space.workloads.at_address(*address);
+                there.find(|workload| workload.meta.object.kind == Kind::Pod)
+            };
+            let pod = match &endpoint.pod {
+                Some(name) => match space.workloads.pod(name) {
+                    Some(pod) => Some(pod),
+                    None => continue,
+                },
+                None => at_address(),
+            };
+            for (name, port) in &slice.ports {
+                found.push(at_socket(name, *address, *port, pod, endpoint.ready));
+            }
+        }
+    }
+    found
+}
+
+fn at_socket(name: &Name, address: IpAddr, port: u16, pod: Option<&Arc<Workload>>, ready: bool) -> Backend {
+    Backend {
+        port_name: name.clone(),
+        address: EndpointAddress::Socket(SocketAddr::new(address, port)),
+        labels: pod.map(|pod| pod.meta.labels.clone()).unwrap_or_default(),
+        mark: pod.map_or(Mark::Disabled, |pod| mark_of(&pod.meta.labels, false)),
+        account: pod.and_then(|pod| pod.service_account.clone()),
+        ready,
+        weight: 0,
+        workload: pod.map(|pod| pod.key()),
+    }
+}
+
+/// The endpoints that one workload is, one for each port that it has.
+fn of_workload(
+    workload: &Arc<Workload>,
+    ports: &[ServicePort],
+    target: impl Fn(&Workload, &ServicePort) -> Option<u16>,
+) -> Vec<Backend> {
+    let reachable = (!workload.ended).then(|| match (workload.addresses.first(), &workload.dns_address) {
+        (Some(address), _) => Some(Ok(*address)),
+        (None, Some(host)) => Some(Err(host)),
+        (None, None) => None,
+    });
+    let Some(address) = reachable.flatten() else { return Vec::new() };
+    let by_account = workload.meta.object.kind == Kind::WorkloadEntry && workload.service_account.is_some();
+    let backend = |port: &ServicePort| {
+        let number = target(workload, port)?;
+        Some(Backend {
+            port_name: port.name.clone(),
+            address: match address {
+                Ok(ip) => EndpointAddress::Socket(SocketAddr::new(ip, number)),
+                Err(host) => EndpointAddress::Dns { host: host.clone(), port: number },
+            },
+            labels: workload.meta.labels.clone(),
+            mark: mark_of(&workload.meta.labels, by_account),
+            account: workload.service_account.clone(),
+            ready: workload.ready,
+            weight: workload.weight,
+            workload: Some(workload.key()),
+        })
+    };
+    ports.iter().filter_map(backend).collect()
+}
+
+fn of_entry(space: &Namespace, entry: &ServiceEntry, view: &View<'_>) -> Vec<Backend> {
+    let mut found: Vec<Backend> = Vec::new();
+    for port in &entry.ports {
+        found.extend(entry.endpoints.iter().map(|endpoint| of_inline(endpoint, port)));
+        if is_own_endpoint(entry) {
+            let address =
+                EndpointAddress::Dns { host: view.host.as_str().into(), port: listed_ports::number(port) };
+            found.push(outsider(port, address));
+        }
+    }
+    let selector = entry.workload_selector.as_ref();
+    for workload in selector.into_iter().flat_map(|selector| space.workloads.selected(selector)) {
+        let port = |workload: &Workload, port: &ServicePort| Some(listed_ports::entry_port(workload, port));
+        found.extend(of_workload(workload, &entry.ports, port));
+    }
+    found
+}
+
+/// A DNS host without endpoints is its own endpoint.
+fn is_own_endpoint(entry: &ServiceEntry) -> bool {
+    entry.endpoints.is_empty()
+        && entry.workload_selector.is_none()
+        && matches!(entry.resolution, Resolution::Dns | Resolution::DnsRoundRobin)
+}
+
+fn outsider(port: &ServicePort, address: EndpointAddress) -> Backend {
+    Backend {
+        port_name: port.name.clone(),
+        address,
+        labels: Arc::default(),
+        mark: Mark::Disabled,
+        account: None,
+        ready: true,
+        weight: 0,
+        workload: None,
+    }
+}
+
+fn of_inline(endpoint: &EntryEndpoint, port: &ServicePort) -> Backend {
+    let number = endpoint.ports.get(&port.name).copied().unwrap_or_else(|| listed_ports::number(port));
+    let address = match endpoint.address.parse::<IpAddr>() {
+        Ok(ip) => EndpointAddress::Socket(SocketAddr::new(ip, number)),
+        Err(_) => EndpointAddress::Dns { host: endpoint.address.clone(), port: number },
+    };
+    Backend {
+        labels: Arc::new(endpoint.labels.clone()),
+        mark: mark_of(&endpoint.labels, endpoint.service_account.is_some()),
+        account: endpoint.service_account.clone(),
+        weight: endpoint.weight,
+        ..outsider(port, address)
+    }
+}
+
+/// A4: the label decides; without it, endpoints that are no Pods are members if they have a service account.
+fn mark_of(labels: &Labels, member_without_label: bool) -> Mark {
+    match labels.get(TLS_MODE_LABEL).map(|value| &**value) {
+        Some("istio") => Mark::Istio,
+        None if member_without_label => Mark::Istio,
+        Some("disabled") | None => Mark::Disabled,
+        Some(_) => Mark::Other,
+    }
+}

@@ -1,0 +1,66 @@
+//! What a workload asks of its callers.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use eastwest_model::{ObjectRef, Workload, policy::PeerAuthentication, service::Protocol};
+
+use super::{listed_ports, peer_authentication as policies};
+use crate::{
+    Snapshot,
+    settings::{Inbound, InboundPort},
+    trace::{Step, Trace},
+};
+
+/// The inbound settings of a workload. They are its own: two workloads of one Service may differ (tls-policy.md P9).
+pub fn inbound(snapshot: &Snapshot, workload: &Workload) -> Inbound {
+    let chosen = policies::choose(snapshot, workload.meta.namespace(), &workload.meta.labels);
+    let steps = policies::trace(snapshot, workload.meta.namespace(), &workload.meta.labels);
+    let listed = listed_ports::of(snapshot, workload);
+    let (mode, policy) = chosen.mode();
+    let numbers = listed.keys().copied().chain(chosen.named_ports());
+    let ports: BTreeMap<u16, InboundPort> =
+        numbers.map(|number| (number, port(&chosen, number, listed.get(&number).copied(), &steps))).collect();
+    let mesh = &snapshot.mesh;
+    Inbound {
+        mode,
+        policy: reference(policy),
+        trace: Trace { steps },
+        ports,
+        trust_domains: [&mesh.trust_domain].into_iter().chain(&mesh.trust_domain_aliases).cloned().collect(),
+        min_tls_version: mesh.min_tls_version,
+        access_log_file: mesh.access_log_file.clone(),
+    }
+}
+
+fn reference(policy: Option<&Arc<PeerAuthentication>>) -> Option<ObjectRef> {
+    policy.map(|policy| policy.meta.object.clone())
+}
+
+/// P7 and P8: entries are keyed by container port and hold for ports of no Service too.
+fn port(
+    chosen: &policies::Chosen<'_>,
+    number: u16,
+    listed: Option<Protocol>,
+    workload_steps: &[Step],
+) -> InboundPort {
+    let (mode, policy) = chosen.mode_of_port(number);
+    let entry = chosen.workload.and_then(|policy| Some((policy, policy.ports.get(&number)?)));
+    let steps = match entry {
+        Some((policy, Some(mode))) => {
+            vec![Step::won(&policy.meta, "P7", format!("portLevelMtls of container port {number}: {mode}"))]
+        }
+        Some((policy, None)) => {
+            let reason =
+                format!("portLevelMtls of container port {number}: UNSET, takes the workload's mode");
+            [Step::inherited(&policy.meta, "P7", reason)].into_iter().chain(workload_steps.to_vec()).collect()
+        }
+        None => workload_steps.to_vec(),
+    };
+    InboundPort {
+        mode,
+        policy: reference(policy),
+        trace: Trace { steps },
+        named_by_policy: entry.is_some(),
+        listed,
+    }
+}

@@ -1,0 +1,48 @@
+//! World in, settings out; one file for each concern.
+
+mod accounts;
+mod auto_mtls;
+mod destination_rule;
+mod endpoints;
+mod inbound;
+mod listed_ports;
+mod merge;
+mod originate;
+mod outbound;
+mod peer_authentication;
+mod registry;
+mod tls_block;
+
+use std::sync::Arc;
+
+use eastwest_model::{SpiffeId, Workload, WorkloadKey, identity::IdentityError};
+
+use crate::{ClientScope, Snapshot, settings::WorkloadTls};
+
+pub use inbound::inbound;
+pub use outbound::{outbound, outbound_service};
+
+/// The identity of a workload: its service account, `default` where it names none.
+///
+/// # Errors
+/// A namespace or service account that Kubernetes would not have let through.
+pub fn identity(snapshot: &Snapshot, workload: &Workload) -> Result<SpiffeId, IdentityError> {
+    let account = workload.service_account.as_deref().unwrap_or("default");
+    SpiffeId::workload(&snapshot.mesh.trust_domain, workload.meta.namespace(), account)
+}
+
+/// The scope whose outbound settings the workload shares.
+pub fn client_scope(snapshot: &Snapshot, workload: &Workload) -> ClientScope {
+    ClientScope::of(snapshot, workload)
+}
+
+/// Everything about one workload; `None` if there is no such workload, or it has no valid identity.
+pub fn workload_tls(snapshot: &Snapshot, key: &WorkloadKey) -> Option<WorkloadTls> {
+    let workload = snapshot.workload(key)?;
+    Some(WorkloadTls {
+        workload: key.clone(),
+        identity: identity(snapshot, workload).ok()?,
+        inbound: Arc::new(inbound(snapshot, workload)),
+        outbound: Arc::new(outbound(snapshot, &client_scope(snapshot, workload))),
+    })
+}

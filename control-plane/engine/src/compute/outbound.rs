@@ -1,0 +1,240 @@
+//! How the clients of a scope call others: hosts, their clusters and the setting of each.
+
+use std::sync::Arc;
+
+use eastwest_model::{
+    Host, Name, ObjectRef,
+    policy::{LoadBalancer, Subset, TrafficPolicy},
+    service::ServicePort,
+};
+
+use super::{
+    accounts, auto_mtls,
+    destination_rule::{self, Selection},
+    endpoints::{self, Backend},
+    merge::Merged,
+    originate::{self, Context},
+    registry::{self, View, is_visible},
+    tls_block::{self, Block},
+};
+use crate::{
+    ClientScope, Snapshot,
+    settings::{ClientTlsSetting, Discovery, Endpoint, Outbound, OutboundCluster, OutboundService},
+    trace::{Step, Trace},
+};
+
+/// The outbound settings of the clients of a scope.
+pub fn outbound(snapshot: &Snapshot, scope: &ClientScope) -> Outbound {
+    let services = registry::views(snapshot, scope)
+        .map(|view| (view.host.clone(), Arc::new(service(snapshot, scope, view))))
+        .collect();
+    Outbound {
+        services,
+        unknown_hosts: snapshot.mesh.outbound_traffic_policy,
+        access_log_file: snapshot.mesh.access_log_file.clone(),
+    }
+}
+
+/// One host as the clients of a scope see it, `None` if they do not.
+pub fn outbound_service(snapshot: &Snapshot, scope: &ClientScope, host: &Host) -> Option<OutboundService> {
+    let (host, _) = snapshot.hosts.get_key_value(host)?;
+    registry::view(snapshot, scope, host).map(|view| service(snapshot, scope, view))
+}
+
+fn service(snapshot: &Snapshot, scope: &ClientScope, view: View<'_>) -> OutboundService {
+    let backends = endpoints::of(snapshot, &view);
+    let builder = Builder {
+        snapshot,
+        view: &view,
+        accounts: accounts::of(snapshot, &view, &backends),
+        backends,
+        selection: destination_rule::select(snapshot, scope, &view),
+    };
+    let mut ports: Vec<&ServicePort> = view.ports.iter().collect();
+    ports.sort_by_key(|port| port.number);
+    let clusters = ports.into_iter().flat_map(|port| builder.clusters(port)).map(Arc::new).collect();
+    OutboundService {
+        host: view.host.clone(),
+        owner: view.owner.object.clone(),
+        addresses: view.addresses.clone(),
+        aliases: aliases(snapshot, scope.namespace(), &view),
+        discovery: view.discovery,
+        clusters,
+    }
+}
+
+/// Everything that the clusters of a host have in common.
+struct Builder<'a> {
+    snapshot: &'a Snapshot,
+    view: &'a View<'a>,
+    backends: Vec<Backend>,
+    accounts: Vec<Name>,
+    selection: Selection<'a>,
+}
+
+/// One cluster before its setting is known.
+struct Draft<'a> {
+    port: &'a ServicePort,
+    subset: Option<&'a Subset>,
+    block: Block<'a>,
+    discovery: Discovery,
+    /// The policy whose general load balancer the membership test reads (A5), and whose blocks mark endpoints (A6).
+    own_policy: Option<&'a TrafficPolicy>,
+}
+
+impl<'a> Builder<'a> {
+    /// The whole host, then its subsets by name; DNS clusters without an endpoint are left out (O1).
+    fn clusters(&self, port: &'a ServicePort) -> Vec<OutboundCluster> {
+        let rule = self.selection.rule.as_ref();
+        let block = tls_block::general(rule, port.number);
+        let own_policy = rule.and_then(|rule| rule.traffic_policy).map(|(policy, _)| policy);
+        if self.is_unresolvable(self.view.discovery, port, None) {
+            return Vec::new();
+        }
+        let discovery = passed_through(self.view.discovery, block.is_passthrough());
+        let whole = Draft { port, subset: None, block, discovery, own_policy };
+        let mut clusters = vec![self.cluster(&whole)];
+        if discovery != Discovery::DynamicForwardProxy {
+            let subsets = rule.into_iter().flat_map(|rule| &rule.subsets);
+            clusters.extend(subsets.filter_map(|(subset, source)| {
+                let block = tls_block::of_subset(block, subset, source, port.number);
+                self.subset_cluster(&whole, subset, block)
+            }));
+            clusters.sort_by(|a, b| a.subset.cmp(&b.subset));
+        }
+        clusters
+    }
+
+    fn subset_cluster(
+        &self,
+        whole: &Draft<'a>,
+        subset: &'a Subset,
+        block: Block<'a>,
+    ) -> Option<OutboundCluster> {
+        let own_policy = subset.traffic_policy.as_ref();
+        let own_passthrough = is_passthrough(own_policy);
+        let discovery = passed_through(whole.discovery, own_passthrough);
+        if self.is_unresolvable(discovery, whole.port, Some(subset)) {
+            return None;
+        }
+        let discovery = passed_through(discovery, block.is_passthrough());
+        let draft = Draft { port: whole.port, subset: Some(subset), block, discovery, own_policy };
+        Some(self.cluster(&draft))
+    }
+
+    fn is_unresolvable(&self, discovery: Discovery, port: &ServicePort, subset: Option<&Subset>) -> bool {
+        matches!(discovery, Discovery::StrictDns | Discovery::LogicalDns)
+            && self.backends(port, subset).next().is_none()
+    }
+
+    fn backends(&self, port: &ServicePort, subset: Option<&Subset>) -> impl Iterator<Item = &Backend> {
+        self.backends.iter().filter(move |backend| {
+            let in_subset = |subset: &Subset| {
+                subset.labels.iter().all(|(key, value)| backend.labels.get(key) == Some(value))
+            };
+            backend.port_name == port.name && subset.is_none_or(in_subset)
+        })
+    }
+
+    fn cluster(&self, draft: &Draft<'a>) -> OutboundCluster {
+        let (tls, policy, last) = self.setting(draft);
+        let steps = self.selection.steps.iter().cloned().chain([last]).collect();
+        let marking = tls_block::marking_mode(draft.own_policy, draft.port.number);
+        let endpoint = |backend: &Backend| Endpoint {
+            address: backend.address.clone(),
+            mutual_tls: auto_mtls::is_marked(self.snapshot, self.view.namespace(), backend, marking),
+            ready: backend.ready,
+            weight: backend.weight,
+            workload: backend.workload.clone(),
+        };
+        OutboundCluster {
+            host: self.view.host.clone(),
+            port: draft.port.clone(),
+            subset: draft.subset.map(|subset| subset.name.clone()),
+            discovery: draft.discovery,
+            tls,
+            policy,
+            trace: Trace { steps },
+            endpoints: self.backends(draft.port, draft.subset).map(endpoint).collect(),
+        }
+    }
+
+    /// T4: a block decides; without one, auto mutual TLS.
+    fn setting(&self, draft: &Draft<'a>) -> (ClientTlsSetting, Option<ObjectRef>, Step) {
+        let context = self.context(draft);
+        if let Some((tls, source)) = draft.block.tls {
+            let setting = originate::by_block(&context, tls);
+            let step = match originate::is_withheld(&context, tls) {
+                true => Step::won(
+                    &source.meta,
+                    "O7",
+                    format!(
+                        "tls block asks for {} with a credentialName, but the rule has no workloadSelector: plaintext",
+                        tls.mode
+                    ),
+                ),
+                false => Step::won(&source.meta, "T4", format!("tls block: {}", tls.mode)),
+            };
+            return (setting, Some(source.meta.object.clone()), step);
+        }
+        let members: Vec<&Backend> = self.backends(draft.port, None).collect();
+        let verdict =
+            auto_mtls::verdict(self.snapshot, self.view, is_passthrough(draft.own_policy), &members);
+        let setting = match (verdict.mutual, draft.discovery) {
+            (false, _) => ClientTlsSetting::Disable,
+            // A5: no fallback for single endpoints where the caller's address is dialled.
+            (true, Discovery::OriginalDst) => ClientTlsSetting::IstioMutual(originate::automatic(&context)),
+            (true, _) => ClientTlsSetting::Auto(originate::automatic(&context)),
+        };
+        (setting, verdict.policy, verdict.step)
+    }
+
+    fn context<'b>(&'b self, draft: &Draft<'b>) -> Context<'b> {
+        let rule = self.selection.rule.as_ref();
+        Context {
+            mesh: &self.snapshot.mesh,
+            host: self.view.host,
+            port: draft.port.number,
+            subset: draft.subset.map(|subset| &subset.name),
+            discovery: draft.discovery,
+            is_entry: self.view.service.is_none(),
+            has_selector: rule.is_some_and(|rule: &Merged<'_>| rule.base.workload_selector.is_some()),
+            accounts: &self.accounts,
+        }
+    }
+}
+
+/// O1: PASSTHROUGH dials the caller's address, whatever the host says.
+fn passed_through(discovery: Discovery, passthrough: bool) -> Discovery {
+    match discovery {
+        Discovery::DynamicForwardProxy => discovery,
+        _ if passthrough => Discovery::OriginalDst,
+        _ => discovery,
+    }
+}
+
+fn is_passthrough(policy: Option<&TrafficPolicy>) -> bool {
+    policy.is_some_and(|policy| policy.load_balancer == Some(LoadBalancer::Passthrough))
+}
+
+/// The names by which the clients of a namespace may call the host, besides the host itself.
+fn aliases(snapshot: &Snapshot, client: &Name, view: &View<'_>) -> Vec<Name> {
+    let mut names: Vec<Name> =
+        view.service.map(|service| short_names(&service.meta.object, client)).unwrap_or_default();
+    for alias in snapshot.aliases_of(view.host) {
+        let space = snapshot.namespace(&alias.namespace);
+        let visible = space.services.get(&alias.name);
+        if visible.is_some_and(|service| is_visible(&service.export_to, &alias.namespace, client)) {
+            names.extend(short_names(&alias, client));
+            names.push(snapshot.host_of(&alias).as_str().into());
+        }
+    }
+    names
+}
+
+/// `reviews` at home, `reviews.shop` and `reviews.shop.svc` everywhere.
+fn short_names(service: &ObjectRef, client: &Name) -> Vec<Name> {
+    let ObjectRef { namespace, name, .. } = service;
+    let longer = [format!("{name}.{namespace}").into(), format!("{name}.{namespace}.svc").into()];
+    (namespace == client).then(|| name.clone()).into_iter().chain(longer).collect()
+}

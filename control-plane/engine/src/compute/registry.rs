@@ -1,0 +1,192 @@
+//! The services that a client sees: who owns a host, and what the owner says about it (tls-policy.md D11, O1, A8).
+
+use std::{net::IpAddr, sync::Arc};
+
+use eastwest_model::{
+    Host, Kind, Meta, Name, ObjectRef,
+    meta::Created,
+    service::{ExportTo, Location, Resolution, Service, ServiceEntry, ServicePort},
+};
+
+use crate::{ClientScope, Snapshot, settings::Discovery};
+
+/// A host as its owner describes it.
+#[derive(Debug)]
+pub(crate) struct View<'a> {
+    pub host: &'a Host,
+    pub owner: &'a Meta,
+    /// The Kubernetes Service, if the owner is one.
+    pub service: Option<&'a Arc<Service>>,
+    /// The ServiceEntries of the owner's namespace for this host, oldest first: they describe it if there is no
+    /// Service, and add endpoints and accounts in any case.
+    pub entries: Vec<&'a Arc<ServiceEntry>>,
+    pub ports: Vec<ServicePort>,
+    pub addresses: Vec<IpAddr>,
+    pub discovery: Discovery,
+    /// A1: outside the mesh.
+    pub external: bool,
+}
+
+impl View<'_> {
+    /// The namespace whose policies and rules speak for the host.
+    pub(super) fn namespace(&self) -> &Name {
+        self.owner.namespace()
+    }
+}
+
+/// A claim to a host.
+#[derive(Clone, Copy)]
+enum Claim<'a> {
+    Service(&'a Arc<Service>),
+    Entry(&'a Arc<ServiceEntry>),
+}
+
+impl<'a> Claim<'a> {
+    fn meta(self) -> &'a Meta {
+        match self {
+            Self::Service(service) => &service.meta,
+            Self::Entry(entry) => &entry.meta,
+        }
+    }
+
+    fn export_to(self) -> &'a ExportTo {
+        match self {
+            Self::Service(service) => &service.export_to,
+            Self::Entry(entry) => &entry.export_to,
+        }
+    }
+
+    fn is_kubernetes(self) -> bool {
+        matches!(self, Self::Service(_))
+    }
+
+    /// Claims exported to named namespaces are looked at before public ones, older before younger.
+    fn order(self) -> (bool, Created, &'a Name, &'a Name) {
+        let meta = self.meta();
+        (is_public(self.export_to()), meta.created, meta.namespace(), meta.name())
+    }
+}
+
+/// The host as the clients of a scope see it, `None` if they do not.
+pub(crate) fn view<'a>(snapshot: &'a Snapshot, scope: &ClientScope, host: &'a Host) -> Option<View<'a>> {
+    let egress = scope.egress(snapshot);
+    let client = scope.namespace();
+    let owners = snapshot.hosts.get(host)?;
+    let mut claims: Vec<Claim<'a>> = owners
+        .iter()
+        .filter_map(|owner| claim(snapshot, owner))
+        .filter(|claim| is_visible(claim.export_to(), claim.meta().namespace(), client))
+        .filter(|claim| egress.imports(claim.meta().namespace(), host))
+        .collect();
+    claims.sort_by(|a, b| a.order().cmp(&b.order()));
+    let namespace = owner_of(&claims, client)?.meta().namespace();
+    claims.retain(|claim| claim.meta().namespace() == namespace);
+    Some(describe(snapshot, host, &claims))
+}
+
+/// Every host that the clients of a scope see, in order.
+pub(crate) fn views<'a>(
+    snapshot: &'a Snapshot,
+    scope: &'a ClientScope,
+) -> impl Iterator<Item = View<'a>> + 'a {
+    snapshot.hosts().filter_map(move |host| view(snapshot, scope, host))
+}
+
+fn claim<'a>(snapshot: &'a Snapshot, owner: &ObjectRef) -> Option<Claim<'a>> {
+    let space = snapshot.namespace(&owner.namespace);
+    match owner.kind {
+        Kind::Service => space.services.get(&owner.name).map(Claim::Service),
+        Kind::ServiceEntry => space.service_entries.get(&owner.name).map(Claim::Entry),
+        _ => None,
+    }
+}
+
+fn is_public(export_to: &ExportTo) -> bool {
+    match export_to {
+        ExportTo::Default => true,
+        ExportTo::Set(set) => set.contains("*"),
+    }
+}
+
+/// Whether an object of a namespace can be seen from another one: no list or `*`, `.` at home, or the name.
+pub(crate) fn is_visible(export_to: &ExportTo, home: &str, client: &str) -> bool {
+    match export_to {
+        ExportTo::Default => true,
+        ExportTo::Set(set) => {
+            set.contains("*") || set.contains(client) || (set.contains(".") && home == client)
+        }
+    }
+}
+
+/// D11: the first claim counts, unless a later one is in the client's own namespace, or is a Kubernetes Service
+/// against a ServiceEntry that is not in the client's namespace.
+fn owner_of<'a>(claims: &[Claim<'a>], client: &Name) -> Option<Claim<'a>> {
+    claims.iter().copied().reduce(|present, next| {
+        let at_home = |claim: Claim<'_>| claim.meta().namespace() == client;
+        let kubernetes_first = next.is_kubernetes() && !present.is_kubernetes() && !at_home(present);
+        if at_home(next) || kubernetes_first { next } else { present }
+    })
+}
+
+/// What the claims of one namespace say together: a Service speaks alone, of ServiceEntries the oldest, whose ports
+/// the younger ones extend if they agree in all else.
+fn describe<'a>(snapshot: &'a Snapshot, host: &'a Host, claims: &[Claim<'a>]) -> View<'a> {
+    let first = claims.iter().copied().find(|claim| claim.is_kubernetes()).unwrap_or(claims[0]);
+    let space = snapshot.namespace(first.meta().namespace());
+    let owners = snapshot.hosts.get(host).into_iter().flatten();
+    let mut entries: Vec<_> = owners
+        .filter(|owner| owner.kind == Kind::ServiceEntry && owner.namespace == *first.meta().namespace())
+        .filter_map(|owner| space.service_entries.get(&owner.name))
+        .collect();
+    entries.sort_by_key(|entry| entry.meta.age_key());
+    match first {
+        Claim::Service(service) => View {
+            host,
+            owner: &service.meta,
+            service: Some(service),
+            entries,
+            ports: service.ports.clone(),
+            addresses: service.cluster_ips.clone(),
+            discovery: if service.headless { Discovery::OriginalDst } else { Discovery::Eds },
+            external: false,
+        },
+        Claim::Entry(entry) => View {
+            host,
+            owner: &entry.meta,
+            service: None,
+            entries,
+            ports: joined_ports(entry, claims),
+            addresses: entry.addresses.clone(),
+            discovery: discovery(entry, host),
+            external: entry.location == Location::External,
+        },
+    }
+}
+
+fn joined_ports(first: &Arc<ServiceEntry>, claims: &[Claim<'_>]) -> Vec<ServicePort> {
+    let mut ports = first.ports.clone();
+    for claim in claims {
+        let Claim::Entry(entry) = claim else { continue };
+        let agrees = entry.resolution == first.resolution
+            && entry.workload_selector == first.workload_selector
+            && entry.export_to == first.export_to
+            && entry.meta.labels == first.meta.labels;
+        for port in entry.ports.iter().filter(|_| agrees) {
+            if ports.iter().all(|known| known.number != port.number) {
+                ports.push(port.clone());
+            }
+        }
+    }
+    ports
+}
+
+/// O1: how the endpoints of a ServiceEntry's host are found.
+fn discovery(entry: &ServiceEntry, host: &Host) -> Discovery {
+    match entry.resolution {
+        Resolution::None => Discovery::OriginalDst,
+        Resolution::Dns => Discovery::StrictDns,
+        Resolution::DnsRoundRobin => Discovery::LogicalDns,
+        Resolution::DynamicDns if host.wildcard_suffix().is_some() => Discovery::DynamicForwardProxy,
+        Resolution::Static | Resolution::DynamicDns => Discovery::Eds,
+    }
+}

@@ -1,0 +1,154 @@
+//! The effective settings of one workload as users see them (`eastwest tls`).
+
+use std::collections::BTreeMap;
+
+use eastwest_model::{Name, ObjectRef, SpiffeId, WorkloadKey, policy::MutualTlsMode};
+use serde::Serialize;
+
+use crate::{
+    Snapshot, compute,
+    settings::{ClientTlsSetting, Inbound, OutboundCluster},
+};
+
+/// Everything about one workload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TlsReport {
+    /// `namespace/name`.
+    pub workload: WorkloadKey,
+    /// Its SPIFFE ID.
+    pub identity: SpiffeId,
+    /// What it asks of its callers.
+    pub inbound: InboundReport,
+    /// How it calls others: one entry for each host, service port and subset, in this order.
+    pub outbound: Vec<OutboundReport>,
+    /// What concerns this workload and does not do what one may think.
+    pub warnings: Vec<Warning>,
+}
+
+/// What a workload asks of its callers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InboundReport {
+    /// The effective mode.
+    pub default: MutualTlsMode,
+    /// Who decided it; `null` = the built-in PERMISSIVE.
+    pub policy: Option<ObjectRef>,
+    /// Container ports that differ from the default or are named by a policy.
+    pub ports: BTreeMap<u16, MutualTlsMode>,
+    /// Who decided those; ports that nobody decided are left out.
+    pub port_policies: BTreeMap<u16, ObjectRef>,
+}
+
+/// How one (host, service port, subset) is called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OutboundReport {
+    /// The host.
+    pub host: String,
+    /// The service port.
+    pub port: u16,
+    /// The subset, `null` for the whole host.
+    pub subset: Option<Name>,
+    /// The effective mode.
+    pub mode: Mode,
+    /// Server name to send, `null` = taken from the Host header, or none with plaintext.
+    pub sni: Option<Name>,
+    /// SANs to accept, `null` = none is checked.
+    pub subject_alt_names: Option<Vec<Name>>,
+    /// Who decided; `null` = default, mesh configuration or inference.
+    pub policy: Option<ObjectRef>,
+    /// With AUTO, how each endpoint that takes requests is called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<BTreeMap<String, Mode>>,
+}
+
+/// How a client calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[allow(missing_docs)]
+pub enum Mode {
+    Disable,
+    Simple,
+    Mutual,
+    IstioMutual,
+    /// Mutual where the endpoint supports it.
+    Auto,
+}
+
+/// An object that does not do what one may think.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Warning {
+    /// The object.
+    pub object: String,
+    /// What about it.
+    pub message: String,
+    /// The object that wins instead, if one does.
+    pub beaten_by: Option<ObjectRef>,
+}
+
+/// The report of a workload; `None` if there is none of that name.
+pub fn tls_report(snapshot: &Snapshot, key: &WorkloadKey) -> Option<TlsReport> {
+    let tls = compute::workload_tls(snapshot, key)?;
+    let clusters = tls.outbound.services.values().flat_map(|service| &service.clusters);
+    Some(TlsReport {
+        workload: key.clone(),
+        inbound: inbound(&tls.inbound),
+        outbound: clusters.map(|cluster| outbound(cluster)).collect(),
+        warnings: Vec::new(),
+        identity: tls.identity,
+    })
+}
+
+fn inbound(inbound: &Inbound) -> InboundReport {
+    let shown = || inbound.ports.iter().filter(|(_, port)| port.named_by_policy || port.mode != inbound.mode);
+    InboundReport {
+        default: inbound.mode,
+        policy: inbound.policy.clone(),
+        ports: shown().map(|(number, port)| (*number, port.mode)).collect(),
+        port_policies: shown().filter_map(|(number, port)| Some((*number, port.policy.clone()?))).collect(),
+    }
+}
+
+/// One cluster as the user sees it.
+pub(crate) fn outbound(cluster: &OutboundCluster) -> OutboundReport {
+    let (sni, names) = match &cluster.tls {
+        ClientTlsSetting::Disable => (None, &[][..]),
+        ClientTlsSetting::Auto(mesh) | ClientTlsSetting::IstioMutual(mesh) => {
+            (Some(mesh.sni.clone()).filter(|sni| !sni.is_empty()), &mesh.subject_alt_names[..])
+        }
+        ClientTlsSetting::Simple(tls) | ClientTlsSetting::Mutual(tls) => {
+            (tls.sni.clone(), &tls.subject_alt_names[..])
+        }
+    };
+    OutboundReport {
+        host: cluster.host.to_string(),
+        port: cluster.port.number,
+        subset: cluster.subset.clone(),
+        mode: cluster.tls.mode(),
+        sni,
+        subject_alt_names: (!names.is_empty()).then(|| names.to_vec()),
+        policy: cluster.policy.clone(),
+        endpoints: matches!(cluster.tls, ClientTlsSetting::Auto(_)).then(|| endpoints(cluster)),
+    }
+}
+
+fn endpoints(cluster: &OutboundCluster) -> BTreeMap<String, Mode> {
+    let ready = cluster.endpoints.iter().filter(|endpoint| endpoint.ready);
+    ready
+        .map(|endpoint| {
+            let mode = if endpoint.mutual_tls { Mode::IstioMutual } else { Mode::Disable };
+            (endpoint.address.to_string(), mode)
+        })
+        .collect()
+}
+
+impl ClientTlsSetting {
+    /// The mode that users see.
+    pub fn mode(&self) -> Mode {
+        match self {
+            Self::Disable => Mode::Disable,
+            Self::Auto(_) => Mode::Auto,
+            Self::IstioMutual(_) => Mode::IstioMutual,
+            Self::Simple(_) => Mode::Simple,
+            Self::Mutual(_) => Mode::Mutual,
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What an object has a say in: asked before and after a change, the answers add up to the dirty set.
+
+use std::sync::Arc;
+
+use eastwest_model::{
+    Host, Name, Object, Workload,
+    policy::{DestinationRule, PeerAuthentication},
+    service::{EndpointSlice, Service, ServiceEntry, Sidecar},
+};
+
+use super::{DirtySet, Namespace, Snapshot, selecting::Selects};
+
+/// The settings that the object may decide in this world.
+pub(super) fn affected(world: &Snapshot, object: &Object) -> DirtySet {
+    match object {
+        Object::Namespace(_) => DirtySet::default(),
+        Object::MeshConfig(..) => DirtySet::everything(),
+        Object::Service(service) => of_service(world, service),
+        Object::EndpointSlice(slice) => of_slice(world, slice),
+        Object::Workload(workload) => of_workload(world, workload),
+        Object::ServiceEntry(entry) => of_entry(world, entry),
+        Object::Sidecar(sidecar) => of_sidecar(world, sidecar),
+        Object::PeerAuthentication(policy) => of_policy(world, policy),
+        Object::DestinationRule(rule) => of_rule(world, rule),
+    }
+}
+
+fn of_service(world: &Snapshot, service: &Service) -> DirtySet {
+    let mut dirty = DirtySet::default();
+    dirty.add_host(world.host_of(&service.meta.object));
+    dirty.add_hosts(world.alias_chain(service));
+    let space = world.namespace(service.meta.namespace());
+    match service.selector() {
+        Some(selector) => space.workloads.selected(selector).for_each(|one| dirty.add_inbound(one)),
+        None => {
+            for slice in space.slices.of_service(service.meta.name()) {
+                workloads_of(space, slice).iter().for_each(|one| dirty.add_inbound(one));
+            }
+        }
+    }
+    dirty
+}
+
+fn of_slice(world: &Snapshot, slice: &EndpointSlice) -> DirtySet {
+    let mut dirty = DirtySet::default();
+    dirty.add_host(Host::of_service(&slice.service, slice.meta.namespace(), &world.mesh.cluster_domain));
+    let space = world.namespace(slice.meta.namespace());
+    if space.services.get(&slice.service).is_some_and(|service| service.selector().is_none()) {
+        workloads_of(space, slice).iter().for_each(|one| dirty.add_inbound(one));
+    }
+    dirty
+}
+
+fn workloads_of<'a>(space: &'a Namespace, slice: &EndpointSlice) -> Vec<&'a Arc<Workload>> {
+    let endpoints = slice.endpoints.iter();
+    endpoints
+        .flat_map(|endpoint| {
+            let by_address = endpoint.addresses.iter().flat_map(|one| space.workloads.at_address(*one));
+            endpoint.pod.iter().filter_map(|pod| space.workloads.pod(pod)).chain(by_address)
+        })
+        .collect()
+}
+
+fn of_workload(world: &Snapshot, workload: &Workload) -> DirtySet {
+    let mut dirty = DirtySet::default();
+    dirty.add_inbound(workload);
+    dirty.add_client(workload);
+    let namespace = workload.meta.namespace();
+    let space = world.namespace(namespace);
+    let host = |service: &Name| Host::of_service(service, namespace, &world.mesh.cluster_domain);
+    let labels = &workload.meta.labels;
+    dirty.add_hosts(space.services.selecting(labels).map(|service| host(service.meta.name())));
+    dirty.add_hosts(space.service_entries.selecting(labels).flat_map(|entry| entry.hosts.iter().cloned()));
+    dirty.add_hosts(space.slices.of_pod(workload.meta.name()).map(|slice| host(&slice.service)));
+    for address in &workload.addresses {
+        dirty.add_hosts(space.slices.of_address(*address).map(|slice| host(&slice.service)));
+    }
+    dirty
+}
+
+fn of_entry(world: &Snapshot, entry: &ServiceEntry) -> DirtySet {
+    let mut dirty = DirtySet::default();
+    dirty.add_hosts(entry.hosts.iter().cloned());
+    if let Some(selector) = entry.selector() {
+        let space = world.namespace(entry.meta.namespace());
+        space.workloads.selected(selector).for_each(|one| dirty.add_inbound(one));
+    }
+    dirty
+}
+
+fn of_sidecar(world: &Snapshot, sidecar: &Sidecar) -> DirtySet {
+    let mut dirty = DirtySet::default();
+    if *sidecar.meta.namespace() == world.mesh.root_namespace {
+        dirty.add_inbound_everywhere();
+        dirty.add_clients_everywhere();
+    } else {
+        dirty.add_inbound_namespace(sidecar.meta.namespace());
+        dirty.add_clients_of(sidecar.meta.namespace());
+    }
+    dirty
+}
+
+/// A policy of the root namespace has a say everywhere, any other one in its own namespace: in the mode of its
+/// workloads, in auto mutual TLS of its hosts (tls-policy.md A2) and in the marks of their endpoints (A4).
+fn of_policy(world: &Snapshot, policy: &PeerAuthentication) -> DirtySet {
+    let mut dirty = DirtySet::default();
+    let namespace = policy.meta.namespace();
+    if *namespace == world.mesh.root_namespace {
+        dirty.add_inbound_everywhere();
+        dirty.add_all_hosts();
+        return dirty;
+    }
+    if policy.selector.is_empty() {
+        dirty.add_inbound_namespace(namespace);
+    } else {
+        let space = world.namespace(namespace);
+        space.workloads.selected(&policy.selector).for_each(|one| dirty.add_inbound(one));
+    }
+    dirty.add_hosts(world.hosts_of_namespace(namespace));
+    dirty
+}
+
+fn of_rule(world: &Snapshot, rule: &DestinationRule) -> DirtySet {
+    let mut dirty = DirtySet::default();
+    if rule.host.wildcard_suffix().is_some() {
+        dirty.add_hosts(world.hosts().filter(|host| rule.host.covers(host)).cloned());
+    } else {
+        dirty.add_host(rule.host.clone());
+    }
+    if rule.workload_selector.is_some() {
+        dirty.add_clients_of(rule.meta.namespace());
+    }
+    dirty
+}

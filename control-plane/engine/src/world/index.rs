@@ -1,0 +1,219 @@
+//! The mutable world: one writer applies changes and hands out snapshots.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use eastwest_model::{
+    Change, Host, Kind, MeshConfig, Meta, Name, Object, ObjectRef,
+    service::{Service, ServiceEntry},
+};
+
+use super::{DirtySet, Namespace, Snapshot, affected::affected};
+
+/// Label that binds an object to one revision of the control plane (tls-policy.md P10).
+const REVISION_LABEL: &str = "istio.io/rev";
+/// The revision that we are; objects without the label belong to every revision.
+const REVISION: &str = "default";
+
+/// The mutable world.
+#[derive(Debug)]
+pub struct Index {
+    world: Snapshot,
+    defaults: MeshConfig,
+    /// The object that the mesh's settings come from, if not from the defaults.
+    mesh_source: Option<Arc<Meta>>,
+}
+
+impl Index {
+    /// An empty world; a MeshConfig object that is applied later wins over `defaults`.
+    pub fn new(defaults: MeshConfig) -> Self {
+        Self { world: Snapshot::new(defaults.clone()), defaults, mesh_source: None }
+    }
+
+    /// The present world, shared: nothing is copied but one pointer for each namespace.
+    pub fn freeze(&self) -> Arc<Snapshot> {
+        Arc::new(self.world.clone())
+    }
+
+    /// Takes a change in and says what it may have touched.
+    pub fn apply(&mut self, change: Change) -> DirtySet {
+        match change {
+            Change::Upsert(object) if is_ours(&object) => {
+                self.replace(&object.reference().clone(), Some(object))
+            }
+            Change::Upsert(object) => self.replace(object.reference(), None),
+            Change::Delete(reference) => self.replace(&reference, None),
+        }
+    }
+
+    fn replace(&mut self, reference: &ObjectRef, object: Option<Object>) -> DirtySet {
+        let old = self.get(reference);
+        if old == object {
+            return DirtySet::default();
+        }
+        let mut dirty = old.as_ref().map(|old| affected(&self.world, old)).unwrap_or_default();
+        if let Some(old) = &old {
+            self.remove(old);
+        }
+        if let Some(new) = &object {
+            self.insert(new.clone());
+            dirty.merge(affected(&self.world, new));
+        }
+        dirty
+    }
+
+    fn get(&self, reference: &ObjectRef) -> Option<Object> {
+        let ObjectRef { kind, namespace, name } = reference;
+        let space = self.world.namespaces.get(namespace);
+        match kind {
+            Kind::Service => space?.services.get(name).cloned().map(Object::Service),
+            Kind::EndpointSlice => space?.slices.get(name).cloned().map(Object::EndpointSlice),
+            Kind::Pod | Kind::WorkloadEntry => {
+                space?.workloads.of_kind(*kind, name).cloned().map(Object::Workload)
+            }
+            Kind::ServiceEntry => space?.service_entries.get(name).cloned().map(Object::ServiceEntry),
+            Kind::Sidecar => space?.sidecars.get(name).cloned().map(Object::Sidecar),
+            Kind::PeerAuthentication => {
+                space?.peer_authentications.get(name).cloned().map(Object::PeerAuthentication)
+            }
+            Kind::DestinationRule => space?.destination_rules.get(name).cloned().map(Object::DestinationRule),
+            Kind::ConfigMap => {
+                let meta = self.mesh_source.as_ref().filter(|meta| meta.object == *reference)?;
+                Some(Object::MeshConfig(meta.clone(), self.world.mesh.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    fn insert(&mut self, object: Object) {
+        match &object {
+            Object::Service(service) => self.claim_service(service, true),
+            Object::ServiceEntry(entry) => self.claim_hosts(entry, true),
+            _ => {}
+        }
+        let name = object.meta().name().clone();
+        match object {
+            Object::Namespace(_) => {}
+            Object::MeshConfig(meta, mesh) => {
+                self.mesh_source = Some(meta);
+                self.world.mesh = mesh;
+            }
+            Object::Service(new) => {
+                let space = self.space(new.meta.namespace());
+                Arc::make_mut(&mut space.services).insert(name, new);
+            }
+            Object::EndpointSlice(new) => {
+                let space = self.space(new.meta.namespace());
+                Arc::make_mut(&mut space.slices).insert(name, new);
+            }
+            Object::Workload(new) => {
+                let space = self.space(new.meta.namespace());
+                Arc::make_mut(&mut space.workloads).insert(new);
+            }
+            Object::ServiceEntry(new) => {
+                let space = self.space(new.meta.namespace());
+                Arc::make_mut(&mut space.service_entries).insert(name, new);
+            }
+            Object::Sidecar(new) => {
+                let space = self.space(new.meta.namespace());
+                Arc::make_mut(&mut space.sidecars).insert(name, new);
+            }
+            Object::PeerAuthentication(new) => {
+                let space = self.space(new.meta.namespace());
+                Arc::make_mut(&mut space.peer_authentications).insert(name, new);
+            }
+            Object::DestinationRule(new) => {
+                let space = self.space(new.meta.namespace());
+                Arc::make_mut(&mut space.destination_rules).insert(name, new);
+            }
+        }
+    }
+
+    fn remove(&mut self, object: &Object) {
+        let ObjectRef { kind, namespace, name } = object.reference().clone();
+        let space = self.space(&namespace);
+        match object {
+            Object::Namespace(_) => {}
+            Object::MeshConfig(..) => {
+                self.mesh_source = None;
+                self.world.mesh = Arc::new(self.defaults.clone());
+            }
+            Object::Service(service) => {
+                Arc::make_mut(&mut space.services).remove(&name);
+                self.claim_service(service, false);
+            }
+            Object::EndpointSlice(_) => {
+                Arc::make_mut(&mut space.slices).remove(&name);
+            }
+            Object::Workload(_) => {
+                Arc::make_mut(&mut space.workloads).remove(kind, &name);
+            }
+            Object::ServiceEntry(entry) => {
+                Arc::make_mut(&mut space.service_entries).remove(&name);
+                self.claim_hosts(entry, false);
+            }
+            Object::Sidecar(_) => {
+                Arc::make_mut(&mut space.sidecars).remove(&name);
+            }
+            Object::PeerAuthentication(_) => {
+                Arc::make_mut(&mut space.peer_authentications).remove(&name);
+            }
+            Object::DestinationRule(_) => {
+                Arc::make_mut(&mut space.destination_rules).remove(&name);
+            }
+        }
+        if self.world.namespaces.get(&namespace).is_some_and(|space| space.is_empty()) {
+            self.world.namespaces.remove(&namespace);
+        }
+    }
+
+    fn space(&mut self, name: &Name) -> &mut Namespace {
+        Arc::make_mut(self.world.namespaces.entry(name.clone()).or_default())
+    }
+
+    /// A Service claims its host; an ExternalName one is only an alias of its target (tls-policy.md O1).
+    fn claim_service(&mut self, service: &Service, claim: bool) {
+        let reference = &service.meta.object;
+        match &service.external_name {
+            None => {
+                let host = self.world.host_of(reference);
+                note(&mut self.world.hosts, &host, reference, claim);
+            }
+            Some(target) => note(&mut self.world.aliases, target, reference, claim),
+        }
+    }
+
+    fn claim_hosts(&mut self, entry: &ServiceEntry, claim: bool) {
+        for host in &entry.hosts {
+            note(&mut self.world.hosts, host, &entry.meta.object, claim);
+        }
+    }
+}
+
+fn note(map: &mut Arc<BTreeMap<Host, BTreeSet<ObjectRef>>>, host: &Host, reference: &ObjectRef, claim: bool) {
+    let map = Arc::make_mut(map);
+    let owners = map.entry(host.clone()).or_default();
+    if claim {
+        owners.insert(reference.clone());
+    } else {
+        owners.remove(reference);
+    }
+    if owners.is_empty() {
+        map.remove(host);
+    }
+}
+
+/// Objects of Istio's kinds that are labelled for another revision are invisible (tls-policy.md P10).
+fn is_ours(object: &Object) -> bool {
+    let istio = matches!(
+        object.kind(),
+        Kind::PeerAuthentication
+            | Kind::DestinationRule
+            | Kind::ServiceEntry
+            | Kind::WorkloadEntry
+            | Kind::Sidecar
+    );
+    !istio || object.meta().labels.get(REVISION_LABEL).is_none_or(|revision| &**revision == REVISION)
+}

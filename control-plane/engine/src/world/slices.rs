@@ -1,0 +1,92 @@
+//! The EndpointSlices of one namespace, by name, by service and by what they point to.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use eastwest_model::{Name, service::EndpointSlice};
+
+/// EndpointSlices with their indexes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Slices {
+    objects: BTreeMap<Name, Arc<EndpointSlice>>,
+    by_service: BTreeMap<Name, BTreeSet<Name>>,
+    by_pod: BTreeMap<Name, BTreeSet<Name>>,
+    by_address: BTreeMap<IpAddr, BTreeSet<Name>>,
+}
+
+impl Slices {
+    pub(crate) fn get(&self, name: &str) -> Option<&Arc<EndpointSlice>> {
+        self.objects.get(name)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// The slices of a service, by name.
+    pub(crate) fn of_service(&self, service: &str) -> impl Iterator<Item = &Arc<EndpointSlice>> {
+        self.named(self.by_service.get(service))
+    }
+
+    /// The slices that point to a Pod by name.
+    pub(crate) fn of_pod(&self, pod: &str) -> impl Iterator<Item = &Arc<EndpointSlice>> {
+        self.named(self.by_pod.get(pod))
+    }
+
+    /// The slices that list an address.
+    pub(crate) fn of_address(&self, address: IpAddr) -> impl Iterator<Item = &Arc<EndpointSlice>> {
+        self.named(self.by_address.get(&address))
+    }
+
+    fn named<'a>(
+        &'a self,
+        names: Option<&'a BTreeSet<Name>>,
+    ) -> impl Iterator<Item = &'a Arc<EndpointSlice>> {
+        names.into_iter().flatten().filter_map(|name| self.objects.get(name))
+    }
+
+    pub(crate) fn insert(&mut self, name: Name, slice: Arc<EndpointSlice>) {
+        self.remove(&name);
+        self.by_service.entry(slice.service.clone()).or_default().insert(name.clone());
+        for endpoint in &slice.endpoints {
+            if let Some(pod) = &endpoint.pod {
+                self.by_pod.entry(pod.clone()).or_default().insert(name.clone());
+            }
+            for address in &endpoint.addresses {
+                self.by_address.entry(*address).or_default().insert(name.clone());
+            }
+        }
+        self.objects.insert(name, slice);
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) -> Option<Arc<EndpointSlice>> {
+        let slice = self.objects.remove(name)?;
+        forget(&mut self.by_service, &slice.service, name);
+        for endpoint in &slice.endpoints {
+            if let Some(pod) = &endpoint.pod {
+                forget(&mut self.by_pod, pod, name);
+            }
+            for address in &endpoint.addresses {
+                forget(&mut self.by_address, address, name);
+            }
+        }
+        Some(slice)
+    }
+}
+
+/// Takes a name out of an index and the entry with it when it was the last one.
+pub(super) fn forget<K: Ord, V: Ord + std::borrow::Borrow<Q>, Q: Ord + ?Sized>(
+    index: &mut BTreeMap<K, BTreeSet<V>>,
+    key: &K,
+    value: &Q,
+) {
+    if let Some(values) = index.get_mut(key) {
+        values.remove(value);
+        if values.is_empty() {
+            index.remove(key);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! A frozen world.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use eastwest_model::{Host, MeshConfig, Name, ObjectRef, Workload, WorkloadKey, service::Service};
+
+use super::Namespace;
+
+/// Longest chain of ExternalName aliases that is followed.
+const MAX_ALIASES: usize = 16;
+
+/// An immutable world: everything that settings are computed from.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub(crate) mesh: Arc<MeshConfig>,
+    pub(crate) namespaces: BTreeMap<Name, Arc<Namespace>>,
+    /// Every Service and ServiceEntry that claims a host; ExternalName Services claim none (tls-policy.md O1).
+    pub(crate) hosts: Arc<BTreeMap<Host, BTreeSet<ObjectRef>>>,
+    /// ExternalName Services by their direct target.
+    pub(crate) aliases: Arc<BTreeMap<Host, BTreeSet<ObjectRef>>>,
+    empty: Arc<Namespace>,
+}
+
+impl Snapshot {
+    pub(super) fn new(mesh: MeshConfig) -> Self {
+        Self {
+            mesh: Arc::new(mesh),
+            namespaces: BTreeMap::new(),
+            hosts: Arc::default(),
+            aliases: Arc::default(),
+            empty: Arc::default(),
+        }
+    }
+
+    /// The mesh's settings.
+    pub fn mesh(&self) -> &MeshConfig {
+        &self.mesh
+    }
+
+    /// A workload by namespace and name; of a Pod and a WorkloadEntry of the same name, the Pod.
+    pub fn workload(&self, key: &WorkloadKey) -> Option<&Arc<Workload>> {
+        self.namespaces.get(&key.namespace)?.workloads.get(&key.name)
+    }
+
+    /// Every workload, sorted by namespace, then Pods before WorkloadEntries, then by name.
+    pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
+        self.namespaces.values().flat_map(|namespace| namespace.workloads.values())
+    }
+
+    /// The workload at an address, in one namespace or in any (then the first namespace that has one).
+    pub fn workload_by_address(&self, namespace: Option<&str>, address: IpAddr) -> Option<&Arc<Workload>> {
+        match namespace {
+            Some(name) => self.namespaces.get(name)?.workloads.at_address(address).next(),
+            None => self.namespaces.values().find_map(|one| one.workloads.at_address(address).next()),
+        }
+    }
+
+    /// Every host that a Service or ServiceEntry claims, sorted.
+    pub fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.keys()
+    }
+
+    pub(crate) fn namespace(&self, name: &str) -> &Namespace {
+        self.namespaces.get(name).unwrap_or(&self.empty)
+    }
+
+    /// The host of a Kubernetes Service.
+    pub(crate) fn host_of(&self, service: &ObjectRef) -> Host {
+        Host::of_service(&service.name, &service.namespace, &self.mesh.cluster_domain)
+    }
+
+    /// The hosts that the namespace's Services and ServiceEntries claim.
+    pub(crate) fn hosts_of_namespace(&self, namespace: &str) -> BTreeSet<Host> {
+        let objects = self.namespace(namespace);
+        let services = objects.services.values().map(|service| self.host_of(&service.meta.object));
+        services
+            .chain(objects.service_entries.values().flat_map(|entry| entry.hosts.iter().cloned()))
+            .collect()
+    }
+
+    /// The hosts that an alias leads through, the final one last (tls-policy.md O1).
+    pub(crate) fn alias_chain(&self, alias: &Service) -> Vec<Host> {
+        let mut chain: Vec<Host> = Vec::new();
+        let mut next = alias.external_name.clone();
+        while let Some(host) = next.filter(|host| chain.len() < MAX_ALIASES && !chain.contains(host)) {
+            next = self.service_of(&host).and_then(|service| service.external_name.clone());
+            chain.push(host);
+        }
+        chain
+    }
+
+    /// The ExternalName Services whose chain ends at `host`.
+    pub(crate) fn aliases_of(&self, host: &Host) -> BTreeSet<ObjectRef> {
+        let mut found = BTreeSet::new();
+        let mut open = vec![host.clone()];
+        while let Some(target) = open.pop() {
+            for alias in self.aliases.get(&target).into_iter().flatten() {
+                if found.insert(alias.clone()) {
+                    open.push(self.host_of(alias));
+                }
+            }
+        }
+        found
+    }
+
+    /// The Kubernetes Service whose host this is.
+    pub(crate) fn service_of(&self, host: &Host) -> Option<&Arc<Service>> {
+        let local = host.as_str().strip_suffix(&*self.mesh.cluster_domain)?.strip_suffix(".svc.")?;
+        let (name, namespace) = local.split_once('.')?;
+        self.namespaces.get(namespace)?.services.get(name)
+    }
+}

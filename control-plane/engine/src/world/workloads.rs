@@ -1,0 +1,95 @@
+//! The workloads of one namespace, by name, by label and by address.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use eastwest_model::{Kind, Name, Selector, Workload};
+
+use super::slices::forget;
+
+/// A Pod and a WorkloadEntry may have the same name; the Pod comes first.
+type Key = (Kind, Name);
+
+/// Pods and WorkloadEntries with their indexes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Workloads {
+    objects: BTreeMap<Key, Arc<Workload>>,
+    by_label: BTreeMap<(Name, Name), BTreeSet<Key>>,
+    by_address: BTreeMap<IpAddr, BTreeSet<Key>>,
+}
+
+impl Workloads {
+    /// The Pod of that name, else the WorkloadEntry.
+    pub(crate) fn get(&self, name: &Name) -> Option<&Arc<Workload>> {
+        self.pod(name).or_else(|| self.objects.get(&(Kind::WorkloadEntry, name.clone())))
+    }
+
+    pub(crate) fn pod(&self, name: &Name) -> Option<&Arc<Workload>> {
+        self.objects.get(&(Kind::Pod, name.clone()))
+    }
+
+    pub(crate) fn of_kind(&self, kind: Kind, name: &Name) -> Option<&Arc<Workload>> {
+        self.objects.get(&(kind, name.clone()))
+    }
+
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Arc<Workload>> {
+        self.objects.values()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// The workloads that a selector picks; an empty one picks all.
+    pub(crate) fn selected<'a>(
+        &'a self,
+        selector: &'a Selector,
+    ) -> Box<dyn Iterator<Item = &'a Arc<Workload>> + 'a> {
+        let rarest = selector
+            .0
+            .iter()
+            .map(|(key, value)| self.by_label.get(&(key.clone(), value.clone())))
+            .min_by_key(|keys| keys.map_or(0, BTreeSet::len));
+        match rarest {
+            None => Box::new(self.objects.values()),
+            Some(keys) => Box::new(
+                keys.into_iter()
+                    .flatten()
+                    .filter_map(|key| self.objects.get(key))
+                    .filter(|workload| selector.matches(&workload.meta.labels)),
+            ),
+        }
+    }
+
+    /// The workloads at an address; those that have ended own it no longer.
+    pub(crate) fn at_address(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Workload>> {
+        self.by_address.get(&address).into_iter().flatten().filter_map(|key| self.objects.get(key))
+    }
+
+    pub(crate) fn insert(&mut self, workload: Arc<Workload>) {
+        let key = (workload.meta.object.kind, workload.meta.name().clone());
+        self.remove(key.0, &key.1);
+        for (label, value) in workload.meta.labels.iter() {
+            self.by_label.entry((label.clone(), value.clone())).or_default().insert(key.clone());
+        }
+        for address in workload.addresses.iter().filter(|_| !workload.ended) {
+            self.by_address.entry(*address).or_default().insert(key.clone());
+        }
+        self.objects.insert(key, workload);
+    }
+
+    pub(crate) fn remove(&mut self, kind: Kind, name: &Name) -> Option<Arc<Workload>> {
+        let key = (kind, name.clone());
+        let workload = self.objects.remove(&key)?;
+        for (label, value) in workload.meta.labels.iter() {
+            forget(&mut self.by_label, &(label.clone(), value.clone()), &key);
+        }
+        for address in &workload.addresses {
+            forget(&mut self.by_address, address, &key);
+        }
+        Some(workload)
+    }
+}

@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::names::{is_dns_label, is_dns_subdomain};
+
 /// Longest trust domain name in bytes (SPIFFE-ID §2.1).
 const MAX_TRUST_DOMAIN: usize = 255;
 /// Longest SPIFFE ID in bytes that everybody must accept (SPIFFE-ID §2.3); we never issue a longer one.
@@ -153,7 +155,7 @@ impl SpiffeId {
         if !is_dns_label(namespace) {
             return Err(IdentityError::Namespace(namespace.to_owned()));
         }
-        if service_account.len() > 253 || !service_account.split('.').all(is_dns_label_of_any_length) {
+        if !is_dns_subdomain(service_account) {
             return Err(IdentityError::ServiceAccount(service_account.to_owned()));
         }
         Self::parse(&format!("{SCHEME}{domain}/ns/{namespace}/sa/{service_account}"))
@@ -195,21 +197,6 @@ fn check_segment(segment: &str) -> Result<(), IdentityError> {
             let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
             segment.chars().find(|&c| !allowed(c)).map_or(Ok(()), |c| Err(IdentityError::PathCharacter(c)))
         }
-    }
-}
-
-fn is_dns_label(text: &str) -> bool {
-    text.len() <= 63 && is_dns_label_of_any_length(text)
-}
-
-fn is_dns_label_of_any_length(text: &str) -> bool {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let bytes = text.as_bytes();
-    match (bytes.first(), bytes.last()) {
-        (Some(&first), Some(&last)) => {
-            inner(first) && inner(last) && bytes.iter().all(|&b| inner(b) || b == b'-')
-        }
-        _ => false,
     }
 }
 

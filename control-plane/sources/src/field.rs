@@ -1,0 +1,240 @@
+//! A cursor over a document that knows where it stands and collects what is wrong.
+//!
+//! Reading never stops at a mistake: a getter notes it and answers with nothing, so that one pass finds all of them.
+//! An object with an error among its findings is refused afterwards, whatever was read.
+
+use std::{cell::RefCell, fmt::Display, ops::RangeInclusive};
+
+use eastwest_model::{Name, Severity};
+use serde_json::Value;
+
+use crate::spelling;
+
+static NOTHING: Value = Value::Null;
+
+/// Something wrong with one field of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) severity: Severity,
+    /// The path, e.g. `spec.portLevelMtls[8080].mode`.
+    pub(crate) field: String,
+    pub(crate) message: String,
+}
+
+/// What was found in one object.
+#[derive(Debug, Default)]
+pub(crate) struct Findings(RefCell<Vec<Finding>>);
+
+impl Findings {
+    fn add(&self, severity: Severity, field: &str, message: String) {
+        let finding = Finding { severity, field: field.to_owned(), message };
+        let mut all = self.0.borrow_mut();
+        // Two readers of one field find the same.
+        if !all.contains(&finding) {
+            all.push(finding);
+        }
+    }
+
+    /// The findings in the order of their discovery.
+    pub(crate) fn into_vec(self) -> Vec<Finding> {
+        self.0.into_inner()
+    }
+}
+
+/// A place in a document. A field that is absent or null is a field too: its getters answer with nothing.
+#[derive(Debug, Clone)]
+pub(crate) struct Field<'a> {
+    value: &'a Value,
+    path: String,
+    findings: &'a Findings,
+}
+
+impl<'a> Field<'a> {
+    /// A whole document, called `path`; empty for an object.
+    pub(crate) fn root(value: &'a Value, path: &str, findings: &'a Findings) -> Self {
+        Self { value, path: path.to_owned(), findings }
+    }
+
+    fn child(&self, value: &'a Value, path: String) -> Self {
+        Self { value, path, findings: self.findings }
+    }
+
+    /// The field `key` of a mapping.
+    pub(crate) fn get(&self, key: &str) -> Self {
+        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+        let value = match self.value {
+            Value::Object(map) => map.get(key),
+            Value::Null => None,
+            _ => self.unlike("a mapping"),
+        };
+        self.child(value.unwrap_or(&NOTHING), path)
+    }
+
+    /// Present and not null.
+    pub(crate) fn is_set(&self) -> bool {
+        !self.value.is_null()
+    }
+
+    /// A mapping, be it empty.
+    pub(crate) fn is_mapping(&self) -> bool {
+        self.value.is_object()
+    }
+
+    /// The field must be set.
+    pub(crate) fn required(&self, remedy: &str) -> &Self {
+        if !self.is_set() {
+            self.error(format_args!("missing: {remedy}"));
+        }
+        self
+    }
+
+    /// Text.
+    pub(crate) fn text(&self) -> Option<&'a str> {
+        match self.value {
+            Value::Null => None,
+            Value::String(text) => Some(text),
+            Value::Bool(_) | Value::Number(_) => {
+                self.error(format_args!("{0} is not text: put it in quotes, \"{0}\"", self.value));
+                None
+            }
+            _ => self.unlike("text"),
+        }
+    }
+
+    /// Text that is not empty; the empty text counts as unset, as in protobuf.
+    pub(crate) fn name(&self) -> Option<Name> {
+        self.text().filter(|text| !text.is_empty()).map(Into::into)
+    }
+
+    /// True or false.
+    pub(crate) fn flag(&self) -> Option<bool> {
+        match self.value {
+            Value::Null => None,
+            Value::Bool(flag) => Some(*flag),
+            _ => self.unlike("true or false"),
+        }
+    }
+
+    /// A whole number within bounds.
+    pub(crate) fn integer<T: TryFrom<u64>>(&self, bounds: RangeInclusive<u64>) -> Option<T> {
+        let number = match self.value {
+            Value::Null => return None,
+            Value::Number(number) => number.as_u64().filter(|number| bounds.contains(number)),
+            _ => None,
+        };
+        match number.and_then(|number| T::try_from(number).ok()) {
+            Some(number) => Some(number),
+            None => self.unlike(&format!("a number from {} to {}", bounds.start(), bounds.end())),
+        }
+    }
+
+    /// A port, 1 to 65535.
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.integer(1..=65535)
+    }
+
+    /// A port's number or name (IntOrString): text that is a number counts as the number, 0 and "" as unset.
+    pub(crate) fn port_or_name(&self) -> Option<Result<u16, Name>> {
+        match self.value {
+            Value::String(text) if text.is_empty() || text == "0" => None,
+            Value::String(text) => Some(text.parse().map_err(|_| text.as_str().into())),
+            Value::Number(number) if number.as_u64() == Some(0) => None,
+            _ => self.port().map(Ok),
+        }
+    }
+
+    /// The root of another document that this text holds; its findings are noted as if they stood here.
+    pub(crate) fn inside<T>(&self, value: &Value, read: impl FnOnce(&Field<'_>) -> T) -> T {
+        read(&Field { value, path: self.path.clone(), findings: self.findings })
+    }
+
+    /// The text through a parser whose error says what is wrong and what would be right.
+    pub(crate) fn parse<T, E: Display>(&self, parser: impl Fn(&str) -> Result<T, E>) -> Option<T> {
+        let text = self.text()?;
+        parser(text).map_err(|error| self.error(format_args!("{text:?} is refused: {error}"))).ok()
+    }
+
+    /// One of some words, `what` in the plural.
+    pub(crate) fn choice<T: Copy>(&self, what: &str, words: &[(&str, T)]) -> Option<T> {
+        let text = self.text()?;
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+            return Some(*value);
+        }
+        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let hint = spelling::did_you_mean(text, known.iter().copied());
+        self.error(format_args!("{text:?} is not among the {what} {}{hint}", known.join(", ")));
+        None
+    }
+
+    /// The items of a list; empty when unset.
+    pub(crate) fn list(&self) -> Vec<Self> {
+        let items = match self.value {
+            Value::Null => return Vec::new(),
+            Value::Array(items) => items,
+            _ => return self.unlike("a list").unwrap_or_default(),
+        };
+        let fields = items.iter().enumerate();
+        let fields = fields.map(|(index, value)| self.child(value, format!("{}[{index}]", self.path)));
+        fields.filter(|item| item.is_set() || item.unlike::<()>("an item").is_some()).collect()
+    }
+
+    /// The texts of a list.
+    pub(crate) fn names(&self) -> Vec<Name> {
+        self.list().iter().filter_map(Self::text).map(Into::into).collect()
+    }
+
+    /// The entries of a mapping in their order; empty when unset.
+    pub(crate) fn entries(&self) -> Vec<(&'a str, Self)> {
+        match self.value {
+            Value::Null => Vec::new(),
+            Value::Object(map) => {
+                let entry = |(key, value): (&'a String, _)| {
+                    (key.as_str(), self.child(value, format!("{}[{key}]", self.path)))
+                };
+                map.iter().map(entry).collect()
+            }
+            _ => self.unlike("a mapping").unwrap_or_default(),
+        }
+    }
+
+    /// Warns of every field of this mapping that is not `known`: the API server would prune it, and a misspelt
+    /// field silently does nothing (tls-policy.md V3). Anything but a mapping is an error.
+    pub(crate) fn knows(&self, known: &[&str]) -> &Self {
+        let Value::Object(map) = self.value else {
+            self.entries(); // Notes what is no mapping.
+            return self;
+        };
+        for key in map.keys().filter(|key| !known.contains(&key.as_str())) {
+            let hint = spelling::did_you_mean(key, known.iter().copied());
+            let hint = if hint.is_empty() { format!("; known are {}", known.join(", ")) } else { hint };
+            self.get(key).warn(format_args!("there is no field {key:?} here, it is ignored{hint}"));
+        }
+        self
+    }
+
+    /// Whether any of `keys` is set; an empty list counts as unset, as in protobuf.
+    pub(crate) fn has_any(&self, keys: &[&str]) -> bool {
+        let Value::Object(map) = self.value else { return false };
+        let set = |value: &Value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty());
+        keys.iter().any(|key| map.get(*key).is_some_and(set))
+    }
+
+    /// Notes an error at this place.
+    pub(crate) fn error(&self, message: impl Display) {
+        self.findings.add(Severity::Error, &self.path, message.to_string());
+    }
+
+    /// Notes a warning at this place.
+    pub(crate) fn warn(&self, message: impl Display) {
+        self.findings.add(Severity::Warning, &self.path, message.to_string());
+    }
+
+    fn unlike<T>(&self, expected: &str) -> Option<T> {
+        let mut shown = self.value.to_string();
+        if shown.chars().count() > 60 {
+            shown = shown.chars().take(60).chain(['…']).collect();
+        }
+        self.error(format_args!("{shown} is not {expected}"));
+        None
+    }
+}

@@ -1,0 +1,64 @@
+use super::*;
+
+/// Documents as `line: json`, mistakes as `line! message`.
+fn show(text: &str, file: &str) -> Vec<String> {
+    let (documents, errors) = read(text, file);
+    let documents = documents.iter().map(|d| format!("{}: {}", d.line, d.value));
+    documents.chain(errors.iter().map(|e| format!("{}! {}", e.line, e.message))).collect()
+}
+
+#[test]
+fn documents_know_the_line_on_which_they_begin() {
+    let text =
+        "# head\n%YAML 1.2\n---\n# a\na: 1\n---\n---   # empty\n\n--- {b: 2}\n...\n---\nc: |\n  ---\n  x\n";
+    assert_eq!(show(text, "x.yaml"), ["5: {\"a\":1}", "9: {\"b\":2}", "12: {\"c\":\"---\\nx\\n\"}"]);
+}
+
+#[test]
+fn a_broken_document_leaves_the_others_readable() {
+    let shown = show("a: 1\n---\nb: [1\nc: 2\n---\nd: 4\n---\ne: 1\ne: 2\n", "x.yaml");
+    assert_eq!(shown.len(), 4, "{shown:?}");
+    assert_eq!(shown[..2], ["1: {\"a\":1}", "6: {\"d\":4}"]);
+    assert!(shown[2].contains("! this is not valid YAML: "), "{shown:?}");
+    assert!(shown[3].starts_with("9! ") && shown[3].contains("duplicate"), "{shown:?}");
+}
+
+#[test]
+fn scalars_have_the_types_of_yaml_1_2() {
+    let text = "a: yes\nb: true\nc: 0x10\nd: 2025-03-01T08:00:00Z\ne: '5'\nf: ~\n8080: {g: h}\nh: 1_000\n";
+    let expected = r#"1: {"a":"yes","b":true,"c":16,"d":"2025-03-01T08:00:00Z","e":"5","f":null,"8080":{"g":"h"},"h":1000}"#;
+    assert_eq!(show(text, "x.yaml"), [expected]);
+}
+
+#[test]
+fn lists_are_taken_apart() {
+    let list = "kind: List\napiVersion: v1\nitems:\n- {kind: Pod}\n- {kind: Service}\n";
+    assert_eq!(show(list, "x.yaml"), [r#"1: {"kind":"Pod"}"#, r#"1: {"kind":"Service"}"#]);
+    let typed = "kind: PodList\napiVersion: v1\nitems:\n- {metadata: {name: a}}\n";
+    assert_eq!(show(typed, "x.yaml"), [r#"1: {"metadata":{"name":"a"},"kind":"Pod","apiVersion":"v1"}"#]);
+}
+
+#[test]
+fn json_may_be_a_value_an_array_or_a_stream() {
+    assert_eq!(
+        show("\n{\"a\": 1}\n\n{\"b\": \"\\ud83d\\ude00\"}", "x.json"),
+        ["2: {\"a\":1}", "4: {\"b\":\"😀\"}"]
+    );
+    assert_eq!(show("[{\"a\": 1}, {\"b\": 2}]", "x.json"), ["1: {\"a\":1}", "1: {\"b\":2}"]);
+    assert_eq!(show("", "x.json"), [""; 0]);
+    let twice = show("{\"a\": 1,\n \"a\": 2}", "x.json");
+    assert_eq!(twice, ["2! this is not valid JSON: the key \"a\" stands twice"]);
+}
+
+#[test]
+fn what_would_blow_up_is_refused() {
+    let bomb = (1..30).fold("a0: &a0 [x, x]\n".to_owned(), |text, i| {
+        format!("{text}a{i}: &a{i} [*a{0}, *a{0}, *a{0}]\n", i - 1)
+    });
+    let deep = format!("a: {}", "[".repeat(100_000));
+    for text in [bomb, deep.clone(), format!("{}{}", "a: {".repeat(300), "}".repeat(300))] {
+        let shown = show(&text, "x.yaml");
+        assert!(shown.len() == 1 && shown[0].contains("! this is not valid YAML"), "{shown:?}");
+    }
+    assert!(show(&deep[3..], "x.json")[0].contains("! this is not valid JSON"));
+}

@@ -1,0 +1,117 @@
+//! ConfigMap `istio` of the root namespace: its key `mesh` is the MeshConfig. Other ConfigMaps mean nothing here.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use eastwest_model::{
+    MeshConfig, Meta, Object, TrustDomain,
+    mesh::{OutboundTrafficPolicy, TlsVersion},
+    names::is_dns_label,
+};
+
+use crate::{field::Field, manifest, spelling};
+
+const NAME: &str = "istio";
+const TLS_VERSIONS: &[(&str, TlsVersion)] =
+    &[("TLS_AUTO", TlsVersion::V1_2), ("TLSV1_2", TlsVersion::V1_2), ("TLSV1_3", TlsVersion::V1_3)];
+const OUTBOUND: &[(&str, OutboundTrafficPolicy)] =
+    &[("ALLOW_ANY", OutboundTrafficPolicy::AllowAny), ("REGISTRY_ONLY", OutboundTrafficPolicy::RegistryOnly)];
+/// The fields that are honoured. MeshConfig has a hundred more, which are valid and passed over.
+const FIELDS: &[&str] = &[
+    "trustDomain",
+    "trustDomainAliases",
+    "rootNamespace",
+    "enableAutoMtls",
+    "meshMTLS",
+    "tlsDefaults",
+    "outboundTrafficPolicy",
+    "defaultDestinationRuleExportTo",
+    "accessLogFile",
+];
+
+pub(super) fn read(meta: Meta, root: &Field<'_>, defaults: &MeshConfig) -> Option<Object> {
+    if &**meta.name() != NAME || *meta.namespace() != defaults.root_namespace {
+        return None;
+    }
+    let field = root.get("data").get("mesh");
+    let text = field.required("ConfigMap istio holds the MeshConfig under the key \"mesh\"").text()?;
+    let (documents, errors) = manifest::read(text, "");
+    for error in &errors {
+        field.error(format_args!("line {}: {}", error.line, error.message));
+    }
+    let mesh = match &documents[..] {
+        [] => defaults.clone(),
+        [document] => field.inside(&document.value, |inner| read_mesh(inner, defaults)),
+        _ => {
+            field.error("holds several documents: write one MeshConfig");
+            return None;
+        }
+    };
+    Some(Object::MeshConfig(Arc::new(meta), Arc::new(mesh)))
+}
+
+fn read_mesh(field: &Field<'_>, defaults: &MeshConfig) -> MeshConfig {
+    warn_of_slips(field);
+    let root_namespace = field.get("rootNamespace");
+    if root_namespace.name().is_some_and(|name| name != defaults.root_namespace) {
+        let flag = &defaults.root_namespace;
+        root_namespace.warn(format_args!("is ignored: the root namespace is {flag:?}, see --root-namespace"));
+    }
+    let exported = field.get("defaultDestinationRuleExportTo");
+    let access_log = field.get("accessLogFile");
+    MeshConfig {
+        trust_domain: field
+            .get("trustDomain")
+            .parse(TrustDomain::parse)
+            .unwrap_or_else(|| defaults.trust_domain.clone()),
+        trust_domain_aliases: aliases(&field.get("trustDomainAliases")),
+        enable_auto_mtls: field.get("enableAutoMtls").flag().unwrap_or(defaults.enable_auto_mtls),
+        min_tls_version: field
+            .get("meshMTLS")
+            .get("minProtocolVersion")
+            .choice("versions", TLS_VERSIONS)
+            .unwrap_or(defaults.min_tls_version),
+        tls_default_cipher_suites: field.get("tlsDefaults").get("cipherSuites").names(),
+        tls_default_curves: field.get("tlsDefaults").get("ecdhCurves").names(),
+        outbound_traffic_policy: field
+            .get("outboundTrafficPolicy")
+            .get("mode")
+            .choice("modes", OUTBOUND)
+            .unwrap_or(defaults.outbound_traffic_policy),
+        default_destination_rule_export_to: if exported.is_set() {
+            namespaces(&exported)
+        } else {
+            defaults.default_destination_rule_export_to.clone()
+        },
+        access_log_file: if access_log.is_set() {
+            access_log.name()
+        } else {
+            defaults.access_log_file.clone()
+        },
+        root_namespace: defaults.root_namespace.clone(),
+        cluster_domain: defaults.cluster_domain.clone(),
+    }
+}
+
+fn warn_of_slips(field: &Field<'_>) {
+    for (key, _) in field.entries().iter().filter(|(key, _)| !FIELDS.contains(key)) {
+        let hint = spelling::did_you_mean(key, FIELDS.iter().copied());
+        if !hint.is_empty() {
+            field.get(key).warn(format_args!("is ignored{hint}"));
+        }
+    }
+}
+
+/// Trust domains. Istio also takes `*`-patterns here, which no SPIFFE ID can match; they are refused.
+fn aliases(field: &Field<'_>) -> Vec<TrustDomain> {
+    field.list().iter().filter_map(|item| item.parse(TrustDomain::parse)).collect()
+}
+
+fn namespaces(field: &Field<'_>) -> BTreeSet<eastwest_model::Name> {
+    let items = field.list();
+    for item in &items {
+        if item.text().is_some_and(|text| !matches!(text, "." | "*") && !is_dns_label(text)) {
+            item.error("is no namespace: use \".\", \"*\" or names of namespaces");
+        }
+    }
+    items.iter().filter_map(Field::text).map(Into::into).collect()
+}

@@ -1,0 +1,180 @@
+//! Documents → objects of the model and diagnostics, one file a kind.
+//!
+//! A kind that decides nothing here is passed over in silence: a directory may well hold Deployments too. Of a kind that
+//! does, every mistake is reported, and an object with an error is refused while its neighbours go on.
+
+mod destination_rule;
+mod endpoint_slice;
+mod export_to;
+mod host;
+mod labels;
+mod mesh_config;
+mod metadata;
+mod peer_authentication;
+mod pod;
+mod port;
+mod service;
+mod service_entry;
+mod sidecar;
+mod traffic_policy;
+mod workload_entry;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use eastwest_model::{Diagnostic, Kind, MeshConfig, Meta, Name, Object, ObjectRef, Origin, Severity};
+
+use crate::{
+    field::{Field, Finding, Findings},
+    manifest::{self, Document},
+    spelling,
+};
+
+/// What a file says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parsed {
+    /// The valid objects, in the order of the file.
+    pub objects: Vec<Object>,
+    /// Everything that is wrong or surprising, errors first.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Objects that are named but refused: their last good versions stay.
+    pub(crate) refused: BTreeSet<ObjectRef>,
+    /// Something in the file does not parse, so that nobody knows which objects it was meant to hold.
+    pub(crate) broken: bool,
+}
+
+/// Reads the documents of a file: YAML, or JSON if `file` ends in `.json`.
+///
+/// `defaults` are the mesh's settings where its ConfigMap is silent, and tell the root namespace and the cluster domain.
+pub fn documents(text: &str, file: &str, defaults: &MeshConfig) -> Parsed {
+    let file = Name::from(file);
+    let at = |line| Origin { file: Some(file.clone()), line: Some(line) };
+    let mut parsed = Parsed::default();
+    let (documents, errors) = manifest::read(text, &file);
+    for error in errors {
+        parsed.lost(at(error.line), "", error.message);
+    }
+    for document in &documents {
+        read_document(document, at(document.line), defaults, &mut parsed);
+    }
+    parsed.diagnostics.sort();
+    parsed
+}
+
+impl Parsed {
+    /// A document of which nobody can tell what it is: the diagnostic is about the file.
+    fn lost(&mut self, origin: Origin, field: &str, message: String) {
+        self.broken = true;
+        let finding = Finding { severity: Severity::Error, field: field.to_owned(), message };
+        self.note(origin.file.as_deref().unwrap_or_default().to_owned(), &origin, finding);
+    }
+
+    fn note(&mut self, object: String, origin: &Origin, finding: Finding) {
+        let Finding { severity, field, message } = finding;
+        self.diagnostics.push(Diagnostic {
+            severity,
+            object,
+            origin: origin.clone(),
+            field,
+            message,
+            beaten_by: None,
+        });
+    }
+}
+
+/// Reads the parts of an object that its kind defines; `None` = valid, but of no meaning here. Errors are noted in the
+/// fields, and then the result does not matter.
+type Read = fn(Meta, &Field<'_>, &MeshConfig) -> Option<Object>;
+
+/// A kind that is read.
+struct Reader {
+    kind: Kind,
+    group: &'static str,
+    versions: &'static [&'static str],
+    read: Read,
+}
+
+const CORE: &str = "";
+const DISCOVERY: &str = "discovery.k8s.io";
+const NETWORKING: &str = "networking.istio.io";
+const SECURITY: &str = "security.istio.io";
+const ISTIO_VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
+
+const READERS: &[Reader] = &[
+    reader(Kind::Namespace, CORE, &["v1"], |meta, _, _| Some(Object::Namespace(Arc::new(meta)))),
+    reader(Kind::Service, CORE, &["v1"], service::read),
+    reader(Kind::Pod, CORE, &["v1"], pod::read),
+    reader(Kind::ConfigMap, CORE, &["v1"], mesh_config::read),
+    reader(Kind::EndpointSlice, DISCOVERY, &["v1", "v1beta1"], endpoint_slice::read),
+    reader(Kind::PeerAuthentication, SECURITY, &["v1", "v1beta1"], peer_authentication::read),
+    reader(Kind::DestinationRule, NETWORKING, ISTIO_VERSIONS, destination_rule::read),
+    reader(Kind::ServiceEntry, NETWORKING, ISTIO_VERSIONS, service_entry::read),
+    reader(Kind::WorkloadEntry, NETWORKING, ISTIO_VERSIONS, workload_entry::read),
+    reader(Kind::Sidecar, NETWORKING, ISTIO_VERSIONS, sidecar::read),
+];
+
+const fn reader(kind: Kind, group: &'static str, versions: &'static [&'static str], read: Read) -> Reader {
+    Reader { kind, group, versions, read }
+}
+
+fn read_document(document: &Document, origin: Origin, defaults: &MeshConfig, parsed: &mut Parsed) {
+    let text = |key: &str| document.value.get(key).and_then(serde_json::Value::as_str);
+    let (Some(api_version), Some(kind)) = (text("apiVersion"), text("kind")) else {
+        let message = "this is not a Kubernetes object: it needs apiVersion and kind, both text".to_owned();
+        return parsed.lost(origin, "", message);
+    };
+    let (group, version) = api_version.rsplit_once('/').unwrap_or((CORE, api_version));
+    let reader = match find_reader(group, version, kind) {
+        Ok(reader) => reader,
+        Err(None) => return,
+        Err(Some((field, message))) => return parsed.lost(origin, field, message),
+    };
+    let findings = Findings::default();
+    let root = Field::root(&document.value, "", &findings);
+    let meta = metadata::read(&root, reader.kind, &origin);
+    let Some(meta) = meta else {
+        return findings
+            .into_vec()
+            .into_iter()
+            .for_each(|finding| parsed.lost(origin.clone(), &finding.field, finding.message));
+    };
+    let reference = meta.object.clone();
+    let object = (reader.read)(meta, &root, defaults);
+    let findings = findings.into_vec();
+    if findings.iter().any(|finding| finding.severity == Severity::Error) {
+        parsed.refused.insert(reference.clone());
+    } else {
+        parsed.objects.extend(object);
+    }
+    findings.into_iter().for_each(|finding| parsed.note(reference.to_string(), &origin, finding));
+}
+
+/// The reader of a kind; without one, nothing or the field that is certainly a slip.
+fn find_reader(
+    group: &str,
+    version: &str,
+    kind: &str,
+) -> Result<&'static Reader, Option<(&'static str, String)>> {
+    let of_istio = |group: &str| group == NETWORKING || group == SECURITY;
+    let Some(reader) = READERS.iter().find(|reader| reader.kind.to_string() == kind) else {
+        let names =
+            READERS.iter().filter(|reader| reader.group == group).map(|reader| reader.kind.to_string());
+        let names: Vec<String> = names.collect();
+        let hint = spelling::did_you_mean(kind, names.iter().map(String::as_str));
+        let slip = of_istio(group) && !hint.is_empty();
+        return Err(slip.then(|| ("kind", format!("there is no kind {kind:?} in {group}{hint}"))));
+    };
+    if reader.group != group {
+        let slip = of_istio(group) && of_istio(reader.group) || group == CORE && of_istio(reader.group);
+        let message = || format!("{kind} belongs to {}: write {0}/{}", reader.group, reader.versions[0]);
+        return Err(slip.then(|| ("apiVersion", message())));
+    }
+    if !reader.versions.contains(&version) {
+        let versions = reader.versions.join(", ");
+        let message = format!("{kind} has no version {version:?}: use one of {versions}");
+        return Err(Some(("apiVersion", message)));
+    }
+    Ok(reader)
+}
+
+#[cfg(test)]
+mod tests;

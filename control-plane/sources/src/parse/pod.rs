@@ -1,0 +1,70 @@
+//! Pods.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use eastwest_model::{MeshConfig, Meta, Object, Workload, names::is_dns_subdomain, workload::ContainerPort};
+
+use super::port;
+use crate::field::Field;
+
+pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Object> {
+    let (spec, status) = (root.get("spec"), root.get("status"));
+    let phase = status.get("phase").text();
+    let account = service_account(&spec.get("serviceAccountName")).unwrap_or_else(|| "default".into());
+    Some(Object::Workload(Arc::new(Workload {
+        service_account: Some(account),
+        addresses: addresses(&status),
+        dns_address: None,
+        container_ports: container_ports(&spec),
+        port_overrides: BTreeMap::new(),
+        ready: is_ready(&status, phase),
+        ended: matches!(phase, Some("Succeeded" | "Failed")),
+        weight: 0,
+        meta,
+    })))
+}
+
+/// The name of a service account; it becomes part of an identity, so nothing else may stand there.
+pub(super) fn service_account(field: &Field<'_>) -> Option<eastwest_model::Name> {
+    let name = field.name()?;
+    if !is_dns_subdomain(&name) {
+        field.error(format_args!(
+            "{name:?} is no service account: use a-z, 0-9, '-' and '.', at most 253 bytes"
+        ));
+    }
+    Some(name)
+}
+
+/// `podIPs`, or the older `podIP`.
+fn addresses(status: &Field<'_>) -> Vec<IpAddr> {
+    let list: Vec<_> = status.get("podIPs").list().iter().map(|entry| entry.get("ip")).collect();
+    let fields = if list.is_empty() { vec![status.get("podIP")] } else { list };
+    let given = fields.iter().filter(|field| !matches!(field.text(), None | Some("")));
+    given.filter_map(|field| field.parse(str::parse)).collect()
+}
+
+/// Condition `Ready`. Only a manifest written by hand lacks it; such a Pod is ready unless its phase says otherwise.
+fn is_ready(status: &Field<'_>, phase: Option<&str>) -> bool {
+    let conditions = status.get("conditions").list();
+    let ready = conditions.iter().find(|condition| condition.get("type").text() == Some("Ready"));
+    match ready {
+        Some(condition) => condition.get("status").text() == Some("True"),
+        None => matches!(phase, None | Some("Running")),
+    }
+}
+
+/// TCP ports of the containers, and of init containers that keep running (native sidecars).
+fn container_ports(spec: &Field<'_>) -> Vec<ContainerPort> {
+    let init = spec.get("initContainers").list();
+    let lasting =
+        init.into_iter().filter(|container| container.get("restartPolicy").text() == Some("Always"));
+    let containers = spec.get("containers").list().into_iter().chain(lasting);
+    let ports = containers.flat_map(|container| container.get("ports").list());
+    ports
+        .filter(port::is_tcp)
+        .filter_map(|field| {
+            let port = field.get("containerPort").required("a container port needs its number").port()?;
+            Some(ContainerPort { name: field.get("name").name(), port })
+        })
+        .collect()
+}

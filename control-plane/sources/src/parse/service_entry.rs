@@ -1,0 +1,195 @@
+//! ServiceEntry.
+
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+
+use eastwest_model::{
+    Host, MeshConfig, Meta, Object, Selector,
+    service::{EntryEndpoint, Location, Resolution, ServiceEntry, ServicePort, TargetPort},
+};
+use ipnet::IpNet;
+
+use super::{
+    export_to::{self, Allowed},
+    host, labels, pod, port, workload_entry,
+};
+use crate::field::Field;
+
+const LOCATIONS: &[(&str, Location)] =
+    &[("MESH_EXTERNAL", Location::External), ("MESH_INTERNAL", Location::Internal)];
+const RESOLUTIONS: &[(&str, Resolution)] = &[
+    ("NONE", Resolution::None),
+    ("STATIC", Resolution::Static),
+    ("DNS", Resolution::Dns),
+    ("DNS_ROUND_ROBIN", Resolution::DnsRoundRobin),
+    ("DYNAMIC_DNS", Resolution::DynamicDns),
+];
+const FIELDS: &[&str] = &[
+    "hosts",
+    "addresses",
+    "ports",
+    "location",
+    "resolution",
+    "endpoints",
+    "workloadSelector",
+    "exportTo",
+    "subjectAltNames",
+];
+
+pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Object> {
+    let spec = root.get("spec");
+    spec.knows(FIELDS);
+    let entry = ServiceEntry {
+        hosts: hosts(&spec.get("hosts")),
+        addresses: spec.get("addresses").list().iter().filter_map(address).collect(),
+        ports: ports(&spec.get("ports")),
+        location: spec.get("location").choice("locations", LOCATIONS).unwrap_or(Location::External),
+        resolution: spec.get("resolution").choice("resolutions", RESOLUTIONS).unwrap_or(Resolution::None),
+        endpoints: spec.get("endpoints").list().iter().map(endpoint).collect(),
+        workload_selector: selector(&spec.get("workloadSelector")),
+        subject_alt_names: spec.get("subjectAltNames").names(),
+        export_to: export_to::read(&spec.get("exportTo"), meta.namespace(), Allowed::Nobody),
+        meta,
+    };
+    check_resolution(&spec, &entry);
+    Some(Object::ServiceEntry(Arc::new(entry)))
+}
+
+/// What the kind of resolution asks of hosts and endpoints.
+fn check_resolution(spec: &Field<'_>, entry: &ServiceEntry) {
+    let (hosts, endpoints) = (spec.get("hosts"), spec.get("endpoints"));
+    let inline = entry.endpoints.len();
+    if entry.workload_selector.is_some() && endpoints.is_set() {
+        endpoints.error("excludes workloadSelector: list the endpoints, or select them");
+    }
+    match entry.resolution {
+        Resolution::None if inline > 0 => {
+            endpoints.error(
+                "resolution NONE dials the caller's address: drop the endpoints, or use STATIC or DNS",
+            );
+        }
+        Resolution::Static => {
+            if inline == 0 && entry.workload_selector.is_none() {
+                spec.get("resolution").warn("STATIC, but there are no endpoints: nobody answers");
+            }
+            for (field, endpoint) in endpoints.list().iter().zip(&entry.endpoints) {
+                if endpoint.address.parse::<IpAddr>().is_err() {
+                    let address = &endpoint.address;
+                    field
+                        .get("address")
+                        .error(format_args!("{address:?} is no IP address, which STATIC needs: use DNS"));
+                }
+            }
+        }
+        Resolution::Dns | Resolution::DnsRoundRobin => {
+            if entry.resolution == Resolution::DnsRoundRobin && inline > 1 {
+                endpoints.error("DNS_ROUND_ROBIN takes at most one endpoint: use DNS for several");
+            }
+            if inline == 0 && entry.hosts.iter().any(|host| host.wildcard_suffix().is_some()) {
+                hosts.error(
+                    "a wildcard cannot be looked up: name endpoints, or use resolution NONE or DYNAMIC_DNS",
+                );
+            }
+        }
+        Resolution::DynamicDns => {
+            if entry.hosts.iter().any(|host| host.wildcard_suffix().is_none()) {
+                hosts.error("DYNAMIC_DNS is for wildcard hosts: use DNS for a whole name");
+            }
+            for field in [spec.get("addresses"), endpoints].iter().filter(|field| field.is_set()) {
+                field.error("DYNAMIC_DNS looks every host up: drop this field");
+            }
+        }
+        Resolution::None => {}
+    }
+    check_endpoint_ports(&spec.get("endpoints"), entry);
+}
+
+fn check_endpoint_ports(endpoints: &Field<'_>, entry: &ServiceEntry) {
+    for (field, endpoint) in endpoints.list().iter().zip(&entry.endpoints) {
+        for name in endpoint.ports.keys().filter(|name| !entry.ports.iter().any(|port| port.name == **name)) {
+            field
+                .get("ports")
+                .error(format_args!("{name:?} is no port of this entry: use the names in spec.ports"));
+        }
+    }
+}
+
+fn hosts(field: &Field<'_>) -> Vec<Host> {
+    let items = field.list();
+    if items.is_empty() {
+        field.error("missing: name at least one host");
+    }
+    let hosts = items.iter().filter_map(|item| {
+        let text = item.text()?;
+        match (text, host::check_pattern(text)) {
+            ("*", _) => item.error("\"*\" is every host: name a suffix, like *.example.org"),
+            (_, Err(reason)) => item.error(format_args!("{text:?} is refused: {reason}")),
+            _ => {}
+        }
+        Some(Host::new(text))
+    });
+    hosts.collect()
+}
+
+/// A virtual address. A block of addresses is valid, but only single ones are used here.
+fn address(field: &Field<'_>) -> Option<IpAddr> {
+    let text = field.text()?;
+    match (text.parse::<IpAddr>(), text.parse::<IpNet>()) {
+        (Ok(address), _) => Some(address),
+        (_, Ok(block)) if block.prefix_len() == block.max_prefix_len() => Some(block.addr()),
+        (_, Ok(_)) => {
+            field.warn(format_args!("{text:?} is a block of addresses, which this version ignores"));
+            None
+        }
+        _ => {
+            field.error(format_args!("{text:?} is no IP address and no block like 10.0.0.0/24"));
+            None
+        }
+    }
+}
+
+fn ports(field: &Field<'_>) -> Vec<ServicePort> {
+    let (mut names, mut numbers) = (BTreeSet::new(), BTreeSet::new());
+    let ports = field.list().into_iter().filter_map(|entry| {
+        entry.knows(&["name", "number", "protocol", "targetPort"]);
+        let name = entry.get("name").required("a port needs a name").text().unwrap_or_default();
+        let number = entry.get("number").required("a port needs its number").port();
+        if entry.get("name").is_set() && !host::is_label(name) {
+            entry.get("name").error(format_args!("{name:?} is no port name: use letters, digits and '-'"));
+        }
+        if !names.insert(name) {
+            entry.get("name").error(format_args!("{name:?} stands twice: give each port its own name"));
+        }
+        if number.is_some_and(|number| !numbers.insert(number)) {
+            entry.get("number").error("stands twice: give each port its own number");
+        }
+        // 0 is unset, as in protobuf.
+        let target = entry.get("targetPort").integer(0..=65535).filter(|target: &u16| *target > 0);
+        let number = number?;
+        Some(ServicePort {
+            name: name.into(),
+            number,
+            protocol: port::of_istio(&entry.get("protocol"))?,
+            target: TargetPort::Number(target.unwrap_or(number)),
+        })
+    });
+    ports.collect()
+}
+
+fn endpoint(field: &Field<'_>) -> EntryEndpoint {
+    field.knows(workload_entry::FIELDS);
+    EntryEndpoint {
+        address: workload_entry::address(&field.get("address")).unwrap_or_default(),
+        ports: port::by_name(&field.get("ports")),
+        labels: labels::valid(&field.get("labels")),
+        service_account: pod::service_account(&field.get("serviceAccount")),
+        weight: workload_entry::weight(field),
+    }
+}
+
+fn selector(field: &Field<'_>) -> Option<Selector> {
+    let selector = labels::selector(&field.knows(&["labels"]).get("labels"));
+    if field.is_set() && selector.is_empty() {
+        field.warn("names no label, so every workload of the namespace is an endpoint");
+    }
+    field.is_set().then_some(selector)
+}

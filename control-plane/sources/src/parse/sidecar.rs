@@ -1,0 +1,94 @@
+//! Sidecar, as far as TLS is concerned.
+
+use std::sync::Arc;
+
+use eastwest_model::{
+    Host, MeshConfig, Meta, Name, Object,
+    service::{ServicePort, Sidecar, TargetPort},
+};
+
+use super::{host, labels, port};
+use crate::field::Field;
+
+const FIELDS: &[&str] =
+    &["workloadSelector", "ingress", "inboundConnectionPool", "egress", "outboundTrafficPolicy"];
+const INGRESS_FIELDS: &[&str] = &["port", "bind", "captureMode", "defaultEndpoint", "tls", "connectionPool"];
+const PORT_FIELDS: &[&str] = &["name", "number", "protocol", "targetPort"];
+
+pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Object> {
+    let spec = root.get("spec");
+    if !spec.knows(FIELDS).has_any(&FIELDS[1..]) {
+        spec.error(format_args!("is empty: set one of {}", FIELDS[1..].join(", ")));
+    }
+    let selects = spec.get("workloadSelector");
+    let selector = labels::selector(&selects.knows(&["labels"]).get("labels"));
+    if selects.is_set() && selector.is_empty() {
+        selects.warn("names no label, so the Sidecar holds for the whole namespace");
+    }
+    let egress = spec.get("egress").list();
+    Some(Object::Sidecar(Arc::new(Sidecar {
+        selector: (!selector.is_empty()).then_some(selector),
+        egress_hosts: (!egress.is_empty()).then(|| egress.iter().flat_map(egress_hosts).collect()),
+        ingress: spec.get("ingress").list().iter().filter_map(ingress).collect(),
+        meta,
+    })))
+}
+
+fn egress_hosts(listener: &Field<'_>) -> Vec<(Name, Host)> {
+    listener.knows(&["port", "bind", "captureMode", "hosts"]).get("port").knows(PORT_FIELDS);
+    let hosts = listener.get("hosts").list();
+    if hosts.is_empty() {
+        listener.get("hosts").error("missing: name at least one NAMESPACE/HOST, for example ./*");
+    }
+    hosts.iter().filter_map(egress_host).collect()
+}
+
+/// `NAMESPACE/HOST`, where the namespace may also be `.`, `*`, `~` or, to take a host out again, `~NAMESPACE` (A8).
+fn egress_host(field: &Field<'_>) -> Option<(Name, Host)> {
+    let text = field.text()?;
+    let remedy = "write NAMESPACE/HOST, for example shop/*, ./reviews.shop.svc.cluster.local or */*";
+    let Some((namespace, name)) = text.split_once('/') else {
+        field.error(format_args!("{text:?} has no namespace: {remedy}"));
+        return None;
+    };
+    let bare = namespace.strip_prefix('~').unwrap_or(namespace);
+    if !(matches!(namespace, "." | "*" | "~") || matches!(bare, "." | "*") || host::is_label(bare)) {
+        field.error(format_args!("{namespace:?} is no namespace: {remedy}"));
+    }
+    if let Err(reason) = host::check_pattern(name) {
+        field.error(format_args!("{text:?} is refused: {reason}; {remedy}"));
+    }
+    Some((namespace.into(), Host::new(name)))
+}
+
+/// The listener's port; the application listens at `defaultEndpoint`, else on the same port.
+fn ingress(listener: &Field<'_>) -> Option<ServicePort> {
+    let field = listener.knows(INGRESS_FIELDS).get("port");
+    field.required("an ingress listener needs a port").knows(PORT_FIELDS);
+    if !field.is_set() {
+        return None;
+    }
+    let number = field.get("number").required("a port needs its number").port();
+    let protocol = port::of_istio(&field.get("protocol"));
+    let target = listener.get("defaultEndpoint").parse(endpoint_port).flatten();
+    let number = number?;
+    Some(ServicePort {
+        name: field.get("name").name().unwrap_or_default(),
+        number,
+        protocol: protocol?,
+        target: TargetPort::Number(target.unwrap_or(number)),
+    })
+}
+
+/// The port of `127.0.0.1:8080`, `[::1]:8080` or `:8080`; none of a unix socket.
+fn endpoint_port(text: &str) -> Result<Option<u16>, &'static str> {
+    if text.is_empty() || text.starts_with("unix://") {
+        return Ok(None);
+    }
+    let remedy = "write 127.0.0.1:PORT, 0.0.0.0:PORT, [::1]:PORT, [::]:PORT or unix:///PATH";
+    let (address, port) = text.rsplit_once(':').ok_or(remedy)?;
+    if !["", "127.0.0.1", "0.0.0.0", "[::1]", "[::]"].contains(&address) {
+        return Err(remedy);
+    }
+    port.parse().ok().filter(|port| *port > 0).map(Some).ok_or(remedy)
+}

@@ -1,0 +1,177 @@
+//! Text in, golden text out. A manifest in short form goes in, findings come out as `! field: message` (error) or
+//! `? field: message` (warning).
+
+mod kinds;
+mod policies;
+
+use eastwest_model::TrustDomain;
+
+use super::*;
+
+fn defaults() -> MeshConfig {
+    MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "istio-system")
+}
+
+fn parse(text: &str) -> Parsed {
+    documents(text, "mesh.yaml", &defaults())
+}
+
+/// The findings of a text, and with them whether its objects were taken.
+fn findings(text: &str) -> Vec<String> {
+    let parsed = parse(text);
+    let findings = parsed.diagnostics.iter().map(|d| {
+        let mark = if d.severity == Severity::Error { '!' } else { '?' };
+        format!("{mark} {}: {}", d.field, d.message)
+    });
+    findings.collect()
+}
+
+/// Holds the findings of one object of `lab` against the golden ones, of which a prefix suffices, and checks that
+/// errors, and only errors, keep the object out.
+#[track_caller]
+fn check(kind: &str, spec: &str, golden: &[&str]) {
+    let group = if kind == "PeerAuthentication" { SECURITY } else { NETWORKING };
+    let text = format!(
+        "apiVersion: {group}/v1\nkind: {kind}\nmetadata: {{name: x, namespace: lab}}\nspec: {spec}\n"
+    );
+    let found = findings(&text);
+    assert_eq!(found.len(), golden.len(), "{spec}\n{found:#?}");
+    for (found, golden) in found.iter().zip(golden) {
+        assert!(found.starts_with(golden), "{spec}\n  found {found}\n golden {golden}");
+    }
+    let refused = golden.iter().any(|line| line.starts_with('!'));
+    assert_eq!(parse(&text).objects.len(), usize::from(!refused), "{spec}");
+}
+
+#[test]
+fn kinds_without_meaning_are_passed_over() {
+    let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n---\n\
+                apiVersion: serving.knative.dev/v1\nkind: Service\nspec: 5\n---\n\
+                apiVersion: networking.istio.io/v1\nkind: VirtualService\n---\n\
+                apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: other}\ndata: {mesh: '['}\n";
+    assert_eq!(parse(text), Parsed::default());
+}
+
+#[test]
+fn slips_in_type_or_name_are_about_the_file() {
+    let findings_of = |text: &str| {
+        let parsed = parse(text);
+        assert!(parsed.broken && parsed.objects.is_empty());
+        assert_eq!(parsed.diagnostics[0].object, "mesh.yaml");
+        findings(text)
+    };
+    let cases = [
+        ("just text", "! : this is not a Kubernetes object: it needs apiVersion and kind, both text"),
+        ("kind: Pod", "! : this is not a Kubernetes object"),
+        (
+            "{apiVersion: security.istio.io/v1, kind: PeerAuthentification}",
+            "! kind: there is no kind \"PeerAuthentification\" in security.istio.io (did you mean \"PeerAuthentication\"?)",
+        ),
+        (
+            "{apiVersion: networking.istio.io/v1, kind: PeerAuthentication}",
+            "! apiVersion: PeerAuthentication belongs to security.istio.io: write security.istio.io/v1",
+        ),
+        (
+            "{apiVersion: networking.istio.io/v2, kind: Sidecar}",
+            "! apiVersion: Sidecar has no version \"v2\": use one of v1, v1beta1, v1alpha3",
+        ),
+        ("{apiVersion: v1, kind: Pod}", "! metadata.name: missing: an object needs a name"),
+        (
+            "{apiVersion: v1, kind: Pod, metadata: {name: 5}}",
+            "! metadata.name: 5 is not text: put it in quotes, \"5\"",
+        ),
+    ];
+    for (text, golden) in cases {
+        let found = findings_of(text);
+        assert!(found.len() == 1 && found[0].starts_with(golden), "{found:?}");
+    }
+}
+
+#[test]
+fn every_mistake_of_a_file_is_told_and_its_neighbours_go_on() {
+    let text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\n\
+                apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: a, namespace: shop}\n\
+                spec: {mtls: {mode: strict}, portLevelMtls: {0: {mode: OFF}}}\n---\n\
+                a: [\n---\n\
+                apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: Shop, creationTimestamp: yesterday}\n";
+    let parsed = parse(text);
+    let lines: Vec<_> =
+        parsed.diagnostics.iter().map(|d| format!("{} {} {}", d.object, d.origin, d.field)).collect();
+    let golden = [
+        "PeerAuthentication/shop/a mesh.yaml:5 spec.mtls.mode",
+        "PeerAuthentication/shop/a mesh.yaml:5 spec.portLevelMtls",
+        "PeerAuthentication/shop/a mesh.yaml:5 spec.portLevelMtls[0]",
+        "PeerAuthentication/shop/a mesh.yaml:5 spec.portLevelMtls[0].mode",
+        "Pod/Shop/p mesh.yaml:12 metadata.creationTimestamp",
+        "Pod/Shop/p mesh.yaml:12 metadata.namespace",
+        "mesh.yaml mesh.yaml:10 ",
+    ];
+    assert_eq!(lines, golden);
+    assert_eq!(
+        parsed.objects.iter().map(|o| o.reference().to_string()).collect::<Vec<_>>(),
+        ["Namespace/shop"]
+    );
+}
+
+#[test]
+fn all_served_versions_are_one_kind() {
+    for version in ["security.istio.io/v1", "security.istio.io/v1beta1"] {
+        let text = format!("{{apiVersion: {version}, kind: PeerAuthentication, metadata: {{name: a}}}}");
+        assert_eq!(parse(&text).objects[0].reference().to_string(), "PeerAuthentication/default/a");
+    }
+    for version in ISTIO_VERSIONS {
+        let text = format!(
+            "{{apiVersion: networking.istio.io/{version}, kind: DestinationRule, metadata: {{name: a}}, spec: {{host: b}}}}"
+        );
+        assert_eq!(parse(&text).objects[0].reference().to_string(), "DestinationRule/default/a");
+    }
+}
+
+/// Whatever a mangled manifest is, it is never a panic: bytes cut, doubled, swapped and replaced, by a fixed seed.
+#[test]
+fn mutated_manifests_never_panic() {
+    let seeds = [kinds::EVERYTHING, policies::EVERYTHING];
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % bound as u64).unwrap()
+    };
+    let spice = [
+        "-",
+        ":",
+        "{",
+        "[",
+        "*",
+        "&a ",
+        "\"",
+        "\n",
+        "---\n",
+        "null",
+        "-1",
+        "1e999",
+        "é",
+        "🦀",
+        "\t",
+        "99999999999999999999",
+    ];
+    for seed in seeds {
+        assert_eq!(findings(seed), [""; 0]);
+        for _ in 0..400 {
+            let mut text: Vec<char> = seed.chars().collect();
+            for _ in 0..=random(4) {
+                let at = random(text.len().max(1)).min(text.len());
+                match random(4) {
+                    0 => drop(text.drain(at..(at + random(12)).min(text.len()))),
+                    1 => drop(text.splice(at..at, spice[random(spice.len())].chars())),
+                    2 => text.truncate(at.max(1)),
+                    _ => text.rotate_left(at),
+                }
+            }
+            let text: String = text.into_iter().collect();
+            parse(&text);
+            documents(&text, "mesh.json", &defaults());
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! WorkloadEntries, and the inline endpoints of ServiceEntries, which have the same fields.
+
+use std::{net::IpAddr, sync::Arc};
+
+use eastwest_model::{MeshConfig, Meta, Name, Object, Workload};
+
+use super::{host, labels, pod, port};
+use crate::field::Field;
+
+/// The fields of a WorkloadEntry.
+pub(super) const FIELDS: &[&str] =
+    &["address", "ports", "labels", "network", "locality", "weight", "serviceAccount"];
+
+/// Labels of the spec join those of the metadata, which win (tls-policy.md A4).
+pub(super) fn read(mut meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Object> {
+    let spec = root.get("spec");
+    spec.knows(FIELDS);
+    let mut labels = labels::valid(&spec.get("labels"));
+    labels.extend(meta.labels.iter().map(|(key, value)| (key.clone(), value.clone())));
+    meta.labels = Arc::new(labels);
+    let address = address(&spec.get("address"));
+    let ip: Option<IpAddr> = address.as_deref().and_then(|address| address.parse().ok());
+    Some(Object::Workload(Arc::new(Workload {
+        service_account: pod::service_account(&spec.get("serviceAccount")),
+        addresses: ip.into_iter().collect(),
+        dns_address: address.filter(|_| ip.is_none()),
+        container_ports: Vec::new(),
+        port_overrides: port::by_name(&spec.get("ports")),
+        ready: true,
+        ended: false,
+        weight: weight(&spec),
+        meta,
+    })))
+}
+
+/// An IP address or a host name, as written.
+pub(super) fn address(field: &Field<'_>) -> Option<Name> {
+    let remedy = "an endpoint needs an IP address or a host name";
+    let text = field.required(remedy).text()?;
+    if text.parse::<IpAddr>().is_ok() {
+        return Some(text.into());
+    }
+    if text.starts_with("unix://") {
+        field.error(format_args!("{text:?} is a unix socket, which this version does not reach: {remedy}"));
+    } else if let Err(reason) = host::check_name(text) {
+        field.error(format_args!("{text:?} is refused: {remedy}; {reason}"));
+    }
+    Some(text.into())
+}
+
+/// Load-balancing weight, 0 = unset.
+pub(super) fn weight(entry: &Field<'_>) -> u32 {
+    entry.get("weight").integer(0..=u32::MAX.into()).unwrap_or(0)
+}

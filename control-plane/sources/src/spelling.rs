@@ -1,0 +1,47 @@
+//! Which word was meant.
+
+/// ` (did you mean "…"?)` for the nearest of `words`, or nothing if none is near.
+pub(crate) fn did_you_mean<'a>(written: &str, words: impl Iterator<Item = &'a str>) -> String {
+    let bound = 1 + written.chars().count() / 4;
+    let near = words.map(|word| (distance(&fold(written), &fold(word)), word));
+    match near.filter(|(distance, _)| *distance <= bound).min() {
+        Some((_, word)) => format!(" (did you mean {word:?}?)"),
+        None => String::new(),
+    }
+}
+
+/// `port_level_mtls`, `PortLevelMtls` and `portLevelMTLS` are one word.
+fn fold(word: &str) -> Vec<char> {
+    word.chars().take(64).filter(|c| !"_- ".contains(*c)).flat_map(char::to_lowercase).collect()
+}
+
+/// The number of letters to insert, delete or replace (Levenshtein).
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_words_are_found() {
+        let known = ["selector", "mtls", "portLevelMtls"];
+        let hint = |word| did_you_mean(word, known.into_iter());
+        assert_eq!(hint("selecter"), " (did you mean \"selector\"?)");
+        assert_eq!(hint("port_level_mtls"), " (did you mean \"portLevelMtls\"?)");
+        assert_eq!(hint("mTLS"), " (did you mean \"mtls\"?)");
+        assert_eq!(hint("portLevelSettings"), "");
+        assert_eq!(hint(""), "");
+    }
+}

@@ -128,7 +128,6 @@ impl fmt::Debug for TypeUrl {
 }
 
 #[cfg(test)]
-
 mod tests {
     use super::*;
 

@@ -1,0 +1,210 @@
+//! Who a proxy says it is: `type~ip~pod.namespace~domain` and metadata.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use eastwest_proto::envoy::config::core::v3 as core;
+use prost_types::Struct;
+use prost_types::value::Kind;
+
+/// The node of a stream's first request, with an id of the form that istiod uses (xds.md rule 2).
+///
+/// Everything in it is a claim of the client.
+#[derive(Clone, Debug)]
+pub struct Node {
+    id: String,
+    kind: NodeKind,
+    ip: IpAddr,
+    pod: String,
+    namespace: String,
+    domain: String,
+    metadata: Struct,
+}
+
+/// The first part of a node id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeKind {
+    /// A proxy beside a workload.
+    Sidecar,
+    /// A gateway.
+    Router,
+    /// An ambient waypoint.
+    Waypoint,
+    /// An ambient node proxy.
+    Ztunnel,
+    /// An agentgateway.
+    Agentgateway,
+}
+
+const KINDS: [(&str, NodeKind); 5] = [
+    ("sidecar", NodeKind::Sidecar),
+    ("router", NodeKind::Router),
+    ("waypoint", NodeKind::Waypoint),
+    ("ztunnel", NodeKind::Ztunnel),
+    ("agentgateway", NodeKind::Agentgateway),
+];
+
+/// What is wrong with the node of a first request. The client is to blame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NodeError {
+    /// There is no node at all.
+    #[error("node is missing: the first request of a stream must carry it")]
+    Missing,
+    /// Not four parts.
+    #[error(
+        "node.id {0}: expected type~ip~pod.namespace~domain, e.g. sidecar~10.0.0.7~web-0.shop~shop.svc.cluster.local"
+    )]
+    Malformed(Quoted),
+    /// An unknown first part.
+    #[error("node.id {0}: its first part must be sidecar, router, waypoint, ztunnel or agentgateway")]
+    UnknownKind(Quoted),
+    /// No usable address.
+    #[error("node.id {0}: its second part is not an IP address: correct it, or set metadata INSTANCE_IPS")]
+    NoAddress(Quoted),
+    /// A third part without a pod or a namespace.
+    #[error("node.id {0}: its third part must be pod.namespace")]
+    NoNamespace(Quoted),
+}
+
+/// Foreign text in an error, quoted, escaped and cut to a bearable length.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quoted(String);
+
+impl Quoted {
+    fn new(text: &str) -> Self {
+        Self(text.chars().take(120).collect())
+    }
+}
+
+impl fmt::Display for Quoted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+impl Node {
+    /// Reads the node of a first request.
+    ///
+    /// # Errors
+    /// [`NodeError`] names the field and the remedy.
+    pub fn parse(node: Option<core::Node>) -> Result<Self, NodeError> {
+        let core::Node { id, metadata, .. } = node.ok_or(NodeError::Missing)?;
+        let metadata = metadata.unwrap_or_default();
+        let quoted = || Quoted::new(&id);
+        let parts: Vec<_> = id.split('~').collect();
+        let [kind, ip, pod, domain] = parts[..] else { return Err(NodeError::Malformed(quoted())) };
+        let kind = KINDS.into_iter().find(|(name, _)| *name == kind).map(|(_, kind)| kind);
+        let kind = kind.ok_or_else(|| NodeError::UnknownKind(quoted()))?;
+        let ip = address(&metadata, ip).ok_or_else(|| NodeError::NoAddress(quoted()))?;
+        let names = pod.rsplit_once('.').filter(|(pod, namespace)| !pod.is_empty() && !namespace.is_empty());
+        let (pod, namespace) = names.ok_or_else(|| NodeError::NoNamespace(quoted()))?;
+        let (pod, namespace, domain) = (pod.to_owned(), namespace.to_owned(), domain.to_owned());
+        Ok(Self { id, kind, ip, pod, namespace, domain, metadata })
+    }
+
+    /// The whole id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What kind of proxy it is.
+    pub fn kind(&self) -> NodeKind {
+        self.kind
+    }
+
+    /// The proxy's first address: from metadata `INSTANCE_IPS` if that has one, else from the id.
+    pub fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
+    /// The pod's name, from the id.
+    pub fn pod(&self) -> &str {
+        &self.pod
+    }
+
+    /// The pod's namespace, from the id.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The DNS domain, e.g. `shop.svc.cluster.local`.
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+
+    /// A text in the metadata, e.g. `NAMESPACE` or `SERVICE_ACCOUNT`.
+    pub fn metadata_text(&self, key: &str) -> Option<&str> {
+        text(&self.metadata, key)
+    }
+
+    /// The whole metadata; empty if there is none.
+    pub fn metadata(&self) -> &Struct {
+        &self.metadata
+    }
+}
+
+/// The first usable address: metadata before id.
+fn address(metadata: &Struct, id_part: &str) -> Option<IpAddr> {
+    let instance_ips = text(metadata, "INSTANCE_IPS").unwrap_or_default();
+    instance_ips.split(',').chain([id_part]).find_map(|ip| ip.trim().parse().ok())
+}
+
+fn text<'a>(metadata: &'a Struct, key: &str) -> Option<&'a str> {
+    match metadata.fields.get(key)?.kind.as_ref()? {
+        Kind::StringValue(text) => Some(text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(id: &str, instance_ips: Option<&str>) -> Result<Node, NodeError> {
+        let value = |text: &str| prost_types::Value { kind: Some(Kind::StringValue(text.to_owned())) };
+        let fields = instance_ips.map(|ips| ("INSTANCE_IPS".to_owned(), value(ips))).into_iter().collect();
+        Node::parse(Some(core::Node {
+            id: id.to_owned(),
+            metadata: Some(Struct { fields }),
+            ..core::Node::default()
+        }))
+    }
+
+    #[test]
+    fn reads_all_parts() {
+        let node = parse("sidecar~10.0.0.7~web.v1-0.shop~shop.svc.cluster.local", None).unwrap();
+        assert_eq!(
+            (node.pod(), node.namespace(), node.domain()),
+            ("web.v1-0", "shop", "shop.svc.cluster.local")
+        );
+        assert_eq!((node.kind(), node.ip()), (NodeKind::Sidecar, "10.0.0.7".parse().unwrap()));
+    }
+
+    #[test]
+    fn instance_ips_win_over_the_id() {
+        let node = parse("router~none~gw-0.infra~x", Some("bad, fd00::7,10.0.0.8")).unwrap();
+        assert_eq!(node.ip(), "fd00::7".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn mangled_ids_are_refused_by_name_of_field_and_remedy() {
+        for (id, expected) in [
+            ("", "expected type~ip~pod.namespace~domain"),
+            ("sidecar~10.0.0.7~web.shop", "expected type~ip~pod.namespace~domain"),
+            ("sidecar~10.0.0.7~web.shop~d~e", "expected type~ip~pod.namespace~domain"),
+            ("proxy~10.0.0.7~web.shop~d", "must be sidecar, router"),
+            ("sidecar~10.0.0~web.shop~d", "not an IP address"),
+            ("sidecar~10.0.0.7~web~d", "must be pod.namespace"),
+            ("sidecar~10.0.0.7~.shop~d", "must be pod.namespace"),
+        ] {
+            let message = parse(id, None).unwrap_err().to_string();
+            assert!(message.contains("node.id") && message.contains(expected), "{id}: {message}");
+        }
+        assert!(Node::parse(None).unwrap_err().to_string().contains("node is missing"));
+    }
+
+    #[test]
+    fn a_huge_id_makes_no_huge_error() {
+        assert!(parse(&"~\n".repeat(100_000), None).unwrap_err().to_string().len() < 1000);
+    }
+}

@@ -1,0 +1,152 @@
+//! The two gRPC services, as tower services.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use eastwest_proto::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DiscoveryRequest, aggregated_discovery_service_server,
+};
+use eastwest_proto::envoy::service::secret::v3::secret_discovery_service_server;
+use eastwest_xds::TypeUrl;
+use http::{HeaderValue, Request, Response, header};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::codec::{BufferSettings, Streaming};
+use tonic::codegen::Service;
+use tonic::metadata::MetadataMap;
+use tonic::server::NamedService;
+use tonic_prost::ProstDecoder;
+
+use crate::body::SessionBody;
+use crate::connections::Connections;
+use crate::gatekeeper::{Gatekeeper, Peer};
+use crate::message::DiscoveryMessage;
+use crate::session::{self, Host};
+use crate::status;
+
+/// The largest request that is read, in bytes (xds.md section C).
+const MAX_REQUEST: usize = 4 * 1024 * 1024;
+
+/// The first size of a stream's receive buffer, in bytes: most requests are an ACK.
+const RECEIVE_BUFFER: usize = 1024;
+
+/// Serves xDS streams; cheap to clone.
+#[derive(Clone)]
+pub struct XdsServer {
+    gatekeeper: Arc<dyn Gatekeeper>,
+    connections: Arc<Connections>,
+    shutdown: CancellationToken,
+}
+
+impl XdsServer {
+    /// A server that asks `gatekeeper` about every stream, and ends all streams with `UNAVAILABLE` when `shutdown`
+    /// is cancelled.
+    pub fn new(gatekeeper: Arc<dyn Gatekeeper>, shutdown: CancellationToken) -> Self {
+        Self { gatekeeper, connections: Arc::default(), shutdown }
+    }
+
+    /// Lists its streams in `connections`, together with those of another server, e.g. of another port.
+    #[must_use]
+    pub fn sharing(mut self, connections: &Arc<Connections>) -> Self {
+        self.connections = Arc::clone(connections);
+        self
+    }
+
+    /// Who is connected.
+    pub fn connections(&self) -> &Arc<Connections> {
+        &self.connections
+    }
+
+    /// `AggregatedDiscoveryService`: all types on one stream, both variants (xds.md rule 1).
+    pub fn aggregated(&self) -> AggregatedDiscovery {
+        AggregatedDiscovery(self.clone())
+    }
+
+    /// `SecretDiscoveryService`: secrets only, both variants. The unary method is not served.
+    pub fn secrets(&self) -> SecretDiscovery {
+        SecretDiscovery(self.clone())
+    }
+
+    fn open<M: DiscoveryMessage>(&self, request: Request<Body>, only: Option<TypeUrl>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let encoding = head.headers.get("grpc-encoding");
+        if encoding.is_some_and(|encoding| encoding != "identity") {
+            return status::compressed().into_http();
+        }
+        let decoder = ProstDecoder::<M>::new(BufferSettings::new(RECEIVE_BUFFER, usize::MAX));
+        let requests = Streaming::new_request(decoder, body, None, Some(MAX_REQUEST));
+        let peer = Peer { metadata: MetadataMap::from_headers(head.headers), extensions: head.extensions };
+        let host = Host {
+            gatekeeper: Arc::clone(&self.gatekeeper),
+            connections: Arc::clone(&self.connections),
+            shutdown: self.shutdown.clone(),
+            only,
+        };
+        let (outbox, inbox) = mpsc::channel(1);
+        let session = Box::pin(session::serve(host, peer, requests, outbox));
+        let mut response = Response::new(Body::new(SessionBody::new(session, inbox)));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        response
+    }
+}
+
+/// `envoy.service.discovery.v3.AggregatedDiscoveryService`.
+#[derive(Clone)]
+pub struct AggregatedDiscovery(XdsServer);
+
+/// `envoy.service.secret.v3.SecretDiscoveryService`.
+#[derive(Clone)]
+pub struct SecretDiscovery(XdsServer);
+
+impl NamedService for AggregatedDiscovery {
+    const NAME: &'static str = aggregated_discovery_service_server::SERVICE_NAME;
+}
+
+impl NamedService for SecretDiscovery {
+    const NAME: &'static str = secret_discovery_service_server::SERVICE_NAME;
+}
+
+impl Service<Request<Body>> for AggregatedDiscovery {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        ready(Ok(match method(&request) {
+            "StreamAggregatedResources" => self.0.open::<DiscoveryRequest>(request, None),
+            "DeltaAggregatedResources" => self.0.open::<DeltaDiscoveryRequest>(request, None),
+            _ => status::no_such_method(request.uri().path()).into_http(),
+        }))
+    }
+}
+
+impl Service<Request<Body>> for SecretDiscovery {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let only = Some(TypeUrl::SECRET);
+        ready(Ok(match method(&request) {
+            "StreamSecrets" => self.0.open::<DiscoveryRequest>(request, only),
+            "DeltaSecrets" => self.0.open::<DeltaDiscoveryRequest>(request, only),
+            _ => status::no_such_method(request.uri().path()).into_http(),
+        }))
+    }
+}
+
+/// The last part of `/package.Service/Method`; the router saw to the rest.
+fn method(request: &Request<Body>) -> &str {
+    request.uri().path().rsplit('/').next().unwrap_or_default()
+}

@@ -1,0 +1,153 @@
+//! One stream from its first request to its end.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use eastwest_xds::{Reaction, Request, TypeUrl, View};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use crate::body::{Message, frame};
+use crate::connections::{Connections, Registration};
+use crate::gatekeeper::{Gatekeeper, Peer};
+use crate::message::DiscoveryMessage;
+use crate::node::Node;
+use crate::status;
+
+/// So many requests in a row go before a push that is due (xds.md rule 42).
+const REQUESTS_BEFORE_PUSH: u32 = 16;
+
+/// What a session needs of its surroundings.
+pub(crate) struct Host {
+    pub(crate) gatekeeper: Arc<dyn Gatekeeper>,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) shutdown: CancellationToken,
+    /// The only type served, if the service is not the aggregated one.
+    pub(crate) only: Option<TypeUrl>,
+}
+
+/// Serves one stream until the client half-closes it (`Ok`, xds.md rule 51) or there is a reason to end it.
+pub(crate) async fn serve<M: DiscoveryMessage>(
+    host: Host,
+    peer: Peer,
+    mut requests: Streaming<M>,
+    outbox: mpsc::Sender<Message>,
+) -> Result<(), Status> {
+    let opening = open(&host, &peer, &mut requests);
+    let opened = tokio::select! {
+        biased;
+        () = host.shutdown.cancelled() => return Err(status::shutting_down()),
+        opened = opening => opened?,
+    };
+    drop(peer);
+    let Some((registration, view)) = opened else { return Ok(()) };
+    let connection = Arc::clone(&registration.connection);
+    let node = connection.node();
+    tracing::info!(node, "proxy connected");
+    let end = Session { host, registration, view }.run(requests, outbox).await;
+    match &end {
+        Ok(()) => tracing::info!(node, "proxy disconnected"),
+        Err(status) => tracing::info!(node, code = ?status.code(), reason = status.message(), "stream ended"),
+    }
+    end
+}
+
+type Opened = Option<(Registration, watch::Receiver<Arc<View>>)>;
+
+/// Reads the first request and asks the gatekeeper; `None` if the client leaves before it says anything.
+async fn open<M: DiscoveryMessage>(
+    host: &Host,
+    peer: &Peer,
+    requests: &mut Streaming<M>,
+) -> Result<Opened, Status> {
+    let Some(mut first) = requests.message().await? else { return Ok(None) };
+    let node = Node::parse(first.take_node()).map_err(|error| status::node(&error))?;
+    let admission = host.gatekeeper.admit(peer, &node).await?;
+    let registration = host.connections.register(&node, admission.identity, M::VARIANT);
+    take_in(host, &registration, first.into_request())?;
+    Ok(Some((registration, admission.view)))
+}
+
+/// Hands a request to the protocol state; logs and counts what it meant.
+fn take_in(host: &Host, registration: &Registration, mut request: Request) -> Result<(), Status> {
+    if let Some(only) = &host.only {
+        if request.type_url.is_empty() {
+            request.type_url = only.to_string();
+        } else if request.type_url != only.as_str() {
+            return Err(status::not_a_secret(&request.type_url));
+        }
+    }
+    let connection = &registration.connection;
+    let type_url = request.type_url.clone();
+    let reaction = connection.stream().on_request(request).map_err(|error| status::stream(&error))?;
+    host.connections.count_answer(&type_url, &reaction);
+    if let Reaction::Nack(error) = reaction {
+        tracing::warn!(node = connection.node(), type_url, error, "proxy rejected its configuration");
+    }
+    Ok(())
+}
+
+struct Session {
+    host: Host,
+    registration: Registration,
+    view: watch::Receiver<Arc<View>>,
+}
+
+impl Session {
+    /// The loop of a stream. `dirty` stands for everything that may have to be sent: nothing is queued, a response
+    /// is made of the newest view when the transport can take it.
+    async fn run<M: DiscoveryMessage>(
+        mut self,
+        mut requests: Streaming<M>,
+        outbox: mpsc::Sender<Message>,
+    ) -> Result<(), Status> {
+        let mut dirty = true;
+        let mut requests_left = REQUESTS_BEFORE_PUSH;
+        loop {
+            let wakeup = self.registration.connection.stream().next_wakeup();
+            tokio::select! {
+                biased;
+                () = self.host.shutdown.cancelled() => return Err(status::shutting_down()),
+                message = requests.message(), if requests_left > 0 => match message? {
+                    Some(message) => {
+                        take_in(&self.host, &self.registration, message.into_request())?;
+                        dirty = true;
+                        requests_left -= 1;
+                    }
+                    None => return Ok(()),
+                },
+                changed = self.view.changed() => {
+                    changed.map_err(|_| status::lapsed())?;
+                    dirty = true;
+                }
+                () = until(wakeup), if !dirty => dirty = true,
+                permit = outbox.reserve(), if dirty => {
+                    let Ok(permit) = permit else { return Ok(()) };
+                    match self.next_message() {
+                        Some(message) => permit.send(message),
+                        None => dirty = false,
+                    }
+                    requests_left = REQUESTS_BEFORE_PUSH;
+                }
+            }
+        }
+    }
+
+    /// The next thing to send, made of the newest view.
+    fn next_message(&mut self) -> Option<Message> {
+        let view = Arc::clone(&self.view.borrow_and_update());
+        let response = self.registration.connection.stream().next_response(&view, Instant::now())?;
+        let pieces = response.encode();
+        self.host.connections.count_push(&response, pieces.iter().map(bytes::Bytes::len).sum());
+        Some(frame(pieces))
+    }
+}
+
+/// Waits until `moment`; for ever if there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}

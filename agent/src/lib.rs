@@ -1,1 +1,31 @@
 //! The companion of a workload: key, certificate, SDS, Envoy bootstrap and supervision.
+//!
+//! ```text
+//!                 control plane (CA)
+//!                        │ CSR, chain
+//! certificate ── key, check, renewal ──┬→ sds ── unix socket ──→ Envoy ──→ control plane (ADS)
+//!                                      ├→ certificate::written  (--write-certs)
+//!                                      └→ status port
+//! envoy::bootstrap ── envoy.yaml      supervisor ── starts the command once the certificate is held
+//! ```
+//! The private key is made here and leaves only towards Envoy, over a socket of mode 0600. While the control
+//! plane is away the last good certificate is served; once it has expired its peers refuse it, and the agent
+//! asks for a new one every two seconds at least.
+
+mod agent;
+mod certificate;
+mod config;
+mod envoy;
+mod files;
+mod sds;
+mod shutdown;
+mod status;
+mod supervisor;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use agent::{AgentError, run};
+pub use config::{AgentConfig, ConfigError};
+pub use shutdown::Shutdown;

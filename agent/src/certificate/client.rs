@@ -1,0 +1,225 @@
+//! One request for a certificate: key, CSR, credentials, call, check (ca.md section 1).
+
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+use eastwest_proto::istio::v1::auth::{
+    IstioCertificateRequest, istio_certificate_service_client::IstioCertificateServiceClient,
+};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tonic::{
+    Code, Request, Status,
+    metadata::{Ascii, MetadataValue},
+    transport::{Channel, Endpoint},
+};
+
+use super::{
+    key::WorkloadKey,
+    rotation::{Issue, WallClock},
+    svid::{AnswerError, Expected, Svid},
+    tls::{self, CaRootError},
+};
+use crate::config::Settings;
+
+/// Time for one attempt: connection, handshake and call.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Why there is no certificate now; each says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IssueError {
+    #[error("cannot use the token {path}: {reason}; --token-file must name a service-account token")]
+    Token { path: String, reason: String },
+    #[error(transparent)]
+    CaRoot(#[from] CaRootError),
+    #[error(
+        "cannot connect to the control plane at {address}: {source}; is it running, and is --control-plane right?"
+    )]
+    Connect { address: String, source: io::Error },
+    #[error("no TLS with the control plane at {address}: {source}{remedy}")]
+    Handshake { address: String, source: io::Error, remedy: &'static str },
+    #[error("no answer from the control plane at {address} within {DEADLINE:?}")]
+    Timeout { address: String },
+    #[error("the CA refused: {}: {}{}", .0.code(), .0.message(), remedy(.0.code()))]
+    Refused(Box<Status>),
+    #[error("the CA's answer is refused: {0}")]
+    Answer(#[from] AnswerError),
+    #[error("cannot make a key and request: {0}")]
+    Key(#[from] rcgen::Error),
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// Asks the CA that `settings` name.
+pub(crate) struct CaClient {
+    settings: Arc<Settings>,
+    clock: WallClock,
+}
+
+impl CaClient {
+    pub(crate) fn new(settings: Arc<Settings>, clock: WallClock) -> Self {
+        Self { settings, clock }
+    }
+
+    async fn call(&self, current: Option<&Svid>, attempt: u32) -> Result<Svid, IssueError> {
+        let key = WorkloadKey::generate()?;
+        let csr = key.signing_request(&self.settings.identity)?;
+        let credentials = self.credentials(current, attempt)?;
+        let roots = tls::control_plane_roots(&self.settings.config.ca_root, current)?;
+        let stream = self.connect(tls::client_config(&roots, credentials.certificate)?).await?;
+        let mut client = IstioCertificateServiceClient::new(self.channel(stream).await?);
+        let answer =
+            client.create_certificate(self.request(csr, credentials.token)).await.map_err(refused)?;
+        let expected = Expected {
+            identity: &self.settings.identity,
+            any_trust_domain: !self.settings.trust_domain_fixed,
+        };
+        Ok(Svid::accept(&answer.into_inner().cert_chain, &key, &expected, (self.clock)())?)
+    }
+
+    /// The token and, for a renewal, the certificate held, while it is valid. Every second attempt
+    /// leaves the certificate away, for a CA that lost its state ends the connection at its sight.
+    fn credentials<'a>(
+        &self,
+        current: Option<&'a Svid>,
+        attempt: u32,
+    ) -> Result<Credentials<'a>, IssueError> {
+        let certificate = current.filter(|svid| !svid.expired((self.clock)()));
+        match (read_token(&self.settings.config.token_file), certificate) {
+            (Ok(token), certificate) => {
+                let certificate = certificate.filter(|_| attempt.is_multiple_of(2));
+                Ok(Credentials { token: Some(token), certificate })
+            }
+            (Err(error), Some(certificate)) => {
+                tracing::info!("{error}; renewing with the certificate alone");
+                Ok(Credentials { token: None, certificate: Some(certificate) })
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    async fn connect(&self, config: rustls::ClientConfig) -> Result<TlsStream<TcpStream>, IssueError> {
+        let peer = &self.settings.control_plane;
+        let address = peer.to_string();
+        let tcp = match TcpStream::connect((peer.host.as_str(), peer.port)).await {
+            Ok(tcp) => tcp,
+            Err(source) => return Err(IssueError::Connect { address, source }),
+        };
+        let handshake = TlsConnector::from(Arc::new(config)).connect(peer.name.clone(), tcp);
+        handshake.await.map_err(|source| IssueError::Handshake {
+            address,
+            remedy: handshake_remedy(&source),
+            source,
+        })
+    }
+
+    /// A channel over that one connection.
+    async fn channel(&self, stream: TlsStream<TcpStream>) -> Result<Channel, IssueError> {
+        let authority = &self.settings.control_plane;
+        let uri = |scheme| format!("{scheme}://{authority}");
+        let unusable = |error: &dyn std::fmt::Display| {
+            IssueError::Refused(Box::new(Status::internal(format!("cannot use {authority}: {error}"))))
+        };
+        let endpoint = Endpoint::from_shared(uri("http")).map_err(|error| unusable(&error))?;
+        let origin = uri("https").parse().map_err(|error: http::uri::InvalidUri| unusable(&error))?;
+        let stream = Mutex::new(Some(TokioIo::new(stream)));
+        let once = tower::service_fn(move |_| {
+            let stream = stream.lock().ok().and_then(|mut stream| stream.take());
+            std::future::ready(stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)))
+        });
+        let connected = endpoint.origin(origin).connect_with_connector(once).await;
+        connected.map_err(|error| IssueError::Refused(Box::new(Status::from_error(error.into()))))
+    }
+
+    fn request(&self, csr: String, token: Option<Token>) -> Request<IstioCertificateRequest> {
+        let config = &self.settings.config;
+        let validity_duration = i64::try_from(config.cert_ttl.as_secs()).unwrap_or(i64::MAX);
+        let mut request = Request::new(IstioCertificateRequest { csr, validity_duration, metadata: None });
+        request.set_timeout(DEADLINE);
+        if let Some(Token(token)) = token {
+            request.metadata_mut().insert("authorization", token);
+        }
+        if let Ok(cluster) = config.cluster_id.parse() {
+            request.metadata_mut().insert("clusterid", cluster);
+        }
+        request
+    }
+}
+
+impl Issue for CaClient {
+    async fn issue(&self, current: Option<&Svid>, attempt: u32) -> Result<Svid, IssueError> {
+        let address = self.settings.control_plane.to_string();
+        let call = tokio::time::timeout(DEADLINE, self.call(current, attempt));
+        call.await.unwrap_or(Err(IssueError::Timeout { address }))
+    }
+}
+
+struct Credentials<'a> {
+    token: Option<Token>,
+    certificate: Option<&'a Svid>,
+}
+
+/// The value of the `authorization` header.
+struct Token(MetadataValue<Ascii>);
+
+/// Reads the token, anew at each use because it is replaced long before it expires.
+fn read_token(path: &Path) -> Result<Token, IssueError> {
+    let error =
+        |reason: &str| IssueError::Token { path: path.display().to_string(), reason: reason.to_owned() };
+    let text = std::fs::read_to_string(path).map_err(|cause| error(&cause.to_string()))?;
+    if text.trim().is_empty() {
+        return Err(error("it is empty"));
+    }
+    let mut value: MetadataValue<Ascii> = format!("Bearer {}", text.trim())
+        .parse()
+        .map_err(|_| error("it is not a token in one line of ASCII"))?;
+    value.set_sensitive(true);
+    Ok(Token(value))
+}
+
+fn refused(status: Status) -> IssueError {
+    IssueError::Refused(Box::new(status))
+}
+
+/// What to do about a failed handshake, as the rest of a sentence.
+fn handshake_remedy(error: &io::Error) -> &'static str {
+    use rustls::{CertificateError, Error};
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
+    match cause {
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "; its certificate does not lead to --ca-root: is that the root of this control plane?"
+        }
+        Some(Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) => "; name it as its certificate does, with --control-plane-name if need be",
+        Some(Error::InvalidCertificate(
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. },
+        )) => "; do the clocks of both sides agree?",
+        Some(Error::InvalidMessage(_)) => "; is that its TLS port?",
+        _ => "",
+    }
+}
+
+/// What to do about a refusal, as the rest of a sentence.
+fn remedy(code: Code) -> &'static str {
+    match code {
+        Code::Unauthenticated => {
+            "; is the token in --token-file fresh, for --namespace and --service-account, and from an issuer that the control plane trusts?"
+        }
+        Code::Unimplemented => "; is --control-plane the address of a certificate authority?",
+        _ => "",
+    }
+}
+
+/// The time of day.
+pub(crate) fn system_clock() -> WallClock {
+    Arc::new(SystemTime::now)
+}

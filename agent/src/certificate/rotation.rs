@@ -1,0 +1,134 @@
+//! The loop that holds a certificate: first issuance, renewal, retries.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::{sync::watch, time::sleep};
+
+use super::{client::IssueError, schedule, svid::Svid};
+
+/// Tells the time of day; simulated in tests.
+pub(crate) type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// Sleeps are cut into pieces of this length, for the time of day may jump (suspend, NTP).
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// Gets a certificate.
+pub(crate) trait Issue {
+    /// `attempt` counts from zero the attempts since the last certificate; `current` is that one.
+    fn issue(
+        &self,
+        current: Option<&Svid>,
+        attempt: u32,
+    ) -> impl Future<Output = Result<Svid, IssueError>> + Send;
+}
+
+/// What the loop shows to the rest of the agent.
+#[derive(Clone)]
+pub(crate) struct Held {
+    /// The newest certificate; an expired one stays until there is a newer one.
+    pub(crate) svid: watch::Receiver<Option<Arc<Svid>>>,
+    /// Why the last attempt failed, if it did.
+    pub(crate) trouble: watch::Receiver<Option<String>>,
+    /// Figures since start.
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// Figures since start.
+#[derive(Default)]
+pub(crate) struct Counters {
+    /// Certificates obtained, the first one included.
+    pub(crate) issued: AtomicU64,
+    /// Attempts that failed.
+    pub(crate) failed: AtomicU64,
+}
+
+/// The loop; see [`Rotation::run`].
+pub(crate) struct Rotation<I> {
+    issuer: I,
+    clock: WallClock,
+    svid: watch::Sender<Option<Arc<Svid>>>,
+    trouble: watch::Sender<Option<String>>,
+    counters: Arc<Counters>,
+}
+
+impl<I: Issue> Rotation<I> {
+    /// A loop that has not begun, and what it will show.
+    pub(crate) fn new(issuer: I, clock: WallClock) -> (Self, Held) {
+        let (svid, svid_seen) = watch::channel(None);
+        let (trouble, trouble_seen) = watch::channel(None);
+        let counters = Arc::new(Counters::default());
+        let held = Held { svid: svid_seen, trouble: trouble_seen, counters: counters.clone() };
+        (Self { issuer, clock, svid, trouble, counters }, held)
+    }
+
+    /// Obtains certificates for ever: renews at half of the life, and after a failure tries again.
+    /// The last good certificate stays published meanwhile. Drop the future to end it.
+    pub(crate) async fn run(self) {
+        let mut attempt = 0;
+        loop {
+            let current = self.svid.borrow().clone();
+            match self.issuer.issue(current.as_deref(), attempt).await {
+                Ok(svid) => {
+                    attempt = 0;
+                    let renewal = schedule::renew_at((self.clock)(), svid.not_after, random());
+                    self.publish(svid);
+                    self.sleep_until(renewal).await;
+                }
+                Err(error) => {
+                    attempt = attempt.saturating_add(1);
+                    let left = current.map(|svid| svid.not_after.duration_since((self.clock)()));
+                    let left = left.map(Result::unwrap_or_default);
+                    let pause = schedule::retry_after(attempt, left, random());
+                    self.report(&error, attempt, left, pause);
+                    sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    fn publish(&self, svid: Svid) {
+        tracing::info!(identity = %svid.identity, serial = svid.serial, "certificate obtained");
+        self.counters.issued.fetch_add(1, Ordering::Relaxed);
+        self.trouble.send_replace(None);
+        self.svid.send_replace(Some(Arc::new(svid)));
+    }
+
+    fn report(&self, error: &IssueError, attempt: u32, left: Option<Duration>, pause: Duration) {
+        self.counters.failed.fetch_add(1, Ordering::Relaxed);
+        let state = match left {
+            None => "there is no certificate yet".to_owned(),
+            Some(Duration::ZERO) => "the certificate held has expired".to_owned(),
+            Some(left) => format!("the certificate held is valid for {}s more", left.as_secs()),
+        };
+        tracing::warn!(attempt, "no new certificate: {error} ({state}; next attempt in {pause:.1?})");
+        self.trouble.send_replace(Some(error.to_string()));
+    }
+
+    async fn sleep_until(&self, wake: SystemTime) {
+        while let Ok(left) = wake.duration_since((self.clock)())
+            && !left.is_zero()
+        {
+            sleep(left.min(LONGEST_SLEEP)).await;
+        }
+    }
+}
+
+/// A random value in `0..1`. Without random numbers, which a running system always has, the middle.
+pub(crate) fn random() -> f64 {
+    let mut bytes = [0; 4];
+    match SystemRandom::new().fill(&mut bytes) {
+        Ok(()) => f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0),
+        Err(ring::error::Unspecified) => 0.5,
+    }
+}
+
+#[cfg(test)]
+mod tests;

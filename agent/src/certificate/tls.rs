@@ -1,0 +1,62 @@
+//! TLS towards the control plane: whom to trust, and what we show.
+
+use std::{path::Path, sync::Arc};
+
+use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+
+use super::svid::Svid;
+
+/// The one cryptography provider.
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// The trust anchor's file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot use the trust anchor {path}: {reason}; --ca-root must name the control plane's root certificate in PEM"
+)]
+pub(crate) struct CaRootError {
+    path: String,
+    reason: String,
+}
+
+/// The roots that a control plane's certificate may lead to, in PEM: those of `file` and, once a
+/// certificate is held, those of the mesh, which follow a change of root when the file does not.
+pub(crate) fn control_plane_roots(file: &Path, held: Option<&Svid>) -> Result<String, CaRootError> {
+    let error = |reason: String| CaRootError { path: file.display().to_string(), reason };
+    let pem = std::fs::read_to_string(file).map_err(|cause| error(cause.to_string()))?;
+    match CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>() {
+        Ok(found) if found.is_empty() => Err(error("it holds no certificate".into())),
+        Err(cause) => Err(error(cause.to_string())),
+        Ok(_) => {
+            let mesh = held.map_or("", |held| held.bundle_pem.trim());
+            let known = pem.contains(mesh);
+            Ok(if known { pem } else { format!("{}\n{mesh}\n", pem.trim_end()) })
+        }
+    }
+}
+
+/// The client side of a connection that trusts `roots` (PEM) and shows `certificate`, if any.
+///
+/// # Errors
+/// When no root is usable, or the certificate and its key are not.
+pub(super) fn client_config(roots: &str, certificate: Option<&Svid>) -> Result<ClientConfig, rustls::Error> {
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(CertificateDer::pem_slice_iter(roots.as_bytes()).filter_map(Result::ok));
+    if store.is_empty() {
+        return Err(rustls::Error::General("no certificate of the trust anchor is usable".into()));
+    }
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(store);
+    let mut config = match certificate.map(Svid::client_identity).transpose() {
+        Ok(None) => builder.with_no_client_auth(),
+        Ok(Some((chain, key))) => builder.with_client_auth_cert(chain, key)?,
+        Err(error) => return Err(rustls::Error::General(error.to_string())),
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(config)
+}

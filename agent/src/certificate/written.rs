@@ -1,0 +1,40 @@
+//! `--write-certs`: the certificate held as files, for programs that read no SDS.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio::sync::watch;
+
+use super::svid::Svid;
+use crate::files::{PRIVATE, PUBLIC, create_private_dir, write_atomically};
+
+/// Writes every certificate that comes into `dir`. A failure is logged; the next one is tried again.
+/// Ends with the sender.
+pub(crate) async fn follow(mut held: watch::Receiver<Option<Arc<Svid>>>, dir: PathBuf) {
+    loop {
+        let svid = held.borrow_and_update().clone();
+        if let Some(svid) = svid
+            && let Err(error) = write(&svid, &dir)
+        {
+            tracing::error!(
+                "cannot write certificates to {}: {error}; is --write-certs writable?",
+                dir.display()
+            );
+        }
+        if held.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Each file is replaced in one step, the key first: a reader that waits for `cert-chain.pem` to change
+/// finds the key that belongs to it.
+fn write(svid: &Svid, dir: &Path) -> io::Result<()> {
+    create_private_dir(dir)?;
+    write_atomically(&dir.join("key.pem"), svid.key_pem.as_bytes(), PRIVATE)?;
+    write_atomically(&dir.join("root-cert.pem"), svid.bundle_pem.as_bytes(), PUBLIC)?;
+    write_atomically(&dir.join("cert-chain.pem"), svid.chain_pem.as_bytes(), PUBLIC)
+}

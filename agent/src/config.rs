@@ -1,0 +1,360 @@
+//! What the agent is told, and the same thing parsed: every mistake is reported at once, by flag.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ffi::OsString,
+    fmt,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use eastwest_model::{SpiffeId, TrustDomain};
+use rustls_pki_types::ServerName;
+
+/// Trust domain named in the CSR when none is configured; the CA decides about the real one.
+const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
+/// Longest path of a unix socket in bytes, without the final NUL (`sockaddr_un` of Linux).
+const MAX_SOCKET_PATH: usize = 107;
+/// Shortest life that may be asked for.
+const MIN_CERT_TTL: Duration = Duration::from_secs(1);
+
+/// What `eastwest agent` is told by flags and environment. Holds no secrets.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// `--control-plane HOST:PORT`, the TLS address of CA and xDS; `[v6]:PORT` too. Required.
+    pub control_plane: String,
+    /// `--control-plane-name`: DNS name or IP expected in its certificate; the host if `None`.
+    pub control_plane_name: Option<String>,
+    /// `--ca-root FILE`: trust anchor for the control plane, read anew at each connection.
+    pub ca_root: PathBuf,
+    /// `--token-file FILE`: service-account token, read anew at each use.
+    pub token_file: PathBuf,
+    /// `--namespace` of the workload. Required.
+    pub namespace: String,
+    /// `--pod`, the workload's name. Required.
+    pub pod: String,
+    /// `--service-account` of the workload.
+    pub service_account: String,
+    /// `--ip`, the workload's address. Required.
+    pub ip: String,
+    /// `--label K=V`, the workload's labels.
+    pub labels: BTreeMap<String, String>,
+    /// `--trust-domain`: refuse a certificate of any other; `None` takes what the CA issues.
+    pub trust_domain: Option<String>,
+    /// `--cluster-id`, sent to CA and control plane.
+    pub cluster_id: String,
+    /// `--cluster-domain`, the DNS suffix in the node id.
+    pub cluster_domain: String,
+    /// `--dir`, work directory: `sds.sock` and `envoy.yaml`.
+    pub dir: PathBuf,
+    /// `--write-certs DIR`: also keep certificates and key as files there.
+    pub write_certs: Option<PathBuf>,
+    /// `--cert-ttl`, requested life of a certificate.
+    pub cert_ttl: Duration,
+    /// `--inbound-port`, where intercepted inbound connections arrive.
+    pub inbound_port: u16,
+    /// `--outbound-port`, where intercepted outbound connections arrive.
+    pub outbound_port: u16,
+    /// `--admin-port` of Envoy, on 127.0.0.1.
+    pub admin_port: u16,
+    /// `--status-port` of the agent's own status server; 0 takes a free one.
+    pub status_port: u16,
+    /// `--drain-time`: how long Envoy drains inbound connections before it is asked to end.
+    pub drain_time: Duration,
+    /// `--stop-time`: how long the command may take to end before it is killed.
+    pub stop_time: Duration,
+    /// The command after `--`; empty when nothing is to be started.
+    pub command: Vec<OsString>,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        Self {
+            control_plane: String::new(),
+            control_plane_name: None,
+            ca_root: "/var/run/secrets/istio/root-cert.pem".into(),
+            token_file: "/var/run/secrets/tokens/istio-token".into(),
+            namespace: String::new(),
+            pod: String::new(),
+            service_account: "default".into(),
+            ip: String::new(),
+            labels: BTreeMap::new(),
+            trust_domain: None,
+            cluster_id: "Kubernetes".into(),
+            cluster_domain: "cluster.local".into(),
+            dir: ".eastwest-agent".into(),
+            write_certs: None,
+            cert_ttl: Duration::from_secs(24 * 60 * 60),
+            inbound_port: 15006,
+            outbound_port: 15001,
+            admin_port: 15000,
+            status_port: 15021,
+            drain_time: Duration::from_secs(5),
+            stop_time: Duration::from_secs(10),
+            command: Vec::new(),
+        }
+    }
+}
+
+impl AgentConfig {
+    /// Every mistake at once, each as `--flag: what is wrong; remedy`. Empty when there is none.
+    pub fn validate(&self) -> Vec<String> {
+        Settings::parse(self.clone()).err().map_or_else(Vec::new, |error| error.0)
+    }
+}
+
+/// All mistakes of an [`AgentConfig`]; one line each.
+#[derive(Debug, thiserror::Error)]
+pub struct ConfigError(pub Vec<String>);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+/// Where the control plane is and what it must prove to be.
+#[derive(Clone, Debug)]
+pub(crate) struct ControlPlane {
+    /// Host name or IP address, without brackets.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// The name in its certificate.
+    pub(crate) name: ServerName<'static>,
+}
+
+impl fmt::Display for ControlPlane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// An [`AgentConfig`] without mistakes.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) control_plane: ControlPlane,
+    /// The identity that the CSR names.
+    pub(crate) identity: SpiffeId,
+    /// Whether the trust domain of `identity` is demanded or only a guess.
+    pub(crate) trust_domain_fixed: bool,
+    pub(crate) ip: IpAddr,
+    /// Absolute.
+    pub(crate) dir: PathBuf,
+    /// What needed no parsing.
+    pub(crate) config: AgentConfig,
+}
+
+impl Settings {
+    /// Parses everything and collects every mistake.
+    pub(crate) fn parse(config: AgentConfig) -> Result<Self, ConfigError> {
+        let mut mistakes = Mistakes::default();
+        let control_plane = mistakes.note("control-plane", control_plane(&config));
+        let identity = mistakes.note("namespace, --service-account, --trust-domain", identity(&config));
+        let ip = mistakes.note("ip", ip(&config.ip));
+        let dir = mistakes.note("dir", directory(&config.dir));
+        mistakes.note("pod", pod(&config.pod));
+        mistakes.note("cert-ttl", cert_ttl(config.cert_ttl));
+        mistakes.note("inbound-port, --outbound-port, --admin-port, --status-port", ports(&config));
+        mistakes.note("", command(&config.command));
+        match (control_plane, identity, ip, dir) {
+            (Some(control_plane), Some(identity), Some(ip), Some(dir)) if mistakes.0.is_empty() => {
+                let trust_domain_fixed = config.trust_domain.is_some();
+                Ok(Self { control_plane, identity, trust_domain_fixed, ip, dir, config })
+            }
+            _ => Err(ConfigError(mistakes.0)),
+        }
+    }
+
+    /// The unix socket of the secret discovery service.
+    pub(crate) fn sds_socket(&self) -> PathBuf {
+        self.dir.join("sds.sock")
+    }
+
+    /// The Envoy bootstrap.
+    pub(crate) fn bootstrap_file(&self) -> PathBuf {
+        self.dir.join("envoy.yaml")
+    }
+}
+
+#[derive(Default)]
+struct Mistakes(Vec<String>);
+
+impl Mistakes {
+    fn note<T>(&mut self, flag: &str, parsed: Result<T, String>) -> Option<T> {
+        let flag = if flag.is_empty() { "--" } else { &format!("--{flag}") };
+        parsed.map_err(|mistake| self.0.push(format!("{flag}: {mistake}"))).ok()
+    }
+}
+
+fn control_plane(config: &AgentConfig) -> Result<ControlPlane, String> {
+    let address = config.control_plane.as_str();
+    if address.is_empty() {
+        return Err("missing; give HOST:PORT of the control plane's TLS port, for example \
+                    eastwest.istio-system.svc:15012"
+            .into());
+    }
+    let (host, port) = address
+        .rsplit_once(':')
+        .ok_or_else(|| format!("{address:?} has no port; give HOST:PORT, for example {address}:15012"))?;
+    let port = port
+        .parse()
+        .ok()
+        .filter(|&port| port != 0)
+        .ok_or_else(|| format!("{port:?} is not a port; give a number from 1 to 65535"))?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    if host.contains(':') && host.parse::<IpAddr>().is_err() {
+        return Err(format!("{host:?} is neither a host name nor an IP address; give HOST:PORT"));
+    }
+    let name = config.control_plane_name.as_deref().unwrap_or(host);
+    let name = ServerName::try_from(name.to_owned())
+        .map_err(|_| format!("{name:?} (or --control-plane-name) is neither a DNS name nor an IP address"))?;
+    Ok(ControlPlane { host: host.to_owned(), port, name })
+}
+
+fn identity(config: &AgentConfig) -> Result<SpiffeId, String> {
+    if config.namespace.is_empty() {
+        return Err("the namespace is missing; give --namespace or set POD_NAMESPACE".into());
+    }
+    let domain = config.trust_domain.as_deref().unwrap_or(DEFAULT_TRUST_DOMAIN);
+    TrustDomain::parse(domain)
+        .and_then(|domain| SpiffeId::workload(&domain, &config.namespace, &config.service_account))
+        .map_err(|error| error.to_string())
+}
+
+fn ip(text: &str) -> Result<IpAddr, String> {
+    if text.is_empty() {
+        return Err("missing; give the workload's address or set INSTANCE_IP".into());
+    }
+    text.parse().map_err(|_| format!("{text:?} is not an IP address"))
+}
+
+fn directory(dir: &Path) -> Result<PathBuf, String> {
+    let dir =
+        std::path::absolute(dir).map_err(|error| format!("{} is no usable path: {error}", dir.display()))?;
+    let socket = dir.join("sds.sock");
+    match socket.as_os_str().len() {
+        0..=MAX_SOCKET_PATH => Ok(dir),
+        length => Err(format!(
+            "{} has {length} bytes, but a unix socket's path may have {MAX_SOCKET_PATH}; choose a shorter directory",
+            socket.display()
+        )),
+    }
+}
+
+fn pod(name: &str) -> Result<(), String> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
+    match name {
+        "" => Err("missing; give the workload's name or set POD_NAME".into()),
+        _ if name.len() <= 253 && name.chars().all(allowed) => Ok(()),
+        _ => Err(format!("{name:?} is not a pod name; use a-z, 0-9, '-' and '.', at most 253 characters")),
+    }
+}
+
+fn cert_ttl(ttl: Duration) -> Result<(), String> {
+    match ttl < MIN_CERT_TTL {
+        true => Err(format!("{ttl:?} is too short; give at least {MIN_CERT_TTL:?}")),
+        false => Ok(()),
+    }
+}
+
+fn ports(config: &AgentConfig) -> Result<(), String> {
+    let named = [
+        ("inbound", config.inbound_port),
+        ("outbound", config.outbound_port),
+        ("admin", config.admin_port),
+        ("status", config.status_port),
+    ];
+    let mut seen = HashMap::new();
+    for (name, port) in named {
+        if port == 0 && name != "status" {
+            return Err(format!("the {name} port is 0; give a fixed one from 1 to 65535"));
+        }
+        if let Some(other) = seen.insert(port, name) {
+            return Err(format!("{other} and {name} are both {port}; give each its own"));
+        }
+    }
+    Ok(())
+}
+
+fn command(command: &[OsString]) -> Result<(), String> {
+    match command.first() {
+        Some(program) if program.is_empty() => {
+            Err("the command is empty; write `-- COMMAND ARGS…` or leave it away".into())
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complete() -> AgentConfig {
+        AgentConfig {
+            control_plane: "eastwest.istio-system.svc:15012".into(),
+            namespace: "shop".into(),
+            pod: "reviews-0".into(),
+            service_account: "reviews".into(),
+            ip: "10.0.0.7".into(),
+            ..AgentConfig::default()
+        }
+    }
+
+    #[test]
+    fn a_complete_configuration_has_no_mistakes() {
+        assert_eq!(complete().validate(), Vec::<String>::new());
+        let settings = Settings::parse(complete()).unwrap();
+        assert_eq!(settings.identity.as_str(), "spiffe://cluster.local/ns/shop/sa/reviews");
+        assert!(settings.sds_socket().is_absolute());
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_at_once_by_flag() {
+        let config = AgentConfig {
+            control_plane: "control".into(),
+            ip: "10.0.0".into(),
+            pod: "Reviews 0".into(),
+            namespace: String::new(),
+            cert_ttl: Duration::ZERO,
+            admin_port: 15001,
+            command: vec!["".into()],
+            dir: "/d".repeat(60).into(),
+            ..complete()
+        };
+        let mistakes = config.validate();
+        let flags = ["--control-plane:", "--namespace,", "--ip:", "--dir:", "--pod:", "--cert-ttl:"];
+        for flag in flags.into_iter().chain(["--inbound-port,", "--:"]) {
+            assert!(mistakes.iter().any(|mistake| mistake.starts_with(flag)), "{flag} in {mistakes:#?}");
+        }
+        assert_eq!(mistakes.len(), 8);
+    }
+
+    #[test]
+    fn addresses_of_the_control_plane_are_understood() {
+        for (address, host, name) in [
+            ("127.0.0.1:15012", "127.0.0.1", "127.0.0.1"),
+            ("[::1]:15012", "::1", "::1"),
+            ("localhost:15012", "localhost", "localhost"),
+        ] {
+            let parsed =
+                Settings::parse(AgentConfig { control_plane: address.into(), ..complete() }).unwrap();
+            assert_eq!(parsed.control_plane.host, host);
+            assert_eq!(parsed.control_plane.name.to_str(), name);
+            assert_eq!(parsed.control_plane.to_string(), address);
+        }
+        for address in ["localhost", "localhost:0", "localhost:x", "a:b:15012", ":15012"] {
+            let config = AgentConfig { control_plane: address.into(), ..complete() };
+            assert_eq!(config.validate().len(), 1, "{address}");
+        }
+    }
+
+    #[test]
+    fn the_expected_name_can_be_overridden() {
+        let named = AgentConfig { control_plane_name: Some("istiod.istio-system.svc".into()), ..complete() };
+        assert_eq!(Settings::parse(named).unwrap().control_plane.name.to_str(), "istiod.istio-system.svc");
+    }
+}

@@ -1,0 +1,187 @@
+//! The certificate service over TLS on loopback, with a behaviour that tests exchange.
+
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+};
+
+use eastwest_proto::istio::v1::auth::{
+    IstioCertificateRequest, IstioCertificateResponse,
+    istio_certificate_service_server::{IstioCertificateService, IstioCertificateServiceServer},
+};
+use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    task::JoinHandle,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Request, Response, Status,
+    transport::{Server, server::Connected},
+};
+
+use super::ca::TestCa;
+
+/// What the CA answers to a CSR.
+pub(crate) type Behaviour = Box<dyn Fn(&TestCa, &str) -> Result<Vec<String>, Status> + Send>;
+
+/// What one call brought along.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Call {
+    pub(crate) authorization: Option<String>,
+    pub(crate) cluster: Option<String>,
+    pub(crate) seconds: i64,
+    pub(crate) with_certificate: bool,
+}
+
+/// The state that outlives a stop of the server.
+pub(crate) struct FakeCa {
+    pub(crate) ca: TestCa,
+    behaviour: Mutex<Behaviour>,
+    calls: Mutex<Vec<Call>>,
+}
+
+impl FakeCa {
+    pub(crate) fn new(
+        behaviour: impl Fn(&TestCa, &str) -> Result<Vec<String>, Status> + Send + 'static,
+    ) -> Arc<Self> {
+        let behaviour = Mutex::new(Box::new(behaviour) as Behaviour);
+        Arc::new(Self { ca: TestCa::new("control plane"), behaviour, calls: Mutex::default() })
+    }
+
+    pub(crate) fn behave(
+        &self,
+        behaviour: impl Fn(&TestCa, &str) -> Result<Vec<String>, Status> + Send + 'static,
+    ) {
+        *self.behaviour.lock().unwrap() = Box::new(behaviour);
+    }
+
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.calls.lock().unwrap().clone()
+    }
+
+    /// Serves at `address` until the answer is dropped; the address is the one bound.
+    pub(crate) async fn serve(self: &Arc<Self>, address: SocketAddr) -> (SocketAddr, Serving) {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(self.tls()));
+        let (accepted, incoming) = mpsc::channel(1);
+        let accepting = tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                if let Ok(tls) = acceptor.accept(tcp).await {
+                    let _ = accepted.send(Ok::<_, std::io::Error>(Connection(tls))).await;
+                }
+            }
+        });
+        let service = IstioCertificateServiceServer::from_arc(self.clone());
+        let incoming = ReceiverStream::new(incoming);
+        let serving = tokio::spawn(async {
+            Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap();
+        });
+        (address, Serving([accepting, serving]))
+    }
+
+    fn tls(&self) -> ServerConfig {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.ca.root_pem.as_bytes()).unwrap()).unwrap();
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
+            .allow_unauthenticated()
+            .build()
+            .unwrap();
+        let (certificate, key) = self.ca.serving(&["127.0.0.1", "control-plane.test"]);
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        config
+    }
+}
+
+/// A server at work; ends when dropped.
+pub(crate) struct Serving([JoinHandle<()>; 2]);
+
+impl Serving {
+    /// Ends it and waits until its port is free.
+    pub(crate) async fn stop(mut self) {
+        for task in &mut self.0 {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}
+
+#[tonic::async_trait]
+impl IstioCertificateService for FakeCa {
+    async fn create_certificate(
+        &self,
+        request: Request<IstioCertificateRequest>,
+    ) -> Result<Response<IstioCertificateResponse>, Status> {
+        let header = |name| request.metadata().get(name).map(|value| value.to_str().unwrap().to_owned());
+        let call = Call {
+            authorization: header("authorization"),
+            cluster: header("clusterid"),
+            seconds: request.get_ref().validity_duration,
+            with_certificate: request.extensions().get::<WithCertificate>().unwrap().0,
+        };
+        self.calls.lock().unwrap().push(call);
+        let cert_chain = self.behaviour.lock().unwrap()(&self.ca, &request.get_ref().csr)?;
+        Ok(Response::new(IstioCertificateResponse { cert_chain }))
+    }
+}
+
+#[derive(Clone)]
+struct WithCertificate(bool);
+
+struct Connection(TlsStream<TcpStream>);
+
+impl Connected for Connection {
+    type ConnectInfo = WithCertificate;
+
+    fn connect_info(&self) -> WithCertificate {
+        WithCertificate(self.0.get_ref().1.peer_certificates().is_some())
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}

@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use crate::{
     der::{self, Malformed, Reader},
+    key::{PrivateKey, PrivateKeyError},
     pem,
     public_key::{KeyError, PublicKey},
 };
@@ -83,6 +84,14 @@ impl VerifiedCsr {
             Some(false) => Err(CsrError::Signature),
             None => Err(CsrError::SignatureAlgorithm),
         }
+    }
+
+    /// The request of whoever holds the private key itself: there is nothing left to prove.
+    ///
+    /// # Errors
+    /// A kind of key that we do not allow.
+    pub fn of(key: &PrivateKey) -> Result<Self, PrivateKeyError> {
+        Ok(Self { key: key.public()? })
     }
 
     /// The key to certify.

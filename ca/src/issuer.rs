@@ -178,6 +178,11 @@ impl LocalIssuer {
         Ok(issued(params.signed_by(key, &self.signer)?.into(), &serial, window))
     }
 
+    /// Whether the whole chain is valid at `now`.
+    pub fn is_valid(&self, now: OffsetDateTime) -> bool {
+        self.window.contains(now)
+    }
+
     fn window_for(&self, lifetime: Duration, now: OffsetDateTime) -> Result<Window, IssueError> {
         let window = profile::window(now, lifetime, self.window);
         if self.window.contains(now) && window.not_after > now {

@@ -23,6 +23,7 @@ pub mod peer;
 pub mod pem;
 pub mod profile;
 pub mod public_key;
+pub mod summary;
 mod x509;
 
 pub use bundle::TrustBundle;
@@ -34,6 +35,7 @@ pub use jwt::{KeySet, TokenKey, TokenVerifier, TrustedIssuer};
 pub use key::PrivateKey;
 pub use profile::ServingName;
 pub use public_key::PublicKey;
+pub use summary::CertificateSummary;
 
 #[cfg(test)]
 mod tests;

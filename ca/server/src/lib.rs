@@ -1,1 +1,35 @@
 //! The certificate authority on the wire: gRPC, proofs of identity, key store, serving certificate.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`state_dir`] | keys and certificates in a directory that only we may read |
+//! | [`authority`] | one immutable snapshot of signer, roots, token keys and our own serving certificate |
+//! | [`authn`] | who a peer is: client certificate first, then bearer token |
+//! | [`service`] | `istio.v1.auth.IstioCertificateService`, with its [`status`] codes and [`metrics`] |
+//! | [`tls`], [`incoming`] | the ports: TLS with optional client certificates, or plaintext |
+//! | [`operations`] | what the command line does with a state directory |
+//!
+//! What may be decided without a clock, a file or a socket is decided in `eastwest-ca`.
+
+pub mod authn;
+pub mod authority;
+mod files;
+pub mod incoming;
+pub mod metrics;
+pub mod operations;
+pub mod service;
+pub mod serving;
+pub mod state_dir;
+pub mod status;
+pub mod tls;
+
+pub use authn::{
+    Authenticator, AuthnError, Credentials,
+    token::{JwksFileError, jwks_file},
+};
+pub use authority::{CaConfig, CertificateAuthority};
+pub use incoming::{Connection, Incoming, PeerConnection};
+pub use metrics::{Metrics, Sample};
+pub use serving::default_serving_names;
+pub use state_dir::{KeyMaterial, StateDir, StateError, StateLock, TOKEN_ISSUER};
+pub use tls::server_config;

@@ -76,6 +76,11 @@ impl TokenKey {
         Ok(Self { pair, kid })
     }
 
+    /// The name of the key in tokens and in the key set: its thumbprint (RFC 7638).
+    pub fn id(&self) -> &str {
+        &self.kid
+    }
+
     /// The public half as a key set.
     pub fn jwks(&self) -> String {
         let (x, y) = coordinates(&self.pair);

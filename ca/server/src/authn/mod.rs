@@ -1,0 +1,104 @@
+//! Who a peer is. Each method is a file; [`FirstOf`] asks one after the other.
+
+pub mod client_certificate;
+pub mod token;
+
+use std::{fmt::Write as _, sync::Arc};
+
+use eastwest_ca::{Caller, jwt::TokenError, peer::PeerError};
+use thiserror::Error;
+use time::OffsetDateTime;
+use tonic::{Extensions, metadata::MetadataMap};
+
+use crate::incoming::PeerConnection;
+
+/// Longest reason in bytes that goes to a log: parts of it are a stranger's.
+const MAX_REASON: usize = 512;
+
+/// What a peer brought along.
+#[derive(Debug, Clone, Copy)]
+pub struct Credentials<'a> {
+    /// Headers of the request.
+    pub metadata: &'a MetadataMap,
+    /// Holds the request's [`PeerConnection`].
+    pub extensions: &'a Extensions,
+}
+
+impl Credentials<'_> {
+    /// The connection, if it came through one of our ports and is encrypted. Whoever comes by plaintext is nobody,
+    /// whatever else they show (ca.md section 7 row 23).
+    fn encrypted(&self) -> Result<&PeerConnection, AuthnError> {
+        self.extensions.get::<PeerConnection>().filter(|peer| peer.tls).ok_or(AuthnError::Plaintext)
+    }
+}
+
+/// Why a peer proved no identity. For our log; peers are told nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum AuthnError {
+    /// The connection is not encrypted.
+    #[error("the connection is not encrypted")]
+    Plaintext,
+    /// A client certificate that does not do, or none.
+    #[error(transparent)]
+    ClientCertificate(#[from] PeerError),
+    /// Not exactly one `authorization: Bearer` header.
+    #[error("{0}")]
+    Header(&'static str),
+    /// A token that does not do.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// No method recognised the peer.
+    #[error("{0}")]
+    AllFailed(String),
+}
+
+/// A method of proving an identity.
+#[tonic::async_trait]
+pub trait Authenticator: Send + Sync + 'static {
+    /// Who the peer is at `now`.
+    ///
+    /// # Errors
+    /// What is wrong with its proof; never reveals a secret.
+    async fn authenticate(
+        &self,
+        credentials: &Credentials<'_>,
+        now: OffsetDateTime,
+    ) -> Result<Caller, AuthnError>;
+}
+
+/// Several methods: the first that recognises the peer decides, so a bad certificate beside a good token does no
+/// harm (ca.md section 7 row 22).
+pub struct FirstOf {
+    methods: Vec<Arc<dyn Authenticator>>,
+}
+
+impl FirstOf {
+    /// Asks `methods` in this order.
+    pub fn new(methods: Vec<Arc<dyn Authenticator>>) -> Self {
+        Self { methods }
+    }
+}
+
+#[tonic::async_trait]
+impl Authenticator for FirstOf {
+    async fn authenticate(
+        &self,
+        credentials: &Credentials<'_>,
+        now: OffsetDateTime,
+    ) -> Result<Caller, AuthnError> {
+        let peer = credentials.encrypted()?;
+        let mut reasons = peer.remote.map_or_else(String::new, |remote| format!("peer {remote}"));
+        for method in &self.methods {
+            match method.authenticate(credentials, now).await {
+                Ok(caller) => return Ok(caller),
+                Err(error) => {
+                    let separator = if reasons.is_empty() { "" } else { "; " };
+                    let _ = write!(reasons, "{separator}{error}"); // writing to a String cannot fail
+                }
+            }
+        }
+        reasons.truncate(reasons.floor_char_boundary(MAX_REASON));
+        Err(AuthnError::AllFailed(reasons))
+    }
+}

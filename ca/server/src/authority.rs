@@ -1,0 +1,169 @@
+//! The running CA: everything that must change together is one immutable snapshot (ca.md section 2, "Decide").
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use eastwest_ca::{
+    Authorizer, Issuer as _, Lifetimes, LocalIssuer, ServingName, TokenVerifier, TrustBundle, TrustedIssuer,
+};
+use eastwest_model::TrustDomain;
+use eastwest_proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
+use time::OffsetDateTime;
+
+use crate::{
+    authn::{self, Authenticator},
+    metrics::{Metrics, Sample},
+    service::CertificateService,
+    serving::{ServingCertificate, ServingError},
+    state_dir::KeyMaterial,
+};
+
+/// Longest wait before the age of the serving certificate is looked at again: clocks jump.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// Wait after a renewal that failed.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// The settings of a CA.
+#[derive(Debug, Clone)]
+pub struct CaConfig {
+    /// Whose identities are issued.
+    pub trust_domain: TrustDomain,
+    /// How long they live.
+    pub lifetimes: Lifetimes,
+    /// Names in our own serving certificate.
+    pub serving_names: Vec<ServingName>,
+    /// How long that certificate lives; it is renewed at half.
+    pub serving_lifetime: Duration,
+    /// A token of our own token key must be for one of these.
+    pub token_audiences: Vec<String>,
+    /// Further issuers of tokens.
+    pub token_issuers: Vec<TrustedIssuer>,
+}
+
+/// All that one request is judged by.
+#[derive(Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) trust_domain: TrustDomain,
+    pub(crate) authorizer: Authorizer,
+    pub(crate) issuer: Arc<LocalIssuer>,
+    pub(crate) roots: Arc<TrustBundle>,
+    pub(crate) tokens: Arc<TokenVerifier>,
+    pub(crate) serving: ServingCertificate,
+}
+
+/// A running certificate authority.
+pub struct CertificateAuthority {
+    current: ArcSwap<Snapshot>,
+    lifetimes: Lifetimes,
+    serving_names: Vec<ServingName>,
+    serving_lifetime: Duration,
+    token_issuers: Vec<TrustedIssuer>,
+    pub(crate) metrics: Metrics,
+}
+
+impl CertificateAuthority {
+    /// Starts a CA and makes its serving certificate.
+    ///
+    /// # Errors
+    /// The serving certificate could not be made.
+    pub fn new(config: CaConfig, keys: KeyMaterial, now: OffsetDateTime) -> Result<Arc<Self>, ServingError> {
+        let mut token_issuers = config.token_issuers;
+        let audiences = config.token_audiences;
+        token_issuers.extend(keys.own_tokens.map(|own| TrustedIssuer { audiences, ..own }));
+        let issuer = Arc::new(keys.issuer);
+        let serving = ServingCertificate::make(&issuer, &config.serving_names, config.serving_lifetime, now)?;
+        let snapshot = Snapshot {
+            authorizer: Authorizer::new(config.trust_domain.clone(), config.lifetimes),
+            tokens: Arc::new(TokenVerifier::new(config.trust_domain.clone(), token_issuers.clone())),
+            trust_domain: config.trust_domain,
+            roots: Arc::new(keys.roots),
+            issuer,
+            serving,
+        };
+        Ok(Arc::new(Self {
+            current: ArcSwap::from_pointee(snapshot),
+            lifetimes: config.lifetimes,
+            serving_names: config.serving_names,
+            serving_lifetime: config.serving_lifetime,
+            token_issuers,
+            metrics: Metrics::default(),
+        }))
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Issues identities of another trust domain from now on; those of the old one are no longer recognised.
+    pub fn set_trust_domain(&self, trust_domain: &TrustDomain) {
+        let issuers = self.token_issuers.iter().cloned();
+        let tokens = Arc::new(TokenVerifier::new(trust_domain.clone(), issuers));
+        self.current.rcu(|old| Snapshot {
+            trust_domain: trust_domain.clone(),
+            authorizer: Authorizer::new(trust_domain.clone(), self.lifetimes),
+            tokens: Arc::clone(&tokens),
+            ..Snapshot::clone(old)
+        });
+    }
+
+    /// Makes a new serving certificate if the current one has lived half of its life; says whether it did.
+    ///
+    /// # Errors
+    /// It could not be made; the current one stays.
+    pub fn renew_serving_if_due(&self, now: OffsetDateTime) -> Result<bool, ServingError> {
+        let snapshot = self.snapshot();
+        if now < snapshot.serving.renew_at {
+            return Ok(false);
+        }
+        let serving =
+            ServingCertificate::make(&snapshot.issuer, &self.serving_names, self.serving_lifetime, now)?;
+        self.current.rcu(|old| Snapshot { serving: serving.clone(), ..Snapshot::clone(old) });
+        Ok(true)
+    }
+
+    /// Renews the serving certificate for ever.
+    pub async fn renew_serving_certificate(self: Arc<Self>) {
+        loop {
+            let left = self.snapshot().serving.renew_at - OffsetDateTime::now_utc();
+            let left = Duration::try_from(left).unwrap_or_default();
+            tokio::time::sleep(left.min(LONGEST_WAIT)).await;
+            match self.renew_serving_if_due(OffsetDateTime::now_utc()) {
+                Ok(true) => tracing::info!("serving certificate renewed"),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::error!(%error, "serving certificate not renewed");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Whether the signing chain is valid at `now`.
+    pub fn is_able_to_sign(&self, now: OffsetDateTime) -> bool {
+        self.snapshot().issuer.is_valid(now)
+    }
+
+    /// The roots as PEM.
+    pub fn roots_pem(&self) -> String {
+        self.snapshot().roots.pem()
+    }
+
+    /// Who a peer is: by its client certificate, else by its bearer token.
+    pub fn authenticator(self: &Arc<Self>) -> Arc<dyn Authenticator> {
+        Arc::new(authn::FirstOf::new(vec![
+            Arc::new(authn::client_certificate::ClientCertificates::new(Arc::clone(self))),
+            Arc::new(authn::token::BearerTokens::new(Arc::clone(self))),
+        ]))
+    }
+
+    /// The gRPC service, for ports with TLS alone.
+    pub fn service(self: &Arc<Self>) -> IstioCertificateServiceServer<CertificateService> {
+        IstioCertificateServiceServer::new(CertificateService::new(Arc::clone(self)))
+    }
+
+    /// Counters and gauges under istiod's names.
+    pub fn metrics(&self) -> Vec<Sample> {
+        let snapshot = self.snapshot();
+        self.metrics.samples(snapshot.roots.not_after(), snapshot.issuer.not_after())
+    }
+}

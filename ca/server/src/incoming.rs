@@ -1,0 +1,197 @@
+//! Connections for tonic: accepted here, so that TLS can renew its certificate and client certificates are optional.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use rustls::ServerConfig;
+use rustls_pki_types::CertificateDer;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, mpsc},
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_stream::Stream;
+use tonic::transport::server::Connected;
+
+/// Longest time for a handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Most handshakes at the same time; further connections wait in the kernel's queue.
+const MAX_HANDSHAKES: usize = 1024;
+/// Wait after accepting failed, for instance for want of file descriptors.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// What is known of the peer of a connection; an extension of each of its requests.
+#[derive(Debug, Clone)]
+pub struct PeerConnection {
+    /// Where it comes from.
+    pub remote: Option<SocketAddr>,
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+    /// The certificates that the peer showed, leaf first. It holds the leaf's key; nothing else is established.
+    pub certificates: Arc<[CertificateDer<'static>]>,
+}
+
+/// The connections of one port, for `serve_with_incoming_shutdown`. Dropping it closes the port.
+#[derive(Debug)]
+pub struct Incoming {
+    ready: mpsc::Receiver<io::Result<Connection>>,
+    accepting: AbortHandle,
+}
+
+impl Incoming {
+    /// A port without encryption. Call it inside a tokio runtime.
+    pub fn plain(listener: TcpListener) -> Self {
+        Self::start(listener, None)
+    }
+
+    /// A port with TLS. Call it inside a tokio runtime.
+    pub fn tls(listener: TcpListener, config: Arc<ServerConfig>) -> Self {
+        Self::start(listener, Some(config.into()))
+    }
+
+    fn start(listener: TcpListener, tls: Option<TlsAcceptor>) -> Self {
+        let (sender, ready) = mpsc::channel(MAX_HANDSHAKES);
+        let accepting = tokio::spawn(accept(listener, tls, sender)).abort_handle();
+        Self { ready, accepting }
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl Stream for Incoming {
+    type Item = io::Result<Connection>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.ready.poll_recv(context)
+    }
+}
+
+/// Accepts for ever; each handshake is a task of its own, so a slow peer delays nobody.
+async fn accept(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    ready: mpsc::Sender<io::Result<Connection>>,
+) {
+    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    loop {
+        let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
+        let (stream, remote) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections");
+                sleep(ACCEPT_RETRY).await;
+                continue;
+            }
+        };
+        let (tls, ready) = (tls.clone(), ready.clone());
+        tokio::spawn(async move {
+            if let Some(connection) = establish(stream, remote, tls).await {
+                let _ = ready.send(Ok(connection)).await; // fails when the port has been closed
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn establish(stream: TcpStream, remote: SocketAddr, tls: Option<TlsAcceptor>) -> Option<Connection> {
+    let _ = stream.set_nodelay(true); // slower without, no worse
+    let Some(tls) = tls else { return Some(Connection { remote, stream: Transport::Plain(stream) }) };
+    match timeout(HANDSHAKE, tls.accept(stream)).await {
+        Ok(Ok(stream)) => Some(Connection { remote, stream: Transport::Tls(Box::new(stream)) }),
+        Ok(Err(error)) => {
+            tracing::debug!(%remote, %error, "TLS handshake failed");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(%remote, "TLS handshake took too long");
+            None
+        }
+    }
+}
+
+/// An accepted connection.
+#[derive(Debug)]
+pub struct Connection {
+    remote: SocketAddr,
+    stream: Transport,
+}
+
+#[derive(Debug)]
+enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Connected for Connection {
+    type ConnectInfo = PeerConnection;
+
+    fn connect_info(&self) -> PeerConnection {
+        let (tls, certificates) = match &self.stream {
+            Transport::Plain(_) => (false, None),
+            Transport::Tls(stream) => (true, stream.get_ref().1.peer_certificates()),
+        };
+        PeerConnection {
+            remote: Some(self.remote),
+            tls,
+            certificates: certificates.unwrap_or_default().into(),
+        }
+    }
+}
+
+/// Passes a call on to whichever stream it is.
+macro_rules! delegate {
+    ($self:ident, $call:ident ( $($argument:expr),* )) => {
+        match &mut $self.get_mut().stream {
+            Transport::Plain(stream) => Pin::new(stream).$call($($argument),*),
+            Transport::Tls(stream) => Pin::new(stream.as_mut()).$call($($argument),*),
+        }
+    };
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        delegate!(self, poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        delegate!(self, poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Transport::Plain(stream) => stream.is_write_vectored(),
+            Transport::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, poll_shutdown(cx))
+    }
+}

@@ -1,0 +1,167 @@
+//! What the command line does with a state directory. Everything is returned; the caller prints.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use eastwest_ca::{
+    Authorizer, Caller, CertificateSummary, Issuer as _, Lifetimes, PrivateKey, Proof, Refusal, VerifiedCsr,
+    chain,
+    issuer::IssueError,
+    jwt::{TokenKeyError, TokenRequest},
+    key::PrivateKeyError,
+};
+use eastwest_model::{SpiffeId, TrustDomain};
+use serde::Serialize;
+use thiserror::Error;
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
+
+use crate::{
+    files,
+    state_dir::{StateDir, StateError, TOKEN_ISSUER, io_error},
+};
+
+/// Why an operation failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OperationError {
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The identity or life asked for is not granted.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Signing failed.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// No key could be made.
+    #[error(transparent)]
+    Key(#[from] PrivateKeyError),
+    /// No token could be made.
+    #[error(transparent)]
+    Token(#[from] TokenKeyError),
+}
+
+/// A CA in a few words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Where it is kept.
+    pub state_dir: PathBuf,
+    /// Its roots.
+    pub roots: Vec<CertificateSummary>,
+    /// `kid` of the token key.
+    pub token_key_id: String,
+}
+
+/// Makes a CA in `dir`, or what is missing of one.
+///
+/// # Errors
+/// A server uses the directory, or it cannot be used.
+pub fn init(dir: &Path, trust_domain: &TrustDomain, now: OffsetDateTime) -> Result<Summary, StateError> {
+    let state = StateDir::open(dir)?;
+    let _lock = state.lock()?;
+    state.load_or_create(trust_domain, now)?;
+    show(dir, now)
+}
+
+/// Describes the CA in `dir`.
+///
+/// # Errors
+/// There is none, or it cannot be used.
+pub fn show(dir: &Path, now: OffsetDateTime) -> Result<Summary, StateError> {
+    let state = StateDir::open_existing(dir)?;
+    let material = state.load(now)?;
+    let roots = material.roots.certificates().filter_map(CertificateSummary::of).collect();
+    let token_key_id = state.token_key()?.id().to_owned();
+    Ok(Summary { state_dir: dir.to_owned(), roots, token_key_id })
+}
+
+/// The roots of the CA in `dir` as PEM.
+///
+/// # Errors
+/// There is no CA, or it cannot be used.
+pub fn bundle(dir: &Path, now: OffsetDateTime) -> Result<String, StateError> {
+    Ok(StateDir::open_existing(dir)?.load(now)?.roots.pem())
+}
+
+/// A key and its certificate.
+#[derive(Debug)]
+pub struct IssuedKey {
+    /// Leaf first, then intermediates.
+    pub certificate_chain_pem: String,
+    /// PKCS#8.
+    pub private_key_pem: Zeroizing<String>,
+    /// What the peers of its holder must trust.
+    pub roots_pem: String,
+    /// Serial number in hexadecimal.
+    pub serial: String,
+    /// End of its life.
+    pub not_after: OffsetDateTime,
+}
+
+impl IssuedKey {
+    /// Writes `cert-chain.pem`, `key.pem` (mode 0600) and `root-cert.pem` into `dir`, creating it if absent.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn write(&self, dir: &Path) -> Result<[PathBuf; 3], StateError> {
+        std::fs::create_dir_all(dir).map_err(io_error("create the directory", dir))?;
+        let write = |name: &str, content: &str, mode| {
+            let path = dir.join(name);
+            files::replace(&path, content.as_bytes(), mode).map_err(io_error("write", &path))?;
+            Ok(path)
+        };
+        Ok([
+            write("cert-chain.pem", &self.certificate_chain_pem, files::PUBLIC)?,
+            write("key.pem", &self.private_key_pem, files::SECRET)?,
+            write("root-cert.pem", &self.roots_pem, files::PUBLIC)?,
+        ])
+    }
+}
+
+/// Makes a key and certifies it for `identity` with the CA in `dir`, for `lifetime` or the default life.
+///
+/// # Errors
+/// The directory cannot be used, or identity or life are beyond what is granted.
+pub fn issue(
+    dir: &Path,
+    identity: &SpiffeId,
+    lifetime: Option<Duration>,
+    lifetimes: Lifetimes,
+    now: OffsetDateTime,
+) -> Result<IssuedKey, OperationError> {
+    let material = StateDir::open_existing(dir)?.load(now)?;
+    let caller = Caller { identity: identity.clone(), proof: Proof::Operator };
+    let seconds = lifetime.map_or(0, |life| i64::try_from(life.as_secs()).unwrap_or(i64::MAX));
+    let grant = Authorizer::new(identity.trust_domain(), lifetimes).authorize(&caller, seconds)?;
+    let key = PrivateKey::generate()?;
+    let leaf = material.issuer.issue(&grant, &VerifiedCsr::of(&key)?, now)?;
+    let mut elements = chain::elements(&leaf, &material.issuer, &material.roots);
+    let roots_pem = elements.pop().unwrap_or_default();
+    Ok(IssuedKey {
+        certificate_chain_pem: elements.concat(),
+        private_key_pem: key.to_pem(),
+        roots_pem,
+        serial: leaf.serial,
+        not_after: leaf.not_after,
+    })
+}
+
+/// Signs a service-account token with the token key in `dir`; makes directory and key if absent.
+///
+/// # Errors
+/// The directory cannot be used, or the names are no service account.
+pub fn token(
+    dir: &Path,
+    namespace: &str,
+    service_account: &str,
+    audience: &str,
+    lifetime: Duration,
+    now: OffsetDateTime,
+) -> Result<String, OperationError> {
+    let key = StateDir::open(dir)?.token_key()?;
+    let request = TokenRequest { issuer: TOKEN_ISSUER, namespace, service_account, audience, lifetime };
+    Ok(key.mint(request, now)?)
+}

@@ -1,0 +1,108 @@
+//! Our own serving certificate, issued by our own CA.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+    time::Duration,
+};
+
+use eastwest_ca::{IssueError, Issuer as _, LocalIssuer, PrivateKey, ServingName, key::PrivateKeyError};
+use rustls::{crypto::ring, sign::CertifiedKey};
+use rustls_pki_types::PrivateKeyDer;
+use thiserror::Error;
+use time::OffsetDateTime;
+
+/// Services under which istiod, and so we, are reached in the root namespace (ca.md section 1).
+const SERVICES: [&str; 4] = ["istiod", "istiod-remote", "istio-pilot", "eastwest"];
+
+/// Why there is no serving certificate.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ServingError {
+    /// No key could be made.
+    #[error("serving certificate: {0}")]
+    Key(#[from] PrivateKeyError),
+    /// The CA could not sign it.
+    #[error("serving certificate: {0}")]
+    Issue(#[from] IssueError),
+    /// TLS cannot use it.
+    #[error("serving certificate: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// A serving certificate with its key.
+#[derive(Debug, Clone)]
+pub(crate) struct ServingCertificate {
+    pub(crate) key: Arc<CertifiedKey>,
+    /// When half of its life is over.
+    pub(crate) renew_at: OffsetDateTime,
+}
+
+impl ServingCertificate {
+    /// Makes a key and certifies it for `names`. Signing a certificate costs nothing that a new key would save.
+    pub(crate) fn make(
+        issuer: &LocalIssuer,
+        names: &[ServingName],
+        lifetime: Duration,
+        now: OffsetDateTime,
+    ) -> Result<Self, ServingError> {
+        let key = PrivateKey::generate()?;
+        let certificate = issuer.issue_serving(names, &key.public()?, lifetime, now)?;
+        let renew_at = now + (certificate.not_after - now) / 2;
+        let chain = std::iter::once(certificate.der).chain(issuer.intermediates().iter().cloned()).collect();
+        let der = PrivateKeyDer::Pkcs8(key.pkcs8().to_vec().into());
+        let key = CertifiedKey::from_der(chain, der, &ring::default_provider())?;
+        Ok(Self { key: Arc::new(key), renew_at })
+    }
+}
+
+/// The names to serve under unless others are asked for: istiod's services in the root namespace and in
+/// `istio-system`, localhost, and the addresses bound; for a wildcard address, those of all interfaces.
+pub fn default_serving_names(root_namespace: &str, bound: &[IpAddr]) -> Vec<ServingName> {
+    let mut names = Vec::new();
+    for namespace in [root_namespace, "istio-system"] {
+        for service in SERVICES {
+            names.push(ServingName::Dns(format!("{service}.{namespace}.svc")));
+            names.push(ServingName::Dns(format!("{service}.{namespace}.svc.cluster.local")));
+        }
+    }
+    names.push(ServingName::Dns("localhost".to_owned()));
+    names.extend([IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].map(ServingName::Ip));
+    if bound.iter().any(IpAddr::is_unspecified) {
+        names.extend(interface_addresses().into_iter().map(ServingName::Ip));
+    }
+    names.extend(bound.iter().filter(|ip| !ip.is_unspecified()).copied().map(ServingName::Ip));
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The addresses of this machine; none if the system does not tell.
+fn interface_addresses() -> Vec<IpAddr> {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    let ip = |interface: nix::ifaddrs::InterfaceAddress| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    };
+    interfaces.filter_map(ip).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_name_istiod_localhost_and_what_is_bound() {
+        let bound = IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3));
+        let names = default_serving_names("mesh", &[bound]);
+        for name in
+            ["istiod.mesh.svc", "istiod.istio-system.svc", "localhost", "127.0.0.1", "::1", "10.1.2.3"]
+        {
+            assert!(names.contains(&name.parse().unwrap()), "{name} is missing in {names:?}");
+        }
+        let wildcard = default_serving_names("mesh", &[IpAddr::V4(Ipv4Addr::UNSPECIFIED)]);
+        assert!(!wildcard.contains(&ServingName::Ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED))));
+        assert!(wildcard.iter().is_sorted_by(|a, b| a < b), "sorted, none twice");
+    }
+}

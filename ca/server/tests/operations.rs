@@ -1,0 +1,57 @@
+//! What the command line does with a state directory.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
+
+use eastwest_ca::Lifetimes;
+use eastwest_ca_server::{StateDir, StateError, operations};
+use eastwest_model::TrustDomain;
+use time::OffsetDateTime;
+
+#[test]
+fn init_show_bundle_issue_token() {
+    let (dir, now) = (tempfile::tempdir().unwrap(), OffsetDateTime::now_utc());
+    let state = dir.path().join("state");
+    assert!(matches!(operations::show(&state, now), Err(StateError::NoCa(_))));
+    let domain = TrustDomain::parse("cluster.local").unwrap();
+
+    // A token may come first: it makes the directory and its key, and the CA is made around them.
+    let token =
+        operations::token(&state, "shop", "reviews", "istio-ca", Duration::from_secs(60), now).unwrap();
+    assert_eq!(token.split('.').count(), 3);
+    assert!(matches!(operations::bundle(&state, now), Err(StateError::NoCa(_))));
+    let summary = operations::init(&state, &domain, now).unwrap();
+    assert_eq!(operations::init(&state, &domain, now).unwrap(), summary, "nothing is made anew");
+    assert_eq!(operations::show(&state, now).unwrap(), summary);
+    assert_eq!(summary.roots[0].subject, "O=cluster.local");
+    assert_eq!(summary.roots[0].key, "ECDSA P-256");
+    assert!(serde_json::to_string(&summary).unwrap().contains("not_after"));
+    assert_eq!(
+        operations::bundle(&state, now).unwrap(),
+        fs::read_to_string(state.join("root-cert.pem")).unwrap()
+    );
+
+    let identity = "spiffe://cluster.local/ns/shop/sa/reviews".parse().unwrap();
+    let issued = operations::issue(&state, &identity, None, Lifetimes::default(), now).unwrap();
+    assert!(!format!("{issued:?}").contains("PRIVATE KEY"), "a key is not shown");
+    let out = dir.path().join("out");
+    let [chain, key, roots] = issued.write(&out).unwrap();
+    assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(fs::read_to_string(chain).unwrap().starts_with("-----BEGIN CERTIFICATE-----"));
+    assert_eq!(fs::read_to_string(roots).unwrap(), operations::bundle(&state, now).unwrap());
+    let long = Some(Duration::from_secs(91 * 24 * 3600));
+    let refused = operations::issue(&state, &identity, long, Lifetimes::default(), now);
+    assert!(refused.unwrap_err().to_string().contains("maximum"));
+    let domain_only =
+        operations::issue(&state, &"spiffe://td".parse().unwrap(), None, Lifetimes::default(), now);
+    assert!(domain_only.is_err(), "no certificate for a trust domain as such");
+}
+
+#[test]
+fn init_stays_away_from_a_running_server() {
+    let (dir, now) = (tempfile::tempdir().unwrap(), OffsetDateTime::now_utc());
+    let state = dir.path().join("state");
+    let domain = TrustDomain::parse("cluster.local").unwrap();
+    let _lock = StateDir::open(&state).unwrap().lock().unwrap();
+    let refused = operations::init(&state, &domain, now).unwrap_err().to_string();
+    assert!(refused.contains("another eastwest uses this state directory"), "{refused}");
+}

@@ -1,0 +1,226 @@
+//! A CA on loopback, and clients for it.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use eastwest_ca::{CertificateSummary, Lifetimes, TrustedIssuer, pem};
+use eastwest_ca_server::{
+    CaConfig, CertificateAuthority, Incoming, StateDir, default_serving_names,
+    operations::{self, IssuedKey},
+    server_config,
+};
+use eastwest_model::TrustDomain;
+use eastwest_proto::istio::v1::auth::{
+    IstioCertificateRequest, IstioCertificateResponse,
+    istio_certificate_service_client::IstioCertificateServiceClient,
+};
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, crypto::ring, version};
+use rustls_pki_types::{PrivateKeyDer, ServerName, pem::PemObject as _};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tonic::{
+    Request, Status,
+    metadata::MetadataValue,
+    transport::{Channel, Endpoint, Server},
+};
+
+pub(crate) const REVIEWS: &str = "spiffe://cluster.local/ns/shop/sa/reviews";
+pub(crate) const CSR: &str = "p256";
+
+/// A request of the pure crate's collection.
+pub(crate) fn csr(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/csr").join(format!("{name}.pem"));
+    std::fs::read_to_string(path).unwrap()
+}
+
+pub(crate) fn request() -> IstioCertificateRequest {
+    IstioCertificateRequest { csr: csr(CSR), ..Default::default() }
+}
+
+pub(crate) fn summary(answer: &IstioCertificateResponse) -> CertificateSummary {
+    CertificateSummary::of(&pem::certificates(&answer.cert_chain[0]).unwrap()[0]).unwrap()
+}
+
+/// The one identity in the answer's leaf.
+pub(crate) fn identity(answer: &IstioCertificateResponse) -> String {
+    let [name] = &summary(answer).names[..] else { panic!("one name: {answer:?}") };
+    name.clone()
+}
+
+pub(crate) fn not_after(answer: &IstioCertificateResponse) -> OffsetDateTime {
+    OffsetDateTime::parse(&summary(answer).not_after, &Rfc3339).unwrap()
+}
+
+/// A running CA with a TLS port and a plaintext port.
+pub(crate) struct Ca {
+    dir: tempfile::TempDir,
+    pub(crate) authority: Arc<CertificateAuthority>,
+    pub(crate) tls: SocketAddr,
+    pub(crate) plaintext: SocketAddr,
+    /// Ends with this value.
+    _tasks: tokio::task::JoinSet<()>,
+}
+
+impl Ca {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Vec::new()).await
+    }
+
+    pub(crate) async fn start_with(token_issuers: Vec<TrustedIssuer>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let now = OffsetDateTime::now_utc();
+        let trust_domain = TrustDomain::parse("cluster.local").unwrap();
+        let keys = StateDir::open(&state(&dir)).unwrap().load_or_create(&trust_domain, now).unwrap();
+        let listeners = [
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        ];
+        let [tls, plaintext] = [0, 1].map(|i: usize| listeners[i].local_addr().unwrap());
+        let config = CaConfig {
+            trust_domain,
+            lifetimes: Lifetimes::default(),
+            serving_names: default_serving_names("istio-system", &[tls.ip()]),
+            serving_lifetime: Duration::from_secs(24 * 3600),
+            token_audiences: vec!["istio-ca".to_owned()],
+            token_issuers,
+        };
+        let authority = CertificateAuthority::new(config, keys, now).unwrap();
+        let mut tasks = tokio::task::JoinSet::new();
+        let [tls_listener, plain_listener] = listeners;
+        for incoming in
+            [Incoming::tls(tls_listener, server_config(&authority)), Incoming::plain(plain_listener)]
+        {
+            let router = Server::builder().add_service(authority.service());
+            tasks.spawn(async move { router.serve_with_incoming(incoming).await.unwrap() });
+        }
+        Self { dir, authority, tls, plaintext, _tasks: tasks }
+    }
+
+    /// The state directory.
+    pub(crate) fn path(&self) -> PathBuf {
+        state(&self.dir)
+    }
+
+    /// A good token.
+    pub(crate) fn token(&self, namespace: &str, account: &str) -> String {
+        let now = OffsetDateTime::now_utc();
+        operations::token(&self.path(), namespace, account, "istio-ca", Duration::from_secs(60), now).unwrap()
+    }
+
+    /// A certificate made at some time.
+    pub(crate) fn issue(&self, identity: &str, life: Duration, at: OffsetDateTime) -> IssuedKey {
+        let identity = identity.parse().unwrap();
+        operations::issue(&self.path(), &identity, Some(life), Lifetimes::default(), at).unwrap()
+    }
+
+    pub(crate) fn client(&self) -> Connector {
+        Connector { to: self.tls, roots: self.authority.roots_pem(), certificate: None }
+    }
+}
+
+fn state(dir: &tempfile::TempDir) -> PathBuf {
+    dir.path().join("state")
+}
+
+/// TLS of a client.
+pub(crate) fn client_config(
+    roots_pem: &str,
+    certificate: Option<(&str, &str)>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    for root in pem::certificates(roots_pem).unwrap() {
+        roots.add(root).unwrap();
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match certificate {
+        Some((chain, key)) => {
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            builder.with_client_auth_cert(pem::certificates(chain).unwrap(), key).unwrap()
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config
+}
+
+/// How a client connects.
+pub(crate) struct Connector {
+    to: SocketAddr,
+    roots: String,
+    certificate: Option<(String, String)>,
+}
+
+impl Connector {
+    pub(crate) fn with(mut self, issued: &IssuedKey) -> Self {
+        self.certificate = Some((issued.certificate_chain_pem.clone(), issued.private_key_pem.to_string()));
+        self
+    }
+
+    pub(crate) async fn certificate(self, issued: &IssuedKey) -> Client {
+        self.with(issued).anonymous().await
+    }
+
+    pub(crate) async fn token(self, token: &str) -> Client {
+        self.headers(&[&format!("Bearer {token}")]).await
+    }
+
+    pub(crate) async fn anonymous(self) -> Client {
+        self.headers(&[]).await
+    }
+
+    pub(crate) async fn headers(self, authorization: &[&str]) -> Client {
+        let certificate = self.certificate.as_ref().map(|(chain, key)| (chain.as_str(), key.as_str()));
+        let config = client_config(&self.roots, certificate, &[&version::TLS13]);
+        let (to, tls) = (self.to, TlsConnector::from(Arc::new(config)));
+        let connect = tower::service_fn(move |_| {
+            let tls = tls.clone();
+            async move {
+                let stream = TcpStream::connect(to).await?;
+                let name = ServerName::try_from("istiod.istio-system.svc").unwrap();
+                Ok::<_, std::io::Error>(TokioIo::new(tls.connect(name, stream).await?))
+            }
+        });
+        let channel = Endpoint::from_static("http://ca").connect_with_connector(connect).await.unwrap();
+        Client::new(channel, authorization)
+    }
+}
+
+/// A client of the CA.
+#[derive(Clone)]
+pub(crate) struct Client {
+    inner: IstioCertificateServiceClient<Channel>,
+    authorization: Vec<String>,
+}
+
+impl Client {
+    fn new(channel: Channel, authorization: &[&str]) -> Self {
+        let authorization = authorization.iter().map(|&value| value.to_owned()).collect();
+        Self { inner: IstioCertificateServiceClient::new(channel), authorization }
+    }
+
+    pub(crate) async fn plaintext(to: SocketAddr, token: &str) -> Self {
+        let channel = Endpoint::from_shared(format!("http://{to}")).unwrap().connect().await.unwrap();
+        Self::new(channel, &[&format!("Bearer {token}")])
+    }
+
+    pub(crate) async fn create(
+        &mut self,
+        message: IstioCertificateRequest,
+    ) -> Result<IstioCertificateResponse, Status> {
+        let mut request = Request::new(message);
+        for value in &self.authorization {
+            request.metadata_mut().append("authorization", MetadataValue::try_from(value).unwrap());
+        }
+        Ok(self.inner.create_certificate(request).await?.into_inner())
+    }
+}

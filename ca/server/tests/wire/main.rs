@@ -1,0 +1,6 @@
+//! The CA through real clients over real TLS on loopback.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod certificates;
+mod common;
+mod port;

@@ -1,0 +1,138 @@
+//! The TLS port: its certificate, its manners with clients, and what it does when it closes.
+
+use std::{io, sync::Arc, time::Duration};
+
+use super::common::{Ca, REVIEWS, client_config, identity, request};
+use eastwest_ca::{PrivateKey, TokenKey, TrustedIssuer, jwt::TokenRequest};
+use eastwest_ca_server::{Incoming, jwks_file, server_config};
+use rustls::{ClientConfig, HandshakeKind, version};
+use rustls_pki_types::ServerName;
+use time::OffsetDateTime;
+use tokio::{
+    io::AsyncReadExt as _,
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+async fn connect(ca: &Ca, config: &Arc<ClientConfig>, name: &str) -> io::Result<TlsStream<TcpStream>> {
+    let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+    TlsConnector::from(Arc::clone(config)).connect(name, TcpStream::connect(ca.tls).await?).await
+}
+
+#[tokio::test]
+async fn the_serving_certificate_is_our_own_and_is_renewed() {
+    let ca = Ca::start().await;
+    for versions in [&[&version::TLS13], &[&version::TLS12]] {
+        let config = Arc::new(client_config(&ca.authority.roots_pem(), None, versions));
+        for name in ["istiod.istio-system.svc", "istio-pilot.istio-system.svc", "localhost", "127.0.0.1"] {
+            let stream = connect(&ca, &config, name).await.unwrap();
+            assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        }
+        assert!(connect(&ca, &config, "example.org").await.is_err());
+    }
+    let now = OffsetDateTime::now_utc();
+    let renew = |hours| ca.authority.renew_serving_if_due(now + time::Duration::hours(hours)).unwrap();
+    assert_eq!([11, 13, 14].map(renew), [false, true, false], "once, after half of its life");
+    // The new one begins in thirteen hours: that clients refuse it shows that it is in use.
+    let config = Arc::new(client_config(&ca.authority.roots_pem(), None, &[&version::TLS13]));
+    assert!(connect(&ca, &config, "localhost").await.is_err());
+}
+
+/// A ticket would outlive the certificate of the client that holds it.
+#[tokio::test]
+async fn nothing_is_resumed() {
+    let ca = Ca::start().await;
+    let issued = ca.issue(REVIEWS, Duration::from_secs(60), OffsetDateTime::now_utc());
+    let certificate = (issued.certificate_chain_pem.as_str(), issued.private_key_pem.as_str());
+    for versions in [&[&version::TLS13], &[&version::TLS12]] {
+        let config = Arc::new(client_config(&ca.authority.roots_pem(), Some(certificate), versions));
+        for _ in 0..3 {
+            let mut stream = connect(&ca, &config, "localhost").await.unwrap();
+            let _ = tokio::time::timeout(Duration::from_millis(100), stream.read(&mut [0; 64])).await; // a ticket would come now
+            assert_eq!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+        }
+    }
+}
+
+/// Whoever shows a certificate must hold its key.
+#[tokio::test]
+async fn a_certificate_without_its_key_does_not_get_in() {
+    let ca = Ca::start().await;
+    let issued = ca.issue(REVIEWS, Duration::from_secs(60), OffsetDateTime::now_utc());
+    let other = PrivateKey::generate().unwrap();
+    let mut config = client_config(&ca.authority.roots_pem(), None, &[&version::TLS13]);
+    let key = rustls::crypto::ring::sign::any_ecdsa_type(&rustls_pki_types::PrivateKeyDer::Pkcs8(
+        other.pkcs8().to_vec().into(),
+    ))
+    .unwrap();
+    let chain = eastwest_ca::pem::certificates(&issued.certificate_chain_pem).unwrap();
+    let stolen = rustls::sign::CertifiedKey::new(chain, key);
+    config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(stolen));
+    // In TLS 1.3 the client is done first; the alert comes with the first read.
+    let mut stream = connect(&ca, &Arc::new(config), "localhost").await.unwrap();
+    assert!(stream.read(&mut [0; 64]).await.is_err());
+}
+
+/// Peers that connect and say nothing keep nobody out.
+#[tokio::test]
+async fn silent_peers_delay_nobody() {
+    let ca = Ca::start().await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(TcpStream::connect(ca.tls).await.unwrap());
+    }
+    let answer = async { ca.client().token(&ca.token("shop", "reviews")).await.create(request()).await };
+    let answer = tokio::time::timeout(Duration::from_secs(5), answer).await;
+    assert!(answer.is_ok_and(|answer| answer.is_ok()), "answered long before the handshakes time out");
+}
+
+#[tokio::test]
+async fn dropping_the_incoming_closes_the_port() {
+    let ca = Ca::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let incoming = Incoming::tls(listener, server_config(&ca.authority));
+    assert!(TcpStream::connect(address).await.is_ok());
+    drop(incoming);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    while TcpStream::connect(address).await.is_ok() {
+        assert!(tokio::time::Instant::now() < deadline, "the port is still open");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// `--token-jwks`: another issuer, from a file.
+#[tokio::test]
+async fn further_issuers_from_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("jwks.json");
+    let file = file.to_str().unwrap();
+    let load = || jwks_file(file, "https://cluster", vec!["istio-ca".to_owned()]);
+    assert!(load().unwrap_err().to_string().contains(file), "absent");
+    std::fs::write(file, "{}").unwrap();
+    assert!(load().unwrap_err().to_string().contains(file), "no keys");
+    assert!(jwks_file("https://a/keys", "i", vec![]).unwrap_err().to_string().contains("not supported yet"));
+
+    let key = TokenKey::new(&PrivateKey::generate().unwrap()).unwrap();
+    std::fs::write(file, key.jwks()).unwrap();
+    let issuer: TrustedIssuer = load().unwrap();
+    let ca = Ca::start_with(vec![issuer]).await;
+    let mint = |issuer: &str| {
+        let request = TokenRequest {
+            issuer,
+            namespace: "shop",
+            service_account: "reviews",
+            audience: "istio-ca",
+            lifetime: Duration::from_secs(60),
+        };
+        key.mint(request, OffsetDateTime::now_utc()).unwrap()
+    };
+    let mut client = ca.client().token(&mint("https://cluster")).await;
+    assert_eq!(identity(&client.create(request()).await.unwrap()), REVIEWS);
+    assert!(
+        ca.client().token(&mint("eastwest")).await.create(request()).await.is_err(),
+        "not in another's name"
+    );
+    let own = ca.client().token(&ca.token("shop", "reviews")).await.create(request()).await;
+    assert!(own.is_ok(), "our own tokens are good as before");
+}

@@ -56,9 +56,10 @@ impl Host {
         Self { address, connections, shutdown, porter }
     }
 
+    /// From now on everybody sees this.
     pub(crate) fn publish(&self, view: View) {
-        let views = self.porter.0.lock().unwrap();
-        views.as_ref().unwrap().send_replace(Arc::new(view));
+        let mut views = self.porter.0.lock().unwrap();
+        views.get_or_insert_default().send_replace(Arc::new(view));
     }
 
     /// Ends every admission.

@@ -43,6 +43,26 @@ impl Object {
         }
     }
 
+    /// Whether both say the same, wherever they were read.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let mut other = other.clone();
+        other.meta_mut().origin = self.meta().origin.clone();
+        *self == other
+    }
+
+    fn meta_mut(&mut self) -> &mut Meta {
+        match self {
+            Self::Namespace(meta) | Self::MeshConfig(meta, _) => Arc::make_mut(meta),
+            Self::Service(object) => &mut Arc::make_mut(object).meta,
+            Self::EndpointSlice(object) => &mut Arc::make_mut(object).meta,
+            Self::Workload(object) => &mut Arc::make_mut(object).meta,
+            Self::ServiceEntry(object) => &mut Arc::make_mut(object).meta,
+            Self::Sidecar(object) => &mut Arc::make_mut(object).meta,
+            Self::PeerAuthentication(object) => &mut Arc::make_mut(object).meta,
+            Self::DestinationRule(object) => &mut Arc::make_mut(object).meta,
+        }
+    }
+
     /// What names it.
     pub fn reference(&self) -> &ObjectRef {
         &self.meta().object

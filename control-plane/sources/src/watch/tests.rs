@@ -1,0 +1,169 @@
+//! The file system as it is: every wait is for a batch, never for a time.
+
+use std::{fs, os::unix::fs::symlink};
+
+use eastwest_model::{Change, TrustDomain};
+use tempfile::TempDir;
+
+use super::*;
+
+fn defaults() -> MeshConfig {
+    MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "istio-system")
+}
+
+struct Followed {
+    folder: TempDir,
+    batches: Receiver<Batch>,
+}
+
+impl Followed {
+    async fn start(files: &[(&str, &str)]) -> (Self, Batch) {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let batches = follow(folder.path(), defaults()).unwrap();
+        let mut followed = Self { folder, batches };
+        let first = followed.next().await;
+        (followed, first)
+    }
+
+    async fn next(&mut self) -> Batch {
+        let batch = tokio::time::timeout(Duration::from_secs(20), self.batches.recv()).await;
+        batch.expect("a batch comes in time").expect("the follower lives")
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// As editors and configuration tools do it.
+    fn replace(&self, name: &str, text: &str) {
+        fs::write(self.at(".tmp"), text).unwrap();
+        fs::rename(self.at(".tmp"), self.at(name)).unwrap();
+    }
+}
+
+fn namespace(name: &str, label: &str) -> String {
+    format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{l: {label}}}}}}}\n")
+}
+
+fn show(batch: &Batch) -> Vec<String> {
+    let changes = batch.changes.iter().map(|change| match change {
+        Change::Upsert(object) => format!("+{} {}", object.meta().name(), object.meta().labels["l"]),
+        Change::Delete(reference) => format!("-{}", reference.name),
+    });
+    changes.chain(batch.diagnostics.iter().map(|d| format!("!{}", d.object))).collect()
+}
+
+#[tokio::test]
+async fn files_are_written_replaced_and_removed() {
+    let (mut followed, first) = Followed::start(&[("a.yaml", &namespace("a", "one"))]).await;
+    assert_eq!(show(&first), ["+a one"]);
+    followed.replace("a.yaml", &namespace("a", "two"));
+    assert_eq!(show(&followed.next().await), ["+a two"]);
+    fs::write(followed.at("b.yaml"), namespace("b", "one")).unwrap();
+    assert_eq!(show(&followed.next().await), ["+b one"]);
+    fs::remove_file(followed.at("a.yaml")).unwrap();
+    assert_eq!(show(&followed.next().await), ["-a"]);
+}
+
+#[tokio::test]
+async fn an_empty_directory_is_a_first_batch_too() {
+    let (mut followed, first) = Followed::start(&[]).await;
+    assert_eq!(first, Batch::default());
+    fs::create_dir_all(followed.at("sub/sub")).unwrap();
+    fs::write(followed.at("sub/sub/a.yaml"), namespace("a", "one")).unwrap();
+    assert_eq!(show(&followed.next().await), ["+a one"]);
+    // The new folder is watched as well.
+    fs::write(followed.at("sub/sub/a.yaml"), namespace("a", "two")).unwrap();
+    assert_eq!(show(&followed.next().await), ["+a two"]);
+    fs::remove_dir_all(followed.at("sub")).unwrap();
+    assert_eq!(show(&followed.next().await), ["-a"]);
+}
+
+#[tokio::test]
+async fn a_broken_file_is_told_and_then_solved() {
+    let (mut followed, _) = Followed::start(&[("a.yaml", &namespace("a", "one"))]).await;
+    followed.replace("a.yaml", "kind: [");
+    assert_eq!(show(&followed.next().await), ["!a.yaml"]);
+    followed.replace("a.yaml", &namespace("a", "one"));
+    assert_eq!(show(&followed.next().await), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_file_being_written_does_not_flap() {
+    let (mut followed, _) = Followed::start(&[("a.yaml", &namespace("a", "one"))]).await;
+    for text in ["", "{apiVersion: v1, kind: Name", &namespace("a", "two")] {
+        fs::write(followed.at("a.yaml"), text).unwrap();
+    }
+    // A slow machine may show the broken text for a moment, but the object is never gone.
+    loop {
+        let batch = followed.next().await;
+        if !batch.changes.is_empty() {
+            return assert_eq!(show(&batch), ["+a two"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_emptied_file_goes_when_it_stays_empty() {
+    let (mut followed, _) = Followed::start(&[("a.yaml", &namespace("a", "one"))]).await;
+    let emptied = Instant::now();
+    fs::write(followed.at("a.yaml"), "").unwrap();
+    assert_eq!(show(&followed.next().await), ["-a"]);
+    // File times are coarser than the clock by some milliseconds.
+    assert!(emptied.elapsed() + Duration::from_millis(50) >= FRESH, "after {:?}", emptied.elapsed());
+}
+
+#[tokio::test]
+async fn a_config_map_volume_is_swapped_at_once() {
+    let (mut followed, _) = Followed::start(&[]).await;
+    let volume = followed.at(".volume");
+    for (version, label) in [("..1", "one"), ("..2", "two")] {
+        fs::create_dir_all(volume.join(version)).unwrap();
+        fs::write(volume.join(version).join("a.yaml"), namespace("a", label)).unwrap();
+        fs::write(volume.join(version).join("b.yaml"), namespace("b", label)).unwrap();
+    }
+    symlink("..1", volume.join("..data")).unwrap();
+    symlink("..data/a.yaml", volume.join("a.yaml")).unwrap();
+    symlink("..data/b.yaml", volume.join("b.yaml")).unwrap();
+    let visible = followed.at("volume");
+    fs::rename(volume, &visible).unwrap();
+    assert_eq!(show(&followed.next().await), ["+a one", "+b one"]);
+    symlink("..2", visible.join("..data_tmp")).unwrap();
+    fs::rename(visible.join("..data_tmp"), visible.join("..data")).unwrap();
+    assert_eq!(show(&followed.next().await), ["+a two", "+b two"]);
+}
+
+#[tokio::test]
+async fn a_directory_that_vanishes_and_returns() {
+    let (mut followed, _) = Followed::start(&[("a.yaml", &namespace("a", "one"))]).await;
+    let spare = tempfile::tempdir().unwrap();
+    fs::rename(followed.folder.path(), spare.path().join("old")).unwrap();
+    assert_eq!(show(&followed.next().await), ["!."]);
+    fs::create_dir(spare.path().join("new")).unwrap();
+    fs::write(spare.path().join("new/b.yaml"), namespace("b", "one")).unwrap();
+    fs::rename(spare.path().join("new"), followed.folder.path()).unwrap();
+    assert_eq!(show(&followed.next().await), ["-a", "+b one"]);
+    // The folder of the same name is another one, and watched in its turn.
+    followed.replace("b.yaml", &namespace("b", "two"));
+    assert_eq!(show(&followed.next().await), ["+b two"]);
+}
+
+#[test]
+fn dropping_the_receiver_ends_the_thread() {
+    let folder = tempfile::tempdir().unwrap();
+    let follower = Follower::open(folder.path(), defaults()).unwrap();
+    let (sender, mut receiver) = channel(1);
+    let thread = thread::spawn(move || follower.run(&sender));
+    assert_eq!(receiver.blocking_recv(), Some(Batch::default()));
+    drop(receiver);
+    fs::write(folder.path().join("a.yaml"), "").unwrap();
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_missing_directory_is_an_error_at_the_start() {
+    assert!(follow(Path::new("/no/such"), defaults()).unwrap_err().to_string().contains("/no/such"));
+}

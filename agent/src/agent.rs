@@ -15,6 +15,7 @@ use crate::{
     certificate::{
         client::{CaClient, system_clock},
         rotation::{Held, Rotation},
+        svid::Svid,
         written,
     },
     config::{AgentConfig, ConfigError, Settings},
@@ -34,7 +35,7 @@ pub enum AgentError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// A file or directory of ours cannot be written.
-    #[error("cannot write {path}: {source}; is --dir writable?")]
+    #[error("cannot write {path}: {source}; are --dir and --write-certs writable?")]
     Write {
         /// What was to be written.
         path: PathBuf,
@@ -76,11 +77,12 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<u8, AgentErr
 
     write_bootstrap(&settings)?;
     let held = start_rotation(&settings, &mut parts);
+    let certified = start_writing(&settings, &held, &mut parts)?;
     start_secrets(&settings, &held, &mut parts, &stop).await?;
     start_status(&settings, &held, &mut parts, &stop).await?;
 
     let code = tokio::select! {
-        code = run_command(&settings, held, &shutdown) => code,
+        code = run_command(&settings, certified, &shutdown) => code,
         Some(ended) = parts.join_next() => Err(match ended {
             Ok(Err(error)) => error,
             Ok(Ok(())) => AgentError::Internal("a part of the agent ended".into()),
@@ -92,29 +94,41 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<u8, AgentErr
 }
 
 type Parts = JoinSet<Result<(), AgentError>>;
+type Certified = watch::Receiver<Option<Arc<Svid>>>;
 
 fn write_bootstrap(settings: &Settings) -> Result<(), AgentError> {
-    let failed = |path: &Path, source| AgentError::Write { path: path.to_owned(), source };
-    files::create_private_dir(&settings.dir).map_err(|source| failed(&settings.dir, source))?;
+    create_dir(&settings.dir)?;
     let path = settings.bootstrap_file();
     let text = bootstrap::yaml(settings).map_err(|error| AgentError::Internal(error.to_string()))?;
-    files::write_atomically(&path, text.as_bytes(), files::PUBLIC).map_err(|source| failed(&path, source))
+    files::write_atomically(&path, text.as_bytes(), files::PUBLIC)
+        .map_err(|source| AgentError::Write { path, source })
+}
+
+fn create_dir(dir: &Path) -> Result<(), AgentError> {
+    let failed = |source| AgentError::Write { path: dir.to_owned(), source };
+    files::create_private_dir(dir).map_err(failed)
 }
 
 fn start_rotation(settings: &Arc<Settings>, parts: &mut Parts) -> Held {
     let (rotation, held) = Rotation::new(CaClient::new(settings.clone(), system_clock()), system_clock());
-    if let Some(dir) = settings.config.write_certs.clone() {
-        let svid = held.svid.clone();
-        parts.spawn(async {
-            written::follow(svid, dir).await;
-            Ok(())
-        });
-    }
     parts.spawn(async {
         rotation.run().await;
         Ok(())
     });
     held
+}
+
+/// Says when a certificate is held, and written if it is to be.
+fn start_writing(settings: &Settings, held: &Held, parts: &mut Parts) -> Result<Certified, AgentError> {
+    let Some(dir) = settings.config.write_certs.clone() else { return Ok(held.svid.clone()) };
+    create_dir(&dir)?;
+    let (writer, certified) = watch::channel(None);
+    let svid = held.svid.clone();
+    parts.spawn(async {
+        written::follow(svid, dir, writer).await;
+        Ok(())
+    });
+    Ok(certified)
 }
 
 async fn start_secrets(
@@ -162,9 +176,13 @@ fn envoy(settings: &Settings) -> Option<EnvoyAdmin> {
 }
 
 /// Waits for the first certificate, says so, and runs the command or waits for the end.
-async fn run_command(settings: &Settings, mut held: Held, shutdown: &Shutdown) -> Result<u8, AgentError> {
+async fn run_command(
+    settings: &Settings,
+    mut certified: Certified,
+    shutdown: &Shutdown,
+) -> Result<u8, AgentError> {
     tokio::select! {
-        first = held.svid.wait_for(Option::is_some) => if first.is_err() {
+        first = certified.wait_for(Option::is_some) => if first.is_err() {
             return Err(AgentError::Internal("the rotation of certificates has ended".into()));
         },
         () = shutdown.requested.cancelled() => return Ok(0),

@@ -157,6 +157,8 @@ impl Settings {
         let ip = mistakes.note("ip", ip(&config.ip));
         let dir = mistakes.note("dir", directory(&config.dir));
         mistakes.note("pod", pod(&config.pod));
+        mistakes.note("cluster-id", printable(&config.cluster_id));
+        mistakes.note("cluster-domain", printable(&config.cluster_domain));
         mistakes.note("cert-ttl", cert_ttl(config.cert_ttl));
         mistakes.note("inbound-port, --outbound-port, --admin-port, --status-port", ports(&config));
         mistakes.note("", command(&config.command));
@@ -236,6 +238,9 @@ fn directory(dir: &Path) -> Result<PathBuf, String> {
     let dir =
         std::path::absolute(dir).map_err(|error| format!("{} is no usable path: {error}", dir.display()))?;
     let socket = dir.join("sds.sock");
+    if socket.to_str().is_none() {
+        return Err(format!("{} is not UTF-8, which Envoy's configuration needs", dir.display()));
+    }
     match socket.as_os_str().len() {
         0..=MAX_SOCKET_PATH => Ok(dir),
         length => Err(format!(
@@ -251,6 +256,14 @@ fn pod(name: &str) -> Result<(), String> {
         "" => Err("missing; give the workload's name or set POD_NAME".into()),
         _ if name.len() <= 253 && name.chars().all(allowed) => Ok(()),
         _ => Err(format!("{name:?} is not a pod name; use a-z, 0-9, '-' and '.', at most 253 characters")),
+    }
+}
+
+/// What goes into a header or the node id, where `~` separates.
+fn printable(text: &str) -> Result<(), String> {
+    match !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && c != '~') {
+        true => Ok(()),
+        false => Err(format!("{text:?} is not usable; give letters, digits, '-', '_', '.' or ':'")),
     }
 }
 
@@ -318,6 +331,8 @@ mod tests {
             control_plane: "control".into(),
             ip: "10.0.0".into(),
             pod: "Reviews 0".into(),
+            cluster_id: "one two".into(),
+            cluster_domain: String::new(),
             namespace: String::new(),
             cert_ttl: Duration::ZERO,
             admin_port: 15001,
@@ -327,10 +342,11 @@ mod tests {
         };
         let mistakes = config.validate();
         let flags = ["--control-plane:", "--namespace,", "--ip:", "--dir:", "--pod:", "--cert-ttl:"];
-        for flag in flags.into_iter().chain(["--inbound-port,", "--:"]) {
+        let more = ["--cluster-id:", "--cluster-domain:", "--inbound-port,", "--:"];
+        for flag in flags.into_iter().chain(more) {
             assert!(mistakes.iter().any(|mistake| mistake.starts_with(flag)), "{flag} in {mistakes:#?}");
         }
-        assert_eq!(mistakes.len(), 8);
+        assert_eq!(mistakes.len(), 10);
     }
 
     #[test]

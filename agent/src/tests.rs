@@ -11,7 +11,13 @@ use tokio::time::timeout;
 use tonic::Status;
 
 use crate::{
-    AgentConfig, AgentError, Shutdown, run,
+    AgentConfig, AgentError, Shutdown,
+    certificate::{
+        client::{CaClient, IssueError, system_clock},
+        rotation::Issue,
+    },
+    config::Settings,
+    run,
     testing::{
         SIGNALS,
         agent::TestAgent,
@@ -223,7 +229,8 @@ async fn the_command_starts_once_the_certificate_is_written_and_its_code_is_ours
     let ca = FakeCa::new(|ca, csr| Ok(ca.answer(csr, HOUR)));
     let agent = TestAgent::start_with(ca, |config| {
         let certificates = config.dir.with_file_name("certificates");
-        let script = "while ! test -s $1/cert-chain.pem; do sleep 0.02; done; echo x > $1/up; trap 'exit 5' TERM; while :; do sleep 0.02; done";
+        let script =
+            "trap 'exit 5' TERM; test -s $1/cert-chain.pem && echo x > $1/up; while :; do sleep 0.02; done";
         config.command = ["sh", "-c", script, "sh"].map(Into::into).to_vec();
         config.command.push(certificates.clone().into());
         config.write_certs = Some(certificates);
@@ -278,4 +285,26 @@ async fn mistakes_in_the_configuration_come_before_anything_else() {
     let error = run(AgentConfig::default(), Shutdown::new()).await.unwrap_err();
     let AgentError::Config(mistakes) = error else { panic!("{error}") };
     assert_eq!(mistakes.0.len(), 4, "{mistakes}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_control_plane_that_says_nothing_is_given_up_after_the_deadline() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let config = AgentConfig {
+        control_plane: listener.local_addr().unwrap().to_string(),
+        ca_root: dir.path().join("root"),
+        token_file: dir.path().join("token"),
+        namespace: "shop".into(),
+        pod: "reviews-0".into(),
+        ip: "10.0.0.7".into(),
+        ..AgentConfig::default()
+    };
+    fs::write(&config.ca_root, TestCa::new("root").root_pem).unwrap();
+    fs::write(&config.token_file, "token").unwrap();
+    let client = CaClient::new(Settings::parse(config).unwrap().into(), system_clock());
+    let begun = tokio::time::Instant::now();
+    let error = client.issue(None, 0).await.unwrap_err();
+    assert!(matches!(error, IssueError::Timeout { .. }), "{error}");
+    assert_eq!(begun.elapsed().as_secs(), 10);
 }

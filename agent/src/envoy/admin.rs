@@ -56,7 +56,7 @@ impl EnvoyAdmin {
         self.send(Method::POST, "/drain_listeners?inboundonly&graceful").await.map(|_| ())
     }
 
-    async fn send(self, method: Method, path: &str) -> io::Result<String> {
+    pub(super) async fn send(self, method: Method, path: &str) -> io::Result<String> {
         let exchange = tokio::time::timeout(DEADLINE, self.exchange(method, path));
         exchange.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
@@ -71,7 +71,8 @@ impl EnvoyAdmin {
             .header("host", "localhost")
             .body(Empty::<Bytes>::new())
             .map_err(io::Error::other)?;
-        let exchange = async {
+        // The sender is dropped after the answer, which ends the connection.
+        let exchange = async move {
             let response = sender.send_request(request).await?;
             let status = response.status();
             Ok::<_, hyper::Error>((status, response.into_body().collect().await?.to_bytes()))

@@ -2,3 +2,5 @@
 
 pub(crate) mod admin;
 pub(crate) mod bootstrap;
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
-//! The certificate service over TLS on loopback, with a behaviour that tests exchange.
+//! A control plane over TLS on loopback: the certificate service, with a behaviour that tests exchange, and
+//! ADS without resources.
 
 use std::{
     net::SocketAddr,
@@ -11,16 +12,19 @@ use eastwest_proto::istio::v1::auth::{
     IstioCertificateRequest, IstioCertificateResponse,
     istio_certificate_service_server::{IstioCertificateService, IstioCertificateServiceServer},
 };
+use eastwest_xds::{ResourceSet, TypeUrl, View};
+use eastwest_xds_server::{Admission, Gatekeeper, Node, Peer, XdsServer};
 use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinHandle,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{
     Request, Response, Status,
     transport::{Server, server::Connected},
@@ -80,9 +84,11 @@ impl FakeCa {
             }
         });
         let service = IstioCertificateServiceServer::from_arc(self.clone());
+        let discovery = XdsServer::new(Arc::new(EmptyMesh::default()), CancellationToken::new());
         let incoming = ReceiverStream::new(incoming);
-        let serving = tokio::spawn(async {
-            Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap();
+        let serving = tokio::spawn(async move {
+            let server = Server::builder().add_service(service).add_service(discovery.aggregated());
+            server.serve_with_incoming(incoming).await.unwrap();
         });
         (address, Serving([accepting, serving]))
     }
@@ -142,6 +148,27 @@ impl IstioCertificateService for FakeCa {
         self.calls.lock().unwrap().push(call);
         let cert_chain = self.behaviour.lock().unwrap()(&self.ca, &request.get_ref().csr)?;
         Ok(Response::new(IstioCertificateResponse { cert_chain }))
+    }
+}
+
+/// Tells proxies with a certificate that there are no listeners and no clusters.
+struct EmptyMesh(watch::Sender<Arc<View>>);
+
+impl Default for EmptyMesh {
+    fn default() -> Self {
+        let types = [TypeUrl::CLUSTER, TypeUrl::LISTENER];
+        let sets = types.map(|type_url| Arc::new(ResourceSet::new(type_url, [])));
+        Self(watch::Sender::new(Arc::new(View::new(sets))))
+    }
+}
+
+#[tonic::async_trait]
+impl Gatekeeper for EmptyMesh {
+    async fn admit(&self, peer: &Peer, _: &Node) -> Result<Admission, Status> {
+        match peer.extensions.get::<WithCertificate>() {
+            Some(WithCertificate(true)) => Ok(Admission { identity: None, view: self.0.subscribe() }),
+            _ => Err(Status::unauthenticated("no client certificate")),
+        }
     }
 }
 

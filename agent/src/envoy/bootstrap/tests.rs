@@ -1,12 +1,9 @@
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::Path, process::Command};
 
 use eastwest_proto::{envoy::config::bootstrap::v3::Bootstrap, json};
 
 use super::*;
-use crate::config::AgentConfig;
+use crate::{config::AgentConfig, testing::stock_envoy};
 
 fn settings(control_plane: &str, name: Option<&str>) -> Settings {
     let config = AgentConfig {
@@ -70,12 +67,7 @@ fn the_name_expected_decides_about_sni_and_san() {
 
 #[test]
 fn stock_envoy_accepts_it() {
-    let Some(envoy) = envoy() else {
-        eprintln!(
-            "SKIPPED: stock_envoy_accepts_it: no Envoy; EASTWEST_ENVOY names one, `cargo xtask tools` fetches it"
-        );
-        return;
-    };
+    let Some(envoy) = stock_envoy("stock_envoy_accepts_it") else { return };
     for settings in variants() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("envoy.yaml");
@@ -85,10 +77,4 @@ fn stock_envoy_accepts_it() {
         assert!(validation.status.success(), "{log}");
         assert!(!log.contains("deprecated"), "{log}");
     }
-}
-
-fn envoy() -> Option<PathBuf> {
-    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/envoy");
-    let named = std::env::var_os("EASTWEST_ENVOY").map(PathBuf::from);
-    named.or_else(|| fetched.is_file().then_some(fetched))
 }

@@ -187,3 +187,42 @@ pub struct TypeStatus {
     /// How many responses were rejected.
     pub rejects: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Interest;
+    use crate::type_state::MAX_NAMES;
+
+    fn ask(stream: &mut Stream, type_url: &str, names: usize) -> Result<Reaction, StreamError> {
+        let names = (0..names).map(|n| n.to_string()).collect();
+        let interest = Interest::Names(names);
+        stream.on_request(Request { type_url: type_url.to_owned(), interest, ..Request::default() })
+    }
+
+    #[test]
+    fn rule_4_an_empty_type_url_is_refused() {
+        let mut stream = Stream::new(Variant::Delta, "s");
+        assert_eq!(ask(&mut stream, "", 0), Err(StreamError::EmptyTypeUrl));
+    }
+
+    #[test]
+    fn types_and_names_are_bounded() {
+        let mut stream = Stream::new(Variant::StateOfTheWorld, "s");
+        for n in 0..MAX_TYPES {
+            assert_eq!(ask(&mut stream, &format!("test/{n}"), 1), Ok(Reaction::First));
+        }
+        assert!(matches!(ask(&mut stream, "test/more", 1), Err(StreamError::TooManyTypes { .. })));
+        assert!(ask(&mut stream, "test/1", MAX_NAMES).is_ok());
+        assert!(matches!(ask(&mut stream, "test/1", MAX_NAMES + 1), Err(StreamError::TooManyNames { .. })));
+    }
+
+    #[test]
+    fn only_own_nonces_are_understood() {
+        let nonces = Nonces { prefix: "a.1".to_owned(), last: 7 };
+        assert_eq!(nonces.read(&nonces.text(7)), Some(7));
+        for foreign in ["", "7", "a.1-8", "a.1-", "a.1--7", "a.1-7x", "a.17", "b.1-7"] {
+            assert_eq!(nonces.read(foreign), None, "{foreign}");
+        }
+    }
+}

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::resource::{EncodedResource, Version};
+use crate::response::Payload;
 use crate::set::ResourceSet;
 
 /// The name that stands for all resources.
@@ -117,8 +118,9 @@ impl Subscription {
                 held.into_iter().for_each(|name| self.hold(name, Held::Unknown));
             }
         } else {
-            self.names.insert(name.into());
-            self.hold(name.into(), Held::Unknown);
+            let name: Arc<str> = name.into();
+            self.names.insert(Arc::clone(&name));
+            self.hold(name, Held::Unknown);
         }
     }
 
@@ -210,13 +212,16 @@ impl Subscription {
 
     /// Everything of `set` that the client wants, for types whose responses are complete. Resources that are about
     /// to be taken away (`leaving`) are shown as they were last sent.
-    pub(crate) fn listing(&self, set: &ResourceSet, leaving: &[Arc<str>]) -> Vec<Arc<EncodedResource>> {
+    pub(crate) fn listing(&self, set: &Arc<ResourceSet>, leaving: &[Arc<str>]) -> Payload {
+        if self.wildcard && leaving.is_empty() {
+            return Payload::Whole(Arc::clone(set));
+        }
         let wanted = set.iter().filter(|resource| self.wants(resource.name()));
         let stale = leaving.iter().filter_map(|name| match self.held.get(name) {
             Some(Held::Sent(resource)) => Some(resource),
             _ => None,
         });
-        wanted.chain(stale).cloned().collect()
+        Payload::Some(wanted.chain(stale).cloned().collect())
     }
 
     /// The version of everything that the client holds: moves with, and only with, content (xds.md rule 7).

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::delivery::{Delivery, Serial};
 use crate::error::StreamError;
 use crate::request::{Interest, Reaction, Request};
-use crate::resource::{EncodedResource, Version};
+use crate::resource::Version;
 use crate::response::{Payload, Variant};
 use crate::set::ResourceSet;
 use crate::subscription::{Diff, Subscription};
@@ -153,17 +153,20 @@ impl TypeState {
         let sotw = moment.variant == Variant::StateOfTheWorld;
         let complete = sotw && set.type_url().is_complete();
         let sayable = !changed.is_empty() || (!removed.is_empty() && (complete || !sotw));
-        let resources = if complete { self.subscription.listing(set, &leaving) } else { changed.clone() };
-        self.subscription.told(&changed, &removed);
         self.prompt = false;
         if !sayable && !self.answer_due {
+            self.subscription.told(&changed, &removed);
             return None;
         }
+        let listing = complete.then(|| self.subscription.listing(set, &leaving));
+        self.subscription.told(&changed, &removed);
         self.answer_due = false;
+        let warming = changed.iter().filter_map(|resource| resource.companion().cloned()).collect();
+        let resources = listing.unwrap_or_else(|| Payload::new(changed, set));
         let version = self.subscription.version();
         self.delivery.send(moment.serial, version, moment.now);
         let removed = if sotw { Vec::new() } else { removed };
-        Some(Push { resources: Payload::new(resources, set), removed, version, warming: warming(&changed) })
+        Some(Push { resources, removed, version, warming })
     }
 
     /// Until when a push must wait, if it must; see [`Stream`](crate::Stream), "No gates".
@@ -171,10 +174,6 @@ impl TypeState {
         let by_name = moment.variant == Variant::StateOfTheWorld && !self.subscription.is_wildcard();
         (by_name && !self.prompt).then(|| self.delivery.waits_until(moment.now)).flatten()
     }
-}
-
-fn warming(changed: &[Arc<EncodedResource>]) -> Vec<(TypeUrl, Arc<str>)> {
-    changed.iter().filter_map(|resource| resource.companion().cloned()).collect()
 }
 
 fn check_size(type_url: &TypeUrl, subscription: &Subscription) -> Result<(), StreamError> {

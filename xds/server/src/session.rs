@@ -151,3 +151,77 @@ async fn until(moment: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::{Context, Poll};
+
+    use bytes::Bytes;
+    use eastwest_proto::envoy::config::core::v3 as core;
+    use eastwest_proto::envoy::service::discovery::v3::DiscoveryRequest;
+    use eastwest_xds::ResourceSet;
+    use http_body::{Body, Frame};
+    use prost::Message as _;
+    use tonic::codec::BufferSettings;
+    use tonic_prost::ProstDecoder;
+
+    use super::*;
+    use crate::body::SessionBody;
+    use crate::{Admission, Gatekeeper};
+
+    struct Open(watch::Sender<Arc<View>>);
+
+    #[tonic::async_trait]
+    impl Gatekeeper for Open {
+        async fn admit(&self, _: &Peer, _: &Node) -> Result<Admission, Status> {
+            Ok(Admission { identity: None, view: self.0.subscribe() })
+        }
+    }
+
+    /// A client that always has one more request; counts what was read of them.
+    struct Flood(Arc<AtomicU32>);
+
+    impl Body for Flood {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            if self.0.fetch_add(1, Ordering::Relaxed) > 1000 {
+                return Poll::Ready(None);
+            }
+            let node = core::Node { id: "sidecar~10.0.0.7~web-0.shop~d".to_owned(), ..core::Node::default() };
+            let type_url = TypeUrl::CLUSTER.to_string();
+            let request = DiscoveryRequest { node: Some(node), type_url, ..DiscoveryRequest::default() };
+            let message = frame(vec![Bytes::new(), request.encode_to_vec().into()]);
+            Poll::Ready(Some(Ok(Frame::data(message.into_iter().collect::<Vec<_>>().concat().into()))))
+        }
+    }
+
+    #[tokio::test]
+    async fn rule_42_a_flood_of_requests_does_not_starve_pushes() {
+        let view = View::new([Arc::new(ResourceSet::new(TypeUrl::CLUSTER, []))]);
+        let host = Host {
+            gatekeeper: Arc::new(Open(watch::Sender::new(Arc::new(view)))),
+            connections: Arc::default(),
+            shutdown: CancellationToken::new(),
+            only: None,
+        };
+        let read = Arc::new(AtomicU32::new(0));
+        let decoder = ProstDecoder::<DiscoveryRequest>::new(BufferSettings::default());
+        let requests = Streaming::new_request(decoder, Flood(Arc::clone(&read)), None, None);
+        let (outbox, inbox) = mpsc::channel(1);
+        let session = Box::pin(serve(host, Peer::default(), requests, outbox));
+        let mut body = std::pin::pin!(SessionBody::new(session, inbox));
+        let first = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+        assert!(first.unwrap().unwrap().is_data());
+        assert!(
+            read.load(Ordering::Relaxed) <= 2 + 2 * REQUESTS_BEFORE_PUSH,
+            "{read:?} requests before the push"
+        );
+    }
+}

@@ -48,6 +48,8 @@ struct Player {
     view: View,
     names: BTreeMap<TypeUrl, BTreeSet<String>>,
     nonces: BTreeMap<TypeUrl, Vec<String>>,
+    /// What the client held at each version.
+    versions: BTreeMap<String, String>,
 }
 
 impl Player {
@@ -60,6 +62,7 @@ impl Player {
             view: View::default(),
             names: BTreeMap::new(),
             nonces: BTreeMap::new(),
+            versions: BTreeMap::new(),
         }
     }
 
@@ -156,6 +159,10 @@ impl Player {
         let nonces = self.nonces.entry(response.type_url.clone()).or_default();
         assert!(!nonces.contains(&nonce), "rule 7: the nonce must be fresh");
         nonces.push(nonce);
+        let held: Vec<_> = self.stream.held(&response.type_url).map(|held| format!("{held:?}")).collect();
+        let (held, version) = (held.join(" "), response.version.to_string());
+        let known = self.versions.entry(version.clone()).or_insert_with(|| held.clone());
+        assert_eq!(*known, held, "rule 7: one version, one content: {version}");
         Some(sorted(&text))
     }
 

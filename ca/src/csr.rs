@@ -32,7 +32,8 @@ pub enum CsrError {
     Key(#[from] KeyError),
     /// A signature algorithm that does not fit the key or that we do not know.
     #[error(
-        "csr: the signature algorithm does not fit the key: use ECDSA or RSA (PKCS #1 v1.5) with SHA-256 or SHA-384, RSA with SHA-512, or Ed25519"
+        "csr: the signature algorithm does not fit the key: use ECDSA or RSA (PKCS #1 v1.5) with SHA-256 or SHA-384, \
+         RSA with SHA-512, or Ed25519"
     )]
     SignatureAlgorithm,
     /// The request is not signed by its own key, so its sender may not hold the key.

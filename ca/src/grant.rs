@@ -18,7 +18,8 @@ pub struct Lifetimes {
 /// Bounds that contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "certificate lifetimes: minimum {min:?} ≤ default {default:?} ≤ maximum {max:?} does not hold, or the minimum is under a second"
+    "lives of certificates: minimum {min:?} ≤ default {default:?} ≤ maximum {max:?} does not hold, or the minimum is \
+     under a second; change --min-cert-ttl, --cert-ttl or --max-cert-ttl"
 )]
 pub struct LifetimesError {
     default: Duration,

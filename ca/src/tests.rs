@@ -165,7 +165,8 @@ fn forge(version: u8, spki: Option<&[u8]>, attributes: &[u8]) -> Vec<u8> {
     let algorithm = &signature::ECDSA_P256_SHA256_ASN1_SIGNING;
     let key = signature::EcdsaKeyPair::generate_pkcs8(algorithm, &rng).unwrap();
     let key = signature::EcdsaKeyPair::from_pkcs8(algorithm, key.as_ref(), &rng).unwrap();
-    let prefix = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
+    let prefix = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\
+        \x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
     let own = [&prefix[..], signature::KeyPair::public_key(&key).as_ref()].concat();
     let info = [&[2, 1, version, 0x30, 0], spki.unwrap_or(&own), attributes].concat();
     let info = tlv(0x30, &info);
@@ -381,13 +382,20 @@ fn client_certificates() {
     assert_eq!(peer::identify(&many, &roots, &domain(), NOW), Err(PeerError::TooMany(11)));
 }
 
-/// A root that has run out vouches for nobody, although its leaves have not.
+/// A root that has run out vouches for nobody, even for a leaf that has not.
 #[test]
 fn expired_roots_vouch_for_nobody() {
-    let ca = Ca::at(NOW - 3649 * DAY);
-    let leaf = ca.leaf(REVIEWS, 0, GOOD[0].1);
-    assert!(ca.identify(std::slice::from_ref(&leaf.der), NOW).is_ok());
-    assert!(ca.identify(&[leaf.der], NOW + 2 * DAY).is_err());
+    let (root_key, leaf_key) = (PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap());
+    let params = ca_params("root");
+    let root = CertificateDer::from(params.self_signed(&root_key).unwrap());
+    let signer = rcgen::Issuer::new(params, root_key);
+    let mut params = CertificateParams::default();
+    (params.not_before, params.not_after) = (NOW - DAY, NOW + 9 * DAY);
+    params.subject_alt_names = vec![SanType::URI(REVIEWS.try_into().unwrap())];
+    let leaf = [CertificateDer::from(params.signed_by(&leaf_key, &signer).unwrap())];
+    let roots = TrustBundle::new(vec![root]).unwrap();
+    assert!(peer::identify(&leaf, &roots, &domain(), NOW).is_ok());
+    assert!(matches!(peer::identify(&leaf, &roots, &domain(), NOW + 2 * DAY), Err(PeerError::Path(_))));
 }
 
 /// Row 35 of section 4.

@@ -29,7 +29,7 @@ pub use authn::{
 };
 pub use authority::{CaConfig, CertificateAuthority};
 pub use incoming::{Connection, Incoming, PeerConnection};
-pub use metrics::{Metrics, Sample};
+pub use metrics::Sample;
 pub use serving::default_serving_names;
 pub use state_dir::{KeyMaterial, StateDir, StateError, StateLock, TOKEN_ISSUER};
 pub use tls::server_config;

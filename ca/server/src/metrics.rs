@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 /// What the CA has done so far.
 #[derive(Debug, Default)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     pub(crate) requests: AtomicU64,
     pub(crate) authentication_failures: AtomicU64,
     pub(crate) signing_failures: AtomicU64,

@@ -39,7 +39,7 @@ pub(crate) struct ServingCertificate {
 }
 
 impl ServingCertificate {
-    /// Makes a key and certifies it for `names`. Signing a certificate costs nothing that a new key would save.
+    /// Makes a key and certifies it for `names`.
     pub(crate) fn make(
         issuer: &LocalIssuer,
         names: &[ServingName],
@@ -50,9 +50,9 @@ impl ServingCertificate {
         let certificate = issuer.issue_serving(names, &key.public()?, lifetime, now)?;
         let renew_at = now + (certificate.not_after - now) / 2;
         let chain = std::iter::once(certificate.der).chain(issuer.intermediates().iter().cloned()).collect();
-        let der = PrivateKeyDer::Pkcs8(key.pkcs8().to_vec().into());
-        let key = CertifiedKey::from_der(chain, der, &ring::default_provider())?;
-        Ok(Self { key: Arc::new(key), renew_at })
+        // Borrowed, so that no copy of the key is left behind in memory.
+        let signer = ring::sign::any_supported_type(&PrivateKeyDer::Pkcs8(key.pkcs8().into()))?;
+        Ok(Self { key: Arc::new(CertifiedKey::new(chain, signer)), renew_at })
     }
 }
 

@@ -60,7 +60,7 @@ pub enum StateError {
         wanted: u32,
     },
     /// Another server uses it.
-    #[error("{}: another eastwest uses this state directory; stop that one, or choose another --state-dir", .0.display())]
+    #[error("{}: another eastwest uses this state directory; stop it, or choose another --state-dir", .0.display())]
     Locked(PathBuf),
     /// There is no CA in it.
     #[error("{}: there is no CA in this directory; run `eastwest ca init` or `eastwest serve` first", .0.display())]

@@ -30,7 +30,6 @@ pub fn server_config(ca: &Arc<CertificateAuthority>) -> Arc<ServerConfig> {
         .with_cert_resolver(Arc::new(CurrentCertificate { ca: Arc::clone(ca) }));
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
     Arc::new(config)
 }
 

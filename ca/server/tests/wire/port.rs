@@ -48,7 +48,8 @@ async fn nothing_is_resumed() {
         let config = Arc::new(client_config(&ca.authority.roots_pem(), Some(certificate), versions));
         for _ in 0..3 {
             let mut stream = connect(&ca, &config, "localhost").await.unwrap();
-            let _ = tokio::time::timeout(Duration::from_millis(100), stream.read(&mut [0; 64])).await; // a ticket would come now
+            // A ticket would come now, with the server's first words.
+            let _ = tokio::time::timeout(Duration::from_millis(100), stream.read(&mut [0; 64])).await;
             assert_eq!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
         }
     }

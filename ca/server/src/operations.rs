@@ -86,8 +86,7 @@ pub fn bundle(dir: &Path, now: OffsetDateTime) -> Result<String, StateError> {
     Ok(StateDir::open_existing(dir)?.load(now)?.roots.pem())
 }
 
-/// A key and its certificate.
-#[derive(Debug)]
+/// A key and its certificate. Not to be shown.
 pub struct IssuedKey {
     /// Leaf first, then intermediates.
     pub certificate_chain_pem: String,

@@ -15,8 +15,8 @@ use crate::incoming::PeerConnection;
 /// Longest reason in bytes that goes to a log: parts of it are a stranger's.
 const MAX_REASON: usize = 512;
 
-/// What a peer brought along.
-#[derive(Debug, Clone, Copy)]
+/// What a peer brought along. Not to be shown: the headers hold its token.
+#[derive(Clone, Copy)]
 pub struct Credentials<'a> {
     /// Headers of the request.
     pub metadata: &'a MetadataMap,

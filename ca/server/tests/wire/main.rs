@@ -3,4 +3,5 @@
 
 mod certificates;
 mod common;
+mod log;
 mod port;

@@ -4,13 +4,17 @@
 //! holds one file for each concern, with every rule of the policy reference at one place, by its number.
 
 pub mod compute;
+pub mod explain;
+pub mod lint;
 pub mod report;
 
 pub mod settings;
 pub mod trace;
 
+mod pair;
 mod scope;
 mod world;
 
+pub use pair::{Outcome, Pair, Sends, Server};
 pub use scope::ClientScope;
 pub use world::{DirtySet, Hosts, Index, Snapshot};

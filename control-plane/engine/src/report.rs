@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use eastwest_model::{Name, ObjectRef, SpiffeId, WorkloadKey, policy::MutualTlsMode};
+use eastwest_model::{Diagnostic, Name, ObjectRef, SpiffeId, WorkloadKey, policy::MutualTlsMode};
 use serde::Serialize;
 
 use crate::{
-    Snapshot, compute,
+    Snapshot, compute, lint,
     settings::{ClientTlsSetting, Inbound, OutboundCluster},
 };
 
@@ -84,15 +84,22 @@ pub struct Warning {
     pub beaten_by: Option<ObjectRef>,
 }
 
+impl From<Diagnostic> for Warning {
+    fn from(finding: Diagnostic) -> Self {
+        Self { object: finding.object, message: finding.message, beaten_by: finding.beaten_by }
+    }
+}
+
 /// The report of a workload; `None` if there is none of that name.
 pub fn tls_report(snapshot: &Snapshot, key: &WorkloadKey) -> Option<TlsReport> {
     let tls = compute::workload_tls(snapshot, key)?;
+    let findings = lint::of_workload(snapshot, snapshot.workload(key)?, &tls.inbound, &tls.outbound);
     let clusters = tls.outbound.services.values().flat_map(|service| &service.clusters);
     Some(TlsReport {
         workload: key.clone(),
         inbound: inbound(&tls.inbound),
         outbound: clusters.map(|cluster| outbound(cluster)).collect(),
-        warnings: Vec::new(),
+        warnings: findings.into_iter().map(Warning::from).collect(),
         identity: tls.identity,
     })
 }

@@ -42,7 +42,7 @@ pub(crate) struct Backend {
 
 impl Backend {
     /// The port that is dialled.
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         match &self.address {
             EndpointAddress::Socket(socket) => socket.port(),
             EndpointAddress::Dns { port, .. } => *port,

@@ -12,7 +12,7 @@ use crate::{Snapshot, scope::sidecar_of, world::Namespace};
 
 /// The listed ports: those of a Sidecar's `ingress` alone if it has any, else of every Service and ServiceEntry that
 /// has the workload behind it. Of two that share a container port, the oldest says what it carries (I1).
-pub(super) fn of(snapshot: &Snapshot, workload: &Workload) -> BTreeMap<u16, Protocol> {
+pub(crate) fn of(snapshot: &Snapshot, workload: &Workload) -> BTreeMap<u16, Protocol> {
     let ingress = sidecar_of(snapshot, workload).map(|sidecar| &sidecar.ingress);
     if let Some(ingress) = ingress.filter(|ports| !ports.is_empty()) {
         return ingress.iter().rev().map(|port| (port.number, port.protocol)).collect();

@@ -20,6 +20,8 @@ pub(crate) struct Merged<'a> {
     pub younger: Vec<&'a Arc<DestinationRule>>,
     pub traffic_policy: Option<(&'a TrafficPolicy, &'a Arc<DestinationRule>)>,
     pub subsets: Vec<(&'a Subset, &'a Arc<DestinationRule>)>,
+    /// Subsets whose name an older rule has already, with their own rule and that one.
+    pub dropped: Vec<(&'a Name, &'a Arc<DestinationRule>, &'a ObjectRef)>,
 }
 
 /// Which rules of a namespace take part; they are merged in separate tables (D9).
@@ -106,6 +108,7 @@ impl<'a> Merged<'a> {
             younger: Vec::new(),
             traffic_policy: base.traffic_policy.as_ref().map(|policy| (policy, base)),
             subsets: Vec::new(),
+            dropped: Vec::new(),
         };
         // Duplicates inside one rule are refused by validation (V2).
         merged.subsets.extend(base.subsets.iter().map(|subset| (subset, base)));
@@ -115,8 +118,9 @@ impl<'a> Merged<'a> {
     /// D8: unknown subsets are appended; the policy is taken only if there is none at all yet.
     fn add(&mut self, rule: &'a Arc<DestinationRule>) {
         for subset in &rule.subsets {
-            if self.subset(&subset.name).is_none() {
-                self.subsets.push((subset, rule));
+            match self.subset(&subset.name) {
+                None => self.subsets.push((subset, rule)),
+                Some((_, older)) => self.dropped.push((&subset.name, rule, &older.meta.object)),
             }
         }
         if self.traffic_policy.is_none() {

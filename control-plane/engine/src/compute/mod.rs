@@ -3,14 +3,15 @@
 mod accounts;
 mod auto_mtls;
 mod destination_rule;
-mod endpoints;
+pub(crate) mod endpoints;
 mod inbound;
-mod listed_ports;
+pub(crate) mod listed_ports;
+mod losers;
 mod merge;
 mod originate;
 mod outbound;
-mod peer_authentication;
-mod registry;
+pub(crate) mod peer_authentication;
+pub(crate) mod registry;
 mod tls_block;
 
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use eastwest_model::{
     Host, Name, ObjectRef,
-    policy::{LoadBalancer, Subset, TrafficPolicy},
+    policy::{ClientTlsMode, LoadBalancer, Subset, TrafficPolicy},
     service::ServicePort,
 };
 
@@ -138,8 +138,10 @@ impl<'a> Builder<'a> {
 
     fn cluster(&self, draft: &Draft<'a>) -> OutboundCluster {
         let (tls, policy, last) = self.setting(draft);
-        let steps = self.selection.steps.iter().cloned().chain([last]).collect();
         let marking = tls_block::marking_mode(draft.own_policy, draft.port.number);
+        let lingering =
+            marking.filter(|_| draft.block.tls.is_none()).and_then(|mode| self.lingering(draft, mode));
+        let steps = self.selection.steps.iter().cloned().chain(lingering).chain([last]).collect();
         let endpoint = |backend: &Backend| Endpoint {
             address: backend.address.clone(),
             mutual_tls: auto_mtls::is_marked(self.snapshot, self.view.namespace(), backend, marking),
@@ -157,6 +159,20 @@ impl<'a> Builder<'a> {
             trace: Trace { steps },
             endpoints: self.backends(draft.port, draft.subset).map(endpoint).collect(),
         }
+    }
+
+    /// A6: the port entry took the block away, and the endpoints are still marked by it.
+    fn lingering(&self, draft: &Draft<'a>, mode: ClientTlsMode) -> Option<Step> {
+        let merged = self.selection.rule.as_ref()?;
+        let source = match draft.subset {
+            Some(subset) => merged.subset(&subset.name)?.1,
+            None => merged.traffic_policy?.1,
+        };
+        let port = draft.port.number;
+        let reason = format!(
+            "the entry for port {port} has no tls block and puts the port on auto, but its endpoints are still marked by the {mode} that the entry replaces"
+        );
+        Some(Step::inherited(&source.meta, "A6", reason))
     }
 
     /// T4: a block decides; without one, auto mutual TLS.

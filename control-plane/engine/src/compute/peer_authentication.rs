@@ -53,7 +53,7 @@ pub(crate) type Decided<'a> = (MutualTlsMode, Option<&'a Arc<PeerAuthentication>
 
 impl<'a> Chosen<'a> {
     /// P6: from PERMISSIVE, each level overwrites the one above unless it is UNSET.
-    pub(super) fn mode(&self) -> Decided<'a> {
+    pub(crate) fn mode(&self) -> Decided<'a> {
         [self.workload, self.namespace, self.mesh]
             .into_iter()
             .flatten()
@@ -62,13 +62,13 @@ impl<'a> Chosen<'a> {
     }
 
     /// P7: the mode of a container port; an entry without a mode takes the workload's resolved one.
-    pub(super) fn mode_of_port(&self, port: u16) -> Decided<'a> {
+    pub(crate) fn mode_of_port(&self, port: u16) -> Decided<'a> {
         let entry = self.workload.and_then(|policy| Some((policy.ports.get(&port)?.as_ref()?, policy)));
         entry.map_or_else(|| self.mode(), |(mode, policy)| (*mode, Some(policy)))
     }
 
     /// The container ports that the chosen workload policy names (P7: no other policy's ports count).
-    pub(super) fn named_ports(&self) -> impl Iterator<Item = u16> + use<'a> {
+    pub(crate) fn named_ports(&self) -> impl Iterator<Item = u16> + use<'a> {
         self.workload.into_iter().flat_map(|policy| policy.ports.keys().copied())
     }
 }

@@ -29,7 +29,7 @@ pub(crate) struct View<'a> {
 
 impl View<'_> {
     /// The namespace whose policies and rules speak for the host.
-    pub(super) fn namespace(&self) -> &Name {
+    pub(crate) fn namespace(&self) -> &Name {
         self.owner.namespace()
     }
 }

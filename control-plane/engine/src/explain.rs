@@ -1,0 +1,404 @@
+//! One client, one host and port: what happens, who decided it and why everybody else lost (`eastwest explain`).
+
+use std::net::IpAddr;
+
+use eastwest_model::{
+    Host, Name, ObjectRef, Origin, SpiffeId, Workload, WorkloadKey, mesh::OutboundTrafficPolicy,
+};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::{
+    ClientScope, Snapshot,
+    compute::{
+        self,
+        endpoints::{self, Backend},
+        registry,
+    },
+    pair::{self, Outcome, Pair},
+    report::{self, Mode},
+    settings::OutboundCluster,
+    trace::Step,
+};
+
+/// How many similar names an error lists.
+const MAX_SUGGESTIONS: usize = 5;
+
+/// Why a pair cannot be explained; the caller's mistake each time.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ExplainError {
+    /// No such client.
+    #[error("there is no workload {0}")]
+    UnknownClient(WorkloadKey),
+    /// The client has no valid identity.
+    #[error("workload {0} has no valid identity: its namespace or service account is malformed")]
+    NoIdentity(WorkloadKey),
+    /// No service of that name is known.
+    #[error("no service {asked:?} is known to clients in namespace {namespace}{}", suggest(.similar))]
+    UnknownHost {
+        /// The host as asked for.
+        asked: String,
+        /// The client's namespace.
+        namespace: Name,
+        /// Hosts with a similar name, nearest first.
+        similar: Vec<Host>,
+    },
+    /// The service has no such port.
+    #[error("{host} has no port {port}; its service ports are {}{hint}", list(.known))]
+    UnknownPort {
+        /// The host.
+        host: Host,
+        /// The port as asked for.
+        port: u16,
+        /// The ports it has.
+        known: Vec<u16>,
+        /// A port that was probably meant.
+        hint: String,
+    },
+}
+
+fn suggest(similar: &[Host]) -> String {
+    let names: Vec<&str> = similar.iter().map(Host::as_str).collect();
+    if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(" or ")) }
+}
+
+fn list(ports: &[u16]) -> String {
+    ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// What happens between a client and a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// The client.
+    pub client: WorkloadKey,
+    /// Its identity.
+    pub client_identity: SpiffeId,
+    /// The host as asked for.
+    pub asked: String,
+    /// The host it resolves to; `null` if no service knows it.
+    pub host: Option<Host>,
+    /// The service port.
+    pub port: u16,
+    /// What becomes of the connections.
+    pub verdict: Verdict,
+    /// The verdict in a sentence.
+    pub reason: String,
+    /// The Service or ServiceEntry that owns the host.
+    pub owner: Option<ObjectRef>,
+    /// The name of the Envoy cluster.
+    pub cluster: String,
+    /// How the client calls; `null` if no service knows the host.
+    pub setting: Option<Setting>,
+    /// Everything that was looked at for the client's side.
+    pub trace: Vec<Step>,
+    /// Every endpoint, seen from both sides.
+    pub endpoints: Vec<EndpointExplanation>,
+}
+
+/// The client's side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Setting {
+    /// The effective mode.
+    pub mode: Mode,
+    /// Server name to send.
+    pub sni: Option<Name>,
+    /// SANs to accept, `null` = none is checked.
+    pub subject_alt_names: Option<Vec<Name>>,
+    /// Who decided; `null` = default, mesh configuration or inference.
+    pub policy: Option<ObjectRef>,
+    /// Where that object was read.
+    pub origin: Option<Origin>,
+}
+
+/// What becomes of the connections to a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Verdict {
+    /// Mutual TLS with every endpoint.
+    MutualTls,
+    /// Plaintext with every endpoint.
+    Plaintext,
+    /// TLS that a rule originates.
+    Tls,
+    /// No endpoint takes what the client sends.
+    Refused,
+    /// Some endpoints refuse what the client sends.
+    PartlyRefused,
+    /// Some endpoints take mutual TLS, some plaintext.
+    Mixed,
+    /// There is no endpoint that takes requests.
+    NoEndpoints,
+    /// No service knows the host: the proxy hands the bytes on as they are.
+    Passthrough,
+    /// No service knows the host: the proxy refuses (REGISTRY_ONLY).
+    BlackHole,
+}
+
+/// One endpoint from both sides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EndpointExplanation {
+    /// Its address and port.
+    pub address: String,
+    /// The workload behind it, if known.
+    pub workload: Option<WorkloadKey>,
+    /// Whether it takes requests.
+    pub ready: bool,
+    /// Whether it is marked for mutual TLS.
+    pub marked: bool,
+    /// The group of the server's filter chains that the connection meets: `inbound|<port>||` for a port that a
+    /// Service lists, else `InboundPassthroughCluster`; `null` without a proxy.
+    pub server_cluster: Option<String>,
+    /// Both sides.
+    #[serde(flatten)]
+    pub pair: Pair,
+}
+
+/// Explains what happens when a workload calls a host: a service's short or full name, a wildcard's instance, or a
+/// virtual address.
+///
+/// # Errors
+/// An unknown client, host or port, with what is known instead.
+pub fn explain(
+    snapshot: &Snapshot,
+    client: &WorkloadKey,
+    host: &str,
+    port: u16,
+) -> Result<Explanation, ExplainError> {
+    let unknown = || ExplainError::UnknownClient(client.clone());
+    let workload = snapshot.workload(client).ok_or_else(unknown)?;
+    let no_identity = |_| ExplainError::NoIdentity(client.clone());
+    let mut explanation = Explanation {
+        client: client.clone(),
+        client_identity: compute::identity(snapshot, workload).map_err(no_identity)?,
+        asked: host.to_owned(),
+        host: None,
+        port,
+        verdict: Verdict::Passthrough,
+        reason: String::new(),
+        owner: None,
+        cluster: String::new(),
+        setting: None,
+        trace: Vec::new(),
+        endpoints: Vec::new(),
+    };
+    let scope = ClientScope::of(snapshot, workload);
+    match resolve(snapshot, &scope, host)? {
+        Some(found) => known(snapshot, &scope, &found, &mut explanation)?,
+        None => pass_through(snapshot, workload, &mut explanation),
+    }
+    Ok(explanation)
+}
+
+/// The host that a name or address leads to; `None` for what no service knows and need not know.
+fn resolve(snapshot: &Snapshot, scope: &ClientScope, asked: &str) -> Result<Option<Host>, ExplainError> {
+    if let Ok(address) = asked.trim_matches(['[', ']']).parse::<IpAddr>() {
+        let owner = registry::views(snapshot, scope).find(|view| view.addresses.contains(&address));
+        return Ok(owner.map(|view| view.host.clone()));
+    }
+    let candidates = candidates(snapshot, scope, asked);
+    let found = candidates.iter().find_map(|name| seen(snapshot, scope, name));
+    let wildcard = || {
+        let name = Host::new(asked);
+        let covering = snapshot.hosts().filter(|host| host.wildcard_suffix().is_some() && host.covers(&name));
+        let mut covering: Vec<&Host> = covering.collect();
+        covering.sort_by_key(|host| std::cmp::Reverse(host.as_str().len()));
+        covering.into_iter().find_map(|host| seen(snapshot, scope, host))
+    };
+    if let Some(found) = found.or_else(wildcard) {
+        return Ok(Some(found));
+    }
+    let exists = candidates.iter().any(|name| snapshot.hosts.contains_key(name));
+    if !exists && is_outside(snapshot, asked) {
+        return Ok(None);
+    }
+    let similar = similar(snapshot, scope, &candidates);
+    let namespace = scope.namespace().clone();
+    Err(ExplainError::UnknownHost { asked: asked.to_owned(), namespace, similar })
+}
+
+/// The full names that a name may stand for, as DNS would try them in the client's namespace.
+fn candidates(snapshot: &Snapshot, scope: &ClientScope, asked: &str) -> Vec<Host> {
+    let name = asked.trim_end_matches('.');
+    let domain = &snapshot.mesh.cluster_domain;
+    let namespace = scope.namespace();
+    [
+        name.to_owned(),
+        format!("{name}.{namespace}.svc.{domain}"),
+        format!("{name}.svc.{domain}"),
+        format!("{name}.{domain}"),
+    ]
+    .iter()
+    .map(|name| Host::new(name))
+    .collect()
+}
+
+/// The host if the client sees it; an ExternalName alias leads on to its target (O1).
+fn seen(snapshot: &Snapshot, scope: &ClientScope, host: &Host) -> Option<Host> {
+    let alias = snapshot.service_of(host).filter(|service| service.external_name.is_some());
+    let target = alias.and_then(|alias| snapshot.alias_chain(alias).pop());
+    let host = target.as_ref().unwrap_or(host);
+    let (host, _) = snapshot.hosts.get_key_value(host)?;
+    registry::view(snapshot, scope, host).map(|view| view.host.clone())
+}
+
+/// A name with a dot that names neither the cluster's domain nor one of its namespaces.
+fn is_outside(snapshot: &Snapshot, asked: &str) -> bool {
+    let name = asked.trim_end_matches('.');
+    let local = name.ends_with(&format!(".{}", snapshot.mesh.cluster_domain)) || name.ends_with(".svc");
+    let in_namespace = name.split('.').nth(1).is_some_and(|label| snapshot.namespaces.contains_key(label));
+    name.contains('.') && !local && !in_namespace
+}
+
+fn similar(snapshot: &Snapshot, scope: &ClientScope, candidates: &[Host]) -> Vec<Host> {
+    let distance = |host: &Host| {
+        let far = |name: &Host| edit_distance(name.as_str(), host.as_str());
+        candidates.iter().map(far).min().unwrap_or(usize::MAX)
+    };
+    let mut near: Vec<(usize, Host)> =
+        registry::views(snapshot, scope).map(|view| (distance(view.host), view.host.clone())).collect();
+    near.sort();
+    let best = near.first().map_or(0, |(distance, _)| *distance);
+    near.retain(|(distance, host)| *distance <= best + 2 && *distance <= host.as_str().len() / 2);
+    near.into_iter().map(|(_, host)| host).take(MAX_SUGGESTIONS).collect()
+}
+
+/// Levenshtein's distance in bytes.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn pass_through(snapshot: &Snapshot, client: &Workload, explanation: &mut Explanation) {
+    let asked = &explanation.asked;
+    let namespace = client.meta.namespace();
+    match snapshot.mesh.outbound_traffic_policy {
+        OutboundTrafficPolicy::AllowAny => {
+            explanation.reason = format!(
+                "no service visible from namespace {namespace} knows {asked}: its bytes are passed through untouched"
+            );
+            explanation.cluster = "PassthroughCluster".to_owned();
+        }
+        OutboundTrafficPolicy::RegistryOnly => {
+            explanation.verdict = Verdict::BlackHole;
+            explanation.reason = format!(
+                "no service visible from namespace {namespace} knows {asked}, and outboundTrafficPolicy is REGISTRY_ONLY"
+            );
+            explanation.cluster = "BlackHoleCluster".to_owned();
+        }
+    }
+}
+
+fn known(
+    snapshot: &Snapshot,
+    scope: &ClientScope,
+    host: &Host,
+    explanation: &mut Explanation,
+) -> Result<(), ExplainError> {
+    let port = explanation.port;
+    let held = snapshot.hosts.get_key_value(host).map_or(host, |(held, _)| held);
+    let view = registry::view(snapshot, scope, held);
+    let backends = view.as_ref().map(|view| endpoints::of(snapshot, view)).unwrap_or_default();
+    let service = compute::outbound_service(snapshot, scope, host);
+    let whole = service.as_ref().and_then(|service| {
+        service.clusters.iter().find(|one| one.port.number == port && one.subset.is_none())
+    });
+    let (Some(view), Some(service), Some(cluster)) = (&view, &service, whole) else {
+        return Err(unknown_port(view.as_ref(), &backends, host, port));
+    };
+    explanation.host = Some(host.clone());
+    explanation.owner = Some(service.owner.clone());
+    explanation.cluster = cluster.name();
+    explanation.setting = Some(setting(cluster));
+    explanation.trace = cluster.trace.steps.clone();
+    explanation.endpoints = endpoints(snapshot, view, &backends, cluster);
+    (explanation.verdict, explanation.reason) = verdict(&explanation.endpoints);
+    Ok(())
+}
+
+fn unknown_port(
+    view: Option<&registry::View<'_>>,
+    backends: &[Backend],
+    host: &Host,
+    port: u16,
+) -> ExplainError {
+    let ports = view.map(|view| view.ports.clone()).unwrap_or_default();
+    let meant = backends
+        .iter()
+        .find(|backend| backend.port() == port)
+        .and_then(|backend| ports.iter().find(|one| one.name == backend.port_name).map(|one| one.number));
+    let hint = meant.map(|number| format!("; {port} is the container port behind service port {number}"));
+    let known = ports.iter().map(|port| port.number).collect();
+    ExplainError::UnknownPort { host: host.clone(), port, known, hint: hint.unwrap_or_default() }
+}
+
+fn setting(cluster: &OutboundCluster) -> Setting {
+    let shown = report::outbound(cluster);
+    let origin = cluster.policy.as_ref().and_then(|policy| {
+        let mut steps = cluster.trace.steps.iter().rev();
+        steps.find(|step| step.object.as_ref() == Some(policy)).and_then(|step| step.origin.clone())
+    });
+    Setting {
+        mode: shown.mode,
+        sni: shown.sni,
+        subject_alt_names: shown.subject_alt_names,
+        policy: shown.policy,
+        origin,
+    }
+}
+
+/// Both sides of every endpoint of a cluster.
+pub(crate) fn endpoints(
+    snapshot: &Snapshot,
+    view: &registry::View<'_>,
+    backends: &[Backend],
+    cluster: &OutboundCluster,
+) -> Vec<EndpointExplanation> {
+    let of_port = backends.iter().filter(|backend| backend.port_name == cluster.port.name);
+    of_port
+        .filter_map(|backend| {
+            let endpoint = cluster.endpoints.iter().find(|one| one.address == backend.address)?;
+            let pair = pair::look(snapshot, view.namespace(), &cluster.tls, endpoint, backend);
+            Some(EndpointExplanation {
+                address: endpoint.address.to_string(),
+                workload: endpoint.workload.clone(),
+                ready: endpoint.ready,
+                marked: endpoint.mutual_tls,
+                server_cluster: pair.server.in_mesh.then(|| pair::server_cluster(snapshot, backend)),
+                pair,
+            })
+        })
+        .collect()
+}
+
+fn verdict(endpoints: &[EndpointExplanation]) -> (Verdict, String) {
+    let mut ready = endpoints.iter().filter(|endpoint| endpoint.ready);
+    let Some(first) = ready.next() else {
+        return (Verdict::NoEndpoints, "no endpoint takes requests".to_owned());
+    };
+    let rest: Vec<_> = ready.collect();
+    let outcome = first.pair.outcome;
+    if rest.iter().all(|endpoint| endpoint.pair.outcome == outcome) {
+        let verdict = match outcome {
+            Outcome::MutualTls => Verdict::MutualTls,
+            Outcome::Plaintext => Verdict::Plaintext,
+            Outcome::Tls => Verdict::Tls,
+            Outcome::Refused => Verdict::Refused,
+        };
+        return (verdict, first.pair.reason.clone());
+    }
+    let refusing = [first].into_iter().chain(rest).find(|one| one.pair.outcome == Outcome::Refused);
+    match refusing {
+        Some(one) => (Verdict::PartlyRefused, format!("{}: {}", one.address, one.pair.reason)),
+        None => (Verdict::Mixed, "the endpoints differ: see each one".to_owned()),
+    }
+}

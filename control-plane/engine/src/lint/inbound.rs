@@ -1,0 +1,52 @@
+//! Policies that do not do what one may think for a workload as server.
+
+use eastwest_model::{Diagnostic, Workload, service::TargetPort};
+
+use super::{of_step, warning};
+use crate::{
+    Snapshot,
+    settings::Inbound,
+    trace::{Outcome, Step},
+};
+
+/// Losers and port numbers that mean another port.
+pub(super) fn findings(snapshot: &Snapshot, workload: &Workload, inbound: &Inbound) -> Vec<Diagnostic> {
+    let lost = inbound.trace.steps.iter().filter(|step| step.outcome == Outcome::Lost);
+    let losers = lost.filter_map(|step| match step.rule {
+        "P3" => of_step(step, "spec.selector"),
+        "P4" => of_step(step, "spec"),
+        _ => None,
+    });
+    losers.chain(service_ports(snapshot, workload, inbound)).collect()
+}
+
+/// P8: `portLevelMtls` keyed by a Service port that leads to another container port.
+fn service_ports(snapshot: &Snapshot, workload: &Workload, inbound: &Inbound) -> Vec<Diagnostic> {
+    let space = snapshot.namespace(workload.meta.namespace());
+    let named = inbound.ports.iter().filter(|(_, port)| port.named_by_policy && port.listed.is_none());
+    let mut found = Vec::new();
+    for (number, port) in named {
+        if workload.container_ports.iter().any(|one| one.port == *number) {
+            continue;
+        }
+        let Some(policy) = port.trace.steps.iter().find(|step| step.rule == "P7") else { continue };
+        for service in space.services.selecting(&workload.meta.labels) {
+            let Some(meant) = service.ports.iter().find(|one| one.number == *number) else { continue };
+            let target = match &meant.target {
+                TargetPort::Number(number) => number.to_string(),
+                TargetPort::Named(name) => format!("{name:?}"),
+            };
+            let message = format!(
+                "{number} is a port of {}, not of its workloads: the entry must name container port {target} (rule P8)",
+                service.meta.object
+            );
+            found.extend(of_policy(policy, *number, message));
+        }
+    }
+    found
+}
+
+fn of_policy(step: &Step, port: u16, message: String) -> Option<Diagnostic> {
+    let origin = step.origin.clone().unwrap_or_default();
+    Some(warning(step.object.as_ref()?, &origin, &format!("spec.portLevelMtls.{port}"), message))
+}

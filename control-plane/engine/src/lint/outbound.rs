@@ -1,0 +1,173 @@
+//! Rules that do not do what one may think for the clients of a scope, and pairs that cannot talk.
+
+use std::collections::BTreeSet;
+
+use eastwest_model::{
+    Diagnostic, Kind, ObjectRef, Origin,
+    policy::{DestinationRule, MutualTlsMode, TrafficPolicy},
+};
+
+use super::{of_step, warning};
+use crate::{
+    ClientScope, Snapshot,
+    compute::{
+        endpoints::{self, Backend, Mark},
+        registry::{self, View},
+    },
+    explain::{self, EndpointExplanation},
+    pair::Outcome,
+    settings::{Discovery, Outbound, OutboundCluster, OutboundService},
+    trace::{self, Step},
+};
+
+/// Everything about the clients of one scope.
+pub(super) fn findings(snapshot: &Snapshot, scope: &ClientScope, outbound: &Outbound) -> Vec<Diagnostic> {
+    outbound.services.values().flat_map(|service| of_service(snapshot, scope, service)).collect()
+}
+
+fn of_service(snapshot: &Snapshot, scope: &ClientScope, service: &OutboundService) -> Vec<Diagnostic> {
+    let held = snapshot.hosts.get_key_value(&service.host).map(|(host, _)| host);
+    let Some(view) = held.and_then(|host| registry::view(snapshot, scope, host)) else { return Vec::new() };
+    let backends = endpoints::of(snapshot, &view);
+    let mut found = odd_labels(snapshot, &view, &backends);
+    found.extend(unknown_ports(snapshot, &view, service, &backends));
+    for cluster in &service.clusters {
+        found.extend(cluster.trace.steps.iter().filter_map(of_trace));
+        found.extend(hidden_block(snapshot, cluster));
+        found.extend(no_mutual_tls(snapshot, cluster));
+        for endpoint in explain::endpoints(snapshot, &view, &backends, cluster) {
+            found.extend(of_endpoint(snapshot, scope, cluster, service, &endpoint));
+        }
+    }
+    found
+}
+
+/// The steps of a trace that people trip over.
+fn of_trace(step: &Step) -> Option<Diagnostic> {
+    match (step.outcome, step.rule) {
+        (trace::Outcome::Lost, "D1" | "O1") => of_step(step, "spec.host"),
+        (trace::Outcome::Lost, "D7" | "D8" | "D9") => of_step(step, "spec"),
+        (trace::Outcome::Lost, "D5") if step.beaten_by.is_some() => of_step(step, "spec.exportTo"),
+        (_, "A6") => of_step(step, "spec.trafficPolicy.portLevelSettings"),
+        (trace::Outcome::Won, "O7") => of_step(step, "spec.trafficPolicy.tls.credentialName"),
+        _ => None,
+    }
+}
+
+/// D3: the rule that ended the search has no block, and one that it hides has.
+fn hidden_block(snapshot: &Snapshot, cluster: &OutboundCluster) -> Vec<Diagnostic> {
+    if cluster.policy.as_ref().is_some_and(|policy| policy.kind == Kind::DestinationRule) {
+        return Vec::new();
+    }
+    let steps = cluster.trace.steps.iter().filter(|step| step.rule == "D3" && step.beaten_by.is_some());
+    steps.filter(|step| rule_of(snapshot, step).is_some_and(has_block)).filter_map(hidden_by).collect()
+}
+
+fn hidden_by(step: &Step) -> Option<Diagnostic> {
+    let winner = step.beaten_by.as_ref()?;
+    let reason = format!("its tls block is hidden by {winner}, which has none");
+    of_step(&Step { reason, ..step.clone() }, "spec.trafficPolicy.tls")
+}
+
+fn rule_of<'a>(snapshot: &'a Snapshot, step: &Step) -> Option<&'a DestinationRule> {
+    let object = step.object.as_ref()?;
+    let rules = &snapshot.namespace(&object.namespace).destination_rules;
+    rules.get(&object.name).map(|rule| &**rule)
+}
+
+fn has_block(rule: &DestinationRule) -> bool {
+    let speaks =
+        |policy: &TrafficPolicy| policy.tls.is_some() || policy.ports.iter().any(|entry| entry.tls.is_some());
+    rule.traffic_policy.as_ref().is_some_and(speaks)
+}
+
+/// T1: entries for ports that the service does not have.
+fn unknown_ports(
+    snapshot: &Snapshot,
+    view: &View<'_>,
+    service: &OutboundService,
+    backends: &[Backend],
+) -> Vec<Diagnostic> {
+    let steps = service.clusters.iter().flat_map(|cluster| &cluster.trace.steps);
+    let part = steps.filter(|step| step.outcome != trace::Outcome::Lost);
+    let rules = part.filter_map(|step| rule_of(snapshot, step)).filter(|rule| rule.host == *view.host);
+    let mut found = Vec::new();
+    for rule in rules {
+        let subsets = rule.subsets.iter().filter_map(|subset| subset.traffic_policy.as_ref());
+        let policies = rule.traffic_policy.iter().chain(subsets);
+        let numbers: BTreeSet<u32> =
+            policies.flat_map(|policy| policy.ports.iter().map(|entry| entry.port)).collect();
+        for number in numbers {
+            if view.ports.iter().any(|port| u32::from(port.number) == number) {
+                continue;
+            }
+            let behind = backends.iter().find(|backend| u32::from(backend.port()) == number);
+            let named = behind.and_then(|one| view.ports.iter().find(|port| port.name == one.port_name));
+            let hint =
+                named.map(|port| format!(": it is the container port behind service port {}", port.number));
+            let message =
+                format!("{number} is no service port of {}{} (rule T1)", view.host, hint.unwrap_or_default());
+            let field = "spec.trafficPolicy.portLevelSettings";
+            found.push(warning(&rule.meta.object, &rule.meta.origin, field, message));
+        }
+    }
+    found
+}
+
+/// A4, A5: a label value that means one thing behind a load balancer and another one behind a headless Service.
+fn odd_labels(snapshot: &Snapshot, view: &View<'_>, backends: &[Backend]) -> Vec<Diagnostic> {
+    let odd = backends.iter().filter(|backend| backend.mark == Mark::Other);
+    odd.filter_map(|backend| {
+        let workload = snapshot.workload(backend.workload.as_ref()?)?;
+        let effect = match view.discovery {
+            Discovery::OriginalDst => "counts as a member of the mesh (rule A5)",
+            _ => "is sent plaintext (rule A4)",
+        };
+        let message =
+            format!("its value is neither istio nor disabled: as endpoint of {} it {effect}", view.host);
+        let field = "metadata.labels[security.istio.io/tlsMode]";
+        Some(warning(&workload.meta.object, &workload.meta.origin, field, message))
+    })
+    .collect()
+}
+
+/// Section 6: without auto mutual TLS, hosts without a block get plaintext, whatever their servers demand.
+fn no_mutual_tls(snapshot: &Snapshot, cluster: &OutboundCluster) -> Option<Diagnostic> {
+    let inferred = cluster.trace.steps.last().is_some_and(|step| step.rule == "A0");
+    let mesh = ObjectRef::new(Kind::ConfigMap, snapshot.mesh.root_namespace.clone(), "istio");
+    let message = "enableAutoMtls is false: clients send plaintext wherever no rule has a tls block";
+    inferred.then(|| warning(&mesh, &Origin::default(), "data.mesh", message.to_owned()))
+}
+
+fn of_endpoint(
+    snapshot: &Snapshot,
+    scope: &ClientScope,
+    cluster: &OutboundCluster,
+    service: &OutboundService,
+    endpoint: &EndpointExplanation,
+) -> Option<Diagnostic> {
+    let server = &endpoint.pair.server;
+    let takes_mutual = server.mode.is_some_and(|mode| mode != MutualTlsMode::Disable);
+    let from = scope.namespace();
+    let (to, address) = (cluster.name(), &endpoint.address);
+    let message = match endpoint.pair.outcome {
+        Outcome::Refused => {
+            format!("clients in namespace {from} cannot talk to {address} of {to}: {}", endpoint.pair.reason)
+        }
+        Outcome::Plaintext if takes_mutual && snapshot.mesh.enable_auto_mtls => {
+            format!(
+                "clients in namespace {from} send plaintext to {address} of {to}, which would take mutual TLS"
+            )
+        }
+        _ => return None,
+    };
+    let decider = cluster.policy.as_ref().or(server.policy.as_ref()).unwrap_or(&service.owner);
+    Some(warning(decider, &origin_of(cluster, endpoint, decider), "", message))
+}
+
+/// Where an object was read, as far as either side's trace knows.
+fn origin_of(cluster: &OutboundCluster, endpoint: &EndpointExplanation, object: &ObjectRef) -> Origin {
+    let mut steps = cluster.trace.steps.iter().chain(&endpoint.pair.server.trace);
+    let step = steps.find(|step| step.object.as_ref() == Some(object));
+    step.and_then(|step| step.origin.clone()).unwrap_or_default()
+}

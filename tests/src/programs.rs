@@ -1,0 +1,75 @@
+//! Where the programs under test are.
+
+use std::{
+    env, fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    time::UNIX_EPOCH,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// The built `eastwest`: `EASTWEST_BIN`, else in the folder cargo built this program into.
+pub fn eastwest() -> Result<PathBuf> {
+    given_or_built("EASTWEST_BIN", "eastwest", "cargo build --package eastwest")
+}
+
+/// Stock Envoy: `EASTWEST_ENVOY`, else `target/tools/envoy`.
+pub fn envoy() -> Result<PathBuf> {
+    if let Some(given) = env::var_os("EASTWEST_ENVOY") {
+        return reachable(Path::new(&given));
+    }
+    let path = build_dir()?.join("../tools/envoy");
+    if !path.is_file() {
+        bail!("{} is missing: cargo xtask tools", path.display());
+    }
+    reachable(&path)
+}
+
+/// The servers and clients of [`crate::app`].
+pub fn testapp() -> Result<PathBuf> {
+    given_or_built("EASTWEST_TESTAPP", "testapp", "cargo build --package eastwest-tests --bins")
+}
+
+fn given_or_built(variable: &str, name: &str, remedy: &str) -> Result<PathBuf> {
+    let path = match env::var_os(variable) {
+        Some(given) => PathBuf::from(given),
+        None => build_dir()?.join(name),
+    };
+    if !path.is_file() {
+        bail!("{} is missing: {remedy}", path.display());
+    }
+    reachable(&path)
+}
+
+/// `target/debug` or `target/release`: programs lie there, tests in `deps` below it.
+fn build_dir() -> Result<PathBuf> {
+    let this = env::current_exe().context("where am I?")?;
+    let here = this.parent().context("a program lies in a folder")?;
+    let nested = here.ends_with("deps") || here.ends_with("examples");
+    Ok(if nested { here.join("..") } else { here.to_owned() })
+}
+
+/// A path to the program that the sidecar's user can start: itself, or a copy when a folder above
+/// it is closed to others, as root's home is.
+fn reachable(program: &Path) -> Result<PathBuf> {
+    let program = program.canonicalize().with_context(|| format!("{} is missing", program.display()))?;
+    let closed = |dir: &&Path| fs::metadata(dir).is_ok_and(|found| found.mode() & 0o001 == 0);
+    if program.ancestors().skip(1).find(closed).is_none() {
+        return Ok(program);
+    }
+    let found = fs::metadata(&program)?;
+    let changed = found.modified()?.duration_since(UNIX_EPOCH)?.as_nanos();
+    let name = program.file_name().context("a program has a name")?.to_string_lossy();
+    let dir = env::temp_dir().join("eastwest-programs");
+    let copy = dir.join(format!("{name}-{changed}-{}", found.len()));
+    if !copy.is_file() {
+        fs::create_dir_all(&dir)?;
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))?;
+        let draft = tempfile::NamedTempFile::new_in(&dir)?;
+        fs::copy(&program, draft.path())?;
+        fs::set_permissions(draft.path(), fs::Permissions::from_mode(0o755))?;
+        draft.into_temp_path().persist(&copy)?;
+    }
+    Ok(copy)
+}

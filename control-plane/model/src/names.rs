@@ -32,7 +32,6 @@ pub enum Kind {
     Service,
     EndpointSlice,
     Pod,
-    ServiceAccount,
     ConfigMap,
     PeerAuthentication,
     DestinationRule,

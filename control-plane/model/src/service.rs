@@ -1,6 +1,9 @@
 //! Services: Kubernetes Services, ServiceEntries and the endpoints behind them.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use serde::Serialize;
 
@@ -15,7 +18,17 @@ pub enum ExportTo {
     /// No list: the mesh's default applies.
     Default,
     /// The list as a set; `*`, `.`, `~` or namespaces.
-    Set(std::collections::BTreeSet<Name>),
+    Set(BTreeSet<Name>),
+}
+
+impl ExportTo {
+    /// The set with the mesh's default filled in.
+    pub fn or_default<'a>(&'a self, default: &'a BTreeSet<Name>) -> &'a BTreeSet<Name> {
+        match self {
+            Self::Default => default,
+            Self::Set(set) => set,
+        }
+    }
 }
 
 /// What a port carries, by `appProtocol` or the prefix of its name.

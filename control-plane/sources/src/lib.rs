@@ -58,3 +58,49 @@ pub fn load(path: &Path, defaults: &MeshConfig) -> Result<Batch, SourceError> {
     let changes = directory.update(scanner.look(SystemTime::now()));
     Ok(Batch { changes, diagnostics: directory.diagnostics().to_vec() })
 }
+
+#[cfg(test)]
+mod tests {
+    use eastwest_model::TrustDomain;
+
+    use super::*;
+
+    /// The shape that `eastwest check -o json` prints.
+    #[test]
+    fn a_load_tells_every_mistake_by_object_file_and_field() {
+        let folder = tempfile::tempdir().unwrap();
+        let policy = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: a, namespace: shop}\n";
+        std::fs::create_dir(folder.path().join("shop")).unwrap();
+        std::fs::write(
+            folder.path().join("shop/a.yaml"),
+            format!("{policy}spec: {{mtls: {{mode: strict}}}}\n"),
+        )
+        .unwrap();
+        std::fs::write(folder.path().join("broken.json"), "{\n\"a\": }").unwrap();
+        std::fs::write(
+            folder.path().join("good.yaml"),
+            "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}",
+        )
+        .unwrap();
+        let defaults = MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "istio-system");
+        let loaded = load(folder.path(), &defaults).unwrap();
+        assert_eq!(loaded.changes.len(), 1);
+        let golden = serde_json::json!([{
+            "severity": "error",
+            "object": "PeerAuthentication/shop/a",
+            "file": "shop/a.yaml",
+            "line": 1,
+            "field": "spec.mtls.mode",
+            "message": "\"strict\" is not among the modes UNSET, DISABLE, PERMISSIVE, STRICT (did you mean \"STRICT\"?)",
+        }, {
+            "severity": "error",
+            "object": "broken.json",
+            "file": "broken.json",
+            "line": 2,
+            "field": "",
+            "message": "this is not valid JSON: expected value",
+        }]);
+        assert_eq!(serde_json::to_value(&loaded.diagnostics).unwrap(), golden);
+        assert!(load(&folder.path().join("none"), &defaults).is_err());
+    }
+}

@@ -1,19 +1,19 @@
 //! Looking at a directory: which manifests there are, and the text of those that may have changed.
-//!
-//! Symlinks are followed. Names that begin with a dot are skipped: a mounted ConfigMap has its files in a hidden folder
-//! that the symlink `..data` points to, and visible symlinks through `..data`, so that all of them change at once.
+
+mod tree;
 
 use std::{
     collections::BTreeMap,
-    fs::{self, Metadata},
-    io::{self, Read},
-    os::unix::fs::MetadataExt,
+    fs,
+    io::Read,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use eastwest_model::Name;
 
+pub(crate) use self::tree::FileId;
+use self::tree::{Stamp, Tree};
 use crate::{
     SourceError,
     directory::{Look, Reading},
@@ -26,16 +26,8 @@ const MAX_SIZE: u64 = 16 << 20;
 /// within one tick of the clock would leave no trace, and if it is empty it counts as half-written.
 pub(crate) const FRESH: Duration = Duration::from_secs(1);
 
-/// Device and inode: what a name stands for, as opposed to what it is called.
-pub(crate) type FileId = (u64, u64);
-
-/// What tells that a file is the one read before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    id: FileId,
-    size: u64,
-    modified: SystemTime,
-}
+/// How often a look is repeated because the directory changed under it.
+const TRIES: u32 = 5;
 
 /// Looks at one directory again and again.
 #[derive(Debug)]
@@ -45,7 +37,7 @@ pub(crate) struct Scanner {
     read: BTreeMap<Name, Stamp>,
     /// The folders of the last look.
     folders: BTreeMap<PathBuf, FileId>,
-    /// The last look met a file that is not believed yet, or a folder that cannot be read.
+    /// The last look met what may soon be otherwise.
     unsettled: bool,
 }
 
@@ -74,104 +66,52 @@ impl Scanner {
     }
 
     /// Looks at everything; `now` is the wall clock that files are dated by.
+    ///
+    /// The files are of one moment: if the directory changed meanwhile, the look is repeated. Otherwise a folder that is
+    /// swapped or moved away would show some files of before and some of after.
     pub(crate) fn look(&mut self, now: SystemTime) -> Look {
-        let stamps = std::mem::take(&mut self.read);
-        let mut pass = Pass { now, stamps, scanner: self, look: Look::default(), path: Vec::new() };
-        pass.scanner.folders.clear();
-        pass.scanner.unsettled = false;
-        let root = pass.scanner.root.clone();
-        match fs::metadata(&root) {
-            Ok(metadata) if metadata.is_dir() => pass.folder(&root, "", &metadata),
-            Ok(metadata) => {
-                let name = root.file_name().unwrap_or_default().to_string_lossy();
-                pass.file(&root, &name, &metadata);
+        let (mut tree, mut tries) = (Tree::walk(&self.root), 1);
+        loop {
+            let files = tree.files.iter().map(|(name, file)| (name.clone(), self.read(name, file, now)));
+            let files: BTreeMap<_, _> = files.collect();
+            let after = Tree::walk(&self.root);
+            if after != tree && tries < TRIES {
+                (tree, tries) = (after, tries + 1);
+                continue;
             }
-            Err(error) => pass.closed("", &error),
-        }
-        pass.look
-    }
-}
-
-/// One look.
-struct Pass<'a> {
-    now: SystemTime,
-    /// The stamps as the look before left them.
-    stamps: BTreeMap<Name, Stamp>,
-    scanner: &'a mut Scanner,
-    look: Look,
-    /// The folders around the current one, against symlinks that lead back.
-    path: Vec<FileId>,
-}
-
-impl Pass<'_> {
-    fn folder(&mut self, folder: &Path, name: &str, metadata: &Metadata) {
-        let id = (metadata.dev(), metadata.ino());
-        if self.path.contains(&id) {
-            return;
-        }
-        self.path.push(id);
-        self.scanner.folders.insert(folder.to_owned(), id);
-        let entries = fs::read_dir(folder).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
-        match entries {
-            Ok(entries) => entries.iter().for_each(|entry| self.entry(&entry.path(), name)),
-            // Gone since its parent was read.
-            Err(_) if !name.is_empty() && fs::symlink_metadata(folder).is_err() => {}
-            Err(error) => self.closed(name, &error),
-        }
-        self.path.pop();
-    }
-
-    fn entry(&mut self, path: &Path, parent: &str) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with('.') {
-            return;
-        }
-        let relative = if parent.is_empty() { name.into_owned() } else { format!("{parent}/{name}") };
-        let is_manifest = path
-            .extension()
-            .is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
-        match fs::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => self.folder(path, &relative, &metadata),
-            Ok(metadata) if metadata.is_file() && is_manifest => self.file(path, &relative, &metadata),
-            Ok(_) => {}
-            // Gone since the folder was read. A symlink that leads nowhere is still there, and an error.
-            Err(_) if fs::symlink_metadata(path).is_err() => {}
-            Err(error) if is_manifest => self.found(&relative, Reading::Unreadable(error.to_string())),
-            Err(_) => {}
+            self.unsettled = after != tree || !tree.closed.is_empty();
+            self.remember(&tree, now);
+            return Look { files, closed: tree.closed };
         }
     }
 
-    fn file(&mut self, path: &Path, name: &str, metadata: &Metadata) {
-        let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-        let stamp = Stamp { id: (metadata.dev(), metadata.ino()), size: metadata.len(), modified };
-        let before = self.stamps.get(name);
-        let is_fresh = self.now.duration_since(modified).is_ok_and(|age| age < FRESH);
-        if before == Some(&stamp) {
-            self.scanner.read.insert(name.into(), stamp);
-            return self.found(name, Reading::AsBefore);
+    fn read(&self, name: &Name, file: &Result<(PathBuf, Stamp), String>, now: SystemTime) -> Reading {
+        let (path, stamp) = match file {
+            Ok(file) => file,
+            Err(reason) => return Reading::Unreadable(reason.clone()),
+        };
+        if self.read.get(name) == Some(stamp) {
+            return Reading::AsBefore;
         }
-        let reading = match read(path, stamp.size) {
-            Ok(text) if is_fresh && text.trim().is_empty() => {
-                self.scanner.unsettled = true;
-                Reading::AsBefore
-            }
+        match read(path, stamp.size) {
+            Ok(text) if is_fresh(stamp, now) && text.trim().is_empty() => Reading::AsBefore,
             Ok(text) => Reading::Text(text),
             Err(reason) => Reading::Unreadable(reason),
-        };
-        if !is_fresh {
-            self.scanner.read.insert(name.into(), stamp);
         }
-        self.found(name, reading);
     }
 
-    fn closed(&mut self, folder: &str, error: &io::Error) {
-        self.scanner.unsettled = true;
-        self.look.closed.insert(folder.into(), error.to_string());
+    fn remember(&mut self, tree: &Tree, now: SystemTime) {
+        let stamps = tree.files.iter().filter_map(|(name, file)| Some((name.clone(), file.as_ref().ok()?.1)));
+        let (fresh, settled): (BTreeMap<_, _>, _) = stamps.partition(|(_, stamp)| is_fresh(stamp, now));
+        self.unsettled |= fresh.values().any(|stamp| stamp.size == 0);
+        self.read = settled;
+        self.folders.clone_from(&tree.folders);
     }
+}
 
-    fn found(&mut self, name: &str, reading: Reading) {
-        self.look.files.insert(name.into(), reading);
-    }
+/// The clock of the file system is coarser than ours and may also be a little ahead.
+fn is_fresh(stamp: &Stamp, now: SystemTime) -> bool {
+    now.duration_since(stamp.modified).unwrap_or_else(|ahead| ahead.duration()) < FRESH
 }
 
 fn read(path: &Path, size: u64) -> Result<String, String> {

@@ -26,7 +26,8 @@ use crate::{
 const QUIET: Duration = Duration::from_millis(50);
 /// The longest that events without silence put a look off.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// The time between looks without any event, for file systems that send none.
+/// The time between looks without any event, for file systems that send none. It is [`FRESH`] where folders cannot be
+/// watched.
 const RESCAN: Duration = Duration::from_secs(5);
 
 /// Follows a directory of manifests. The first batch is the whole of it, even if that is nothing; later ones come when
@@ -70,7 +71,8 @@ impl Follower {
             }
             // A folder may have filled before it was watched: look once more.
             if !self.watches.cover(self.scanner.folders()) {
-                self.watches.wait(if self.scanner.is_unsettled() { FRESH } else { RESCAN });
+                let soon = self.scanner.is_unsettled() || !self.watches.complete;
+                self.watches.wait(if soon { FRESH } else { RESCAN });
             }
         }
     }
@@ -92,44 +94,56 @@ fn log(before: &[Diagnostic], now: &[Diagnostic]) {
 
 /// The watched folders and the events from them.
 struct Watches {
-    /// `None` where the system has no such service; then only the rescan is left.
+    /// `None` where the system has no such service.
     watcher: Option<RecommendedWatcher>,
     folders: BTreeMap<PathBuf, FileId>,
+    /// Every folder is watched.
+    complete: bool,
     events: mpsc::Receiver<()>,
 }
 
 impl Watches {
     fn new() -> Self {
-        let (sender, events) = mpsc::channel();
+        let (sender, events) = mpsc::sync_channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             if event.as_ref().map_or(true, changes_something) {
-                // The receiver is gone only when the thread ends.
-                let _ = sender.send(());
+                // Full: the wake-up is already due. Gone: the thread ends.
+                let _ = sender.try_send(());
             }
         });
         let watcher =
-            watcher.inspect_err(|error| tracing::warn!(%error, "no file events: looking every few seconds"));
-        Self { watcher: watcher.ok(), folders: BTreeMap::new(), events }
+            watcher.inspect_err(|error| tracing::warn!(%error, "no file events: looking every second"));
+        Self { watcher: watcher.ok(), folders: BTreeMap::new(), complete: false, events }
     }
 
     /// Watches exactly these folders; whether one was added.
     fn cover(&mut self, folders: &BTreeMap<PathBuf, FileId>) -> bool {
         let Some(watcher) = &mut self.watcher else { return false };
-        for (path, _) in self.folders.iter().filter(|(path, id)| folders.get(*path) != Some(id)) {
-            // Most often the folder is gone, and its watch with it.
-            let _ = watcher.unwatch(path);
-        }
-        let mut added = false;
-        for (path, _) in folders.iter().filter(|(path, id)| self.folders.get(*path) != Some(id)) {
+        self.folders.retain(|path, id| {
+            let stays = folders.get(path) == Some(id);
+            if !stays {
+                // Most often the folder is gone, and its watch with it.
+                let _ = watcher.unwatch(path);
+            }
+            stays
+        });
+        let (known, was_complete) = (self.folders.len(), self.complete);
+        self.complete = true;
+        for (path, id) in folders {
+            if self.folders.contains_key(path) {
+                continue;
+            }
             match watcher.watch(path, RecursiveMode::NonRecursive) {
-                Ok(()) => added = true,
+                Ok(()) => drop(self.folders.insert(path.clone(), *id)),
                 Err(error) => {
-                    tracing::warn!(folder = %path.display(), %error, "no file events from this folder")
+                    if was_complete {
+                        tracing::warn!(folder = %path.display(), %error, "no file events: looking every second");
+                    }
+                    self.complete = false;
                 }
             }
         }
-        self.folders.clone_from(folders);
-        added
+        self.folders.len() > known
     }
 
     /// Waits for an event and the silence after it, at most for `limit`.

@@ -1,6 +1,6 @@
 //! DestinationRule: how clients call a host (tls-policy.md sections 3 and 4).
 
-use std::{collections::BTreeSet, fmt};
+use std::fmt;
 
 use serde::Serialize;
 
@@ -115,14 +115,4 @@ pub struct DestinationRule {
     pub traffic_policy: Option<TrafficPolicy>,
     /// Subsets in their order.
     pub subsets: Vec<Subset>,
-}
-
-impl ExportTo {
-    /// The set with the mesh's default filled in.
-    pub fn or_default<'a>(&'a self, default: &'a BTreeSet<Name>) -> &'a BTreeSet<Name> {
-        match self {
-            Self::Default => default,
-            Self::Set(set) => set,
-        }
-    }
 }

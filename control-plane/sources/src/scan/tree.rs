@@ -1,0 +1,102 @@
+//! What stands where in a directory, without any content.
+//!
+//! Symlinks are followed. Names that begin with a dot are skipped: a mounted ConfigMap has its files in a hidden folder
+//! that the symlink `..data` points to, and visible symlinks through `..data`, so that all of them change at once.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs::{self, Metadata},
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use eastwest_model::Name;
+
+/// Device and inode: what a name stands for, as opposed to what it is called.
+pub(crate) type FileId = (u64, u64);
+
+/// What tells that a file is the one read before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    id: FileId,
+    pub(super) size: u64,
+    pub(super) modified: SystemTime,
+}
+
+/// A directory at one moment, by path relative to it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Tree {
+    /// Manifests; an error is a symlink that leads nowhere.
+    pub(super) files: BTreeMap<Name, Result<(PathBuf, Stamp), String>>,
+    /// Folders, the root among them.
+    pub(super) folders: BTreeMap<PathBuf, FileId>,
+    /// Folders that cannot be read and why; the root is the empty path.
+    pub(super) closed: BTreeMap<Name, String>,
+}
+
+impl Tree {
+    /// Walks through a directory, or to a single file.
+    pub(super) fn walk(root: &Path) -> Self {
+        let mut tree = Self::default();
+        match fs::metadata(root) {
+            Ok(metadata) if metadata.is_dir() => tree.folder(root, "", &metadata, &mut Vec::new()),
+            Ok(metadata) => {
+                tree.file(root, root.file_name().unwrap_or_default().to_string_lossy().into(), &metadata)
+            }
+            Err(error) => tree.close("", &error),
+        }
+        tree
+    }
+
+    /// `around`: the folders around this one, against symlinks that lead back.
+    fn folder(&mut self, folder: &Path, name: &str, metadata: &Metadata, around: &mut Vec<FileId>) {
+        let id = id(metadata);
+        if around.contains(&id) {
+            return;
+        }
+        around.push(id);
+        self.folders.insert(folder.to_owned(), id);
+        match fs::read_dir(folder).and_then(|entries| entries.collect::<io::Result<Vec<_>>>()) {
+            Ok(entries) => entries.iter().for_each(|entry| self.entry(&entry.path(), name, around)),
+            // Gone since its parent was read.
+            Err(_) if !name.is_empty() && fs::symlink_metadata(folder).is_err() => {}
+            Err(error) => self.close(name, &error),
+        }
+        around.pop();
+    }
+
+    fn entry(&mut self, path: &Path, parent: &str, around: &mut Vec<FileId>) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with('.') {
+            return;
+        }
+        let name = if parent.is_empty() { name.into_owned() } else { format!("{parent}/{name}") };
+        let is_manifest = ["yaml", "yml", "json"].map(OsStr::new).map(Some).contains(&path.extension());
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => self.folder(path, &name, &metadata, around),
+            Ok(metadata) if metadata.is_file() && is_manifest => self.file(path, name.into(), &metadata),
+            // A symlink that leads nowhere; any other file is gone since the folder was read.
+            Err(error) if is_manifest && fs::symlink_metadata(path).is_ok() => {
+                self.files.insert(name.into(), Err(error.to_string()));
+            }
+            _ => {}
+        }
+    }
+
+    fn file(&mut self, path: &Path, name: Name, metadata: &Metadata) {
+        let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        let stamp = Stamp { id: id(metadata), size: metadata.len(), modified };
+        self.files.insert(name, Ok((path.to_owned(), stamp)));
+    }
+
+    fn close(&mut self, folder: &str, error: &io::Error) {
+        self.closed.insert(folder.into(), error.to_string());
+    }
+}
+
+fn id(metadata: &Metadata) -> FileId {
+    (metadata.dev(), metadata.ino())
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use eastwest_model::{
     Kind, Name, Workload,
     meta::Created,
-    service::{EndpointSlice, Protocol, Service, ServicePort, TargetPort},
+    service::{EndpointSlice, Protocol, Service, ServicePort, SliceEndpoint, TargetPort},
 };
 
 use crate::{Snapshot, scope::sidecar_of, world::Namespace};
@@ -55,10 +55,16 @@ fn resolve(ports: &[ServicePort], target: impl Fn(&ServicePort) -> Option<u16>) 
     ports.iter().filter_map(|port| Some((target(port)?, port.protocol))).collect()
 }
 
-/// Services without a selector, whose slices someone wrote by hand and which point to the workload.
+/// Services without a selector, whose slices someone wrote by hand and which point to the workload: by name, or by
+/// address where no name is given.
 fn by_hand(space: &Namespace, workload: &Workload) -> Vec<Listing> {
-    let named = space.slices.of_pod(workload.meta.name()).filter(|_| workload.meta.object.kind == Kind::Pod);
-    let addressed = workload.addresses.iter().flat_map(|address| space.slices.of_address(*address));
+    let is_pod = workload.meta.object.kind == Kind::Pod;
+    let named = space.slices.of_pod(workload.meta.name()).filter(|_| is_pod);
+    let addresses = workload.addresses.iter().filter(|_| !workload.ended);
+    let addressed = addresses.flat_map(|address| {
+        let nameless = move |one: &SliceEndpoint| one.pod.is_none() && one.addresses.contains(address);
+        space.slices.of_address(*address).filter(move |slice| slice.endpoints.iter().any(nameless))
+    });
     let listing = |slice: &EndpointSlice| {
         let service = space.services.get(&slice.service)?;
         let unselective = service.selector.as_ref().is_none_or(|selector| selector.is_empty());

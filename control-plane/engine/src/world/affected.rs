@@ -126,9 +126,18 @@ fn of_rule(world: &Snapshot, rule: &DestinationRule) -> DirtySet {
         dirty.add_hosts(world.hosts().filter(|host| rule.host.covers(host)).cloned());
     } else {
         dirty.add_host(rule.host.clone());
+        dirty.add_hosts(near(world, &rule.host));
     }
     if rule.workload_selector.is_some() {
         dirty.add_clients_of(rule.meta.namespace());
     }
     dirty
+}
+
+/// Hosts in whose traces a rule for `host` stands although it misses them: partial names (D1) and aliases (O1).
+fn near(world: &Snapshot, host: &Host) -> Vec<Host> {
+    let domain = &world.mesh.cluster_domain;
+    let partial = [format!("{host}.svc.{domain}"), format!("{host}.{domain}")].map(|full| Host::new(&full));
+    let alias = world.service_of(host).map(|service| world.alias_chain(service));
+    partial.into_iter().chain(alias.into_iter().flatten()).collect()
 }

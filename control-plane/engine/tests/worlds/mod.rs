@@ -1,0 +1,345 @@
+//! Small random worlds: few names, so that objects meet often.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
+
+use eastwest_model::{
+    Created, Host, Kind, Labels, MeshConfig, Meta, Name, Object, ObjectRef, Origin, Selector, TrustDomain,
+    Workload,
+    policy::{
+        ClientTls, ClientTlsMode, DestinationRule, LoadBalancer, MutualTlsMode, PeerAuthentication,
+        PortTrafficPolicy, Subset, TrafficPolicy,
+    },
+    service::{
+        EndpointSlice, EntryEndpoint, ExportTo, Location, Protocol, Resolution, Service, ServiceEntry,
+        ServicePort, Sidecar, SliceEndpoint, TargetPort,
+    },
+    workload::{ContainerPort, TLS_MODE_LABEL},
+};
+
+/// A namespace that the worlds do not know.
+pub const STRANGE: &str = "strange";
+
+const NAMESPACES: &[&str] = &["root", "a", "b"];
+const NAMES: &[&str] = &["x", "y"];
+const PORTS: &[u16] = &[80, 8080];
+
+/// A small generator (SplitMix64): the same numbers for the same seed, everywhere.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % u64::try_from(limit).unwrap()).unwrap()
+    }
+
+    fn one_of<T: Clone>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())].clone()
+    }
+
+    fn chance(&mut self, one_in: usize) -> bool {
+        self.below(one_in) == 0
+    }
+
+    fn maybe<T>(&mut self, value: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        self.chance(2).then(|| value(self))
+    }
+
+    fn some<T>(&mut self, most: usize, mut value: impl FnMut(&mut Self) -> T) -> Vec<T> {
+        (0..self.below(most + 1)).map(|_| value(self)).collect()
+    }
+
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for at in (1..items.len()).rev() {
+            items.swap(at, self.below(at + 1));
+        }
+    }
+}
+
+/// Any object.
+pub fn object(random: &mut Random) -> Object {
+    let namespace = random.one_of(NAMESPACES);
+    in_namespace(random, namespace)
+}
+
+/// An object of a namespace that nobody of the world calls, is selected by, or shares a host with.
+pub fn stranger(random: &mut Random) -> Object {
+    loop {
+        let object = in_namespace(random, STRANGE);
+        let aloof = match &object {
+            Object::MeshConfig(..) => false,
+            // A ServiceEntry claims hosts for the whole mesh, an alias lends its name to a host of others.
+            Object::ServiceEntry(_) => false,
+            Object::Service(service) => service.external_name.is_none(),
+            _ => true,
+        };
+        if aloof {
+            return object;
+        }
+    }
+}
+
+fn in_namespace(random: &mut Random, namespace: &str) -> Object {
+    match random.below(20) {
+        0..3 => Object::Service(Arc::new(service(random, namespace))),
+        3..5 => Object::EndpointSlice(Arc::new(slice(random, namespace))),
+        5..9 => Object::Workload(Arc::new(workload(random, namespace))),
+        9..11 => Object::ServiceEntry(Arc::new(service_entry(random, namespace))),
+        11 => Object::Sidecar(Arc::new(sidecar(random, namespace))),
+        12..15 => Object::PeerAuthentication(Arc::new(peer_authentication(random, namespace))),
+        15..19 => Object::DestinationRule(Arc::new(destination_rule(random, namespace))),
+        _ => mesh(random),
+    }
+}
+
+fn meta(random: &mut Random, kind: Kind, namespace: &str, labels: Labels) -> Meta {
+    let name = random.one_of(NAMES);
+    let mut labels = labels;
+    if kind != Kind::Pod && random.chance(12) {
+        labels.insert("istio.io/rev".into(), random.one_of(&["default", "other"]).into());
+    }
+    Meta {
+        object: ObjectRef::new(kind, namespace, name),
+        created: Created(i64::try_from(random.below(3)).unwrap()),
+        labels: Arc::new(labels),
+        annotations: Arc::default(),
+        origin: Origin::default(),
+    }
+}
+
+fn labels(random: &mut Random) -> Labels {
+    let mut labels = Labels::new();
+    for key in ["app", "version"] {
+        if !random.chance(3) {
+            labels.insert(key.into(), random.one_of(NAMES).into());
+        }
+    }
+    if !random.chance(3) {
+        let value = random.one_of(&["istio", "istio", "disabled", "other"]);
+        labels.insert(TLS_MODE_LABEL.into(), value.into());
+    }
+    labels
+}
+
+fn selector(random: &mut Random) -> Selector {
+    let keys = random.some(2, |random| random.one_of(&["app", "version"]));
+    Selector(keys.into_iter().map(|key| (key.into(), random.one_of(NAMES).into())).collect())
+}
+
+fn address(random: &mut Random) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, u8::try_from(random.below(6)).unwrap()))
+}
+
+fn target(random: &mut Random) -> TargetPort {
+    match random.chance(2) {
+        true => TargetPort::Number(random.one_of(PORTS)),
+        false => TargetPort::Named(random.one_of(NAMES).into()),
+    }
+}
+
+fn ports(random: &mut Random, numeric: bool) -> Vec<ServicePort> {
+    let numbers: BTreeSet<u16> = (0..2).map(|_| random.one_of(PORTS)).collect();
+    let port = |(number, name): (u16, &&str)| ServicePort {
+        name: (*name).into(),
+        number,
+        protocol: random.one_of(&[Protocol::Http, Protocol::Tcp, Protocol::Undeclared]),
+        target: if numeric { TargetPort::Number(random.one_of(PORTS)) } else { target(random) },
+    };
+    numbers.into_iter().zip(NAMES).map(port).collect()
+}
+
+fn export_to(random: &mut Random) -> ExportTo {
+    if random.chance(2) {
+        return ExportTo::Default;
+    }
+    let names = random.some(2, |random| random.one_of(&["*", ".", "a", "b", "~"]));
+    ExportTo::Set(names.into_iter().map(Name::from).collect())
+}
+
+fn host(random: &mut Random) -> Host {
+    let (name, namespace) = (random.one_of(NAMES), random.one_of(NAMESPACES));
+    let full = format!("{name}.{namespace}.svc.cluster.local");
+    let wild = format!("*.{namespace}.svc.cluster.local");
+    let partial = format!("{name}.{namespace}");
+    let outside = format!("{name}.example.org");
+    let choices = [&full, &full, &full, &wild, &partial, &outside, &outside, "*.example.org", "*"];
+    Host::new(random.one_of(&choices))
+}
+
+fn service(random: &mut Random, namespace: &str) -> Service {
+    let external_name = random.chance(8).then(|| host(random));
+    let headless = external_name.is_none() && random.chance(4);
+    Service {
+        meta: meta(random, Kind::Service, namespace, Labels::new()),
+        cluster_ips: if headless { Vec::new() } else { vec![address(random)] },
+        headless,
+        external_name,
+        ports: ports(random, false),
+        selector: (!random.chance(4)).then(|| selector(random)),
+        export_to: export_to(random),
+    }
+}
+
+fn slice(random: &mut Random, namespace: &str) -> EndpointSlice {
+    EndpointSlice {
+        meta: meta(random, Kind::EndpointSlice, namespace, Labels::new()),
+        service: random.one_of(NAMES).into(),
+        endpoints: random.some(3, |random| SliceEndpoint {
+            addresses: vec![address(random)],
+            ready: !random.chance(4),
+            pod: random.maybe(|random| random.one_of(NAMES).into()),
+        }),
+        ports: NAMES.iter().map(|name| ((*name).into(), random.one_of(PORTS))).collect(),
+    }
+}
+
+fn workload(random: &mut Random, namespace: &str) -> Workload {
+    let kind = random.one_of(&[Kind::Pod, Kind::Pod, Kind::WorkloadEntry]);
+    let pod = kind == Kind::Pod;
+    let labels = labels(random);
+    Workload {
+        meta: meta(random, kind, namespace, labels),
+        service_account: (pod || random.chance(2)).then(|| random.one_of(NAMES).into()),
+        addresses: random.maybe(address).into_iter().collect(),
+        dns_address: (!pod).then(|| "vm.example.org".into()),
+        container_ports: random.some(2, |random| ContainerPort {
+            name: Some(random.one_of(NAMES).into()),
+            port: random.one_of(PORTS),
+        }),
+        port_overrides: match pod {
+            true => BTreeMap::new(),
+            false => BTreeMap::from([(random.one_of(NAMES).into(), random.one_of(PORTS))]),
+        },
+        ready: !random.chance(4),
+        ended: random.chance(8),
+        weight: 0,
+    }
+}
+
+fn service_entry(random: &mut Random, namespace: &str) -> ServiceEntry {
+    let resolution = [Resolution::None, Resolution::Static, Resolution::Dns, Resolution::DynamicDns];
+    ServiceEntry {
+        meta: meta(random, Kind::ServiceEntry, namespace, Labels::new()),
+        hosts: vec![host(random)],
+        addresses: Vec::new(),
+        ports: ports(random, true),
+        location: random.one_of(&[Location::External, Location::Internal]),
+        resolution: random.one_of(&resolution),
+        endpoints: random.some(2, |random| EntryEndpoint {
+            address: address(random).to_string().into(),
+            ports: BTreeMap::new(),
+            labels: labels(random),
+            service_account: random.maybe(|random| random.one_of(NAMES).into()),
+            weight: 0,
+        }),
+        workload_selector: random.maybe(selector),
+        subject_alt_names: random.some(1, |_| "spiffe://cluster.local/ns/a/sa/extra".into()),
+        export_to: export_to(random),
+    }
+}
+
+fn sidecar(random: &mut Random, namespace: &str) -> Sidecar {
+    let egress = |random: &mut Random| {
+        let host = if random.chance(2) { host(random) } else { Host::new("*") };
+        (Name::from(random.one_of(&["*", ".", "a", "~a", "~"])), host)
+    };
+    Sidecar {
+        meta: meta(random, Kind::Sidecar, namespace, Labels::new()),
+        selector: random.maybe(selector),
+        egress_hosts: random.maybe(|random| random.some(2, egress)),
+        ingress: if random.chance(3) { ports(random, true) } else { Vec::new() },
+    }
+}
+
+fn mode(random: &mut Random) -> Option<MutualTlsMode> {
+    use MutualTlsMode::{Disable, Permissive, Strict};
+    random.one_of(&[None, Some(Disable), Some(Permissive), Some(Strict)])
+}
+
+fn peer_authentication(random: &mut Random, namespace: &str) -> PeerAuthentication {
+    PeerAuthentication {
+        meta: meta(random, Kind::PeerAuthentication, namespace, Labels::new()),
+        selector: selector(random),
+        mode: mode(random),
+        ports: random.some(2, |random| (random.one_of(PORTS), mode(random))).into_iter().collect(),
+    }
+}
+
+fn tls(random: &mut Random) -> ClientTls {
+    use ClientTlsMode::{Disable, IstioMutual, Mutual, Simple};
+    ClientTls {
+        mode: random.one_of(&[Disable, Simple, Mutual, IstioMutual]),
+        sni: random.chance(4).then(|| "sni.example.org".into()),
+        subject_alt_names: random.some(1, |_| "san.example.org".into()),
+        client_certificate: None,
+        private_key: None,
+        ca_certificates: None,
+        credential_name: random.chance(4).then(|| "secret".into()),
+        insecure_skip_verify: random.chance(4),
+    }
+}
+
+fn load_balancer(random: &mut Random) -> Option<LoadBalancer> {
+    random.one_of(&[None, None, Some(LoadBalancer::Passthrough), Some(LoadBalancer::Other)])
+}
+
+fn traffic_policy(random: &mut Random) -> TrafficPolicy {
+    TrafficPolicy {
+        tls: random.maybe(tls),
+        load_balancer: load_balancer(random),
+        ports: random.some(2, |random| PortTrafficPolicy {
+            port: random.one_of(PORTS).into(),
+            tls: random.maybe(tls),
+            load_balancer: load_balancer(random),
+        }),
+    }
+}
+
+fn destination_rule(random: &mut Random, namespace: &str) -> DestinationRule {
+    let host = host(random);
+    let names: BTreeSet<&str> = random.some(2, |random| random.one_of(NAMES)).into_iter().collect();
+    DestinationRule {
+        meta: meta(random, Kind::DestinationRule, namespace, Labels::new()),
+        written_host: host.as_str().into(),
+        host,
+        export_to: export_to(random),
+        workload_selector: random.chance(3).then(|| selector(random)),
+        traffic_policy: random.maybe(traffic_policy),
+        subsets: names
+            .into_iter()
+            .map(|name| Subset {
+                name: name.into(),
+                labels: labels(random),
+                traffic_policy: random.maybe(traffic_policy),
+            })
+            .collect(),
+    }
+}
+
+fn mesh(random: &mut Random) -> Object {
+    let mut mesh = MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "root");
+    mesh.enable_auto_mtls = !random.chance(4);
+    mesh.trust_domain_aliases = random.some(1, |_| TrustDomain::parse("old.local").unwrap());
+    if random.chance(3) {
+        mesh.default_destination_rule_export_to = BTreeSet::from([".".into()]);
+    }
+    let meta = Meta {
+        object: ObjectRef::new(Kind::ConfigMap, "root", "istio"),
+        ..meta(random, Kind::ConfigMap, "root", Labels::new())
+    };
+    Object::MeshConfig(Arc::new(meta), Arc::new(mesh))
+}

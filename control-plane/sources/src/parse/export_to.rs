@@ -21,26 +21,14 @@ pub(super) enum Allowed {
 pub(super) fn read(field: &Field<'_>, namespace: &str, allowed: Allowed) -> ExportTo {
     let items = field.list();
     let mut seen = BTreeSet::new();
-    let mut set: BTreeSet<Name> = BTreeSet::new();
     for item in &items {
         let Some(text) = item.text() else { continue };
-        match text {
-            "." | "*" => {}
-            "~" if allowed == Allowed::Nobody => {}
-            "~" => {
-                item.error("\"~\" (nobody) is for services, not for rules: use \".\" for the own namespace")
-            }
-            _ if is_dns_label(text) => {}
-            _ => {
-                item.error(format_args!("{text:?} is no namespace: use \".\", \"*\" or names of namespaces"))
-            }
-        }
+        check_item(item, text, allowed);
         if !seen.insert(if text == "." { namespace } else { text }) {
             let own = text == "." || text == namespace;
             let same = if own { " (\".\" is the own namespace)" } else { "" };
             item.error(format_args!("{text:?} stands twice{same}: name each namespace once"));
         }
-        set.insert(text.into());
     }
     for lonely in ["*", "~"] {
         if items.len() > 1 && seen.contains(lonely) {
@@ -51,7 +39,17 @@ pub(super) fn read(field: &Field<'_>, namespace: &str, allowed: Allowed) -> Expo
         let remedy = "a rule with workloadSelector holds in its own namespace only: write [\".\"]";
         field.error(format_args!("exported beyond {namespace}, but {remedy}"));
     }
-    if items.is_empty() { ExportTo::Default } else { ExportTo::Set(set) }
+    if items.is_empty() { ExportTo::Default } else { ExportTo::Set(field.names().into_iter().collect()) }
+}
+
+fn check_item(item: &Field<'_>, text: &str, allowed: Allowed) {
+    match text {
+        "." | "*" => {}
+        "~" if allowed == Allowed::Nobody => {}
+        "~" => item.error("\"~\" (nobody) is for services, not for rules: use \".\" for the own namespace"),
+        _ if is_dns_label(text) => {}
+        _ => item.error(format_args!("{text:?} is no namespace: use \".\", \"*\" or names of namespaces")),
+    }
 }
 
 /// Reads the annotation `networking.istio.io/exportTo` of a Service: a list separated by commas.

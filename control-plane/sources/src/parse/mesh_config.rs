@@ -56,39 +56,27 @@ fn read_mesh(field: &Field<'_>, defaults: &MeshConfig) -> MeshConfig {
         let flag = &defaults.root_namespace;
         root_namespace.warn(format_args!("is ignored: the root namespace is {flag:?}, see --root-namespace"));
     }
+    let mut mesh = defaults.clone();
+    set(&mut mesh.trust_domain, field.get("trustDomain").parse(TrustDomain::parse));
+    set(&mut mesh.enable_auto_mtls, field.get("enableAutoMtls").flag());
+    let mesh_tls = field.get("meshMTLS");
+    set(&mut mesh.min_tls_version, mesh_tls.get("minProtocolVersion").choice("versions", TLS_VERSIONS));
+    let outbound = field.get("outboundTrafficPolicy");
+    set(&mut mesh.outbound_traffic_policy, outbound.get("mode").choice("modes", OUTBOUND));
     let exported = field.get("defaultDestinationRuleExportTo");
+    set(&mut mesh.default_destination_rule_export_to, exported.is_set().then(|| namespaces(&exported)));
     let access_log = field.get("accessLogFile");
-    MeshConfig {
-        trust_domain: field
-            .get("trustDomain")
-            .parse(TrustDomain::parse)
-            .unwrap_or_else(|| defaults.trust_domain.clone()),
-        trust_domain_aliases: aliases(&field.get("trustDomainAliases")),
-        enable_auto_mtls: field.get("enableAutoMtls").flag().unwrap_or(defaults.enable_auto_mtls),
-        min_tls_version: field
-            .get("meshMTLS")
-            .get("minProtocolVersion")
-            .choice("versions", TLS_VERSIONS)
-            .unwrap_or(defaults.min_tls_version),
-        tls_default_cipher_suites: field.get("tlsDefaults").get("cipherSuites").names(),
-        tls_default_curves: field.get("tlsDefaults").get("ecdhCurves").names(),
-        outbound_traffic_policy: field
-            .get("outboundTrafficPolicy")
-            .get("mode")
-            .choice("modes", OUTBOUND)
-            .unwrap_or(defaults.outbound_traffic_policy),
-        default_destination_rule_export_to: if exported.is_set() {
-            namespaces(&exported)
-        } else {
-            defaults.default_destination_rule_export_to.clone()
-        },
-        access_log_file: if access_log.is_set() {
-            access_log.name()
-        } else {
-            defaults.access_log_file.clone()
-        },
-        root_namespace: defaults.root_namespace.clone(),
-        cluster_domain: defaults.cluster_domain.clone(),
+    set(&mut mesh.access_log_file, access_log.is_set().then(|| access_log.name()));
+    mesh.trust_domain_aliases = aliases(&field.get("trustDomainAliases"));
+    mesh.tls_default_cipher_suites = field.get("tlsDefaults").get("cipherSuites").names();
+    mesh.tls_default_curves = field.get("tlsDefaults").get("ecdhCurves").names();
+    mesh
+}
+
+/// Overwrites a default with what is given.
+fn set<T>(value: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *value = given;
     }
 }
 

@@ -58,49 +58,47 @@ pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Objec
 fn check_resolution(spec: &Field<'_>, entry: &ServiceEntry) {
     let (hosts, endpoints) = (spec.get("hosts"), spec.get("endpoints"));
     let inline = entry.endpoints.len();
+    let is_wildcard = |host: &Host| host.wildcard_suffix().is_some();
     if entry.workload_selector.is_some() && endpoints.is_set() {
         endpoints.error("excludes workloadSelector: list the endpoints, or select them");
     }
     match entry.resolution {
         Resolution::None if inline > 0 => {
-            endpoints.error(
-                "resolution NONE dials the caller's address: drop the endpoints, or use STATIC or DNS",
-            );
+            endpoints.error("resolution NONE dials the caller's address: drop them, or use STATIC or DNS");
         }
-        Resolution::Static => {
-            if inline == 0 && entry.workload_selector.is_none() {
-                spec.get("resolution").warn("STATIC, but there are no endpoints: nobody answers");
-            }
-            for (field, endpoint) in endpoints.list().iter().zip(&entry.endpoints) {
-                if endpoint.address.parse::<IpAddr>().is_err() {
-                    let address = &endpoint.address;
-                    field
-                        .get("address")
-                        .error(format_args!("{address:?} is no IP address, which STATIC needs: use DNS"));
-                }
-            }
+        Resolution::None => {}
+        Resolution::Static => check_static(spec, entry),
+        Resolution::DnsRoundRobin if inline > 1 => {
+            endpoints.error("DNS_ROUND_ROBIN takes at most one endpoint: use DNS for several");
         }
         Resolution::Dns | Resolution::DnsRoundRobin => {
-            if entry.resolution == Resolution::DnsRoundRobin && inline > 1 {
-                endpoints.error("DNS_ROUND_ROBIN takes at most one endpoint: use DNS for several");
-            }
-            if inline == 0 && entry.hosts.iter().any(|host| host.wildcard_suffix().is_some()) {
-                hosts.error(
-                    "a wildcard cannot be looked up: name endpoints, or use resolution NONE or DYNAMIC_DNS",
-                );
+            if inline == 0 && entry.hosts.iter().any(is_wildcard) {
+                hosts.error("a wildcard cannot be looked up: name endpoints, or use NONE or DYNAMIC_DNS");
             }
         }
         Resolution::DynamicDns => {
-            if entry.hosts.iter().any(|host| host.wildcard_suffix().is_none()) {
+            if !entry.hosts.iter().all(is_wildcard) {
                 hosts.error("DYNAMIC_DNS is for wildcard hosts: use DNS for a whole name");
             }
             for field in [spec.get("addresses"), endpoints].iter().filter(|field| field.is_set()) {
                 field.error("DYNAMIC_DNS looks every host up: drop this field");
             }
         }
-        Resolution::None => {}
     }
     check_endpoint_ports(&spec.get("endpoints"), entry);
+}
+
+fn check_static(spec: &Field<'_>, entry: &ServiceEntry) {
+    if entry.endpoints.is_empty() && entry.workload_selector.is_none() {
+        spec.get("resolution").warn("STATIC, but there are no endpoints: nobody answers");
+    }
+    for (field, endpoint) in spec.get("endpoints").list().iter().zip(&entry.endpoints) {
+        let address = &endpoint.address;
+        if address.parse::<IpAddr>().is_err() {
+            let remedy = "is no IP address, which STATIC needs: use DNS";
+            field.get("address").error(format_args!("{address:?} {remedy}"));
+        }
+    }
 }
 
 fn check_endpoint_ports(endpoints: &Field<'_>, entry: &ServiceEntry) {

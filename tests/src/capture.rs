@@ -102,6 +102,8 @@ impl Wire {
     /// All first messages of TLS clients to `port`.
     pub fn client_hellos(&self, port: u16) -> Result<BTreeSet<ClientHello>> {
         let mut tshark = self.tshark();
+        // Some of our ports are known as those of other protocols.
+        tshark.args(["-d", &format!("tcp.port=={port},tls")]);
         tshark.args(["-Y", &format!("tls.handshake.type == 1 && tcp.dstport == {port}")]);
         tshark.args(["-T", "fields", "-e", "ip.dst", "-e", "tls.handshake.extensions_server_name"]);
         tshark.args(["-e", "tls.handshake.extensions_alpn_str"]);

@@ -75,7 +75,7 @@ impl World {
         self.hub.ip(&[&["link", "add", &port], &inside[..]].concat())?;
         self.hub.ip(&["link", "set", &port, "master", "bridge", "up"])?;
         namespace.ip(&["link", "set", "lo", "up"])?;
-        namespace.ip(&["addr", "add", &format!("{address}/24"), "dev", "eth0"])?;
+        namespace.add_address(address)?;
         namespace.ip(&["link", "set", "eth0", "up"])?;
         namespace.ip(&["route", "add", "default", "via", HUB_ADDRESS])?;
         Ok(namespace)
@@ -111,6 +111,11 @@ impl Namespace {
         Ok(Self { name: name.to_owned() })
     }
 
+    /// Its name, as `ip netns` knows it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// A command that runs in this namespace as root.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new("nsenter");
@@ -124,6 +129,11 @@ impl Namespace {
         command.args([format!("--reuid={id}"), format!("--regid={id}")]);
         command.args(["--clear-groups", "--no-new-privs", "--"]).arg(program.as_ref());
         command
+    }
+
+    /// Gives the pod an address, or one more.
+    pub fn add_address(&self, address: &str) -> Result<()> {
+        self.ip(&["addr", "add", &format!("{address}/24"), "dev", "eth0"])
     }
 
     fn ip(&self, arguments: &[&str]) -> Result<()> {

@@ -1,5 +1,37 @@
 //! The whole system: the real `eastwest`, stock Envoys, pods in network namespaces.
 //!
 //! Marked `ignore`, for they need root and Envoy; `cargo xtask test` runs them where both are.
+//! Each prints its figures: `cargo test -p eastwest-tests --test whole_system -- --ignored --nocapture`.
+
+use anyhow::{Context as _, Result, ensure};
+use eastwest_tests::mesh::{Mesh, Pod};
 
 mod harness;
+mod identity;
+mod modes;
+mod policy;
+mod restart;
+mod rotation;
+
+/// Nobody refused anything: neither the Envoys what they were sent, nor we what they said.
+fn nothing_was_refused(mesh: &Mesh, pods: &[&Pod]) -> Result<()> {
+    let syncz = mesh.control_plane.syncz(mesh.hub())?;
+    let connections = syncz.as_array().context("/debug/syncz is a list")?;
+    ensure!(connections.len() == pods.len(), "{} proxies are connected: {syncz}", connections.len());
+    for connection in connections {
+        for state in connection["types"].as_array().context("a connection has types")? {
+            ensure!(state["error"].is_null() && state["state"] != "ERROR", "refused: {connection:#}");
+        }
+    }
+    for pod in pods {
+        for counter in [
+            "listener_manager.lds.update_rejected",
+            "cluster_manager.cds.update_rejected",
+            "update_rejected",
+            "server.dynamic_unknown_fields",
+        ] {
+            ensure!(pod.stat(counter)? == 0, "{counter} of {}", pod.member.pod);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! `eastwest agent`: flags of the companion of a workload.
+
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
+
+use clap::Args;
+use eastwest_agent::{AgentConfig, AgentError, Shutdown};
+
+use super::{Failure, Outcome, Result, init_logs, runtime};
+use crate::config::{Problems, duration};
+
+/// The arguments of `eastwest agent`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  eastwest agent --control-plane eastwest.istio-system.svc:15012 \\\n    \
+    --namespace shop --pod reviews-0 --service-account reviews --ip 10.0.0.7 --dir /run/eastwest \\\n    \
+    -- envoy -c /run/eastwest/envoy.yaml")]
+pub(crate) struct AgentArgs {
+    /// TLS address of the control plane.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "",
+        hide_default_value = true,
+        env = "EASTWEST_CONTROL_PLANE"
+    )]
+    control_plane: String,
+    /// Name that the control plane's certificate must carry [default: the host of --control-plane].
+    #[arg(long, value_name = "NAME", env = "EASTWEST_CONTROL_PLANE_NAME")]
+    control_plane_name: Option<String>,
+    /// Trust anchor for the control plane.
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/var/run/secrets/istio/root-cert.pem",
+        env = "EASTWEST_CA_ROOT"
+    )]
+    ca_root: PathBuf,
+    /// Service-account token, read anew at each use.
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/var/run/secrets/tokens/istio-token",
+        env = "EASTWEST_TOKEN_FILE"
+    )]
+    token_file: PathBuf,
+    /// Namespace of the workload [else: POD_NAMESPACE].
+    #[arg(long, value_name = "NAMESPACE", env = "EASTWEST_NAMESPACE")]
+    namespace: Option<String>,
+    /// Name of the workload's pod [else: POD_NAME].
+    #[arg(long, value_name = "NAME", env = "EASTWEST_POD")]
+    pod: Option<String>,
+    /// Service account of the workload [else: SERVICE_ACCOUNT, default].
+    #[arg(long, value_name = "NAME", env = "EASTWEST_SERVICE_ACCOUNT")]
+    service_account: Option<String>,
+    /// Address of the workload [else: INSTANCE_IP].
+    #[arg(long, value_name = "IP", env = "EASTWEST_IP")]
+    ip: Option<String>,
+    /// A label of the workload (repeatable).
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label, value_delimiter = ',', env = "EASTWEST_LABEL")]
+    label: Vec<(String, String)>,
+    /// Refuse certificates of any other trust domain [default: take what the CA issues].
+    #[arg(long, value_name = "NAME", env = "EASTWEST_TRUST_DOMAIN")]
+    trust_domain: Option<String>,
+    /// Name of the cluster.
+    #[arg(long, value_name = "ID", default_value = "Kubernetes", env = "EASTWEST_CLUSTER_ID")]
+    cluster_id: String,
+    /// DNS domain of the cluster.
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", env = "EASTWEST_CLUSTER_DOMAIN")]
+    cluster_domain: String,
+    /// Work directory: sds.sock and envoy.yaml; created with mode 0700.
+    #[arg(long, value_name = "DIR", default_value = ".eastwest-agent", env = "EASTWEST_DIR")]
+    dir: PathBuf,
+    /// Also write certificate, key and trust bundle here at each renewal; without it keys stay in memory.
+    #[arg(long, value_name = "DIR", env = "EASTWEST_WRITE_CERTS")]
+    write_certs: Option<PathBuf>,
+    /// Life of the certificate to ask for; renewed at about half of it.
+    #[arg(long, value_name = "DURATION", default_value = "24h", env = "EASTWEST_CERT_TTL")]
+    cert_ttl: String,
+    /// Where intercepted inbound connections arrive.
+    #[arg(long, value_name = "PORT", default_value_t = 15006, env = "EASTWEST_INBOUND_PORT")]
+    inbound_port: u16,
+    /// Where intercepted outbound connections arrive.
+    #[arg(long, value_name = "PORT", default_value_t = 15001, env = "EASTWEST_OUTBOUND_PORT")]
+    outbound_port: u16,
+    /// Envoy's admin port on 127.0.0.1.
+    #[arg(long, value_name = "PORT", default_value_t = 15000, env = "EASTWEST_ADMIN_PORT")]
+    admin_port: u16,
+    /// Our own port: /healthz/ready, /healthz/live, /certz, /metrics.
+    #[arg(long, value_name = "PORT", default_value_t = 15021, env = "EASTWEST_STATUS_PORT")]
+    status_port: u16,
+    /// How long Envoy drains inbound connections before it is asked to end.
+    #[arg(long, value_name = "DURATION", default_value = "5s", env = "EASTWEST_DRAIN_TIME")]
+    drain_time: String,
+    /// How long the command may take to end before it is killed.
+    #[arg(long, value_name = "DURATION", default_value = "10s", env = "EASTWEST_STOP_TIME")]
+    stop_time: String,
+    /// Start this once the first certificate is there, e.g. `-- envoy -c DIR/envoy.yaml`.
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+fn label(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not KEY=VALUE")),
+    }
+}
+
+/// A flag, else the variable that Istio's injector sets, else nothing.
+fn or_env(flag: Option<String>, variable: &str) -> Option<String> {
+    flag.or_else(|| std::env::var(variable).ok()).filter(|value| !value.is_empty())
+}
+
+impl AgentArgs {
+    pub(super) fn run(self) -> Result {
+        let mut problems = Problems::default();
+        let times = [
+            ("--cert-ttl", &self.cert_ttl),
+            ("--drain-time", &self.drain_time),
+            ("--stop-time", &self.stop_time),
+        ]
+        .map(|(flag, text)| problems.take(flag, duration(text)).unwrap_or_default());
+        let config = self.config(times);
+        problems.extend(config.validate());
+        if !problems.is_empty() {
+            return Err(Failure::Usage(problems));
+        }
+        init_logs();
+        let ended = runtime()?.block_on(async {
+            let shutdown = Shutdown::on_signals()?;
+            std::io::Result::Ok(eastwest_agent::run(config, shutdown).await)
+        })?;
+        match ended {
+            Ok(0) => Ok(Outcome::Success),
+            Ok(status) => Ok(Outcome::Status(status)),
+            Err(AgentError::Config(error)) => Err(Failure::Usage(error.0.into_iter().collect())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn config(self, [cert_ttl, drain_time, stop_time]: [std::time::Duration; 3]) -> AgentConfig {
+        AgentConfig {
+            control_plane: self.control_plane,
+            control_plane_name: self.control_plane_name,
+            ca_root: self.ca_root,
+            token_file: self.token_file,
+            namespace: or_env(self.namespace, "POD_NAMESPACE").unwrap_or_default(),
+            pod: or_env(self.pod, "POD_NAME").unwrap_or_default(),
+            service_account: or_env(self.service_account, "SERVICE_ACCOUNT")
+                .unwrap_or_else(|| "default".to_owned()),
+            ip: or_env(self.ip, "INSTANCE_IP").unwrap_or_default(),
+            labels: self.label.into_iter().collect::<BTreeMap<_, _>>(),
+            trust_domain: self.trust_domain,
+            cluster_id: self.cluster_id,
+            cluster_domain: self.cluster_domain,
+            dir: self.dir,
+            write_certs: self.write_certs,
+            cert_ttl,
+            inbound_port: self.inbound_port,
+            outbound_port: self.outbound_port,
+            admin_port: self.admin_port,
+            status_port: self.status_port,
+            drain_time,
+            stop_time,
+            command: self.command,
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The command line: one module a command. Commands return an [`Outcome`]; only this module knows exit codes.
+
+mod agent;
+mod ca;
+mod check;
+mod explain;
+mod serve;
+mod tls;
+mod token;
+mod world;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config::Problems;
+
+/// Certificate authority and xDS server for mutual TLS in a mesh.
+///
+/// Reads Kubernetes manifests, signs the certificates of workloads with SPIFFE identities, and tells Envoys and
+/// other proxies over xDS how each workload is to be called. Every flag can also be set by an environment
+/// variable, named in its help.
+#[derive(Debug, Parser)]
+#[command(name = "eastwest", version, max_term_width = 110, propagate_version = true)]
+#[command(after_help = "Begin with:\n  eastwest serve --config-dir docs/examples/bookshop\n  \
+    eastwest tls bookshop/storefront-0 --config-dir docs/examples/bookshop")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the control plane: certificate authority, xDS server, metrics and debug pages.
+    Serve(serve::ServeArgs),
+    /// Run beside a workload: its key and certificate, SDS for Envoy, and Envoy itself.
+    Agent(agent::AgentArgs),
+    /// Show the effective TLS settings of one workload, each with the object that decided it.
+    Tls(tls::TlsArgs),
+    /// Explain one client-to-server pair: will it connect, how, who decided, who lost and why.
+    Explain(explain::ExplainArgs),
+    /// Validate manifests; exit 1 if there is an error.
+    Check(check::CheckArgs),
+    /// Mint a short-lived service-account token with the key of the state directory.
+    Token(token::TokenArgs),
+    /// Operate on the certificate authority of a state directory.
+    Ca(ca::CaArgs),
+    /// Print the completion script of a shell.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How a command ended.
+pub(crate) enum Outcome {
+    /// All is well: exit 0.
+    Success,
+    /// It ran, and what it found is bad news: exit 1.
+    Negative,
+    /// Exit with the status of a child.
+    Status(u8),
+}
+
+/// Why a command did not run to its end.
+pub(crate) enum Failure {
+    /// Wrong usage, all mistakes at once: exit 2.
+    Usage(Problems),
+    /// Anything else: exit 1.
+    Error(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+/// What a command returns.
+pub(crate) type Result<T = Outcome> = std::result::Result<T, Failure>;
+
+impl Cli {
+    /// Runs the command and turns its outcome into an exit code.
+    pub(crate) fn run(self) -> ExitCode {
+        let result = match self.command {
+            Command::Serve(args) => args.run(),
+            Command::Agent(args) => args.run(),
+            Command::Tls(args) => args.run(),
+            Command::Explain(args) => args.run(),
+            Command::Check(args) => args.run(),
+            Command::Token(args) => args.run(),
+            Command::Ca(args) => args.run(),
+            Command::Completion { shell } => {
+                clap_complete::generate(shell, &mut Self::command(), "eastwest", &mut std::io::stdout());
+                Ok(Outcome::Success)
+            }
+        };
+        match result {
+            Ok(Outcome::Success) => ExitCode::SUCCESS,
+            Ok(Outcome::Negative) => ExitCode::from(1),
+            Ok(Outcome::Status(status)) => ExitCode::from(status),
+            Err(Failure::Usage(problems)) => {
+                eprint!("{problems}");
+                ExitCode::from(2)
+            }
+            Err(Failure::Error(error)) => {
+                eprintln!("error: {error:#}");
+                ExitCode::from(1)
+            }
+        }
+    }
+}
+
+/// A runtime for the commands that do I/O over the network.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+/// Logs to stderr: `EASTWEST_LOG` (default `info`) filters, `EASTWEST_LOG_FORMAT=json` makes each line an object.
+fn init_logs() {
+    use tracing_subscriber::{EnvFilter, fmt};
+    let filter = EnvFilter::try_from_env("EASTWEST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match std::env::var("EASTWEST_LOG_FORMAT").as_deref() {
+        Ok("json") => logs.json().init(),
+        _ => logs.with_target(false).init(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// contract.md section 1: every flag has an `EASTWEST_…` fallback.
+    #[test]
+    fn every_flag_has_an_environment_fallback() {
+        fn visit(command: &clap::Command) {
+            for arg in command.get_arguments().filter(|a| a.get_long().is_some()) {
+                let (long, env) = (arg.get_long().unwrap_or_default(), arg.get_env());
+                if ["help", "version"].contains(&long) {
+                    continue;
+                }
+                let env = env.and_then(|e| e.to_str()).unwrap_or_else(|| panic!("--{long} has no fallback"));
+                assert!(env.starts_with("EASTWEST_"), "--{long}: {env}");
+            }
+            command.get_subcommands().for_each(visit);
+        }
+        visit(&Cli::command());
+    }
+}

@@ -1,0 +1,56 @@
+//! `eastwest token`: mint a service-account token.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use eastwest_ca_server::operations;
+use time::OffsetDateTime;
+
+use super::{Failure, Outcome, Result};
+use crate::{
+    config::{Problems, duration},
+    output::write_out,
+};
+
+/// The arguments of `eastwest token`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  eastwest token --service-account shop/reviews > /var/run/secrets/tokens/istio-token"
+)]
+pub(crate) struct TokenArgs {
+    /// Whose token, NAMESPACE/SERVICE-ACCOUNT.
+    #[arg(long, value_name = "NS/SA", env = "EASTWEST_SERVICE_ACCOUNT")]
+    service_account: String,
+    /// Life of the token.
+    #[arg(long, value_name = "DURATION", default_value = "1h", env = "EASTWEST_TOKEN_TTL")]
+    ttl: String,
+    /// The audience (`aud`).
+    #[arg(long, value_name = "AUD", default_value = "istio-ca", env = "EASTWEST_TOKEN_AUDIENCE")]
+    audience: String,
+    /// The state directory whose token key signs.
+    #[arg(long, value_name = "DIR", default_value = ".eastwest", env = "EASTWEST_STATE_DIR")]
+    state_dir: PathBuf,
+}
+
+impl TokenArgs {
+    pub(super) fn run(self) -> Result {
+        let mut problems = Problems::default();
+        let account =
+            self.service_account.split_once('/').filter(|(ns, sa)| !ns.is_empty() && !sa.is_empty());
+        if account.is_none() {
+            let text = &self.service_account;
+            problems.add(
+                "--service-account",
+                format!("{text:?} is not NAMESPACE/SERVICE-ACCOUNT, for example shop/reviews"),
+            );
+        }
+        let ttl = problems.take("--ttl", duration(&self.ttl));
+        let (Some((namespace, account)), Some(ttl)) = (account, ttl) else {
+            return Err(Failure::Usage(problems));
+        };
+        let now = OffsetDateTime::now_utc();
+        let token = operations::token(&self.state_dir, namespace, account, &self.audience, ttl, now)?;
+        write_out(&token)?;
+        Ok(Outcome::Success)
+    }
+}

@@ -1,0 +1,78 @@
+//! Reading settings so that every mistake is reported at once, each by the name of its flag.
+
+use std::{fmt, net::SocketAddr, time::Duration};
+
+/// The mistakes in a configuration.
+#[derive(Debug, Default)]
+pub(crate) struct Problems(Vec<String>);
+
+impl Problems {
+    /// Notes a mistake: which flag, what is wrong, what to do.
+    pub(crate) fn add(&mut self, flag: &str, problem: impl fmt::Display) {
+        self.0.push(format!("{flag}: {problem}"));
+    }
+
+    /// Keeps a good value and notes a bad one.
+    pub(crate) fn take<T, E: fmt::Display>(&mut self, flag: &str, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.add(flag, error)).ok()
+    }
+
+    /// Adds mistakes that somebody else found, each written as `--flag: …`, unless that flag stands here already.
+    pub(crate) fn extend(&mut self, mistakes: impl IntoIterator<Item = String>) {
+        for mistake in mistakes {
+            let flag = mistake.split(':').next().unwrap_or_default();
+            if !self.0.iter().any(|known| known.split(':').next() == Some(flag)) {
+                self.0.push(mistake);
+            }
+        }
+    }
+
+    /// Whether nothing is wrong.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<String> for Problems {
+    fn from_iter<I: IntoIterator<Item = String>>(problems: I) -> Self {
+        Self(problems.into_iter().collect())
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|problem| writeln!(f, "error: {problem}"))
+    }
+}
+
+/// A duration such as `10s`, `1h30m` or `90d`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| format!("{text:?} is not a duration: write for example 10s, 45m, 24h, 1h30m or 90d"))
+}
+
+/// A socket address such as `127.0.0.1:15012`; port 0 lets the system choose.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("{text:?} is not an address: write IP:PORT, for example 127.0.0.1:15012 or [::1]:0")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_mistakes_are_kept_by_name() {
+        let mut problems = Problems::default();
+        assert_eq!(problems.take("--cert-ttl", duration("90d")), Some(Duration::from_secs(90 * 86_400)));
+        assert!(problems.is_empty());
+        assert_eq!(problems.take("--cert-ttl", duration("soon")), None);
+        assert_eq!(problems.take("--grpc-addr", address("localhost")), None);
+        let text = problems.to_string();
+        assert!(
+            text.contains("--cert-ttl: \"soon\"") && text.contains("--grpc-addr: \"localhost\""),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,102 @@
+//! The questions that people ask about the mesh, answered from one frozen world: by a command from a directory, or by
+//! the debug pages of a running server. Both give the same JSON.
+
+use std::sync::Arc;
+
+use eastwest_engine::{Snapshot, explain, lint, report};
+use eastwest_model::{Diagnostic, WorkloadKey};
+use serde_json::Value;
+use thiserror::Error;
+
+/// A question.
+#[derive(Debug, Clone)]
+pub(crate) enum Question {
+    /// The effective TLS settings of a workload.
+    Tls(WorkloadKey),
+    /// One client-to-server pair.
+    Explain {
+        /// The calling workload.
+        client: WorkloadKey,
+        /// What it calls.
+        host: String,
+        /// The service port.
+        port: u16,
+    },
+    /// All findings about the configuration.
+    Check,
+}
+
+/// Why a question has no answer.
+#[derive(Debug, Error)]
+pub(crate) enum QueryError {
+    /// Nobody by that name.
+    #[error("no workload {workload} is known{hint}")]
+    NoWorkload {
+        /// Who was asked about.
+        workload: WorkloadKey,
+        /// Which workloads there are.
+        hint: String,
+    },
+    /// The pair cannot be explained.
+    #[error(transparent)]
+    Explain(#[from] explain::ExplainError),
+    /// The answer cannot be written as JSON.
+    #[error("the answer cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// The frozen world, with what was found while reading it.
+#[derive(Clone)]
+pub(crate) struct World {
+    /// The world.
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// Findings of the sources: what was refused and why.
+    pub(crate) input: Arc<Vec<Diagnostic>>,
+}
+
+impl World {
+    /// Answers a question.
+    ///
+    /// # Errors
+    /// An unknown workload or host, with the names that come close.
+    pub(crate) fn answer(&self, question: &Question) -> Result<Value, QueryError> {
+        Ok(match question {
+            Question::Tls(workload) => {
+                let report = report::tls_report(&self.snapshot, workload);
+                serde_json::to_value(report.ok_or_else(|| self.unknown(workload))?)?
+            }
+            Question::Explain { client, host, port } => {
+                serde_json::to_value(explain::explain(&self.snapshot, client, host, *port)?)?
+            }
+            Question::Check => serde_json::to_value(self.findings())?,
+        })
+    }
+
+    /// What is refused and what does not do what one may think, errors first.
+    pub(crate) fn findings(&self) -> Vec<Diagnostic> {
+        let mut findings: Vec<_> =
+            self.input.iter().cloned().chain(lint::diagnostics(&self.snapshot)).collect();
+        findings.sort();
+        findings.dedup();
+        findings
+    }
+
+    fn unknown(&self, workload: &WorkloadKey) -> QueryError {
+        let names = |here: bool| {
+            let keys = self.snapshot.workloads().map(|workload| workload.key());
+            keys.filter(|key| !here || key.namespace == workload.namespace)
+                .take(8)
+                .map(|key| key.to_string())
+                .collect()
+        };
+        let mut known: Vec<String> = names(true);
+        if known.is_empty() {
+            known = names(false);
+        }
+        let hint = match known.len() {
+            0 => ": there are no workloads at all".to_owned(),
+            _ => format!(": did you mean one of {}?", known.join(", ")),
+        };
+        QueryError::NoWorkload { workload: workload.clone(), hint }
+    }
+}

@@ -1,0 +1,75 @@
+//! Asking a running control plane over HTTP.
+
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Request, StatusCode, Uri, body::Bytes};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use crate::query::Question;
+
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// How large an answer may be, in bytes.
+const LIMIT: usize = 256 << 20;
+
+impl Question {
+    /// The debug page that answers it.
+    fn path(&self) -> String {
+        match self {
+            Self::Tls(workload) => format!("/debug/tls?workload={workload}"),
+            Self::Explain { client, host, port } => {
+                format!("/debug/explain?client={client}&host={}&port={port}", encode(host))
+            }
+            Self::Check => "/debug/check".to_owned(),
+        }
+    }
+}
+
+fn encode(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~*:".contains(&b);
+    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+/// Asks the control plane whose HTTP address is `server`.
+///
+/// # Errors
+/// An address that cannot be reached, and whatever the server answers other than 200.
+pub(crate) async fn ask(server: &str, question: &Question) -> anyhow::Result<Value> {
+    let path = question.path();
+    let answer = tokio::time::timeout(TIMEOUT, get(server, &path));
+    let (status, body) =
+        answer.await.map_err(|_| anyhow!("{server} does not answer within {TIMEOUT:?}"))??;
+    if status != StatusCode::OK {
+        let text = String::from_utf8_lossy(&body);
+        bail!("{} (from {server})", text.trim());
+    }
+    serde_json::from_slice(&body).with_context(|| format!("{server}{path} is not an eastwest control plane"))
+}
+
+async fn get(server: &str, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+    let remedy = "is `eastwest serve` running? Name its HTTP address with --server, or ask a directory with --config-dir";
+    let uri: Uri = server
+        .parse()
+        .with_context(|| format!("--server: {server:?} is not a URL: write http://HOST:PORT"))?;
+    let authority = uri
+        .authority()
+        .ok_or_else(|| anyhow!("--server: {server:?} is not a URL: write http://HOST:PORT"))?;
+    if uri.scheme_str().is_some_and(|scheme| scheme != "http") {
+        bail!("--server: only http:// is spoken, not {server:?}");
+    }
+    let address = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(15014));
+    let stream =
+        TcpStream::connect(address).await.with_context(|| format!("cannot reach {server}: {remedy}"))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = Request::get(path).header("host", authority.as_str()).body(Empty::<Bytes>::new())?;
+    let response =
+        sender.send_request(request).await.with_context(|| format!("{server} does not speak HTTP"))?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), LIMIT).collect().await.map_err(|error| anyhow!(error))?;
+    Ok((status, body.to_bytes()))
+}

@@ -1,0 +1,160 @@
+//! Who may open an xDS stream, and what it sees.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use eastwest_ca::Caller;
+use eastwest_ca_server::{Authenticator, Credentials};
+use eastwest_model::{Created, Kind, Labels, Meta, Name, ObjectRef, Origin, SpiffeId, Workload, WorkloadKey};
+use eastwest_xds_server::{Admission, Gatekeeper, Node, Peer};
+use prost_types::{Value, value::Kind as ValueKind};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use tonic::Status;
+
+use super::publisher::Subscribers;
+use crate::query::World;
+
+/// Admits proxies to their own view: a peer gets what its authenticated identity is entitled to, and node id and
+/// metadata may only agree with it (xds.md section D).
+pub(super) struct Gate {
+    /// How a peer proves who it is; `None` on the plaintext port, which believes the node (xds.md section D).
+    pub(super) authenticator: Option<Arc<dyn Authenticator>>,
+    pub(super) subscribers: Subscribers,
+    pub(super) world: watch::Receiver<World>,
+}
+
+#[tonic::async_trait]
+impl Gatekeeper for Gate {
+    async fn admit(&self, peer: &Peer, node: &Node) -> Result<Admission, Status> {
+        let caller = self.authenticate(peer).await?;
+        let claim = Claim::read(node)?;
+        if let Some(caller) = &caller {
+            claim.agrees_with(caller)?;
+        }
+        let known = self.world.borrow().snapshot.workload(&claim.key).cloned();
+        if let Some(pod) = &known {
+            claim.agrees_with_pod(pod, caller.as_ref())?;
+        }
+        let account = caller.as_ref().and_then(service_account);
+        let workload = known.unwrap_or_else(|| Arc::new(claim.stand_in(node, account)));
+        let view = self.subscribers.subscribe(workload).await?;
+        Ok(Admission { identity: caller.map(|caller| caller.identity.to_string()), view })
+    }
+}
+
+impl Gate {
+    async fn authenticate(&self, peer: &Peer) -> Result<Option<Caller>, Status> {
+        let Some(authenticator) = &self.authenticator else { return Ok(None) };
+        let credentials = Credentials { metadata: &peer.metadata, extensions: &peer.extensions };
+        match authenticator.authenticate(&credentials, OffsetDateTime::now_utc()).await {
+            Ok(caller) => Ok(Some(caller)),
+            Err(error) => {
+                tracing::info!(%error, "xDS stream refused");
+                Err(Status::unauthenticated(
+                    "no valid identity: show a client certificate of this mesh or a service-account token",
+                ))
+            }
+        }
+    }
+}
+
+fn service_account(caller: &Caller) -> Option<Name> {
+    caller.identity.as_workload().ok().map(|(_, account)| account.into())
+}
+
+/// What a node says about itself.
+struct Claim {
+    key: WorkloadKey,
+    /// Metadata `NAMESPACE`, else the namespace of the id.
+    namespace: Name,
+    /// Metadata `SERVICE_ACCOUNT`.
+    service_account: Option<Name>,
+}
+
+impl Claim {
+    fn read(node: &Node) -> Result<Self, Status> {
+        let namespace: Name = node.metadata_text("NAMESPACE").unwrap_or(node.namespace()).into();
+        if *namespace != *node.namespace() {
+            return Err(Status::permission_denied(format!(
+                "node.metadata.NAMESPACE {namespace:?} differs from the namespace {:?} in node.id {:?}: both must be \
+                 the namespace of the pod",
+                node.namespace(),
+                node.id()
+            )));
+        }
+        let key = WorkloadKey { namespace: namespace.clone(), name: node.pod().into() };
+        let service_account =
+            node.metadata_text("SERVICE_ACCOUNT").filter(|text| !text.is_empty()).map(Name::from);
+        Ok(Self { key, namespace, service_account })
+    }
+
+    fn agrees_with(&self, caller: &Caller) -> Result<(), Status> {
+        let (namespace, account) =
+            caller.identity.as_workload().map_err(|error| Status::permission_denied(error.to_string()))?;
+        if namespace != &*self.namespace {
+            return Err(self.denied("node.metadata.NAMESPACE", &self.namespace, &caller.identity));
+        }
+        match &self.service_account {
+            Some(claimed) if **claimed != *account => {
+                Err(self.denied("node.metadata.SERVICE_ACCOUNT", claimed, &caller.identity))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn denied(&self, field: &str, claimed: &str, identity: &SpiffeId) -> Status {
+        Status::permission_denied(format!(
+            "{field} {claimed:?} is not what {identity} is entitled to: a proxy gets the configuration of its own \
+             identity only"
+        ))
+    }
+
+    /// The Pod that the node names must have the proven service account, or where none was proven, the claimed one.
+    fn agrees_with_pod(&self, pod: &Workload, caller: Option<&Caller>) -> Result<(), Status> {
+        let proven = caller.and_then(service_account);
+        match (proven.as_ref().or(self.service_account.as_ref()), &pod.service_account) {
+            (Some(ours), Some(real)) if ours != real => Err(Status::permission_denied(format!(
+                "node.id names {}, whose service account is {real:?}, not {ours:?}: a proxy gets the configuration of \
+                 its own pod only",
+                pod.meta.object
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// A workload for a proxy whose Pod is not known (yet): its identity is the proven one, its labels are its own
+    /// word, which can decide nothing but its own settings.
+    fn stand_in(self, node: &Node, account: Option<Name>) -> Workload {
+        let meta = Meta {
+            object: ObjectRef::new(Kind::Pod, self.namespace, self.key.name),
+            created: Created::default(),
+            labels: Arc::new(labels(node)),
+            annotations: Arc::default(),
+            origin: Origin::default(),
+        };
+        Workload {
+            meta,
+            service_account: account.or(self.service_account),
+            addresses: vec![node.ip()],
+            dns_address: None,
+            container_ports: Vec::new(),
+            port_overrides: BTreeMap::new(),
+            ready: true,
+            ended: false,
+            weight: 0,
+        }
+    }
+}
+
+/// Metadata `LABELS`: an object of texts.
+fn labels(node: &Node) -> Labels {
+    let fields = node.metadata().fields.get("LABELS");
+    let Some(ValueKind::StructValue(labels)) = fields.and_then(|value| value.kind.as_ref()) else {
+        return Labels::default();
+    };
+    let text = |(key, value): (&String, &Value)| match &value.kind {
+        Some(ValueKind::StringValue(text)) => Some((key.as_str().into(), text.as_str().into())),
+        _ => None,
+    };
+    labels.fields.iter().filter_map(text).collect()
+}

@@ -1,0 +1,261 @@
+//! Clusters (tls-policy.md section 5, envoy-dataplane.md section 4).
+
+use std::collections::BTreeMap;
+
+use eastwest_engine::settings::{ClientTlsSetting, Discovery, Endpoint, OriginatedTls, OutboundCluster};
+use eastwest_model::service::Protocol;
+use eastwest_proto::{
+    Any,
+    envoy::{
+        config::{
+            cluster::v3::{
+                CircuitBreakers, Cluster,
+                circuit_breakers::Thresholds,
+                cluster::{
+                    ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy,
+                    TransportSocketMatch,
+                },
+            },
+            core::v3::{
+                AggregatedConfigSource, ApiVersion, BindConfig, ConfigSource, Http2ProtocolOptions,
+                SocketAddress, TransportSocket, UpstreamHttpProtocolOptions,
+                config_source::ConfigSourceSpecifier, socket_address::PortSpecifier,
+            },
+        },
+        extensions::upstreams::http::v3::{
+            HttpProtocolOptions,
+            http_protocol_options::{
+                ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig,
+                explicit_http_config::ProtocolConfig,
+            },
+        },
+    },
+};
+use eastwest_xds::{EncodedResource, TypeUrl};
+use prost_types::{Duration, Struct, Value, value::Kind};
+
+use crate::{
+    eds, names,
+    resource::{Generator, encode},
+    tls_context,
+};
+
+/// How long a connection may take to come up.
+const CONNECT_TIMEOUT: Duration = Duration { seconds: 10, nanos: 0 };
+/// The key of Envoy's typed protocol options.
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+/// The source address of connections to the application: without it the redirection would catch them again
+/// (envoy-dataplane.md section 2).
+const INBOUND_SOURCE: &str = "127.0.0.6";
+
+/// Inputs of an outbound cluster.
+#[derive(Hash)]
+pub(crate) struct OutboundInputs<'a> {
+    name: String,
+    discovery: Discovery,
+    protocol: Protocol,
+    tls: &'a ClientTlsSetting,
+    /// The endpoints of DNS clusters, which carry them; all others are told by EDS.
+    endpoints: Option<&'a [Endpoint]>,
+}
+
+impl<'a> OutboundInputs<'a> {
+    pub(crate) fn new(cluster: &'a OutboundCluster) -> Self {
+        let inline = matches!(cluster.discovery, Discovery::StrictDns | Discovery::LogicalDns);
+        Self {
+            name: cluster.name(),
+            discovery: cluster.discovery,
+            protocol: cluster.port.protocol,
+            tls: &cluster.tls,
+            endpoints: inline.then_some(&cluster.endpoints),
+        }
+    }
+}
+
+impl Generator for OutboundInputs<'_> {
+    const KIND: &'static str = "outbound cluster";
+
+    fn generate(&self) -> EncodedResource {
+        let mut cluster = Cluster { circuit_breakers: Some(no_limits()), ..named(&self.name) };
+        discover(&mut cluster, self.discovery, self.endpoints.unwrap_or_default());
+        secure(&mut cluster, self.tls, self.protocol);
+        if let Some(options) = http_options(self.protocol, self.tls) {
+            cluster.typed_extension_protocol_options =
+                BTreeMap::from([(HTTP_OPTIONS.to_owned(), Any::pack(&options))]);
+        }
+        let resource = encode(TypeUrl::CLUSTER, &self.name, &cluster);
+        match cluster.eds_cluster_config {
+            Some(_) => resource.warmed_by(TypeUrl::ENDPOINT, &self.name),
+            None => resource,
+        }
+    }
+}
+
+/// A cluster whose endpoint is where the intercepted connection wanted to go.
+#[derive(Hash)]
+pub(crate) struct OriginalDestination {
+    pub(crate) name: String,
+    /// Whether it leads to the application.
+    pub(crate) inbound: bool,
+}
+
+impl Generator for OriginalDestination {
+    const KIND: &'static str = "original destination";
+
+    fn generate(&self) -> EncodedResource {
+        let mut cluster = Cluster { circuit_breakers: Some(no_limits()), ..named(&self.name) };
+        original_destination(&mut cluster);
+        if self.inbound {
+            let source = SocketAddress {
+                address: INBOUND_SOURCE.to_owned(),
+                port_specifier: Some(PortSpecifier::PortValue(0)),
+                ..Default::default()
+            };
+            cluster.upstream_bind_config =
+                Some(BindConfig { source_address: Some(source), ..Default::default() });
+        }
+        let options = downstream_protocol();
+        cluster.typed_extension_protocol_options =
+            BTreeMap::from([(HTTP_OPTIONS.to_owned(), Any::pack(&options))]);
+        encode(TypeUrl::CLUSTER, &self.name, &cluster)
+    }
+}
+
+/// The cluster without endpoints.
+#[derive(Hash)]
+pub(crate) struct BlackHole;
+
+impl Generator for BlackHole {
+    const KIND: &'static str = "black hole";
+
+    fn generate(&self) -> EncodedResource {
+        encode(TypeUrl::CLUSTER, names::BLACK_HOLE_CLUSTER, &named(names::BLACK_HOLE_CLUSTER))
+    }
+}
+
+fn named(name: &str) -> Cluster {
+    Cluster {
+        name: name.to_owned(),
+        connect_timeout: Some(CONNECT_TIMEOUT),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static as i32)),
+        ..Default::default()
+    }
+}
+
+fn discover(cluster: &mut Cluster, discovery: Discovery, endpoints: &[Endpoint]) {
+    match discovery {
+        Discovery::Eds => {
+            let source = ConfigSource {
+                initial_fetch_timeout: Some(Duration::default()),
+                resource_api_version: ApiVersion::V3 as i32,
+                config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+                ..Default::default()
+            };
+            let service_name = cluster.name.clone();
+            cluster.eds_cluster_config = Some(EdsClusterConfig { eds_config: Some(source), service_name });
+            cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32));
+        }
+        Discovery::StrictDns | Discovery::LogicalDns => {
+            // LOGICAL_DNS takes exactly one endpoint.
+            let one = discovery == Discovery::LogicalDns && endpoints.len() == 1;
+            let kind = if one { DiscoveryType::LogicalDns } else { DiscoveryType::StrictDns };
+            cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind as i32));
+            cluster.dns_lookup_family = DnsLookupFamily::V4Preferred as i32;
+            cluster.load_assignment = Some(eds::assignment(&cluster.name, endpoints));
+        }
+        Discovery::OriginalDst | Discovery::DynamicForwardProxy => original_destination(cluster),
+    }
+}
+
+fn original_destination(cluster: &mut Cluster) {
+    cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst as i32));
+    cluster.lb_policy = LbPolicy::ClusterProvided as i32;
+}
+
+fn secure(cluster: &mut Cluster, tls: &ClientTlsSetting, protocol: Protocol) {
+    match tls {
+        ClientTlsSetting::Disable => {}
+        ClientTlsSetting::Auto(mesh) => {
+            let mutual = Struct { fields: BTreeMap::from([("tlsMode".to_owned(), text("istio"))]) };
+            cluster.transport_socket_matches = vec![
+                socket_match("tlsMode-istio", mutual, tls_context::upstream_mesh(mesh, protocol)),
+                socket_match("tlsMode-disabled", Struct::default(), tls_context::raw_buffer()),
+            ];
+        }
+        ClientTlsSetting::IstioMutual(mesh) => {
+            cluster.transport_socket = Some(tls_context::upstream_mesh(mesh, protocol));
+        }
+        ClientTlsSetting::Simple(tls) | ClientTlsSetting::Mutual(tls) => {
+            cluster.transport_socket = Some(tls_context::upstream_originated(tls, protocol));
+        }
+    }
+}
+
+fn socket_match(name: &str, of: Struct, socket: TransportSocket) -> TransportSocketMatch {
+    TransportSocketMatch { name: name.to_owned(), r#match: Some(of), transport_socket: Some(socket) }
+}
+
+/// A text in a `Struct`.
+pub(crate) fn text(value: &str) -> Value {
+    Value { kind: Some(Kind::StringValue(value.to_owned())) }
+}
+
+/// What the cluster speaks: HTTP/2 where declared, what the caller speaks where nothing is declared, else Envoy's
+/// default, HTTP/1.1. Where the server name comes from the Host header, so it is said here.
+fn http_options(protocol: Protocol, tls: &ClientTlsSetting) -> Option<HttpProtocolOptions> {
+    let names = match tls {
+        ClientTlsSetting::Simple(tls) | ClientTlsSetting::Mutual(tls) => names_from_host(tls),
+        _ => None,
+    };
+    let mut options = match protocol {
+        Protocol::Http2 => explicit(ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default())),
+        Protocol::Undeclared => downstream_protocol(),
+        Protocol::Http | Protocol::Tcp => {
+            names.as_ref()?;
+            explicit(ProtocolConfig::HttpProtocolOptions(Default::default()))
+        }
+    };
+    options.upstream_http_protocol_options = names;
+    Some(options)
+}
+
+fn names_from_host(tls: &OriginatedTls) -> Option<UpstreamHttpProtocolOptions> {
+    (tls.sni.is_none() || tls.auto_san_validation).then(|| UpstreamHttpProtocolOptions {
+        auto_sni: tls.sni.is_none(),
+        auto_san_validation: tls.auto_san_validation,
+        ..Default::default()
+    })
+}
+
+fn explicit(protocol: ProtocolConfig) -> HttpProtocolOptions {
+    let config = ExplicitHttpConfig { protocol_config: Some(protocol) };
+    HttpProtocolOptions {
+        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(config)),
+        ..Default::default()
+    }
+}
+
+fn downstream_protocol() -> HttpProtocolOptions {
+    let config = UseDownstreamHttpConfig {
+        http_protocol_options: Some(Default::default()),
+        http2_protocol_options: Some(Http2ProtocolOptions::default()),
+        ..Default::default()
+    };
+    HttpProtocolOptions {
+        upstream_protocol_options: Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(config)),
+        ..Default::default()
+    }
+}
+
+/// A sidecar adds no limits of its own to those of the application.
+fn no_limits() -> CircuitBreakers {
+    let all = Some(u32::MAX);
+    let thresholds = Thresholds {
+        max_connections: all,
+        max_pending_requests: all,
+        max_requests: all,
+        max_retries: all,
+        ..Default::default()
+    };
+    CircuitBreakers { thresholds: vec![thresholds], ..Default::default() }
+}

@@ -1,0 +1,176 @@
+//! Pieces that listeners are made of: network filters, listener filters, access logs.
+
+use eastwest_model::Name;
+use eastwest_proto::{
+    Any, Message, Name as MessageName,
+    envoy::{
+        config::{
+            accesslog::v3::{AccessLog, access_log},
+            core::v3::{
+                DataSource, Http1ProtocolOptions, SubstitutionFormatString, data_source,
+                substitution_format_string::Format,
+            },
+            listener::v3::{Filter, ListenerFilter, filter, listener_filter},
+        },
+        extensions::{
+            access_loggers::file::v3::{FileAccessLog, file_access_log::AccessLogFormat},
+            filters::{
+                common::set_filter_state::v3::{FilterStateValue, filter_state_value},
+                http::{router::v3::Router, set_filter_state::v3::Config as SetFilterState},
+                listener::{
+                    http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst,
+                    tls_inspector::v3::TlsInspector,
+                },
+                network::{
+                    http_connection_manager::v3::{
+                        HttpConnectionManager, HttpFilter,
+                        http_connection_manager::{
+                            ForwardClientCertDetails, RouteSpecifier, ServerHeaderTransformation,
+                            SetCurrentClientCertDetails, UpgradeConfig,
+                        },
+                        http_filter,
+                    },
+                    tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier},
+                },
+            },
+        },
+    },
+};
+use prost_types::Duration;
+
+/// How long a listener waits for the first bytes before it goes on without knowing the protocol: the delay of
+/// server-first protocols where plaintext and TLS share a port (envoy-dataplane.md section 9).
+pub(super) const INSPECTION: Duration = Duration { seconds: 1, nanos: 0 };
+
+/// A line a request or connection, with both peers' identities.
+const LOG_FORMAT: &str = "[%START_TIME%] %PROTOCOL% %REQ(:METHOD)% %REQ(:AUTHORITY)%%REQ(:PATH)% \
+    code=%RESPONSE_CODE% flags=%RESPONSE_FLAGS% sent=%BYTES_SENT% received=%BYTES_RECEIVED% ms=%DURATION% \
+    from=%DOWNSTREAM_REMOTE_ADDRESS% to=%UPSTREAM_HOST% cluster=%UPSTREAM_CLUSTER% \
+    downstream_peer=%DOWNSTREAM_PEER_URI_SAN% upstream_peer=%UPSTREAM_PEER_URI_SAN% \
+    sni=%REQUESTED_SERVER_NAME%\n";
+
+/// Which side of the workload a connection manager is on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Towards the application: peers are named to it, a forged name is dropped.
+    Inbound,
+    /// From the application.
+    Outbound,
+}
+
+/// A connection manager. `alpn` is what the next hop is told to speak, where its sidecar must find that out from the
+/// handshake (envoy-dataplane.md section 7).
+pub(super) fn http(
+    side: Side,
+    stat_prefix: &str,
+    routes: RouteSpecifier,
+    alpn: Option<&str>,
+    log: Option<&Name>,
+) -> Filter {
+    let inbound = side == Side::Inbound;
+    let alpn = alpn.map(|alpn| http_filter("envoy.filters.http.set_filter_state", &upstream_alpn(alpn)));
+    let router = http_filter("envoy.filters.http.router", &Router::default());
+    let details =
+        SetCurrentClientCertDetails { subject: Some(true), dns: true, uri: true, ..Default::default() };
+    let forward =
+        if inbound { ForwardClientCertDetails::AppendForward } else { ForwardClientCertDetails::Sanitize };
+    let manager = HttpConnectionManager {
+        stat_prefix: stat_prefix.to_owned(),
+        http_filters: alpn.into_iter().chain([router]).collect(),
+        http_protocol_options: Some(Http1ProtocolOptions { accept_http_10: true, ..Default::default() }),
+        server_header_transformation: ServerHeaderTransformation::PassThrough as i32,
+        stream_idle_timeout: Some(Duration::default()),
+        access_log: access_log(log),
+        use_remote_address: Some(false),
+        forward_client_cert_details: forward as i32,
+        set_current_client_cert_details: inbound.then_some(details),
+        upgrade_configs: vec![UpgradeConfig { upgrade_type: "websocket".to_owned(), ..Default::default() }],
+        route_specifier: Some(routes),
+        ..Default::default()
+    };
+    filter("envoy.filters.network.http_connection_manager", &manager)
+}
+
+/// Bytes to one cluster.
+pub(super) fn tcp(cluster: &str, log: Option<&Name>) -> Filter {
+    let proxy = TcpProxy {
+        stat_prefix: cluster.to_owned(),
+        idle_timeout: Some(Duration::default()),
+        access_log: access_log(log),
+        cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
+        ..Default::default()
+    };
+    filter("envoy.filters.network.tcp_proxy", &proxy)
+}
+
+pub(super) fn original_dst() -> ListenerFilter {
+    listener_filter("envoy.filters.listener.original_dst", &OriginalDst::default())
+}
+
+pub(super) fn tls_inspector() -> ListenerFilter {
+    listener_filter("envoy.filters.listener.tls_inspector", &TlsInspector::default())
+}
+
+pub(super) fn http_inspector() -> ListenerFilter {
+    listener_filter("envoy.filters.listener.http_inspector", &HttpInspector::default())
+}
+
+pub(super) fn access_log(path: Option<&Name>) -> Vec<AccessLog> {
+    let source = || DataSource {
+        specifier: Some(data_source::Specifier::InlineString(LOG_FORMAT.to_owned())),
+        ..Default::default()
+    };
+    let log = |path: &Name| {
+        let format = SubstitutionFormatString {
+            format: Some(Format::TextFormatSource(source())),
+            ..Default::default()
+        };
+        let file = FileAccessLog {
+            path: path.to_string(),
+            access_log_format: Some(AccessLogFormat::LogFormat(format)),
+        };
+        AccessLog {
+            name: "envoy.access_loggers.file".to_owned(),
+            config_type: Some(access_log::ConfigType::TypedConfig(Any::pack(&file))),
+            ..Default::default()
+        }
+    };
+    path.map(log).into_iter().collect()
+}
+
+/// Overrides the ALPN of the upstream TLS handshake.
+fn upstream_alpn(protocol: &str) -> SetFilterState {
+    let value = DataSource {
+        specifier: Some(data_source::Specifier::InlineString(protocol.to_owned())),
+        ..Default::default()
+    };
+    let format =
+        SubstitutionFormatString { format: Some(Format::TextFormatSource(value)), ..Default::default() };
+    let state = FilterStateValue {
+        shared_with_upstream: filter_state_value::SharedWithUpstream::Once as i32,
+        key: Some(filter_state_value::Key::ObjectKey("envoy.network.application_protocols".to_owned())),
+        value: Some(filter_state_value::Value::FormatString(format)),
+        ..Default::default()
+    };
+    SetFilterState { on_request_headers: vec![state], ..Default::default() }
+}
+
+fn filter<M: Message + MessageName>(name: &str, config: &M) -> Filter {
+    Filter { name: name.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(Any::pack(config))) }
+}
+
+fn http_filter<M: Message + MessageName>(name: &str, config: &M) -> HttpFilter {
+    HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(Any::pack(config))),
+        ..Default::default()
+    }
+}
+
+fn listener_filter<M: Message + MessageName>(name: &str, config: &M) -> ListenerFilter {
+    ListenerFilter {
+        name: name.to_owned(),
+        config_type: Some(listener_filter::ConfigType::TypedConfig(Any::pack(config))),
+        ..Default::default()
+    }
+}

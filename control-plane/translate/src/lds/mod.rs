@@ -1,0 +1,8 @@
+//! Listeners.
+
+mod filters;
+mod inbound;
+mod outbound;
+
+pub(crate) use inbound::InboundInputs;
+pub(crate) use outbound::{VirtualOutbound, listeners};

@@ -1,0 +1,64 @@
+//! One resource from one value: what a generator may look at, and the cache in front of it.
+
+use std::{
+    collections::BTreeMap,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use eastwest_xds::{EncodedResource, TypeUrl};
+use ring::digest::{Context, SHA256};
+
+/// The inputs of one resource and how it is made from them. A generator sees nothing else, so the hash of its inputs
+/// is a sound cache key.
+pub(crate) trait Generator: Hash {
+    /// Distinguishes generators whose inputs look alike.
+    const KIND: &'static str;
+    /// The resource, encoded.
+    fn generate(&self) -> EncodedResource;
+}
+
+/// Everything that was generated and is still in use somewhere: encoded once, shared by all.
+#[derive(Debug, Default)]
+pub(crate) struct Cache(BTreeMap<[u8; 32], Arc<EncodedResource>>);
+
+impl Cache {
+    /// The resource made from `inputs`.
+    pub(crate) fn get<G: Generator>(&mut self, inputs: &G) -> Arc<EncodedResource> {
+        let made = self.0.entry(key(inputs)).or_insert_with(|| Arc::new(inputs.generate()));
+        Arc::clone(made)
+    }
+
+    /// Drops what nobody but the cache holds.
+    pub(crate) fn forget_unused(&mut self) {
+        self.0.retain(|_, resource| Arc::strong_count(resource) > 1);
+    }
+}
+
+/// Encodes a message as a resource of its type.
+pub(crate) fn encode<M: prost::Message>(type_url: TypeUrl, name: &str, message: &M) -> EncodedResource {
+    EncodedResource::new(type_url, name, &message.encode_to_vec())
+}
+
+fn key<G: Generator>(inputs: &G) -> [u8; 32] {
+    let mut digest = Digest(Context::new(&SHA256));
+    G::KIND.hash(&mut digest);
+    inputs.hash(&mut digest);
+    let mut key = [0; 32];
+    key.copy_from_slice(digest.0.finish().as_ref());
+    key
+}
+
+/// A hasher without collisions.
+struct Digest(Context);
+
+impl Hasher for Digest {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Not used: the key is the whole digest.
+    fn finish(&self) -> u64 {
+        0
+    }
+}

@@ -1,0 +1,234 @@
+//! TLS contexts: what a sidecar offers and what it asks for (tls-policy.md I4, O2 to O6).
+
+use eastwest_engine::settings::{CertificateSource, MeshTls, OriginatedTls, TrustSource};
+use eastwest_model::{Name, TrustDomain, mesh::TlsVersion, service::Protocol};
+use eastwest_proto::{
+    Any, Message, Name as MessageName,
+    envoy::{
+        config::core::v3::{
+            ApiConfigSource, ApiVersion, ConfigSource, DataSource, GrpcService, TransportSocket,
+            api_config_source::ApiType, config_source::ConfigSourceSpecifier, data_source, grpc_service,
+            transport_socket,
+        },
+        extensions::transport_sockets::{
+            raw_buffer::v3::RawBuffer,
+            tls::v3::{
+                CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
+                SubjectAltNameMatcher, TlsCertificate, TlsParameters, UpstreamTlsContext,
+                certificate_validation_context::SystemRootCerts,
+                common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
+                downstream_tls_context::SessionTicketKeysType,
+                subject_alt_name_matcher::SanType,
+                tls_parameters::TlsProtocol,
+            },
+        },
+        r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern},
+    },
+};
+use prost_types::Duration;
+
+use crate::names::{OWN_CERTIFICATE, SDS_CLUSTER, TRUST_BUNDLE};
+
+/// AEAD suites, and RSA key exchange with GCM for old peers.
+const CIPHER_SUITES: [&str; 6] = [
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "AES256-GCM-SHA384",
+    "AES128-GCM-SHA256",
+];
+
+/// The server side: a client certificate of one of the trust domains is required, and sessions are never resumed, for
+/// a resumed session outlives the certificates (envoy-dataplane.md section 9).
+pub(crate) fn downstream(domains: &[TrustDomain], lowest: TlsVersion, http: bool) -> TransportSocket {
+    let prefixes = domains.iter().map(|domain| MatchPattern::Prefix(format!("spiffe://{domain}/")));
+    let alpn: &[&str] = if http { &["h2", "http/1.1"] } else { &["istio-peer-exchange", "h2", "http/1.1"] };
+    let parameters = TlsParameters {
+        tls_minimum_protocol_version: match lowest {
+            TlsVersion::V1_2 => TlsProtocol::TlSv12,
+            TlsVersion::V1_3 => TlsProtocol::TlSv13,
+        } as i32,
+        tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
+        cipher_suites: CIPHER_SUITES.map(str::to_owned).into(),
+        ..Default::default()
+    };
+    socket(
+        "envoy.transport_sockets.tls",
+        &DownstreamTlsContext {
+            common_tls_context: Some(mesh(parameters, alpn, prefixes)),
+            require_client_certificate: Some(true),
+            disable_stateful_session_resumption: true,
+            session_ticket_keys_type: Some(SessionTicketKeysType::DisableStatelessSessionResumption(true)),
+            ..Default::default()
+        },
+    )
+}
+
+/// The client side inside the mesh.
+pub(crate) fn upstream_mesh(tls: &MeshTls, protocol: Protocol) -> TransportSocket {
+    let alpn: &[&str] = match protocol {
+        Protocol::Http2 => &["istio-peer-exchange", "istio", "h2"],
+        _ => &["istio-peer-exchange", "istio"],
+    };
+    let names = tls.subject_alt_names.iter().map(|name| MatchPattern::Exact(name.to_string()));
+    let parameters = TlsParameters {
+        tls_minimum_protocol_version: TlsProtocol::TlSv12 as i32,
+        tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
+        ..Default::default()
+    };
+    socket(
+        "envoy.transport_sockets.tls",
+        &UpstreamTlsContext {
+            common_tls_context: Some(mesh(parameters, alpn, names)),
+            sni: tls.sni.to_string(),
+            max_session_keys: Some(0),
+            ..Default::default()
+        },
+    )
+}
+
+/// TLS that a rule originates. `None`: the rule names a credential that a sidecar cannot have (O7).
+pub(crate) fn upstream_originated(tls: &OriginatedTls, protocol: Protocol) -> TransportSocket {
+    let names = |list: &[Name]| list.iter().map(ToString::to_string).collect();
+    let sans = tls.subject_alt_names.iter().map(|name| MatchPattern::Exact(name.to_string()));
+    let mut common = CommonTlsContext {
+        tls_params: Some(TlsParameters {
+            cipher_suites: names(&tls.cipher_suites),
+            ecdh_curves: names(&tls.curves),
+            ..Default::default()
+        }),
+        validation_context_type: validation(tls.trust.as_ref(), sans.flat_map(any_kind_of_name).collect()),
+        ..Default::default()
+    };
+    if protocol == Protocol::Http2 {
+        common.alpn_protocols = vec!["h2".to_owned()];
+    }
+    match &tls.certificate {
+        Some(CertificateSource::Files { certificate, key }) => common.tls_certificates.push(TlsCertificate {
+            certificate_chain: Some(file(certificate)),
+            private_key: Some(file(key)),
+            ..Default::default()
+        }),
+        Some(CertificateSource::Credential(name)) => {
+            common.tls_certificate_sds_secret_configs.push(credential(format!("kubernetes://{name}")));
+        }
+        None => {}
+    }
+    socket(
+        "envoy.transport_sockets.tls",
+        &UpstreamTlsContext {
+            common_tls_context: Some(common),
+            sni: tls.sni.as_deref().unwrap_or_default().to_owned(),
+            max_session_keys: Some(0),
+            ..Default::default()
+        },
+    )
+}
+
+/// Plaintext, where a transport socket must be named.
+pub(crate) fn raw_buffer() -> TransportSocket {
+    socket("envoy.transport_sockets.raw_buffer", &RawBuffer {})
+}
+
+/// The agent's certificate and trust bundle; peers must carry a URI that one of the patterns matches.
+fn mesh(
+    parameters: TlsParameters,
+    alpn: &[&str],
+    patterns: impl Iterator<Item = MatchPattern>,
+) -> CommonTlsContext {
+    let combined = CombinedCertificateValidationContext {
+        default_validation_context: Some(CertificateValidationContext {
+            match_typed_subject_alt_names: patterns.map(|pattern| matcher(SanType::Uri, pattern)).collect(),
+            ..Default::default()
+        }),
+        validation_context_sds_secret_config: Some(agent_secret(TRUST_BUNDLE)),
+    };
+    CommonTlsContext {
+        tls_params: Some(parameters),
+        alpn_protocols: alpn.iter().map(|protocol| (*protocol).to_owned()).collect(),
+        tls_certificate_sds_secret_configs: vec![agent_secret(OWN_CERTIFICATE)],
+        validation_context_type: Some(ValidationContextType::CombinedValidationContext(combined)),
+        ..Default::default()
+    }
+}
+
+fn validation(
+    trust: Option<&TrustSource>,
+    sans: Vec<SubjectAltNameMatcher>,
+) -> Option<ValidationContextType> {
+    let context = CertificateValidationContext { match_typed_subject_alt_names: sans, ..Default::default() };
+    Some(match trust? {
+        TrustSource::File(path) => ValidationContextType::ValidationContext(CertificateValidationContext {
+            trusted_ca: Some(file(path)),
+            ..context
+        }),
+        TrustSource::System => ValidationContextType::ValidationContext(CertificateValidationContext {
+            system_root_certs: Some(SystemRootCerts {}),
+            ..context
+        }),
+        TrustSource::Credential(name) => {
+            ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
+                default_validation_context: Some(context),
+                validation_context_sds_secret_config: Some(credential(format!("kubernetes://{name}-cacert"))),
+            })
+        }
+    })
+}
+
+/// A rule's SAN may be a DNS name or a URI; either kind counts.
+fn any_kind_of_name(pattern: MatchPattern) -> [SubjectAltNameMatcher; 2] {
+    [matcher(SanType::Dns, pattern.clone()), matcher(SanType::Uri, pattern)]
+}
+
+fn matcher(kind: SanType, pattern: MatchPattern) -> SubjectAltNameMatcher {
+    SubjectAltNameMatcher {
+        san_type: kind as i32,
+        matcher: Some(StringMatcher { match_pattern: Some(pattern), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+/// A secret of the agent. Fetched without a time limit: nothing may go out before it is there.
+fn agent_secret(name: &str) -> SdsSecretConfig {
+    let envoy = grpc_service::EnvoyGrpc { cluster_name: SDS_CLUSTER.to_owned(), ..Default::default() };
+    let service = GrpcService {
+        target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(envoy)),
+        ..Default::default()
+    };
+    let api = ApiConfigSource {
+        api_type: ApiType::Grpc as i32,
+        transport_api_version: ApiVersion::V3 as i32,
+        grpc_services: vec![service],
+        set_node_on_first_message_only: true,
+        ..Default::default()
+    };
+    let source = ConfigSource {
+        initial_fetch_timeout: Some(Duration::default()),
+        resource_api_version: ApiVersion::V3 as i32,
+        config_source_specifier: Some(ConfigSourceSpecifier::ApiConfigSource(api)),
+        ..Default::default()
+    };
+    SdsSecretConfig { name: name.to_owned(), sds_config: Some(source) }
+}
+
+/// A secret of the control plane, fetched with Envoy's own time limit: one that never comes must not hold up the rest.
+fn credential(name: String) -> SdsSecretConfig {
+    let source = ConfigSource {
+        resource_api_version: ApiVersion::V3 as i32,
+        config_source_specifier: Some(ConfigSourceSpecifier::Ads(Default::default())),
+        ..Default::default()
+    };
+    SdsSecretConfig { name, sds_config: Some(source) }
+}
+
+fn file(path: &str) -> DataSource {
+    DataSource { specifier: Some(data_source::Specifier::Filename(path.to_owned())), ..Default::default() }
+}
+
+fn socket<M: Message + MessageName>(name: &str, config: &M) -> TransportSocket {
+    TransportSocket {
+        name: name.to_owned(),
+        config_type: Some(transport_socket::ConfigType::TypedConfig(Any::pack(config))),
+    }
+}

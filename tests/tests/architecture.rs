@@ -1,0 +1,96 @@
+//! The house rules that a compiler does not hold: layers, pure crates, and a map that names only what exists.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::Command,
+};
+
+use serde_json::Value;
+
+/// The picture of docs/ARCHITECTURE.md: a crate, its layer, and the crates of ours that it may use.
+const LAYERS: &[(&str, u8, &[&str])] = &[
+    ("eastwest-proto", 1, &[]),
+    ("eastwest-model", 1, &[]),
+    ("eastwest-engine", 2, &["eastwest-model"]),
+    ("eastwest-ca", 2, &["eastwest-model"]),
+    ("eastwest-xds", 2, &["eastwest-proto"]),
+    ("eastwest-translate", 3, &["eastwest-engine", "eastwest-model", "eastwest-proto", "eastwest-xds"]),
+    ("eastwest-sources", 4, &["eastwest-engine", "eastwest-model"]),
+    ("eastwest-ca-server", 4, &["eastwest-ca", "eastwest-model", "eastwest-proto"]),
+    ("eastwest-xds-server", 4, &["eastwest-proto", "eastwest-xds"]),
+    ("eastwest-agent", 5, &["eastwest-model", "eastwest-proto", "eastwest-xds", "eastwest-xds-server"]),
+    ("eastwest", 6, &["*"]),
+    ("eastwest-tests", 7, &["*"]),
+    ("xtask", 8, &["eastwest-tests"]),
+];
+
+/// Crates that decide and do no I/O, and what they must not link.
+const PURE: &[&str] =
+    &["eastwest-model", "eastwest-engine", "eastwest-ca", "eastwest-xds", "eastwest-translate"];
+const IMPURE: &[&str] = &["tokio", "tonic", "kube", "notify", "hyper", "axum", "dashmap", "tracing"];
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Every crate of the workspace with its normal dependencies.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
+    let arguments = ["metadata", "--no-deps", "--offline", "--format-version", "1"];
+    let output = Command::new(cargo).args(arguments).current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let normal = |package: &Value| {
+        let all = package["dependencies"].as_array().unwrap().iter();
+        all.filter(|d| d["kind"].is_null()).map(|d| text(&d["name"])).collect()
+    };
+    metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|package| (text(&package["name"]), normal(package)))
+        .collect()
+}
+
+#[test]
+fn edges_only_point_down_and_stand_in_the_picture() {
+    let layers: BTreeMap<_, _> = LAYERS.iter().map(|(name, layer, uses)| (*name, (*layer, *uses))).collect();
+    let dependencies = dependencies();
+    let drawn: BTreeSet<_> = layers.keys().map(|name| (*name).to_owned()).collect();
+    assert_eq!(
+        dependencies.keys().cloned().collect::<BTreeSet<_>>(),
+        drawn,
+        "the picture and the workspace differ"
+    );
+    for (name, uses) in &dependencies {
+        let (layer, allowed) = layers[name.as_str()];
+        for (used, (below, _)) in uses.iter().filter_map(|used| layers.get_key_value(used.as_str())) {
+            assert!(*below < layer, "{name} (layer {layer}) uses {used} (layer {below})");
+            assert!(
+                allowed.contains(&"*") || allowed.contains(used),
+                "{name} → {used} is not in the picture"
+            );
+        }
+    }
+}
+
+#[test]
+fn pure_crates_link_nothing_that_does_io() {
+    let dependencies = dependencies();
+    for (name, impure) in PURE.iter().flat_map(|name| IMPURE.iter().map(move |impure| (name, impure))) {
+        assert!(!dependencies[*name].contains(*impure), "{name} is pure and must not use {impure}");
+    }
+}
+
+/// Whatever looks like a path in the map must exist.
+#[test]
+fn the_map_names_only_what_exists() {
+    let map = std::fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
+    let is_path = |text: &&str| text.contains('/') && !text.contains([' ', '<', '|', ':', '*']);
+    let paths: Vec<_> = map.split('`').skip(1).step_by(2).filter(is_path).collect();
+    assert!(paths.len() > 20, "the map names only {} paths", paths.len());
+    let missing: Vec<_> = paths.into_iter().filter(|path| !root().join(path).exists()).collect();
+    assert!(missing.is_empty(), "docs/ARCHITECTURE.md names what does not exist: {missing:?}");
+}

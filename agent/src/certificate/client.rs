@@ -223,3 +223,65 @@ fn remedy(code: Code) -> &'static str {
 pub(crate) fn system_clock() -> WallClock {
     Arc::new(SystemTime::now)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::AgentConfig, testing::ca::TestCa};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// What is shown, as (token, certificate), at attempt 0 and 1 of a renewal, an hour after the
+    /// certificate of this life was issued; `None` for an error.
+    fn shown(life: Duration, token: bool) -> [Option<(bool, bool)>; 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = AgentConfig {
+            control_plane: "127.0.0.1:15012".into(),
+            token_file: dir.path().join("token"),
+            namespace: "shop".into(),
+            pod: "reviews-0".into(),
+            ip: "10.0.0.7".into(),
+            ..AgentConfig::default()
+        };
+        if token {
+            std::fs::write(&config.token_file, "token").unwrap();
+        }
+        let issued = SystemTime::now();
+        let svid = TestCa::new("root").svid(issued, life);
+        let clock: WallClock = Arc::new(move || issued + HOUR);
+        let client = CaClient::new(Settings::parse(config).unwrap().into(), clock);
+        [0, 1].map(|attempt| {
+            let credentials = client.credentials(Some(&svid), attempt).ok()?;
+            Some((credentials.token.is_some(), credentials.certificate.is_some()))
+        })
+    }
+
+    #[test]
+    fn a_valid_certificate_is_shown_with_the_token_and_every_second_time_not() {
+        assert_eq!(shown(2 * HOUR, true), [Some((true, true)), Some((true, false))]);
+    }
+
+    #[test]
+    fn a_valid_certificate_stands_alone_when_there_is_no_token() {
+        assert_eq!(shown(2 * HOUR, false), [Some((false, true)); 2]);
+    }
+
+    #[test]
+    fn an_expired_certificate_is_never_shown() {
+        assert_eq!(shown(HOUR / 2, true), [Some((true, false)); 2]);
+        assert_eq!(shown(HOUR / 2, false), [None; 2]);
+    }
+
+    #[test]
+    fn the_token_is_trimmed_and_never_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        std::fs::write(&path, " ey.to.ken\n").unwrap();
+        let Token(value) = read_token(&path).unwrap();
+        assert_eq!(value, "Bearer ey.to.ken");
+        assert!(!format!("{value:?}").contains("ey.to.ken"));
+        std::fs::write(&path, "two\nlines").unwrap();
+        let error = read_token(&path).err().unwrap().to_string();
+        assert!(error.contains("--token-file") && !error.contains("two"), "{error}");
+    }
+}

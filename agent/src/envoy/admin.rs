@@ -40,7 +40,7 @@ impl EnvoyAdmin {
         ) {
             (Some(0), Some(1..), Some(1)) => Ok(()),
             (Some(0), None | Some(0), _) => {
-                Err("Envoy has not got its listeners from the control plane".into())
+                Err("Envoy has accepted no listeners from the control plane yet".into())
             }
             (Some(0), ..) => Err("Envoy's workers have not started".into()),
             (Some(1), ..) => Err("Envoy is draining".into()),

@@ -104,7 +104,7 @@ async fn a_second_request_kills_at_once() {
 async fn what_the_command_left_behind_is_ended_too() {
     let dir = tempfile::tempdir().unwrap();
     let script =
-        "sleep 600 & echo $! > $1/orphan; trap 'exit 0' TERM; echo x > $1/up; while :; do sleep 0.02; done";
+        "sleep 30 & echo $! > $1/orphan; trap 'exit 0' TERM; echo x > $1/up; while :; do sleep 0.02; done";
     assert_eq!(run_until_up(shell(script, &dir), &dir).await, 0);
     let orphan: i32 = appears(&dir, "orphan").await.trim().parse().unwrap();
     let gone = async {

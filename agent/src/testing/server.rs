@@ -4,7 +4,10 @@
 use std::{
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -49,6 +52,7 @@ pub(crate) struct FakeCa {
     pub(crate) ca: TestCa,
     behaviour: Mutex<Behaviour>,
     calls: Mutex<Vec<Call>>,
+    failed_handshakes: Arc<AtomicU32>,
 }
 
 impl FakeCa {
@@ -56,7 +60,12 @@ impl FakeCa {
         behaviour: impl Fn(&TestCa, &str) -> Result<Vec<String>, Status> + Send + 'static,
     ) -> Arc<Self> {
         let behaviour = Mutex::new(Box::new(behaviour) as Behaviour);
-        Arc::new(Self { ca: TestCa::new("control plane"), behaviour, calls: Mutex::default() })
+        Arc::new(Self {
+            ca: TestCa::new("control plane"),
+            behaviour,
+            calls: Mutex::default(),
+            failed_handshakes: Arc::default(),
+        })
     }
 
     pub(crate) fn behave(
@@ -70,16 +79,23 @@ impl FakeCa {
         self.calls.lock().unwrap().clone()
     }
 
+    /// How many connections ended before the first call, for want of trust for example.
+    pub(crate) fn failed_handshakes(&self) -> u32 {
+        self.failed_handshakes.load(Ordering::Relaxed)
+    }
+
     /// Serves at `address` until the answer is dropped; the address is the one bound.
     pub(crate) async fn serve(self: &Arc<Self>, address: SocketAddr) -> (SocketAddr, Serving) {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(self.tls()));
         let (accepted, incoming) = mpsc::channel(1);
+        let failed = self.failed_handshakes.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
-                if let Ok(tls) = acceptor.accept(tcp).await {
-                    let _ = accepted.send(Ok::<_, std::io::Error>(Connection(tls))).await;
+                match acceptor.accept(tcp).await {
+                    Ok(tls) => _ = accepted.send(Ok::<_, std::io::Error>(Connection(tls))).await,
+                    Err(_) => _ = failed.fetch_add(1, Ordering::Relaxed),
                 }
             }
         });

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     path::{Path, PathBuf},
     sync::mpsc::{self, RecvTimeoutError},
     thread,
@@ -39,12 +40,12 @@ const RESCAN: Duration = Duration::from_secs(5);
 /// Only if `path` cannot be read at the start.
 pub fn follow(path: &Path, defaults: MeshConfig) -> Result<Receiver<Batch>, SourceError> {
     let follower = Follower::open(path, defaults)?;
-    let (sender, receiver) = channel(1);
-    let thread = thread::Builder::new().name("manifests".to_owned()).spawn(move || follower.run(&sender));
-    thread.map(|_| receiver).map_err(|source| SourceError { path: path.to_owned(), source })
+    follower.start().map_err(|source| SourceError { path: path.to_owned(), source })
 }
 
 struct Follower {
+    /// The time between looks without any event.
+    rescan: Duration,
     scanner: Scanner,
     directory: Directory,
     watches: Watches,
@@ -53,7 +54,13 @@ struct Follower {
 impl Follower {
     fn open(path: &Path, defaults: MeshConfig) -> Result<Self, SourceError> {
         let scanner = Scanner::open(path)?;
-        Ok(Self { scanner, directory: Directory::new(defaults), watches: Watches::new() })
+        Ok(Self { rescan: RESCAN, scanner, directory: Directory::new(defaults), watches: Watches::new() })
+    }
+
+    fn start(self) -> io::Result<Receiver<Batch>> {
+        let (sender, receiver) = channel(1);
+        thread::Builder::new().name("manifests".to_owned()).spawn(move || self.run(&sender))?;
+        Ok(receiver)
     }
 
     /// Until the receiver is dropped.
@@ -72,7 +79,7 @@ impl Follower {
             // A folder may have filled before it was watched: look once more.
             if !self.watches.cover(self.scanner.folders()) {
                 let soon = self.scanner.is_unsettled() || !self.watches.complete;
-                self.watches.wait(if soon { FRESH } else { RESCAN });
+                self.watches.wait(if soon { FRESH } else { self.rescan });
             }
         }
     }

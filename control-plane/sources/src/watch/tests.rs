@@ -11,6 +11,13 @@ fn defaults() -> MeshConfig {
     MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "istio-system")
 }
 
+/// A follower that depends on events.
+fn follower(folder: &Path) -> Follower {
+    let mut follower = Follower::open(folder, defaults()).unwrap();
+    follower.rescan = Duration::from_secs(3600);
+    follower
+}
+
 struct Followed {
     folder: TempDir,
     batches: Receiver<Batch>,
@@ -22,7 +29,7 @@ impl Followed {
         for (name, text) in files {
             fs::write(folder.path().join(name), text).unwrap();
         }
-        let batches = follow(folder.path(), defaults()).unwrap();
+        let batches = follower(folder.path()).start().unwrap();
         let mut followed = Self { folder, batches };
         let first = followed.next().await;
         (followed, first)
@@ -151,10 +158,21 @@ async fn a_directory_that_vanishes_and_returns() {
     assert_eq!(show(&followed.next().await), ["+b two"]);
 }
 
+#[tokio::test]
+async fn without_events_the_directory_is_looked_at_every_second() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut follower = follower(folder.path());
+    follower.watches.watcher = None;
+    let mut followed = Followed { batches: follower.start().unwrap(), folder };
+    assert_eq!(show(&followed.next().await), [""; 0]);
+    followed.replace("a.yaml", &namespace("a", "one"));
+    assert_eq!(show(&followed.next().await), ["+a one"]);
+}
+
 #[test]
 fn dropping_the_receiver_ends_the_thread() {
     let folder = tempfile::tempdir().unwrap();
-    let follower = Follower::open(folder.path(), defaults()).unwrap();
+    let follower = follower(folder.path());
     let (sender, mut receiver) = channel(1);
     let thread = thread::spawn(move || follower.run(&sender));
     assert_eq!(receiver.blocking_recv(), Some(Batch::default()));

@@ -5,7 +5,10 @@ use eastwest_model::WorkloadKey;
 use serde_json::Value;
 
 use super::{Outcome, Result, world::WorldArgs};
-use crate::{output::OutputArgs, query::Question};
+use crate::{
+    output::{OutputArgs, cell, entries},
+    query::Question,
+};
 
 /// The arguments of `eastwest explain`.
 #[derive(Debug, Args)]
@@ -34,10 +37,108 @@ impl ExplainArgs {
         let question = Question::Explain { client: self.client, host, port };
         let explanation = self.world.ask(&question)?;
         self.output.print(&explanation, describe)?;
-        Ok(if explanation["connects"] == false { Outcome::Negative } else { Outcome::Success })
+        let refused = ["REFUSED", "PARTLY_REFUSED", "NO_ENDPOINTS", "BLACK_HOLE"];
+        let connects = !refused.iter().any(|verdict| explanation["verdict"] == *verdict);
+        Ok(if connects { Outcome::Success } else { Outcome::Negative })
     }
 }
 
-fn describe(_explanation: &Value) -> String {
-    String::new()
+/// The explanation for a person: the verdict first, then both sides with who decided, then who lost, then names.
+fn describe(explanation: &Value) -> String {
+    let mut text = format!(
+        "{}: {} → {}:{}\n{}\n",
+        verdict(&explanation["verdict"]),
+        cell(&explanation["client"]),
+        cell(if explanation["host"].is_null() { &explanation["asked"] } else { &explanation["host"] }),
+        cell(&explanation["port"]),
+        cell(&explanation["reason"]),
+    );
+    let setting = &explanation["setting"];
+    if !setting.is_null() {
+        text += &format!("\nCLIENT  {}\n", cell(&explanation["client_identity"]));
+        text += &format!("  mode        {}\n", cell(&setting["mode"]));
+        text += &format!("  decided by  {}\n", decided_by(setting));
+        text += &format!("  server name {}\n", cell(&setting["sni"]));
+        text += &format!("  must be     {}\n", list(&setting["subject_alt_names"]));
+    }
+    text += &steps(&explanation["trace"]);
+    for endpoint in entries(&explanation["endpoints"]) {
+        text += &describe_endpoint(endpoint);
+    }
+    text + &format!("\nENVOY\n  cluster     {}\n", cell(&explanation["cluster"]))
+}
+
+fn describe_endpoint(endpoint: &Value) -> String {
+    let server = &endpoint["server"];
+    let ready = if endpoint["ready"] == true { "" } else { " (not ready)" };
+    let mut text =
+        format!("\nSERVER  {} {}{ready}\n", cell(&endpoint["address"]), cell(&endpoint["workload"]));
+    text += &format!("  identity    {}\n", cell(&server["identity"]));
+    text += &format!("  mode        {}\n", cell(&server["mode"]));
+    text += &format!("  decided by  {}\n", decided_by(server));
+    text += &format!(
+        "  outcome     {}: client sends {}, {}\n",
+        words(&endpoint["outcome"]),
+        words(&endpoint["sends"]),
+        cell(&endpoint["reason"])
+    );
+    if !endpoint["server_cluster"].is_null() {
+        text += &format!("  cluster     {}\n", cell(&endpoint["server_cluster"]));
+    }
+    text + &steps(&server["trace"])
+}
+
+fn verdict(verdict: &Value) -> &'static str {
+    match verdict.as_str().unwrap_or_default() {
+        "MUTUAL_TLS" => "Mutual TLS",
+        "PLAINTEXT" => "Plaintext",
+        "TLS" => "TLS",
+        "REFUSED" => "Will be refused",
+        "PARTLY_REFUSED" => "Some endpoints will refuse",
+        "MIXED" => "Mutual TLS to some endpoints, plaintext to others",
+        "NO_ENDPOINTS" => "Nobody there",
+        "PASSTHROUGH" => "Passed through as it is",
+        "BLACK_HOLE" => "Goes nowhere",
+        _ => "Unknown",
+    }
+}
+
+/// `MUTUAL_TLS` as a person writes it.
+fn words(value: &Value) -> String {
+    cell(value).replace('_', " ").to_lowercase().replace("tls", "TLS")
+}
+
+fn decided_by(side: &Value) -> String {
+    let policy = if side["policy"].is_null() { "default".to_owned() } else { cell(&side["policy"]) };
+    format!("{policy}{}", place(&side["origin"]))
+}
+
+fn place(origin: &Value) -> String {
+    match (origin["file"].as_str(), origin["line"].as_u64()) {
+        (Some(file), Some(line)) => format!(" ({file}:{line})"),
+        (Some(file), None) => format!(" ({file})"),
+        _ => String::new(),
+    }
+}
+
+fn list(names: &Value) -> String {
+    match entries(names) {
+        [] => "anybody (no name is checked)".to_owned(),
+        names => names.iter().map(cell).collect::<Vec<_>>().join(" or "),
+    }
+}
+
+/// Who was looked at, in order: winner, heirs and losers, each with the rule that decided.
+fn steps(trace: &Value) -> String {
+    let step = |step: &Value| {
+        let who = if step["object"].is_null() { "mesh default".to_owned() } else { cell(&step["object"]) };
+        let place = place(&step["origin"]);
+        format!(
+            "    {:9} {who}{place}: {} [{}]\n",
+            cell(&step["outcome"]),
+            cell(&step["reason"]),
+            cell(&step["rule"])
+        )
+    };
+    entries(trace).iter().map(step).collect()
 }

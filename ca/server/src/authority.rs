@@ -28,6 +28,8 @@ const RETRY: Duration = Duration::from_secs(10);
 pub struct CaConfig {
     /// Whose identities are issued.
     pub trust_domain: TrustDomain,
+    /// The cluster whose workloads are served, as clients name it in `clusterid`.
+    pub cluster_id: String,
     /// How long they live.
     pub lifetimes: Lifetimes,
     /// Names in our own serving certificate.
@@ -54,6 +56,7 @@ pub(crate) struct Snapshot {
 /// A running certificate authority.
 pub struct CertificateAuthority {
     current: ArcSwap<Snapshot>,
+    cluster_id: String,
     lifetimes: Lifetimes,
     serving_names: Vec<ServingName>,
     serving_lifetime: Duration,
@@ -82,6 +85,7 @@ impl CertificateAuthority {
         };
         Ok(Arc::new(Self {
             current: ArcSwap::from_pointee(snapshot),
+            cluster_id: config.cluster_id,
             lifetimes: config.lifetimes,
             serving_names: config.serving_names,
             serving_lifetime: config.serving_lifetime,
@@ -150,10 +154,11 @@ impl CertificateAuthority {
 
     /// Who a peer is: by its client certificate, else by its bearer token.
     pub fn authenticator(self: &Arc<Self>) -> Arc<dyn Authenticator> {
-        Arc::new(authn::FirstOf::new(vec![
+        let methods: Vec<Arc<dyn Authenticator>> = vec![
             Arc::new(authn::client_certificate::ClientCertificates::new(Arc::clone(self))),
             Arc::new(authn::token::BearerTokens::new(Arc::clone(self))),
-        ]))
+        ];
+        Arc::new(authn::FirstOf::new(self.cluster_id.clone(), methods))
     }
 
     /// The gRPC service, for ports with TLS alone.

@@ -190,6 +190,7 @@ fn authority(
     let keys = state.load_or_create(&mesh.trust_domain, now)?;
     let ca = CaConfig {
         trust_domain: mesh.trust_domain,
+        cluster_id: config.cluster_id.clone(),
         lifetimes: config.lifetimes,
         serving_names,
         serving_lifetime: SERVING_LIFETIME,

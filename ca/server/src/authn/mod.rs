@@ -39,6 +39,12 @@ pub enum AuthnError {
     /// The connection is not encrypted.
     #[error("the connection is not encrypted")]
     Plaintext,
+    /// A `clusterid` header that is not ours (ca.md section 7 row 16).
+    #[error("the clusterid header must be absent, empty or {expected:?}, once")]
+    Cluster {
+        /// Our own.
+        expected: String,
+    },
     /// A client certificate that does not do, or none.
     #[error(transparent)]
     ClientCertificate(#[from] PeerError),
@@ -70,13 +76,25 @@ pub trait Authenticator: Send + Sync + 'static {
 /// Several methods: the first that recognises the peer decides, so a bad certificate beside a good token does no
 /// harm (ca.md section 7 row 22).
 pub struct FirstOf {
+    cluster_id: String,
     methods: Vec<Arc<dyn Authenticator>>,
 }
 
 impl FirstOf {
-    /// Asks `methods` in this order.
-    pub fn new(methods: Vec<Arc<dyn Authenticator>>) -> Self {
-        Self { methods }
+    /// Asks `methods` in this order about peers of the cluster `cluster_id`.
+    pub fn new(cluster_id: String, methods: Vec<Arc<dyn Authenticator>>) -> Self {
+        Self { cluster_id, methods }
+    }
+
+    /// A peer without a cluster is of ours; one of another, or of two, is nobody here (ca.md section 3).
+    fn check_cluster(&self, metadata: &MetadataMap) -> Result<(), AuthnError> {
+        let mut named = metadata.get_all("clusterid").iter();
+        let ours = match (named.next(), named.next()) {
+            (None, _) => true,
+            (Some(id), None) => id.is_empty() || id.as_bytes() == self.cluster_id.as_bytes(),
+            (Some(_), Some(_)) => false,
+        };
+        ours.then_some(()).ok_or_else(|| AuthnError::Cluster { expected: self.cluster_id.clone() })
     }
 }
 
@@ -88,6 +106,7 @@ impl Authenticator for FirstOf {
         now: OffsetDateTime,
     ) -> Result<Caller, AuthnError> {
         let peer = credentials.encrypted()?;
+        self.check_cluster(credentials.metadata)?;
         let mut reasons = peer.remote.map_or_else(String::new, |remote| format!("peer {remote}"));
         for method in &self.methods {
             match method.authenticate(credentials, now).await {

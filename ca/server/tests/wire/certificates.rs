@@ -216,6 +216,23 @@ async fn impersonation_is_unauthenticated() {
 }
 
 /// Row 23.
+/// Row 16.
+#[tokio::test]
+async fn peers_of_other_clusters_are_nobody() {
+    let ca = Ca::start().await;
+    let mut client = ca.client().token(&ca.token("shop", "reviews")).await;
+    for (clusters, expected) in [
+        (vec![], Code::Ok),
+        (vec![""], Code::Ok),
+        (vec!["Kubernetes"], Code::Ok),
+        (vec!["elsewhere"], Code::Unauthenticated),
+        (vec!["Kubernetes", "Kubernetes"], Code::Unauthenticated),
+    ] {
+        client.clusters.clone_from(&clusters);
+        assert_eq!(code(client.create(request()).await), expected, "{clusters:?}");
+    }
+}
+
 #[tokio::test]
 async fn plaintext_peers_are_nobody() {
     let ca = Ca::start().await;

@@ -84,6 +84,7 @@ impl Ca {
         let [tls, plaintext] = [0, 1].map(|i: usize| listeners[i].local_addr().unwrap());
         let config = CaConfig {
             trust_domain,
+            cluster_id: "Kubernetes".to_owned(),
             lifetimes: Lifetimes::default(),
             serving_names: default_serving_names("istio-system", &[tls.ip()]),
             serving_lifetime: Duration::from_secs(24 * 3600),
@@ -200,12 +201,13 @@ impl Connector {
 pub(crate) struct Client {
     inner: IstioCertificateServiceClient<Channel>,
     authorization: Vec<String>,
+    pub(crate) clusters: Vec<&'static str>,
 }
 
 impl Client {
     fn new(channel: Channel, authorization: &[&str]) -> Self {
         let authorization = authorization.iter().map(|&value| value.to_owned()).collect();
-        Self { inner: IstioCertificateServiceClient::new(channel), authorization }
+        Self { inner: IstioCertificateServiceClient::new(channel), authorization, clusters: Vec::new() }
     }
 
     pub(crate) async fn plaintext(to: SocketAddr, token: &str) -> Self {
@@ -220,6 +222,9 @@ impl Client {
         let mut request = Request::new(message);
         for value in &self.authorization {
             request.metadata_mut().append("authorization", MetadataValue::try_from(value).unwrap());
+        }
+        for cluster in &self.clusters {
+            request.metadata_mut().append("clusterid", MetadataValue::from_static(cluster));
         }
         Ok(self.inner.create_certificate(request).await?.into_inner())
     }

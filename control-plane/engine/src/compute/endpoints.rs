@@ -166,7 +166,9 @@ fn of_entry(space: &Namespace, entry: &ServiceEntry, view: &View<'_>) -> Vec<Bac
         }
     }
     let selector = entry.workload_selector.as_ref();
-    for workload in selector.into_iter().flat_map(|selector| space.workloads.selected(selector)) {
+    let selected = selector.into_iter().flat_map(|selector| space.workloads.selected(selector));
+    // A Pod that is not ready has no slice to say so here: it is no endpoint yet.
+    for workload in selected.filter(|workload| workload.ready) {
         let port = |workload: &Workload, port: &ServicePort| Some(listed_ports::entry_port(workload, port));
         found.extend(of_workload(workload, &entry.ports, port));
     }

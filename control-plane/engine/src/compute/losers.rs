@@ -44,6 +44,9 @@ impl<'a> Search<'a> {
         let mut steps = Vec::new();
         for namespace in namespaces.iter().filter(|namespace| seen.insert(namespace)) {
             let rules = &snapshot.namespace(namespace).destination_rules;
+            if rules.is_empty() {
+                continue;
+            }
             let matching = rules.hosts_covering(view.host).flat_map(|pattern| rules.of_host(pattern));
             steps.extend(matching.map(|rule| self.step(rule)));
             for (host, number, reason) in near_misses(snapshot, view) {

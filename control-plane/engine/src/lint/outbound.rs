@@ -1,6 +1,6 @@
 //! Rules that do not do what one may think for the clients of a scope, and pairs that cannot talk.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use eastwest_model::{
     Diagnostic, Kind, ObjectRef, Origin,
@@ -35,9 +35,8 @@ fn of_service(snapshot: &Snapshot, scope: &ClientScope, service: &OutboundServic
         found.extend(cluster.trace.steps.iter().filter_map(of_trace));
         found.extend(hidden_block(snapshot, cluster));
         found.extend(no_mutual_tls(snapshot, cluster));
-        for endpoint in explain::endpoints(snapshot, &view, &backends, cluster) {
-            found.extend(of_endpoint(snapshot, scope, cluster, service, &endpoint));
-        }
+        let endpoints = explain::endpoints(snapshot, &view, &backends, cluster);
+        found.extend(misfits(snapshot, scope, cluster, &view, &endpoints));
     }
     found
 }
@@ -139,35 +138,50 @@ fn no_mutual_tls(snapshot: &Snapshot, cluster: &OutboundCluster) -> Option<Diagn
     inferred.then(|| warning(&mesh, &Origin::default(), "data.mesh", message.to_owned()))
 }
 
-fn of_endpoint(
+/// Pairs that cannot talk, and plaintext to servers that would take mutual TLS: one finding for all endpoints of a
+/// cluster that have the same trouble.
+fn misfits(
     snapshot: &Snapshot,
     scope: &ClientScope,
     cluster: &OutboundCluster,
-    service: &OutboundService,
-    endpoint: &EndpointExplanation,
-) -> Option<Diagnostic> {
-    let server = &endpoint.pair.server;
-    let takes_mutual = server.mode.is_some_and(|mode| mode != MutualTlsMode::Disable);
-    let from = scope.namespace();
-    let (to, address) = (cluster.name(), &endpoint.address);
-    let message = match endpoint.pair.outcome {
-        Outcome::Refused => {
-            format!("clients in namespace {from} cannot talk to {address} of {to}: {}", endpoint.pair.reason)
-        }
-        Outcome::Plaintext if takes_mutual && snapshot.mesh.enable_auto_mtls => {
-            format!(
-                "clients in namespace {from} send plaintext to {address} of {to}, which would take mutual TLS"
-            )
-        }
-        _ => return None,
+    view: &View<'_>,
+    endpoints: &[EndpointExplanation],
+) -> Vec<Diagnostic> {
+    let mut troubles: BTreeMap<(&ObjectRef, String), Vec<&EndpointExplanation>> = BTreeMap::new();
+    for endpoint in endpoints {
+        let server = &endpoint.pair.server;
+        let takes_mutual = server.mode.is_some_and(|mode| mode != MutualTlsMode::Disable);
+        let trouble = match endpoint.pair.outcome {
+            Outcome::Refused => format!("cannot talk to it: {}", endpoint.pair.reason),
+            Outcome::Plaintext if takes_mutual && snapshot.mesh.enable_auto_mtls => {
+                "send plaintext, although it would take mutual TLS".to_owned()
+            }
+            _ => continue,
+        };
+        let decider = cluster.policy.as_ref().or(server.policy.as_ref()).unwrap_or(&view.owner.object);
+        troubles.entry((decider, trouble)).or_default().push(endpoint);
+    }
+    let finding = |((decider, trouble), endpoints): ((&ObjectRef, String), Vec<&EndpointExplanation>)| {
+        let more = match endpoints.len() {
+            1 => String::new(),
+            several => format!(" and {} more", several - 1),
+        };
+        let (address, name, from) = (&endpoints[0].address, cluster.name(), scope.namespace());
+        let message = format!("{name}, endpoint {address}{more}: clients in namespace {from} {trouble}");
+        warning(decider, &origin_of(cluster, view, endpoints[0], decider), "", message)
     };
-    let decider = cluster.policy.as_ref().or(server.policy.as_ref()).unwrap_or(&service.owner);
-    Some(warning(decider, &origin_of(cluster, endpoint, decider), "", message))
+    troubles.into_iter().map(finding).collect()
 }
 
-/// Where an object was read, as far as either side's trace knows.
-fn origin_of(cluster: &OutboundCluster, endpoint: &EndpointExplanation, object: &ObjectRef) -> Origin {
+/// Where an object was read: the owner, or what either side's trace knows.
+fn origin_of(
+    cluster: &OutboundCluster,
+    view: &View<'_>,
+    endpoint: &EndpointExplanation,
+    object: &ObjectRef,
+) -> Origin {
     let mut steps = cluster.trace.steps.iter().chain(&endpoint.pair.server.trace);
     let step = steps.find(|step| step.object.as_ref() == Some(object));
-    step.and_then(|step| step.origin.clone()).unwrap_or_default()
+    let owner = (view.owner.object == *object).then_some(&view.owner.origin);
+    step.and_then(|step| step.origin.as_ref()).or(owner).cloned().unwrap_or_default()
 }

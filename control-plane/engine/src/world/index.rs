@@ -5,10 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use eastwest_model::{
-    Change, Host, Kind, MeshConfig, Meta, Name, Object, ObjectRef,
-    service::{Service, ServiceEntry},
-};
+use eastwest_model::{Change, Host, Kind, MeshConfig, Meta, Name, Object, ObjectRef};
 
 use super::{DirtySet, Namespace, Snapshot, affected::affected};
 
@@ -88,107 +85,83 @@ impl Index {
     }
 
     fn insert(&mut self, object: Object) {
-        match &object {
-            Object::Service(service) => self.claim_service(service, true),
-            Object::ServiceEntry(entry) => self.claim_hosts(entry, true),
-            _ => {}
-        }
-        let name = object.meta().name().clone();
+        self.claim(&object, true);
+        let ObjectRef { namespace, name, .. } = object.reference().clone();
         match object {
             Object::Namespace(_) => {}
             Object::MeshConfig(meta, mesh) => {
                 self.mesh_source = Some(meta);
                 self.world.mesh = mesh;
             }
-            Object::Service(new) => {
-                let space = self.space(new.meta.namespace());
-                Arc::make_mut(&mut space.services).insert(name, new);
-            }
-            Object::EndpointSlice(new) => {
-                let space = self.space(new.meta.namespace());
-                Arc::make_mut(&mut space.slices).insert(name, new);
-            }
-            Object::Workload(new) => {
-                let space = self.space(new.meta.namespace());
-                Arc::make_mut(&mut space.workloads).insert(new);
-            }
+            Object::Service(new) => Arc::make_mut(&mut self.space(&namespace).services).insert(name, new),
+            Object::EndpointSlice(new) => Arc::make_mut(&mut self.space(&namespace).slices).insert(name, new),
+            Object::Workload(new) => Arc::make_mut(&mut self.space(&namespace).workloads).insert(new),
             Object::ServiceEntry(new) => {
-                let space = self.space(new.meta.namespace());
-                Arc::make_mut(&mut space.service_entries).insert(name, new);
+                Arc::make_mut(&mut self.space(&namespace).service_entries).insert(name, new);
             }
             Object::Sidecar(new) => {
-                let space = self.space(new.meta.namespace());
-                Arc::make_mut(&mut space.sidecars).insert(name, new);
+                Arc::make_mut(&mut self.space(&namespace).sidecars).insert(name, new);
             }
             Object::PeerAuthentication(new) => {
-                let space = self.space(new.meta.namespace());
-                Arc::make_mut(&mut space.peer_authentications).insert(name, new);
+                Arc::make_mut(&mut self.space(&namespace).peer_authentications).insert(name, new);
             }
             Object::DestinationRule(new) => {
-                let space = self.space(new.meta.namespace());
-                Arc::make_mut(&mut space.destination_rules).insert(name, new);
+                Arc::make_mut(&mut self.space(&namespace).destination_rules).insert(name, new);
             }
         }
     }
 
     fn remove(&mut self, object: &Object) {
-        let ObjectRef { kind, namespace, name } = object.reference().clone();
-        let space = self.space(&namespace);
+        self.claim(object, false);
+        let ObjectRef { kind, namespace, name } = object.reference();
+        if matches!(object, Object::MeshConfig(..)) {
+            self.mesh_source = None;
+            self.world.mesh = Arc::new(self.defaults.clone());
+            return;
+        }
+        let space = self.space(namespace);
         match object {
-            Object::Namespace(_) => {}
-            Object::MeshConfig(..) => {
-                self.mesh_source = None;
-                self.world.mesh = Arc::new(self.defaults.clone());
+            Object::Namespace(_) | Object::MeshConfig(..) => {}
+            Object::Service(_) => drop(Arc::make_mut(&mut space.services).remove(name)),
+            Object::EndpointSlice(_) => drop(Arc::make_mut(&mut space.slices).remove(name)),
+            Object::Workload(_) => drop(Arc::make_mut(&mut space.workloads).remove(*kind, name)),
+            Object::ServiceEntry(_) => drop(Arc::make_mut(&mut space.service_entries).remove(name)),
+            Object::Sidecar(_) => drop(Arc::make_mut(&mut space.sidecars).remove(name)),
+            Object::PeerAuthentication(_) => {
+                drop(Arc::make_mut(&mut space.peer_authentications).remove(name))
             }
+            Object::DestinationRule(_) => drop(Arc::make_mut(&mut space.destination_rules).remove(name)),
+        }
+        if space.is_empty() {
+            self.world.namespaces.remove(namespace);
+        }
+    }
+
+    /// Notes or forgets the hosts that an object claims; an ExternalName Service claims none, it is an alias of its
+    /// target (tls-policy.md O1).
+    fn claim(&mut self, object: &Object, claim: bool) {
+        match object {
             Object::Service(service) => {
-                Arc::make_mut(&mut space.services).remove(&name);
-                self.claim_service(service, false);
-            }
-            Object::EndpointSlice(_) => {
-                Arc::make_mut(&mut space.slices).remove(&name);
-            }
-            Object::Workload(_) => {
-                Arc::make_mut(&mut space.workloads).remove(kind, &name);
+                let reference = &service.meta.object;
+                match &service.external_name {
+                    Some(target) => note(&mut self.world.aliases, target, reference, claim),
+                    None => {
+                        let host = self.world.host_of(reference);
+                        note(&mut self.world.hosts, &host, reference, claim);
+                    }
+                }
             }
             Object::ServiceEntry(entry) => {
-                Arc::make_mut(&mut space.service_entries).remove(&name);
-                self.claim_hosts(entry, false);
+                for host in &entry.hosts {
+                    note(&mut self.world.hosts, host, &entry.meta.object, claim);
+                }
             }
-            Object::Sidecar(_) => {
-                Arc::make_mut(&mut space.sidecars).remove(&name);
-            }
-            Object::PeerAuthentication(_) => {
-                Arc::make_mut(&mut space.peer_authentications).remove(&name);
-            }
-            Object::DestinationRule(_) => {
-                Arc::make_mut(&mut space.destination_rules).remove(&name);
-            }
-        }
-        if self.world.namespaces.get(&namespace).is_some_and(|space| space.is_empty()) {
-            self.world.namespaces.remove(&namespace);
+            _ => {}
         }
     }
 
     fn space(&mut self, name: &Name) -> &mut Namespace {
         Arc::make_mut(self.world.namespaces.entry(name.clone()).or_default())
-    }
-
-    /// A Service claims its host; an ExternalName one is only an alias of its target (tls-policy.md O1).
-    fn claim_service(&mut self, service: &Service, claim: bool) {
-        let reference = &service.meta.object;
-        match &service.external_name {
-            None => {
-                let host = self.world.host_of(reference);
-                note(&mut self.world.hosts, &host, reference, claim);
-            }
-            Some(target) => note(&mut self.world.aliases, target, reference, claim),
-        }
-    }
-
-    fn claim_hosts(&mut self, entry: &ServiceEntry, claim: bool) {
-        for host in &entry.hosts {
-            note(&mut self.world.hosts, host, &entry.meta.object, claim);
-        }
     }
 }
 

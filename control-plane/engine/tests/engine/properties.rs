@@ -1,16 +1,13 @@
 //! What must hold for every world and every history: the order of objects never matters, an index that was kept up to
 //! date equals a fresh one, a dirty set never misses what changed, and strangers never matter.
-#![allow(clippy::unwrap_used)] // an unwrap that fails here is a failed test
-
-mod worlds;
 
 use std::collections::BTreeMap;
 
 use eastwest_engine::{ClientScope, Index, Snapshot, compute, lint, report::TlsReport, report::tls_report};
 use eastwest_model::{Change, Host, MeshConfig, Object, ObjectRef, TrustDomain, WorkloadKey};
 
+use super::worlds::{self, Random};
 use eastwest_engine::settings::{Inbound, OutboundService};
-use worlds::Random;
 
 const SEEDS: u64 = 60;
 

@@ -21,17 +21,17 @@ use eastwest_model::{
 };
 
 /// A namespace that the worlds do not know.
-pub const STRANGE: &str = "strange";
+pub(crate) const STRANGE: &str = "strange";
 
 const NAMESPACES: &[&str] = &["root", "a", "b"];
 const NAMES: &[&str] = &["x", "y"];
 const PORTS: &[u16] = &[80, 8080];
 
 /// A small generator (SplitMix64): the same numbers for the same seed, everywhere.
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -43,7 +43,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.next() % u64::try_from(limit).unwrap()).unwrap()
     }
 
@@ -63,7 +63,7 @@ impl Random {
         (0..self.below(most + 1)).map(|_| value(self)).collect()
     }
 
-    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for at in (1..items.len()).rev() {
             items.swap(at, self.below(at + 1));
         }
@@ -71,13 +71,13 @@ impl Random {
 }
 
 /// Any object.
-pub fn object(random: &mut Random) -> Object {
+pub(crate) fn object(random: &mut Random) -> Object {
     let namespace = random.one_of(NAMESPACES);
     in_namespace(random, namespace)
 }
 
 /// An object of a namespace that nobody of the world calls, is selected by, or shares a host with.
-pub fn stranger(random: &mut Random) -> Object {
+pub(crate) fn stranger(random: &mut Random) -> Object {
     loop {
         let object = in_namespace(random, STRANGE);
         let aloof = match &object {

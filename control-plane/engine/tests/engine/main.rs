@@ -1,0 +1,10 @@
+//! Tests of the engine as its users see it: manifests or objects in, settings, explanations and warnings out.
+#![allow(clippy::unwrap_used)] // an unwrap that fails here is a failed test
+#![allow(clippy::disallowed_methods)] // fixtures are files
+
+mod mesh;
+mod pairs;
+mod properties;
+mod rules;
+mod tls_cases;
+mod worlds;

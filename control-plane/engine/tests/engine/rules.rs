@@ -1,0 +1,358 @@
+//! The rules of the policy reference that the worked cases do not reach, one question each.
+
+use super::mesh::{
+    DEPOT, Mesh, mesh_config, networking, outsider, pod, policy, rule, service, text, yard_and_rail,
+};
+use serde_json::{Value, json};
+
+const OFF: &str = "trafficPolicy: {tls: {mode: DISABLE}}";
+const ON: &str = "trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}";
+
+fn depot(extra: &[String]) -> (String, String) {
+    with(extra).depot()
+}
+
+fn with(extra: &[String]) -> Mesh {
+    Mesh::of(&[&[yard_and_rail()], extra].concat())
+}
+
+fn host_and(rest: &str) -> String {
+    format!("host: {DEPOT}, {rest}")
+}
+
+fn decided(mode: &str, policy: &str) -> (String, String) {
+    (mode.to_owned(), policy.to_owned())
+}
+
+#[test]
+fn p3_selectors_in_the_root_namespace_are_ignored_even_at_home() {
+    let mesh = Mesh::of(&[
+        pod("istio-system", "relay", "10.0.3.1", "app: relay"),
+        policy("istio-system", "relay", 1, "selector: {matchLabels: {app: relay}}, mtls: {mode: STRICT}"),
+        policy("istio-system", "mesh", 2, "mtls: {mode: DISABLE}"),
+    ]);
+    let inbound = mesh.report("istio-system/relay")["inbound"].clone();
+    assert_eq!(inbound["default"], "DISABLE");
+    assert_eq!(inbound["policy"], "PeerAuthentication/istio-system/mesh");
+}
+
+#[test]
+fn p7_a_port_without_a_mode_names_who_decided_for_the_workload() {
+    let mesh = with(&[
+        policy("rail", "all", 1, "mtls: {mode: STRICT}"),
+        policy(
+            "rail",
+            "depot",
+            2,
+            "selector: {matchLabels: {app: depot}}, portLevelMtls: {'8080': {mode: UNSET}, '9001': {mode: DISABLE}}",
+        ),
+    ]);
+    let inbound = mesh.report("rail/depot-0")["inbound"].clone();
+    assert_eq!(inbound["ports"], json!({"8080": "STRICT", "9001": "DISABLE"}));
+    let policies = json!({"8080": "PeerAuthentication/rail/all", "9001": "PeerAuthentication/rail/depot"});
+    assert_eq!(inbound["port_policies"], policies);
+}
+
+#[test]
+fn p10_objects_of_another_revision_are_invisible() {
+    let other = policy("rail", "canary", 1, "mtls: {mode: STRICT}")
+        .replace("namespace: rail,", "namespace: rail, labels: {istio.io/rev: canary},");
+    let mesh = with(&[other, policy("rail", "ours", 2, "mtls: {mode: DISABLE}")]);
+    assert_eq!(mesh.report("rail/depot-0")["inbound"]["policy"], "PeerAuthentication/rail/ours");
+}
+
+#[test]
+fn d4_exported_rules_of_the_root_namespace_come_last_for_its_own_clients() {
+    let parts = [
+        yard_and_rail(),
+        pod("istio-system", "relay", "10.0.3.1", "app: relay"),
+        rule("istio-system", "shared", 1, &format!("host: '*.local', {OFF}")),
+        rule("rail", "depot", 2, &host_and(ON)),
+    ];
+    let entry = Mesh::of(&parts).call("istio-system/relay", DEPOT, 80, None);
+    assert_eq!(entry["policy"], "DestinationRule/rail/depot");
+}
+
+#[test]
+fn d5_a_hidden_exact_rule_shadows_a_visible_wildcard() {
+    let hidden = rule("rail", "hidden", 1, &host_and(&format!("exportTo: [harbor], {OFF}")));
+    let wide = rule("rail", "wide", 2, &format!("host: '*.rail.svc.cluster.local', {OFF}"));
+    let root = rule("istio-system", "root", 3, &format!("host: '*.local', {ON}"));
+    let mesh = with(&[hidden.clone(), wide.clone()]);
+    assert_eq!(mesh.depot(), decided("AUTO", "null"));
+    assert!(mesh.findings("DestinationRule/rail/wide").iter().any(|one| one.contains("D5")));
+    assert_eq!(depot(&[hidden, wide, root]), decided("ISTIO_MUTUAL", "DestinationRule/istio-system/root"));
+}
+
+#[test]
+fn d6_an_empty_selector_selects_every_client_and_selector_rules_come_first() {
+    let all = rule("yard", "all", 9, &host_and(&format!("workloadSelector: {{}}, {OFF}")));
+    let plain = rule("yard", "plain", 1, &host_and(ON));
+    assert_eq!(depot(&[all, plain]), decided("DISABLE", "DestinationRule/yard/all"));
+}
+
+#[test]
+fn d6_a_selector_rule_of_another_namespace_does_not_end_the_search() {
+    let selecting = rule(
+        "rail",
+        "own",
+        1,
+        &host_and(&format!("workloadSelector: {{matchLabels: {{app: client}}}}, {OFF}")),
+    );
+    let root = rule("istio-system", "root", 2, &format!("host: '*.local', {ON}"));
+    assert_eq!(depot(&[selecting, root]), decided("ISTIO_MUTUAL", "DestinationRule/istio-system/root"));
+}
+
+#[test]
+fn d7_a_rule_for_somebody_else_leaves_the_client_without_the_owners_rule() {
+    let other =
+        rule("yard", "other", 1, &host_and(&format!("workloadSelector: {{matchLabels: {{app: x}}}}, {ON}")));
+    let owner = rule("rail", "owner", 2, &host_and(OFF));
+    let mesh = with(&[other, owner]);
+    assert_eq!(mesh.depot(), decided("AUTO", "null"));
+    let findings = mesh.diagnostics();
+    let lost = findings.iter().filter(|one| one.object == "DestinationRule/rail/owner");
+    let winners: Vec<String> = lost.filter_map(|one| Some(one.beaten_by.as_ref()?.to_string())).collect();
+    assert_eq!(winners, ["DestinationRule/yard/other"]);
+}
+
+#[test]
+fn d8_a_base_with_a_load_balancer_alone_blocks_a_younger_tls_block() {
+    let base = rule("rail", "base", 1, &host_and("trafficPolicy: {loadBalancer: {simple: RANDOM}}"));
+    let younger = rule("rail", "younger", 2, &host_and(OFF));
+    let mesh = with(&[younger, base]);
+    assert_eq!(mesh.depot(), decided("AUTO", "null"));
+    assert!(mesh.findings("DestinationRule/rail/younger").iter().any(|one| one.contains("D8")));
+}
+
+#[test]
+fn d8_of_two_subsets_of_one_name_the_older_stays() {
+    let subset = |mode: &str| {
+        format!("subsets: [{{name: v1, labels: {{version: v1}}, trafficPolicy: {{tls: {{mode: {mode}}}}}}}]")
+    };
+    let older = rule("rail", "older", 1, &host_and(&subset("DISABLE")));
+    let younger = rule("rail", "younger", 2, &host_and(&subset("ISTIO_MUTUAL")));
+    let mesh = with(&[older, younger]);
+    assert_eq!(mesh.call("yard/client", DEPOT, 80, Some("v1"))["policy"], "DestinationRule/rail/older");
+    assert!(mesh.findings("DestinationRule/rail/younger").iter().any(|one| one.contains("subset v1")));
+}
+
+#[test]
+fn d9_a_younger_wider_rule_is_swallowed_for_those_it_alone_names() {
+    let older = rule("rail", "older", 1, &host_and(&format!("exportTo: [yard], {OFF}")));
+    let younger = rule("rail", "younger", 2, &host_and(&format!("exportTo: [yard, port], {ON}")));
+    let parts = [yard_and_rail(), pod("port", "client", "10.0.4.1", "app: client"), older, younger];
+    let mesh = Mesh::of(&parts);
+    assert_eq!(mesh.depot(), decided("DISABLE", "DestinationRule/rail/older"));
+    assert_eq!(mesh.call("port/client", DEPOT, 80, None)["policy"], Value::Null);
+}
+
+#[test]
+fn d10_a_rule_without_selector_is_not_swallowed_by_one_with() {
+    let special = rule(
+        "yard",
+        "special",
+        1,
+        &host_and(&format!("exportTo: ['.'], workloadSelector: {{matchLabels: {{app: x}}}}, {ON}")),
+    );
+    let plain = rule("yard", "plain", 2, &host_and(&format!("exportTo: ['.'], {OFF}")));
+    assert_eq!(depot(&[special, plain]), decided("DISABLE", "DestinationRule/yard/plain"));
+}
+
+fn entry(namespace: &str, name: &str, age: u8, spec: &str) -> String {
+    networking("ServiceEntry", namespace, name, age, spec)
+}
+
+const API: &str = "ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC";
+
+fn api(host: &str, location: &str, endpoint: &str) -> String {
+    format!("hosts: [{host}], location: {location}, {API}, endpoints: [{{{endpoint}}}]")
+}
+
+#[test]
+fn d11_a_service_beats_entries_of_any_age_except_in_the_clients_namespace() {
+    let foreign = entry("port", "squatter", 1, &api(DEPOT, "MESH_EXTERNAL", "address: 10.9.9.9"));
+    assert_eq!(depot(&[foreign]), decided("AUTO", "null"));
+    let own = entry("yard", "own", 1, &api(DEPOT, "MESH_EXTERNAL", "address: 10.9.9.9"));
+    assert_eq!(depot(&[own]), decided("DISABLE", "null"));
+}
+
+#[test]
+fn d11_of_entries_the_oldest_visible_one_wins_and_nothing_is_merged() {
+    let old =
+        entry("a", "old", 1, &api("api.example", "MESH_INTERNAL", "address: 10.9.0.1, serviceAccount: old"));
+    let new =
+        entry("b", "new", 2, &api("api.example", "MESH_INTERNAL", "address: 10.9.0.2, serviceAccount: new"));
+    let mesh = with(&[new, old]);
+    let found = mesh.call("yard/client", "api.example", 80, None);
+    assert_eq!(found["subject_alt_names"], json!(["spiffe://cluster.local/ns/a/sa/old"]));
+    assert_eq!(found["endpoints"], json!({"10.9.0.1:80": "ISTIO_MUTUAL"}));
+    assert!(!mesh.findings("ServiceEntry/b/new").is_empty());
+}
+
+#[test]
+fn a8_a_sidecar_picks_the_owner_and_takes_hosts_out() {
+    let old = entry("a", "old", 1, &api("api.example", "MESH_INTERNAL", "address: 10.9.0.1"));
+    let new = entry("b", "new", 2, &api("api.example", "MESH_INTERNAL", "address: 10.9.0.2"));
+    let egress =
+        |hosts: &str| networking("Sidecar", "yard", "default", 1, &format!("egress: [{{hosts: [{hosts}]}}]"));
+    let picked = with(&[old.clone(), new.clone(), egress("'b/*'")]);
+    let endpoints = picked.call("yard/client", "api.example", 80, None)["endpoints"].clone();
+    assert_eq!(endpoints, json!({"10.9.0.2:80": "DISABLE"}));
+    assert_eq!(picked.call("yard/client", DEPOT, 80, None), Value::Null);
+    let without = with(&[old, new, egress(&format!("'*/*', '~rail/{DEPOT}'"))]);
+    assert_eq!(without.call("yard/client", DEPOT, 80, None), Value::Null);
+    assert_ne!(without.call("yard/client", "api.example", 80, None), Value::Null);
+}
+
+#[test]
+fn t1_a_port_entry_without_tls_falls_back_to_auto() {
+    let spec = "trafficPolicy: {tls: {mode: DISABLE}, portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: RANDOM}}]}";
+    let mesh = with(&[rule("rail", "depot", 1, &host_and(spec))]);
+    let found = mesh.call("yard/client", DEPOT, 80, None);
+    assert_eq!(found["mode"], "AUTO");
+    assert_eq!(
+        found["endpoints"],
+        json!({"10.0.2.1:8080": "DISABLE"}),
+        "A6: marks still follow the general block"
+    );
+    assert_eq!(mesh.call("yard/client", DEPOT, 9000, None)["mode"], "DISABLE");
+}
+
+#[test]
+fn t2_a_port_entry_inside_a_subset_wipes_inherited_tls() {
+    let spec = "trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}, subsets: [{name: v1, labels: {version: v1}, trafficPolicy: {portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: RANDOM}}]}}]";
+    let mesh = with(&[rule("rail", "depot", 1, &host_and(spec))]);
+    assert_eq!(mesh.call("yard/client", DEPOT, 80, Some("v1"))["mode"], "AUTO");
+    assert_eq!(mesh.call("yard/client", DEPOT, 9000, Some("v1"))["mode"], "ISTIO_MUTUAL");
+}
+
+#[test]
+fn o4_accounts_are_joined_with_annotations_and_written_in_every_alias() {
+    let annotated = service("rail", "depot", "clusterIP: 10.96.0.1").replace(
+        "namespace: rail,",
+        "namespace: rail, annotations: {alpha.istio.io/kubernetes-serviceaccounts: extra, alpha.istio.io/canonical-serviceaccounts: other.name},",
+    );
+    let mesh = Mesh::of(&[
+        mesh_config("trustDomainAliases: [old.local]"),
+        pod("yard", "client", "10.0.1.1", "app: client"),
+        annotated,
+        pod("rail", "depot-0", "10.0.2.1", "app: depot"),
+    ]);
+    let expected = json!([
+        "other.name",
+        "spiffe://cluster.local/ns/rail/sa/depot",
+        "spiffe://cluster.local/ns/rail/sa/extra",
+        "spiffe://old.local/ns/rail/sa/depot",
+        "spiffe://old.local/ns/rail/sa/extra",
+    ]);
+    assert_eq!(mesh.call("yard/client", DEPOT, 80, None)["subject_alt_names"], expected);
+}
+
+#[test]
+fn o5_entries_lend_their_names_to_simple_tls_and_services_do_not() {
+    let spec = format!(
+        "{}, subjectAltNames: [api.example]",
+        api("api.example", "MESH_EXTERNAL", "address: 10.9.0.1")
+    );
+    let simple = "trafficPolicy: {tls: {mode: SIMPLE}}";
+    let mesh = with(&[
+        entry("yard", "api", 1, &spec),
+        rule("yard", "api", 1, &format!("host: api.example, {simple}")),
+        rule("yard", "depot", 1, &host_and(simple)),
+    ]);
+    assert_eq!(
+        mesh.call("yard/client", "api.example", 80, None)["subject_alt_names"],
+        json!(["api.example"])
+    );
+    assert_eq!(mesh.call("yard/client", DEPOT, 80, None)["subject_alt_names"], Value::Null);
+}
+
+#[test]
+fn o7_a_credential_counts_where_the_rule_selects_its_clients() {
+    let spec = |selector: &str| {
+        host_and(&format!("{selector}trafficPolicy: {{tls: {{mode: SIMPLE, credentialName: ca}}}}"))
+    };
+    let mesh = with(&[rule("yard", "depot", 1, &spec(""))]);
+    assert_eq!(mesh.depot(), decided("DISABLE", "DestinationRule/yard/depot"));
+    assert!(mesh.report("yard/client")["warnings"].to_string().contains("O7"));
+    let selecting = spec("workloadSelector: {matchLabels: {app: client}}, ");
+    assert_eq!(
+        depot(&[rule("yard", "depot", 1, &selecting)]),
+        decided("SIMPLE", "DestinationRule/yard/depot")
+    );
+}
+
+#[test]
+fn o1_dynamic_forward_proxies_take_name_and_sans_from_the_request() {
+    let spec = "hosts: ['*.example.org'], location: MESH_EXTERNAL, ports: [{number: 443, name: tls, protocol: TLS}], resolution: DYNAMIC_DNS";
+    let block = "trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}, subsets: [{name: v1, labels: {version: v1}}]";
+    let mesh = with(&[
+        entry("yard", "wild", 1, spec),
+        rule("yard", "wild", 1, &format!("host: '*.example.org', {block}")),
+    ]);
+    let found = mesh.call("yard/client", "*.example.org", 443, None);
+    assert_eq!((text(&found["mode"]), found["sni"].is_null()), ("ISTIO_MUTUAL".to_owned(), true));
+    assert_eq!(mesh.call("yard/client", "*.example.org", 443, Some("v1")), Value::Null);
+}
+
+#[test]
+fn a1_external_is_plaintext_even_where_it_selects_pods_of_the_mesh() {
+    let spec = format!("hosts: [api.example], {API}, workloadSelector: {{labels: {{app: depot}}}}");
+    let mesh = with(&[entry("rail", "api", 1, &spec)]);
+    assert_eq!(mesh.call("yard/client", "api.example", 80, None)["mode"], "DISABLE");
+}
+
+#[test]
+fn a4_an_address_without_a_pod_borrows_the_pod_with_that_ip() {
+    let slice = "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: depot-1, namespace: rail, labels: {kubernetes.io/service-name: depot}}, addressType: IPv4, endpoints: [{addresses: [10.0.2.1]}, {addresses: [10.0.2.9]}], ports: [{name: http, port: 8080}]}";
+    let found = with(&[slice.to_owned()]).call("yard/client", DEPOT, 80, None);
+    assert_eq!(found["endpoints"], json!({"10.0.2.1:8080": "ISTIO_MUTUAL", "10.0.2.9:8080": "DISABLE"}));
+    assert_eq!(found["subject_alt_names"], json!(["spiffe://cluster.local/ns/rail/sa/depot"]));
+}
+
+#[test]
+fn a5_workload_entries_join_services_with_a_cluster_ip_only() {
+    let vm = networking(
+        "WorkloadEntry",
+        "rail",
+        "vm",
+        1,
+        "address: 10.9.0.1, labels: {app: depot}, serviceAccount: vm",
+    );
+    let mesh = |spec: &str| {
+        Mesh::of(&[
+            pod("yard", "client", "10.0.1.1", "app: client"),
+            service("rail", "depot", spec),
+            pod("rail", "depot-0", "10.0.2.1", "app: depot"),
+            vm.clone(),
+        ])
+    };
+    let joined = mesh("clusterIP: 10.96.0.1").call("yard/client", DEPOT, 80, None);
+    assert_eq!(
+        joined["endpoints"],
+        json!({"10.0.2.1:8080": "ISTIO_MUTUAL", "10.9.0.1:8080": "ISTIO_MUTUAL"})
+    );
+    let headless = mesh("clusterIP: None").call("yard/client", DEPOT, 80, None);
+    assert_eq!(headless["subject_alt_names"], json!(["spiffe://cluster.local/ns/rail/sa/depot"]));
+    assert_eq!(headless["mode"], "ISTIO_MUTUAL");
+}
+
+#[test]
+fn a5_headless_without_endpoints_and_entries_without_resolution_are_plaintext() {
+    let none = "hosts: [raw.example], location: MESH_INTERNAL, ports: [{number: 80, name: tcp, protocol: TCP}], resolution: NONE";
+    let mesh = Mesh::of(&[
+        pod("yard", "client", "10.0.1.1", "app: client"),
+        service("rail", "depot", "clusterIP: None"),
+        entry("yard", "raw", 1, none),
+    ]);
+    assert_eq!(mesh.depot(), decided("DISABLE", "null"));
+    assert_eq!(mesh.call("yard/client", "raw.example", 80, None)["mode"], "DISABLE");
+}
+
+#[test]
+fn p9_a_pod_outside_the_mesh_is_plaintext_beside_one_inside() {
+    let found =
+        with(&[outsider("rail", "depot-1", "10.0.2.2", "app: depot")]).call("yard/client", DEPOT, 80, None);
+    assert_eq!(found["endpoints"], json!({"10.0.2.1:8080": "ISTIO_MUTUAL", "10.0.2.2:8080": "DISABLE"}));
+}

@@ -20,10 +20,11 @@ use crate::{
     },
     config::{AgentConfig, ConfigError, Settings},
     envoy::{admin::EnvoyAdmin, bootstrap},
-    files, sds,
+    files,
+    sds::{self, SocketError},
     shutdown::Shutdown,
     status::{self, Status},
-    supervisor::{Supervisor, starts_envoy, without_hot_restart},
+    supervisor::{SpawnError, Supervisor, starts_envoy, without_hot_restart},
 };
 
 /// Why the agent ends without having been asked to. A control plane that is away is no reason: the agent
@@ -42,9 +43,9 @@ pub enum AgentError {
         /// Why it was not.
         source: io::Error,
     },
-    /// The socket of the secret discovery service cannot be had, or failed later.
-    #[error("secret discovery service: {0}")]
-    Secrets(String),
+    /// The socket of the secret discovery service cannot be had.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     /// The status port cannot be had, or failed later.
     #[error("cannot serve the status port {port}: {source}; choose another --status-port")]
     StatusPort {
@@ -54,8 +55,8 @@ pub enum AgentError {
         source: io::Error,
     },
     /// The command cannot be started.
-    #[error("{0}")]
-    Command(String),
+    #[error(transparent)]
+    Command(#[from] SpawnError),
     /// A part of the agent ended by a mistake of ours.
     #[error("internal error: {0}")]
     Internal(String),
@@ -75,29 +76,30 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<u8, AgentErr
     let _stop_at_end = stop.clone().drop_guard();
     let mut parts = JoinSet::new();
 
+    create_dir(&settings.dir)?;
+    // First the socket and the port, so that a second agent by mistake disturbs nothing of the first.
+    let socket = sds::Socket::bind(settings.sds_socket()).await?;
+    let status_port = bind_status_port(settings.config.status_port).await?;
     write_bootstrap(&settings)?;
+
     let held = start_rotation(&settings, &mut parts);
     let certified = start_writing(&settings, &held, &mut parts)?;
-    start_secrets(&settings, &held, &mut parts, &stop).await?;
-    start_status(&settings, &held, &mut parts, &stop).await?;
-
-    let code = tokio::select! {
+    start_secrets(&settings, &held, socket, &mut parts, &stop);
+    start_status(&settings, &held, status_port, &mut parts, &stop);
+    tokio::select! {
         code = run_command(&settings, certified, &shutdown) => code,
         Some(ended) = parts.join_next() => Err(match ended {
             Ok(Err(error)) => error,
             Ok(Ok(())) => AgentError::Internal("a part of the agent ended".into()),
             Err(error) => AgentError::Internal(error.to_string()),
         }),
-    };
-    let _ = std::fs::remove_file(settings.sds_socket());
-    code
+    }
 }
 
 type Parts = JoinSet<Result<(), AgentError>>;
 type Certified = watch::Receiver<Option<Arc<Svid>>>;
 
 fn write_bootstrap(settings: &Settings) -> Result<(), AgentError> {
-    create_dir(&settings.dir)?;
     let path = settings.bootstrap_file();
     let text = bootstrap::yaml(settings).map_err(|error| AgentError::Internal(error.to_string()))?;
     files::write_atomically(&path, text.as_bytes(), files::PUBLIC)
@@ -131,14 +133,13 @@ fn start_writing(settings: &Settings, held: &Held, parts: &mut Parts) -> Result<
     Ok(certified)
 }
 
-async fn start_secrets(
+fn start_secrets(
     settings: &Settings,
     held: &Held,
+    socket: sds::Socket,
     parts: &mut Parts,
     stop: &CancellationToken,
-) -> Result<(), AgentError> {
-    let failed = |error: &dyn std::fmt::Display| AgentError::Secrets(error.to_string());
-    let listener = sds::bind(&settings.sds_socket()).await.map_err(|error| failed(&error))?;
+) {
     let (publisher, view) = watch::channel(Arc::new(View::new([])));
     let (held, ca_root, stop) = (held.clone(), settings.config.ca_root.clone(), stop.clone());
     parts.spawn(async {
@@ -146,28 +147,33 @@ async fn start_secrets(
         Ok(())
     });
     parts.spawn(async move {
-        sds::serve(listener, view, stop).await.map_err(|error| AgentError::Secrets(error.to_string()))
+        socket.serve(view, stop).await.map_err(|error| AgentError::Internal(error.to_string()))
     });
-    Ok(())
 }
 
-async fn start_status(
+async fn bind_status_port(port: u16) -> Result<TcpListener, AgentError> {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await;
+    let listener = listener.map_err(|source| AgentError::StatusPort { port, source })?;
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "status port");
+    }
+    Ok(listener)
+}
+
+fn start_status(
     settings: &Settings,
     held: &Held,
+    listener: TcpListener,
     parts: &mut Parts,
     stop: &CancellationToken,
-) -> Result<(), AgentError> {
-    let port = settings.config.status_port;
-    let failed = move |source| AgentError::StatusPort { port, source };
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    tracing::info!(%address, "status port");
-    let routes = status::routes(Status { held: held.clone(), clock: system_clock(), envoy: envoy(settings) });
-    let stop = stop.clone();
+) {
+    let status = Status { held: held.clone(), clock: system_clock(), envoy: envoy(settings) };
+    let (port, stop) = (settings.config.status_port, stop.clone());
     parts.spawn(async move {
-        axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await.map_err(failed)
+        let serving = axum::serve(listener, status::routes(status));
+        let served = serving.with_graceful_shutdown(stop.cancelled_owned()).await;
+        served.map_err(|source| AgentError::StatusPort { port, source })
     });
-    Ok(())
 }
 
 /// The admin interface of the Envoy that is supervised, if one is.
@@ -199,7 +205,7 @@ async fn run_command(
         drain_time: config.drain_time,
         stop_time: config.stop_time,
     };
-    supervisor.run(shutdown).await.map_err(|error| AgentError::Command(error.to_string()))
+    Ok(supervisor.run(shutdown).await?)
 }
 
 fn say_ready(settings: &Settings) {

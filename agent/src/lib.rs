@@ -22,10 +22,10 @@ mod shutdown;
 mod status;
 mod supervisor;
 #[cfg(test)]
-mod testing;
-#[cfg(test)]
 mod tests;
 
 pub use agent::{AgentError, run};
 pub use config::{AgentConfig, ConfigError};
+pub use sds::SocketError;
 pub use shutdown::Shutdown;
+pub use supervisor::SpawnError;

@@ -51,46 +51,83 @@ pub(crate) const CONTROL_PLANE_ROOTS: &str = "CONTROL_PLANE_ROOTCA";
 /// How often the trust anchor's file is looked at.
 const ROOT_FILE_POLL: Duration = Duration::from_secs(30);
 
-/// The socket cannot be had.
+/// The socket of the secret discovery service cannot be had.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SocketError {
+#[non_exhaustive]
+pub enum SocketError {
+    /// Somebody answers on it.
     #[error("another agent serves {0} already; give each agent its own --dir")]
     InUse(PathBuf),
+    /// Something of that name is no socket.
     #[error("{0} exists and is no socket; remove it or choose another --dir")]
     NotASocket(PathBuf),
+    /// The system refuses.
     #[error("cannot listen on {path}: {source}; is --dir writable?")]
-    Io { path: PathBuf, source: io::Error },
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
 }
 
-/// Listens on the unix socket `path`, for the owner alone; the socket of an agent that died is replaced.
-pub(crate) async fn bind(path: &Path) -> Result<UnixListener, SocketError> {
-    let failed = |source| SocketError::Io { path: path.to_owned(), source };
-    match std::fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NotASocket(path.to_owned())),
-        Ok(_) if UnixStream::connect(path).await.is_ok() => return Err(SocketError::InUse(path.to_owned())),
-        Ok(_) => std::fs::remove_file(path).map_err(failed)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(failed(error)),
-    }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    Ok(listener)
-}
-
-/// Serves `view` until `stop`.
-///
-/// # Errors
-/// When the listener fails.
-pub(crate) async fn serve(
+/// The listening unix socket; removed when dropped.
+pub(crate) struct Socket {
     listener: UnixListener,
-    view: watch::Receiver<Arc<View>>,
-    stop: CancellationToken,
-) -> Result<(), tonic::transport::Error> {
-    let server = XdsServer::new(Arc::new(Everybody(view)), stop.clone());
-    Server::builder()
-        .add_service(server.secrets())
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned())
-        .await
+    _file: SocketFile,
+}
+
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // The next agent replaces a socket that stays.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Socket {
+    /// Listens on `path`, for the owner alone; the socket of an agent that died is replaced.
+    ///
+    /// # Errors
+    /// When it is in use, is no socket, or cannot be made.
+    pub(crate) async fn bind(path: PathBuf) -> Result<Self, SocketError> {
+        match std::fs::symlink_metadata(&path) {
+            Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NotASocket(path)),
+            Ok(_) if UnixStream::connect(&path).await.is_ok() => return Err(SocketError::InUse(path)),
+            _ => {}
+        }
+        let file = SocketFile(path);
+        match listen(&file.0) {
+            Ok(listener) => Ok(Self { listener, _file: file }),
+            Err(source) => Err(SocketError::Io { path: file.0.clone(), source }),
+        }
+    }
+
+    /// Serves `view` until `stop`.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub(crate) async fn serve(
+        self,
+        view: watch::Receiver<Arc<View>>,
+        stop: CancellationToken,
+    ) -> Result<(), tonic::transport::Error> {
+        let server = XdsServer::new(Arc::new(Everybody(view)), stop.clone());
+        let incoming = UnixListenerStream::new(self.listener);
+        let server = Server::builder().add_service(server.secrets());
+        server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await
+    }
+}
+
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
 }
 
 /// The socket's mode is the authentication: whoever may open it is the workload.

@@ -46,7 +46,7 @@ const DISABLE_HOT_RESTART: &str = "--disable-hot-restart";
 /// The command cannot be started.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start {program:?}: {source}; is it installed and on the PATH?")]
-pub(crate) struct SpawnError {
+pub struct SpawnError {
     program: OsString,
     source: io::Error,
 }
@@ -82,6 +82,8 @@ impl Supervisor {
             }
             crashes = if started.elapsed() >= GOOD_RUN { 1 } else { crashes + 1 };
             let pause = restart_pause(crashes);
+            // What the crash left behind could hold the ports that its successor needs.
+            running.signal_group(Signal::SIGKILL);
             tracing::error!(code, "the command has ended unasked; it is started again in {pause:?}");
             running = tokio::select! {
                 running = self.restart(pause) => running,

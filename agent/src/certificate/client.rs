@@ -227,7 +227,7 @@ pub(crate) fn system_clock() -> WallClock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::AgentConfig, testing::ca::TestCa};
+    use crate::{config::AgentConfig, tests::ca::TestCa};
 
     const HOUR: Duration = Duration::from_secs(3600);
 

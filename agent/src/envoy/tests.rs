@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Method;
 
 use super::admin::EnvoyAdmin;
-use crate::testing::{
+use crate::tests::{
     SIGNALS,
     agent::{TestAgent, free_port},
     server::FakeCa,

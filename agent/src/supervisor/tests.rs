@@ -4,7 +4,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::*;
-use crate::testing::SIGNALS;
+use crate::tests::SIGNALS;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -52,13 +52,14 @@ async fn a_command_that_ends_well_ends_the_agent_well() {
 }
 
 #[tokio::test]
-async fn a_crash_is_answered_with_a_restart_after_a_second() {
+async fn a_crash_is_cleaned_up_and_answered_with_a_restart_after_a_second() {
     let _undisturbed = SIGNALS.read().await;
     let dir = tempfile::tempdir().unwrap();
     let started = Instant::now();
-    let script = "test -e $1/crashed && exit 0; echo x > $1/crashed; exit 3";
+    let script = "test -e $1/orphan && exit 0; sleep 30 & echo $! > $1/orphan; exit 3";
     assert_eq!(timeout(LIMIT, shell(script, &dir).run(&Shutdown::new())).await.unwrap().unwrap(), 0);
     assert!(started.elapsed() >= FIRST_PAUSE);
+    orphan_is_gone(&dir).await;
 }
 
 #[tokio::test]
@@ -106,9 +107,14 @@ async fn what_the_command_left_behind_is_ended_too() {
     let script =
         "sleep 30 & echo $! > $1/orphan; trap 'exit 0' TERM; echo x > $1/up; while :; do sleep 0.02; done";
     assert_eq!(run_until_up(shell(script, &dir), &dir).await, 0);
-    let orphan: i32 = appears(&dir, "orphan").await.trim().parse().unwrap();
+    orphan_is_gone(&dir).await;
+}
+
+/// Waits for the end of the process that the file `orphan` names.
+async fn orphan_is_gone(dir: &TempDir) {
+    let orphan = appears(dir, "orphan").await;
     let gone = async {
-        let stat = format!("/proc/{orphan}/stat");
+        let stat = format!("/proc/{}/stat", orphan.trim());
         while fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
             sleep(Duration::from_millis(5)).await;
         }

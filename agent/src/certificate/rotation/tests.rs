@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::testing::ca::TestCa;
+use crate::tests::ca::TestCa;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);

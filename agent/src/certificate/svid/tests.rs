@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::ca::{IDENTITY, TestCa, identity};
+use crate::tests::ca::{IDENTITY, TestCa, identity};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -3,7 +3,7 @@ use std::{path::Path, process::Command};
 use eastwest_proto::{envoy::config::bootstrap::v3::Bootstrap, json};
 
 use super::*;
-use crate::{config::AgentConfig, testing::stock_envoy};
+use crate::{config::AgentConfig, tests::stock_envoy};
 
 fn settings(control_plane: &str, name: Option<&str>) -> Settings {
     let config = AgentConfig {

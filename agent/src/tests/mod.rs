@@ -1,4 +1,5 @@
-//! Fakes for tests: a certificate authority, the same over the wire, an SDS client, a whole agent.
+//! Tests of the whole agent, and the fakes for all tests: a certificate authority, the same over the wire, an
+//! SDS client.
 
 use std::path::{Path, PathBuf};
 
@@ -6,6 +7,7 @@ pub(crate) mod agent;
 pub(crate) mod ca;
 pub(crate) mod sds;
 pub(crate) mod server;
+mod whole;
 
 /// Held for writing by a test that signals this process, for reading by those whose commands would get it.
 pub(crate) static SIGNALS: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());

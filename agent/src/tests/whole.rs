@@ -18,7 +18,7 @@ use crate::{
     },
     config::Settings,
     run,
-    testing::{
+    tests::{
         SIGNALS,
         agent::TestAgent,
         ca::{IDENTITY, TestCa},
@@ -274,11 +274,13 @@ async fn what_is_in_use_already_is_an_error_that_names_the_flag() {
         ..AgentConfig::default()
     };
     let error = within(run(config("agent", 0), Shutdown::new())).await.unwrap_err();
-    assert!(matches!(error, AgentError::Secrets(_)) && error.to_string().contains("--dir"), "{error}");
+    assert!(matches!(error, AgentError::Socket(_)) && error.to_string().contains("--dir"), "{error}");
     let error = within(run(config("other", agent.status_port), Shutdown::new())).await.unwrap_err();
     assert!(error.to_string().contains("--status-port"), "{error}");
     agent.status_becomes("/healthz/ready", 200, "ready").await;
     assert!(agent.socket().exists(), "the first agent is not disturbed");
+    let bootstrap = fs::read_to_string(agent.dir.path().join("agent/envoy.yaml")).unwrap();
+    assert!(bootstrap.contains("reviews-0.shop"), "{bootstrap}");
 }
 
 #[tokio::test]

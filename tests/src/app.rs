@@ -97,6 +97,7 @@ pub fn curl_with(
 #[derive(Debug)]
 pub struct Talk {
     process: Process,
+    opened: Instant,
 }
 
 impl Talk {
@@ -104,16 +105,16 @@ impl Talk {
     pub fn open(pod: &Namespace, address: &str, port: u16, log: &Path) -> Result<Self> {
         let mut command = pod.command(programs::testapp()?);
         command.arg("talk").arg(format!("{address}:{port}"));
+        let opened = Instant::now();
         let mut process = Process::spawn("talk", command, log)?;
         process.wait_for_line("connected", PATIENCE)?;
-        Ok(Self { process })
+        Ok(Self { process, opened })
     }
 
-    /// Waits for what a server that speaks first says; returns it, and how long it took.
+    /// Waits for what a server that speaks first says; returns it, and how long after opening.
     pub fn greeting(&mut self) -> Result<(String, Duration)> {
-        let started = Instant::now();
         let line = self.process.wait_for_line("welcome", PATIENCE)?;
-        Ok((line, started.elapsed()))
+        Ok((line, self.opened.elapsed()))
     }
 
     /// Sends a line, which must be different each time, and waits for its echo.

@@ -1,7 +1,7 @@
 //! A world of network namespaces: one with a bridge, and one for each pod around it.
 
 use std::{
-    fs,
+    env, fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -61,7 +61,8 @@ impl World {
         &self.hub
     }
 
-    /// A folder that lives as long as the world; it is kept, and named, when a test panics.
+    /// A folder that lives as long as the world; it is kept, and named, when a test
+    /// panics or `EASTWEST_KEEP` is set.
     pub fn dir(&self) -> &Path {
         &self.path
     }
@@ -84,7 +85,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if thread::panicking()
+        if (thread::panicking() || env::var_os("EASTWEST_KEEP").is_some())
             && let Some(dir) = self.dir.take()
         {
             eprintln!("logs and files are kept in {}", dir.keep().display());

@@ -79,7 +79,9 @@ fn answer(mut stream: TcpStream, name: &str, greets: bool) -> Result<()> {
         let text = line.trim_end();
         if text.contains(" HTTP/1.") {
             let body = describe(name, text, &stream.peer_addr()?, &mut reader)?;
-            write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())?;
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            // In one piece: the second of two small ones would wait for an acknowledgement.
+            stream.write_all((head + &body).as_bytes())?;
         } else {
             stream.write_all(format!("echo {text}\n").as_bytes())?;
         }
@@ -125,7 +127,7 @@ fn talk(address: &str) -> Result<()> {
         std::process::exit(0);
     });
     for line in io::stdin().lines().map_while(Result::ok) {
-        writeln!(stream, "{line}")?;
+        stream.write_all(format!("{line}\n").as_bytes())?;
     }
     let _ = listening.join();
     Ok(())
@@ -133,7 +135,7 @@ fn talk(address: &str) -> Result<()> {
 
 fn line_and_echo(address: &str, text: &str) -> Result<()> {
     let mut stream = connect(address)?;
-    writeln!(stream, "{text}")?;
+    stream.write_all(format!("{text}\n").as_bytes())?;
     let expected = format!("echo {text}");
     for line in BufReader::new(stream).lines() {
         if line? == expected {
@@ -167,7 +169,8 @@ fn load(kind: &str, host: &str, address: &str) -> Result<()> {
 
 fn request(address: &str, host: &str) -> Result<()> {
     let mut stream = connect(address)?;
-    write!(stream, "GET /load HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")?;
+    let head = format!("GET /load HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     if !answer.starts_with("HTTP/1.1 200 ") {

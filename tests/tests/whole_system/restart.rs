@@ -9,6 +9,7 @@ use eastwest_tests::{
     mesh::{Mesh, Pod},
     process::until,
 };
+use serde_json::Value;
 
 use crate::nothing_was_refused;
 
@@ -66,7 +67,7 @@ fn nothing_fails_while_the_control_plane_is_away_and_all_resync_when_it_is_back(
     nothing_was_refused(&mesh, &pods)
 }
 
-/// Whether all are connected, and have acknowledged the last of every type.
+/// Whether all are connected, and what each was sent is acknowledged.
 fn in_sync(mesh: &Mesh, pods: &[&Pod]) -> Result<bool> {
     for pod in pods {
         if pod.stat("control_plane.connected_state")? != 1 {
@@ -76,5 +77,31 @@ fn in_sync(mesh: &Mesh, pods: &[&Pod]) -> Result<bool> {
     let syncz = mesh.control_plane.syncz(mesh.hub())?;
     let connections = syncz.as_array().context("/debug/syncz is a list")?;
     let types = connections.iter().filter_map(|connection| connection["types"].as_array()).flatten();
-    Ok(connections.len() == pods.len() && types.into_iter().all(|state| state["state"] == "SYNCED"))
+    Ok(connections.len() == pods.len() && types.into_iter().all(in_step))
+}
+
+/// Whether nothing of a type is under way or refused. A proxy that comes back with everything in
+/// hand is sent nothing.
+fn in_step(state: &Value) -> bool {
+    state["state"] == "SYNCED" || state["state"] == "NOT SENT"
+}
+
+#[test]
+#[ignore = "needs root and stock Envoy"]
+fn asked_to_end_both_programs_end_well() -> Result<()> {
+    let mut mesh = Mesh::start()?;
+    let mut pod = mesh.lift(WAREHOUSE)?;
+    assert!(pod.echoes(&WAREHOUSE.cluster_ip(), 7000)?);
+
+    let asked = Instant::now();
+    let status = pod.sidecar()?.terminate(Duration::from_secs(20))?;
+    println!("the agent and its Envoy ended {:.1?} after SIGTERM", asked.elapsed());
+    assert!(status.success(), "{status}");
+    assert!(pod.admin("/ready").is_err(), "Envoy has ended with its agent");
+
+    let asked = Instant::now();
+    let status = mesh.control_plane.terminate(Duration::from_secs(20))?;
+    println!("the control plane ended {:.1?} after SIGTERM", asked.elapsed());
+    assert!(status.success(), "{status}");
+    Ok(())
 }

@@ -2,12 +2,15 @@
 //! cannot talk. Mistakes inside one object are found while it is read; here is what only the whole world shows.
 
 mod inbound;
+mod misfits;
 mod outbound;
 mod unused;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use eastwest_model::{Diagnostic, ObjectRef, Origin, Severity, Workload};
+
+use misfits::Misfits;
 
 use crate::{
     ClientScope, Snapshot, compute,
@@ -26,10 +29,13 @@ pub fn diagnostics(snapshot: &Snapshot) -> Vec<Diagnostic> {
         let scope = ClientScope::of(snapshot, workload);
         scopes.entry(scope).or_insert_with_key(|scope| compute::outbound(snapshot, scope));
     }
+    let mut misfits = Misfits::default();
     for (scope, settings) in &scopes {
-        findings.extend(outbound::findings(snapshot, scope, settings));
+        findings.extend(outbound::findings(snapshot, scope, settings, &mut misfits));
     }
-    findings.extend(unused::findings(snapshot, &scopes));
+    let unused = unused::findings(snapshot, &scopes, &findings);
+    findings.extend(unused);
+    findings.extend(misfits.findings());
     findings.into_iter().collect()
 }
 
@@ -42,7 +48,10 @@ pub(crate) fn of_workload(
 ) -> Vec<Diagnostic> {
     let scope = ClientScope::of(snapshot, workload);
     let mut findings: BTreeSet<_> = inbound::findings(snapshot, workload, inbound).into_iter().collect();
-    findings.extend(outbound::findings(snapshot, &scope, outbound));
+    let mut misfits = Misfits::default();
+    findings.extend(outbound::findings(snapshot, &scope, outbound, &mut misfits));
+    findings.extend(outbound::withheld_credentials(outbound));
+    findings.extend(misfits.findings());
     findings.into_iter().collect()
 }
 

@@ -1,44 +1,55 @@
 //! Rules that do not do what one may think for the clients of a scope, and pairs that cannot talk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use eastwest_model::{
     Diagnostic, Kind, ObjectRef, Origin,
-    policy::{DestinationRule, MutualTlsMode, TrafficPolicy},
+    policy::{DestinationRule, TrafficPolicy},
 };
 
-use super::{of_step, warning};
+use super::{misfits::Misfits, of_step, warning};
 use crate::{
     ClientScope, Snapshot,
     compute::{
         endpoints::{self, Backend, Mark},
         registry::{self, View},
     },
-    explain::{self, EndpointExplanation},
-    pair::Outcome,
+    explain,
     settings::{Discovery, Outbound, OutboundCluster, OutboundService},
     trace::{self, Step},
 };
 
-/// Everything about the clients of one scope.
-pub(super) fn findings(snapshot: &Snapshot, scope: &ClientScope, outbound: &Outbound) -> Vec<Diagnostic> {
-    outbound.services.values().flat_map(|service| of_service(snapshot, scope, service)).collect()
-}
-
-fn of_service(snapshot: &Snapshot, scope: &ClientScope, service: &OutboundService) -> Vec<Diagnostic> {
-    let held = snapshot.hosts.get_key_value(&service.host).map(|(host, _)| host);
-    let Some(view) = held.and_then(|host| registry::view(snapshot, scope, host)) else { return Vec::new() };
-    let backends = endpoints::of(snapshot, &view);
-    let mut found = odd_labels(snapshot, &view, &backends);
-    found.extend(unknown_ports(snapshot, &view, service, &backends));
-    for cluster in &service.clusters {
-        found.extend(cluster.trace.steps.iter().filter_map(of_trace));
-        found.extend(hidden_block(snapshot, cluster));
-        found.extend(no_mutual_tls(snapshot, cluster));
-        let endpoints = explain::endpoints(snapshot, &view, &backends, cluster);
-        found.extend(misfits(snapshot, scope, cluster, &view, &endpoints));
+/// Everything about the clients of one scope; pairs that do not fit go to `misfits`.
+pub(super) fn findings(
+    snapshot: &Snapshot,
+    scope: &ClientScope,
+    outbound: &Outbound,
+    misfits: &mut Misfits,
+) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    for service in outbound.services.values() {
+        let held = snapshot.hosts.get_key_value(&service.host).map(|(host, _)| host);
+        let Some(view) = held.and_then(|host| registry::view(snapshot, scope, host)) else { continue };
+        let backends = endpoints::of(snapshot, &view);
+        found.extend(odd_labels(snapshot, &view, &backends));
+        found.extend(unknown_ports(snapshot, &view, service, &backends));
+        for cluster in &service.clusters {
+            found.extend(cluster.trace.steps.iter().filter_map(of_trace));
+            found.extend(hidden_block(snapshot, cluster));
+            found.extend(no_mutual_tls(snapshot, cluster));
+            let endpoints = explain::endpoints(snapshot, &view, &backends, cluster);
+            misfits.add(snapshot, scope, &view, cluster, &endpoints);
+        }
     }
     found
+}
+
+/// O7: credentials that nobody hands out; what is wrong with the rule itself is found while it is read.
+pub(super) fn withheld_credentials(outbound: &Outbound) -> impl Iterator<Item = Diagnostic> {
+    let steps = outbound.services.values().flat_map(|one| &one.clusters).flat_map(|one| &one.trace.steps);
+    steps
+        .filter(|step| step.rule == "O7")
+        .filter_map(|step| of_step(step, "spec.trafficPolicy.tls.credentialName"))
 }
 
 /// The steps of a trace that people trip over.
@@ -48,7 +59,6 @@ fn of_trace(step: &Step) -> Option<Diagnostic> {
         (trace::Outcome::Lost, "D7" | "D8" | "D9") => of_step(step, "spec"),
         (trace::Outcome::Lost, "D5") if step.beaten_by.is_some() => of_step(step, "spec.exportTo"),
         (_, "A6") => of_step(step, "spec.trafficPolicy.portLevelSettings"),
-        (trace::Outcome::Won, "O7") => of_step(step, "spec.trafficPolicy.tls.credentialName"),
         _ => None,
     }
 }
@@ -136,52 +146,4 @@ fn no_mutual_tls(snapshot: &Snapshot, cluster: &OutboundCluster) -> Option<Diagn
     let mesh = ObjectRef::new(Kind::ConfigMap, snapshot.mesh.root_namespace.clone(), "istio");
     let message = "enableAutoMtls is false: clients send plaintext wherever no rule has a tls block";
     inferred.then(|| warning(&mesh, &Origin::default(), "data.mesh", message.to_owned()))
-}
-
-/// Pairs that cannot talk, and plaintext to servers that would take mutual TLS: one finding for all endpoints of a
-/// cluster that have the same trouble.
-fn misfits(
-    snapshot: &Snapshot,
-    scope: &ClientScope,
-    cluster: &OutboundCluster,
-    view: &View<'_>,
-    endpoints: &[EndpointExplanation],
-) -> Vec<Diagnostic> {
-    let mut troubles: BTreeMap<(&ObjectRef, String), Vec<&EndpointExplanation>> = BTreeMap::new();
-    for endpoint in endpoints {
-        let server = &endpoint.pair.server;
-        let takes_mutual = server.mode.is_some_and(|mode| mode != MutualTlsMode::Disable);
-        let trouble = match endpoint.pair.outcome {
-            Outcome::Refused => format!("cannot talk to it: {}", endpoint.pair.reason),
-            Outcome::Plaintext if takes_mutual && snapshot.mesh.enable_auto_mtls => {
-                "send plaintext, although it would take mutual TLS".to_owned()
-            }
-            _ => continue,
-        };
-        let decider = cluster.policy.as_ref().or(server.policy.as_ref()).unwrap_or(&view.owner.object);
-        troubles.entry((decider, trouble)).or_default().push(endpoint);
-    }
-    let finding = |((decider, trouble), endpoints): ((&ObjectRef, String), Vec<&EndpointExplanation>)| {
-        let more = match endpoints.len() {
-            1 => String::new(),
-            several => format!(" and {} more", several - 1),
-        };
-        let (address, name, from) = (&endpoints[0].address, cluster.name(), scope.namespace());
-        let message = format!("{name}, endpoint {address}{more}: clients in namespace {from} {trouble}");
-        warning(decider, &origin_of(cluster, view, endpoints[0], decider), "", message)
-    };
-    troubles.into_iter().map(finding).collect()
-}
-
-/// Where an object was read: the owner, or what either side's trace knows.
-fn origin_of(
-    cluster: &OutboundCluster,
-    view: &View<'_>,
-    endpoint: &EndpointExplanation,
-    object: &ObjectRef,
-) -> Origin {
-    let mut steps = cluster.trace.steps.iter().chain(&endpoint.pair.server.trace);
-    let step = steps.find(|step| step.object.as_ref() == Some(object));
-    let owner = (view.owner.object == *object).then_some(&view.owner.origin);
-    step.and_then(|step| step.origin.as_ref()).or(owner).cloned().unwrap_or_default()
 }

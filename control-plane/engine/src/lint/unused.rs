@@ -9,9 +9,14 @@ use crate::{ClientScope, Snapshot, settings::Outbound, trace::Outcome};
 
 /// Policies that select nobody, rules that match or serve nobody, hosts that somebody else owns, Sidecars beaten by
 /// older ones.
-pub(super) fn findings(snapshot: &Snapshot, scopes: &BTreeMap<ClientScope, Outbound>) -> Vec<Diagnostic> {
+pub(super) fn findings(
+    snapshot: &Snapshot,
+    scopes: &BTreeMap<ClientScope, Outbound>,
+    known: &BTreeSet<Diagnostic>,
+) -> Vec<Diagnostic> {
+    let losers = known.iter().filter(|one| one.beaten_by.is_some()).map(|one| one.object.as_str());
     let mut found = unselective_policies(snapshot);
-    found.extend(rules(snapshot, scopes));
+    found.extend(rules(snapshot, scopes, &losers.collect()));
     found.extend(lost_hosts(snapshot));
     found.extend(lost_sidecars(snapshot));
     found
@@ -34,16 +39,21 @@ fn unselective_policies(snapshot: &Snapshot) -> Vec<Diagnostic> {
     found
 }
 
-/// Rules that match no host, and rules that match one and yet serve no client.
-fn rules(snapshot: &Snapshot, scopes: &BTreeMap<ClientScope, Outbound>) -> Vec<Diagnostic> {
+/// Rules that match no host, and rules that match one and yet serve no client; of known `losers` that is no news.
+fn rules(
+    snapshot: &Snapshot,
+    scopes: &BTreeMap<ClientScope, Outbound>,
+    losers: &BTreeSet<&str>,
+) -> Vec<Diagnostic> {
     let used = used(scopes);
     let mut found = Vec::new();
     for space in snapshot.namespaces.values() {
         for rule in space.destination_rules.values() {
             let matches = snapshot.hosts().any(|host| rule.host.covers(host));
+            let idle = || !scopes.is_empty() && !used.contains(&rule.meta.object);
             let message = if !matches {
                 format!("host {} matches no service{}", rule.written_host, hint(snapshot, rule))
-            } else if !scopes.is_empty() && !used.contains(&rule.meta.object) {
+            } else if idle() && !losers.contains(rule.meta.object.to_string().as_str()) {
                 format!("serves no client: {}", whom(snapshot, rule))
             } else {
                 continue;

@@ -51,7 +51,7 @@ fn a2_a_namespace_that_disables_hides_a_strict_workload_from_its_clients() {
     assert_eq!(setting.policy.unwrap().to_string(), "PeerAuthentication/rail/default");
     assert_eq!(setting.origin.unwrap().file.as_deref(), Some("mesh.yaml"));
     let found = mesh.findings("PeerAuthentication/rail/default");
-    assert!(found.iter().any(|one| one.contains("cannot talk")), "{found:?}");
+    assert!(found.iter().any(|one| one.contains("cannot connect")), "{found:?}");
 }
 
 #[test]

@@ -92,6 +92,35 @@ fn a_config_map_is_swapped_as_a_whole() {
     assert_eq!(show(&scanner.look(later())), ["a.yaml.", "b.yaml!No such file or directory (os error 2)"]);
 }
 
+/// A swap during a look: all files are of before, or all of after.
+#[test]
+fn a_look_is_of_one_moment() {
+    let names: Vec<String> = (0..40).map(|i| format!("{i:02}.yaml")).collect();
+    let files =
+        ["..0", "..1"].map(|version| names.iter().map(move |name| (format!("{version}/{name}"), version)));
+    let files: Vec<_> = files.into_iter().flatten().collect();
+    let folder = folder(&files.iter().map(|(name, text)| (name.as_str(), *text)).collect::<Vec<_>>());
+    let at = |name: &str| folder.path().join(name);
+    symlink("..0", at("..data")).unwrap();
+    names.iter().for_each(|name| symlink(format!("..data/{name}"), at(name)).unwrap());
+    let mut scanner = Scanner::open(folder.path()).unwrap();
+    let mut seen: BTreeMap<Name, String> = BTreeMap::new();
+    for swap in 0..200 {
+        symlink(format!("..{}", swap % 2), at("..data_tmp")).unwrap();
+        let look = std::thread::scope(|scope| {
+            scope.spawn(|| fs::rename(at("..data_tmp"), at("..data")).unwrap());
+            scanner.look(later())
+        });
+        for (name, reading) in look.files {
+            if let Reading::Text(text) = reading {
+                seen.insert(name, text);
+            }
+        }
+        let versions: std::collections::BTreeSet<_> = seen.values().collect();
+        assert_eq!((seen.len(), versions.len()), (names.len(), 1), "torn at swap {swap}");
+    }
+}
+
 #[test]
 fn what_cannot_be_read_says_why() {
     let folder = folder(&[("a.yaml", "x"), ("big.yaml", ""), ("sub/c.yaml", "x")]);

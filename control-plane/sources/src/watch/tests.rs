@@ -146,6 +146,9 @@ async fn a_config_map_volume_is_swapped_at_once() {
 #[tokio::test]
 async fn a_directory_that_vanishes_and_returns() {
     let (mut followed, _) = Followed::start(&[("a.yaml", &namespace("a", "one"))]).await;
+    // An event from the folder proves that it is watched.
+    followed.replace("a.yaml", &namespace("a", "two"));
+    assert_eq!(show(&followed.next().await), ["+a two"]);
     let spare = tempfile::tempdir().unwrap();
     fs::rename(followed.folder.path(), spare.path().join("old")).unwrap();
     assert_eq!(show(&followed.next().await), ["!."]);
@@ -179,6 +182,19 @@ fn dropping_the_receiver_ends_the_thread() {
     drop(receiver);
     fs::write(folder.path().join("a.yaml"), "").unwrap();
     thread.join().unwrap();
+}
+
+/// Or every look would be the reason for the next.
+#[test]
+fn reading_is_no_change() {
+    use notify::event::{CreateKind, ModifyKind, RemoveKind};
+    let changes = |kind| changes_something(&Event::new(kind));
+    assert!(!changes(EventKind::Access(AccessKind::Open(AccessMode::Any))));
+    assert!(!changes(EventKind::Access(AccessKind::Close(AccessMode::Read))));
+    assert!(changes(EventKind::Access(AccessKind::Close(AccessMode::Write))));
+    assert!(changes(EventKind::Create(CreateKind::File)));
+    assert!(changes(EventKind::Modify(ModifyKind::Any)));
+    assert!(changes(EventKind::Remove(RemoveKind::Folder)));
 }
 
 #[test]

@@ -190,6 +190,22 @@ fn what_a_kind_leaves_out_has_the_field_s_own_default() {
 }
 
 #[test]
+fn a_pod_is_ready_while_it_runs() {
+    let state = |status: &str| {
+        let parsed =
+            parse(&format!("{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, status: {status}}}"));
+        let Object::Workload(pod) = &parsed.objects[0] else { panic!("{parsed:?}") };
+        (pod.ready, pod.ended)
+    };
+    assert_eq!(state("{conditions: [{type: Ready, status: 'True'}], phase: Running}"), (true, false));
+    assert_eq!(state("{conditions: [{type: Ready, status: 'False'}], phase: Running}"), (false, false));
+    assert_eq!(state("{phase: Running}"), (true, false));
+    assert_eq!(state("{phase: Pending}"), (false, false));
+    assert_eq!(state("{phase: Succeeded}"), (false, true));
+    assert_eq!(state("{phase: Failed}"), (false, true));
+}
+
+#[test]
 fn mistakes_in_core_kinds() {
     let text = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\n\
                 spec: {clusterIP: ten, ports: [{port: 0}, {name: x}, {port: 80, targetPort: 70000}, {port: 1, protocol: TPC}]}\n---\n\

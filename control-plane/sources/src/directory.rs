@@ -7,7 +7,7 @@
 //! - An object that stands in several places is the first by path, then by order in the file. Saying the same twice is
 //!   harmless; saying something else is an error that names both places.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use eastwest_model::{Change, Diagnostic, MeshConfig, Name, Object, ObjectRef, Origin, Severity};
 
@@ -125,11 +125,10 @@ impl File {
         } else {
             before.into_iter().filter(|object| parsed.refused.contains(object.reference())).collect()
         };
-        let stays = |about: &str| {
-            about == &**name || kept.iter().any(|object| object.reference().to_string() == about)
-        };
+        let stay: BTreeSet<String> = kept.iter().map(|object| object.reference().to_string()).collect();
         for diagnostic in parsed.diagnostics.iter_mut().filter(|d| d.severity == Severity::Error) {
-            if !kept.is_empty() && stays(&diagnostic.object) {
+            let of_file = parsed.broken && diagnostic.object == **name;
+            if stay.contains(&diagnostic.object) || of_file && !stay.is_empty() {
                 diagnostic.message.push_str("; what was good before stays in force");
             }
         }

@@ -3,7 +3,7 @@
 //! Reading never stops at a mistake: a getter notes it and answers with nothing, so that one pass finds all of them.
 //! An object with an error among its findings is refused afterwards, whatever was read.
 
-use std::{cell::RefCell, fmt::Display, ops::RangeInclusive};
+use std::{cell::RefCell, collections::BTreeSet, fmt::Display, ops::RangeInclusive};
 
 use eastwest_model::{Name, Severity};
 use serde_json::Value;
@@ -12,8 +12,11 @@ use crate::spelling;
 
 static NOTHING: Value = Value::Null;
 
+/// The longest path or message, in characters; both quote what the input has.
+const MAX_TEXT: usize = 400;
+
 /// Something wrong with one field of an object.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Finding {
     pub(crate) severity: Severity,
     /// The path, e.g. `spec.portLevelMtls[8080].mode`.
@@ -21,23 +24,27 @@ pub(crate) struct Finding {
     pub(crate) message: String,
 }
 
-/// What was found in one object.
+/// What was found in one object. A set, for two readers of one field find the same.
 #[derive(Debug, Default)]
-pub(crate) struct Findings(RefCell<Vec<Finding>>);
+pub(crate) struct Findings(RefCell<BTreeSet<Finding>>);
 
 impl Findings {
-    fn add(&self, severity: Severity, field: &str, message: String) {
-        let finding = Finding { severity, field: field.to_owned(), message };
-        let mut all = self.0.borrow_mut();
-        // Two readers of one field find the same.
-        if !all.contains(&finding) {
-            all.push(finding);
-        }
+    fn add(&self, severity: Severity, field: &str, message: &str) {
+        let finding =
+            Finding { severity, field: shorten(field, MAX_TEXT), message: shorten(message, MAX_TEXT) };
+        self.0.borrow_mut().insert(finding);
     }
 
-    /// The findings in the order of their discovery.
-    pub(crate) fn into_vec(self) -> Vec<Finding> {
+    /// The findings, errors first.
+    pub(crate) fn into_set(self) -> BTreeSet<Finding> {
         self.0.into_inner()
+    }
+}
+
+fn shorten(text: &str, limit: usize) -> String {
+    match text.char_indices().nth(limit) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -221,19 +228,16 @@ impl<'a> Field<'a> {
 
     /// Notes an error at this place.
     pub(crate) fn error(&self, message: impl Display) {
-        self.findings.add(Severity::Error, &self.path, message.to_string());
+        self.findings.add(Severity::Error, &self.path, &message.to_string());
     }
 
     /// Notes a warning at this place.
     pub(crate) fn warn(&self, message: impl Display) {
-        self.findings.add(Severity::Warning, &self.path, message.to_string());
+        self.findings.add(Severity::Warning, &self.path, &message.to_string());
     }
 
     fn unlike<T>(&self, expected: &str) -> Option<T> {
-        let mut shown = self.value.to_string();
-        if shown.chars().count() > 60 {
-            shown = shown.chars().take(60).chain(['…']).collect();
-        }
+        let shown = shorten(&self.value.to_string(), 60);
         self.error(format_args!("{shown} is not {expected}"));
         None
     }

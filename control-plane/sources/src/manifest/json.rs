@@ -13,14 +13,15 @@ use super::{Document, SyntaxError, to_line};
 /// The values of a stream. Nothing behind a mistake can be trusted, so it ends the stream.
 pub(super) fn documents(text: &str) -> Vec<Result<Document, SyntaxError>> {
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Strict>();
-    let mut results = Vec::new();
+    let (mut results, mut counted, mut line) = (Vec::new(), 0, 1);
     loop {
-        let offset = stream.byte_offset();
-        let blank = text[offset..].len() - text[offset..].trim_start().len();
-        let line = to_line(1 + text[..offset + blank].matches('\n').count());
+        let rest = &text[stream.byte_offset()..];
+        let start = text.len() - rest.trim_start().len();
+        line += text[counted..start].matches('\n').count();
+        counted = start;
         match stream.next() {
             None => return results,
-            Some(Ok(Strict(value))) => results.push(Ok(Document { line, value })),
+            Some(Ok(Strict(value))) => results.push(Ok(Document { line: to_line(line), value })),
             Some(Err(error)) => {
                 let message = error.to_string();
                 let message = message.split(" at line ").next().unwrap_or_default();

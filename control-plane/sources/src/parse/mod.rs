@@ -130,16 +130,15 @@ fn read_document(document: &Document, origin: Origin, defaults: &MeshConfig, par
     };
     let findings = Findings::default();
     let root = Field::root(&document.value, "", &findings);
-    let meta = metadata::read(&root, reader.kind, &origin);
-    let Some(meta) = meta else {
-        return findings
-            .into_vec()
-            .into_iter()
-            .for_each(|finding| parsed.lost(origin.clone(), &finding.field, finding.message));
+    let Some(meta) = metadata::read(&root, reader.kind, &origin) else {
+        for finding in findings.into_set() {
+            parsed.lost(origin.clone(), &finding.field, finding.message);
+        }
+        return;
     };
     let reference = meta.object.clone();
     let object = (reader.read)(meta, &root, defaults);
-    let findings = findings.into_vec();
+    let findings = findings.into_set();
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
         parsed.refused.insert(reference.clone());
     } else {

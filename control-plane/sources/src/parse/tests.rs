@@ -175,3 +175,20 @@ fn mutated_manifests_never_panic() {
         }
     }
 }
+
+/// Many mistakes, long words and many small documents cost no more than their size.
+#[test]
+fn large_nonsense_is_quickly_refused() {
+    let start = std::time::Instant::now();
+    let long = "x".repeat(1 << 20);
+    check("PeerAuthentication", &format!("{{mtls: {{mode: {long}}}}}"), &["! spec.mtls.mode: \"xxx"]);
+    let many: String = (0..20_000).map(|i| format!("k{i}: 1, ")).collect();
+    let text = format!(
+        "{{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {{name: x}}, spec: {{{many}}}}}"
+    );
+    assert_eq!(findings(&text).len(), 20_000);
+    assert!(findings(&text).iter().all(|line| line.len() < 2_000));
+    let stream = "{\"apiVersion\": \"v1\", \"kind\": \"Deployment\"}\n".repeat(50_000);
+    assert_eq!(documents(&stream, "mesh.json", &defaults()), Parsed::default());
+    assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
+}

@@ -1,6 +1,6 @@
 //! One client, one host and port: what happens, who decided it and why everybody else lost (`eastwest explain`).
 
-use std::net::IpAddr;
+mod resolve;
 
 use eastwest_model::{
     Host, Name, ObjectRef, Origin, SpiffeId, Workload, WorkloadKey, mesh::OutboundTrafficPolicy,
@@ -17,12 +17,9 @@ use crate::{
     },
     pair::{self, Outcome, Pair},
     report::{self, Mode},
-    settings::OutboundCluster,
+    settings::{ClientTlsSetting, Endpoint, OutboundCluster},
     trace::Step,
 };
-
-/// How many similar names an error lists.
-const MAX_SUGGESTIONS: usize = 5;
 
 /// Why a pair cannot be explained; the caller's mistake each time.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -183,118 +180,52 @@ pub fn explain(
         endpoints: Vec::new(),
     };
     let scope = ClientScope::of(snapshot, workload);
-    match resolve(snapshot, &scope, host)? {
+    match resolve::host(snapshot, &scope, host)? {
         Some(found) => known(snapshot, &scope, &found, &mut explanation)?,
         None => pass_through(snapshot, workload, &mut explanation),
     }
     Ok(explanation)
 }
 
-/// The host that a name or address leads to; `None` for what no service knows and need not know.
-fn resolve(snapshot: &Snapshot, scope: &ClientScope, asked: &str) -> Result<Option<Host>, ExplainError> {
-    if let Ok(address) = asked.trim_matches(['[', ']']).parse::<IpAddr>() {
-        let owner = registry::views(snapshot, scope).find(|view| view.addresses.contains(&address));
-        return Ok(owner.map(|view| view.host.clone()));
-    }
-    let candidates = candidates(snapshot, scope, asked);
-    let found = candidates.iter().find_map(|name| seen(snapshot, scope, name));
-    let wildcard = || {
-        let name = Host::new(asked);
-        let covering = snapshot.hosts().filter(|host| host.wildcard_suffix().is_some() && host.covers(&name));
-        let mut covering: Vec<&Host> = covering.collect();
-        covering.sort_by_key(|host| std::cmp::Reverse(host.as_str().len()));
-        covering.into_iter().find_map(|host| seen(snapshot, scope, host))
-    };
-    if let Some(found) = found.or_else(wildcard) {
-        return Ok(Some(found));
-    }
-    let exists = candidates.iter().any(|name| snapshot.hosts.contains_key(name));
-    if !exists && is_outside(snapshot, asked) {
-        return Ok(None);
-    }
-    let similar = similar(snapshot, scope, &candidates);
-    let namespace = scope.namespace().clone();
-    Err(ExplainError::UnknownHost { asked: asked.to_owned(), namespace, similar })
-}
-
-/// The full names that a name may stand for, as DNS would try them in the client's namespace.
-fn candidates(snapshot: &Snapshot, scope: &ClientScope, asked: &str) -> Vec<Host> {
-    let name = asked.trim_end_matches('.');
-    let domain = &snapshot.mesh.cluster_domain;
-    let namespace = scope.namespace();
-    [
-        name.to_owned(),
-        format!("{name}.{namespace}.svc.{domain}"),
-        format!("{name}.svc.{domain}"),
-        format!("{name}.{domain}"),
-    ]
-    .iter()
-    .map(|name| Host::new(name))
-    .collect()
-}
-
-/// The host if the client sees it; an ExternalName alias leads on to its target (O1).
-fn seen(snapshot: &Snapshot, scope: &ClientScope, host: &Host) -> Option<Host> {
-    let alias = snapshot.service_of(host).filter(|service| service.external_name.is_some());
-    let target = alias.and_then(|alias| snapshot.alias_chain(alias).pop());
-    let host = target.as_ref().unwrap_or(host);
-    let (host, _) = snapshot.hosts.get_key_value(host)?;
-    registry::view(snapshot, scope, host).map(|view| view.host.clone())
-}
-
-/// A name with a dot that names neither the cluster's domain nor one of its namespaces.
-fn is_outside(snapshot: &Snapshot, asked: &str) -> bool {
-    let name = asked.trim_end_matches('.');
-    let local = name.ends_with(&format!(".{}", snapshot.mesh.cluster_domain)) || name.ends_with(".svc");
-    let in_namespace = name.split('.').nth(1).is_some_and(|label| snapshot.namespaces.contains_key(label));
-    name.contains('.') && !local && !in_namespace
-}
-
-fn similar(snapshot: &Snapshot, scope: &ClientScope, candidates: &[Host]) -> Vec<Host> {
-    let distance = |host: &Host| {
-        let far = |name: &Host| edit_distance(name.as_str(), host.as_str());
-        candidates.iter().map(far).min().unwrap_or(usize::MAX)
-    };
-    let mut near: Vec<(usize, Host)> =
-        registry::views(snapshot, scope).map(|view| (distance(view.host), view.host.clone())).collect();
-    near.sort();
-    let best = near.first().map_or(0, |(distance, _)| *distance);
-    near.retain(|(distance, host)| *distance <= best + 2 && *distance <= host.as_str().len() / 2);
-    near.into_iter().map(|(_, host)| host).take(MAX_SUGGESTIONS).collect()
-}
-
-/// Levenshtein's distance in bytes.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
+/// What no service knows: the bytes pass through untouched, or not at all. A Pod of the mesh that is called by its
+/// own address still has its say.
 fn pass_through(snapshot: &Snapshot, client: &Workload, explanation: &mut Explanation) {
     let asked = &explanation.asked;
-    let namespace = client.meta.namespace();
-    match snapshot.mesh.outbound_traffic_policy {
-        OutboundTrafficPolicy::AllowAny => {
-            explanation.reason = format!(
-                "no service visible from namespace {namespace} knows {asked}: its bytes are passed through untouched"
-            );
-            explanation.cluster = "PassthroughCluster".to_owned();
+    let unknown = format!("no service visible from namespace {} knows {asked}", client.meta.namespace());
+    if snapshot.mesh.outbound_traffic_policy == OutboundTrafficPolicy::RegistryOnly {
+        explanation.verdict = Verdict::BlackHole;
+        explanation.reason = format!("{unknown}, and outboundTrafficPolicy is REGISTRY_ONLY");
+        explanation.cluster = "BlackHoleCluster".to_owned();
+        return;
+    }
+    explanation.cluster = "PassthroughCluster".to_owned();
+    explanation.reason = format!("{unknown}: its bytes are passed through untouched");
+    let address = resolve::address(asked);
+    let called = address.and_then(|it| Some((it, snapshot.workload_by_address(None, it)?)));
+    if let Some((address, workload)) = called {
+        let backend = Backend::of_address(workload, address, explanation.port);
+        let pair = pair::look(
+            snapshot,
+            workload.meta.namespace(),
+            &ClientTlsSetting::Disable,
+            &unmarked(&backend),
+            &backend,
+        );
+        if pair.outcome == Outcome::Refused {
+            explanation.verdict = Verdict::Refused;
+            explanation.reason = format!("{}; {}", explanation.reason, pair.reason);
         }
-        OutboundTrafficPolicy::RegistryOnly => {
-            explanation.verdict = Verdict::BlackHole;
-            explanation.reason = format!(
-                "no service visible from namespace {namespace} knows {asked}, and outboundTrafficPolicy is REGISTRY_ONLY"
-            );
-            explanation.cluster = "BlackHoleCluster".to_owned();
-        }
+        explanation.endpoints.push(explained(snapshot, &unmarked(&backend), &backend, pair));
+    }
+}
+
+fn unmarked(backend: &Backend) -> Endpoint {
+    Endpoint {
+        address: backend.address.clone(),
+        mutual_tls: false,
+        ready: backend.ready,
+        weight: backend.weight,
+        workload: backend.workload.clone(),
     }
 }
 
@@ -368,16 +299,20 @@ pub(crate) fn endpoints(
         .filter_map(|backend| {
             let endpoint = cluster.endpoints.iter().find(|one| one.address == backend.address)?;
             let pair = pair::look(snapshot, view.namespace(), &cluster.tls, endpoint, backend);
-            Some(EndpointExplanation {
-                address: endpoint.address.to_string(),
-                workload: endpoint.workload.clone(),
-                ready: endpoint.ready,
-                marked: endpoint.mutual_tls,
-                server_cluster: pair.server.in_mesh.then(|| pair::server_cluster(snapshot, backend)),
-                pair,
-            })
+            Some(explained(snapshot, endpoint, backend, pair))
         })
         .collect()
+}
+
+fn explained(snapshot: &Snapshot, endpoint: &Endpoint, backend: &Backend, pair: Pair) -> EndpointExplanation {
+    EndpointExplanation {
+        address: endpoint.address.to_string(),
+        workload: endpoint.workload.clone(),
+        ready: endpoint.ready,
+        marked: endpoint.mutual_tls,
+        server_cluster: pair.server.in_mesh.then(|| pair::server_cluster(snapshot, backend)),
+        pair,
+    }
 }
 
 fn verdict(endpoints: &[EndpointExplanation]) -> (Verdict, String) {

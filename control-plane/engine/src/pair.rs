@@ -131,7 +131,7 @@ fn server(snapshot: &Snapshot, namespace: &Name, backend: &Backend) -> Server {
         mode: Some(mode),
         policy: policy.map(|policy: &Arc<PeerAuthentication>| policy.meta.object.clone()),
         origin: policy.map(|policy| policy.meta.origin.clone()),
-        trace: policies::trace(snapshot, namespace, &backend.labels),
+        trace: chosen.trace_of_port(backend.port(), &policies::trace(snapshot, namespace, &backend.labels)),
         identity,
     }
 }

@@ -41,6 +41,11 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
+    /// A workload called by its own address.
+    pub(crate) fn of_address(workload: &Arc<Workload>, address: IpAddr, port: u16) -> Self {
+        at_socket(&"".into(), address, port, Some(workload), workload.ready)
+    }
+
     /// The port that is dialled.
     pub(crate) fn port(&self) -> u16 {
         match &self.address {
@@ -115,7 +120,7 @@ fn at_socket(name: &Name, address: IpAddr, port: u16, pod: Option<&Arc<Workload>
         port_name: name.clone(),
         address: EndpointAddress::Socket(SocketAddr::new(address, port)),
         labels: pod.map(|pod| pod.meta.labels.clone()).unwrap_or_default(),
-        mark: pod.map_or(Mark::Disabled, |pod| mark_of(&pod.meta.labels, false)),
+        mark: pod.map_or(Mark::Disabled, |pod| mark_of(&pod.meta.labels, is_member(pod))),
         account: pod.and_then(|pod| pod.service_account.clone()),
         ready,
         weight: 0,
@@ -135,7 +140,6 @@ fn of_workload(
         (None, None) => None,
     });
     let Some(address) = reachable.flatten() else { return Vec::new() };
-    let by_account = workload.meta.object.kind == Kind::WorkloadEntry && workload.service_account.is_some();
     let backend = |port: &ServicePort| {
         let number = target(workload, port)?;
         Some(Backend {
@@ -145,7 +149,7 @@ fn of_workload(
                 Err(host) => EndpointAddress::Dns { host: host.clone(), port: number },
             },
             labels: workload.meta.labels.clone(),
-            mark: mark_of(&workload.meta.labels, by_account),
+            mark: mark_of(&workload.meta.labels, is_member(workload)),
             account: workload.service_account.clone(),
             ready: workload.ready,
             weight: workload.weight,
@@ -208,6 +212,11 @@ fn of_inline(endpoint: &EntryEndpoint, port: &ServicePort) -> Backend {
         weight: endpoint.weight,
         ..outsider(port, address)
     }
+}
+
+/// A4: a WorkloadEntry with a service account is a member of the mesh unless its label says otherwise.
+fn is_member(workload: &Workload) -> bool {
+    workload.meta.object.kind == Kind::WorkloadEntry && workload.service_account.is_some()
 }
 
 /// A4: the label decides; without it, endpoints that are no Pods are members if they have a service account.

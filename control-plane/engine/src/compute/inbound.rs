@@ -36,7 +36,7 @@ fn reference(policy: Option<&Arc<PeerAuthentication>>) -> Option<ObjectRef> {
     policy.map(|policy| policy.meta.object.clone())
 }
 
-/// P7 and P8: entries are keyed by container port and hold for ports of no Service too.
+/// P8: entries are keyed by container port and hold for ports of no Service too.
 fn port(
     chosen: &policies::Chosen<'_>,
     number: u16,
@@ -44,23 +44,11 @@ fn port(
     workload_steps: &[Step],
 ) -> InboundPort {
     let (mode, policy) = chosen.mode_of_port(number);
-    let entry = chosen.workload.and_then(|policy| Some((policy, policy.ports.get(&number)?)));
-    let steps = match entry {
-        Some((policy, Some(mode))) => {
-            vec![Step::won(&policy.meta, "P7", format!("portLevelMtls of container port {number}: {mode}"))]
-        }
-        Some((policy, None)) => {
-            let reason =
-                format!("portLevelMtls of container port {number}: UNSET, takes the workload's mode");
-            [Step::inherited(&policy.meta, "P7", reason)].into_iter().chain(workload_steps.to_vec()).collect()
-        }
-        None => workload_steps.to_vec(),
-    };
     InboundPort {
         mode,
         policy: reference(policy),
-        trace: Trace { steps },
-        named_by_policy: entry.is_some(),
+        trace: Trace { steps: chosen.trace_of_port(number, workload_steps) },
+        named_by_policy: chosen.named_ports().any(|named| named == number),
         listed,
     }
 }

@@ -141,7 +141,8 @@ impl<'a> Builder<'a> {
         let marking = tls_block::marking_mode(draft.own_policy, draft.port.number);
         let lingering =
             marking.filter(|_| draft.block.tls.is_none()).and_then(|mode| self.lingering(draft, mode));
-        let steps = self.selection.steps.iter().cloned().chain(lingering).chain([last]).collect();
+        let before = self.view.steps.iter().chain(&self.selection.steps).cloned();
+        let steps = before.chain(lingering).chain([last]).collect();
         let endpoint = |backend: &Backend| Endpoint {
             address: backend.address.clone(),
             mutual_tls: auto_mtls::is_marked(self.snapshot, self.view.namespace(), backend, marking),

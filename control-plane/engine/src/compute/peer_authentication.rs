@@ -67,6 +67,24 @@ impl<'a> Chosen<'a> {
         entry.map_or_else(|| self.mode(), |(mode, policy)| (*mode, Some(policy)))
     }
 
+    /// How the mode of a container port was decided, given how the workload's was (P7).
+    pub(crate) fn trace_of_port(&self, port: u16, workload_steps: &[Step]) -> Vec<Step> {
+        let entry = self.workload.and_then(|policy| Some((policy, policy.ports.get(&port)?)));
+        match entry {
+            Some((policy, Some(mode))) => {
+                let reason = format!("portLevelMtls of container port {port}: {mode}");
+                vec![Step::won(&policy.meta, "P7", reason)]
+            }
+            Some((policy, None)) => {
+                let reason =
+                    format!("portLevelMtls of container port {port}: UNSET, takes the workload's mode");
+                let own = Step::inherited(&policy.meta, "P7", reason);
+                [own].into_iter().chain(workload_steps.iter().cloned()).collect()
+            }
+            None => workload_steps.to_vec(),
+        }
+    }
+
     /// The container ports that the chosen workload policy names (P7: no other policy's ports count).
     pub(crate) fn named_ports(&self) -> impl Iterator<Item = u16> + use<'a> {
         self.workload.into_iter().flat_map(|policy| policy.ports.keys().copied())

@@ -8,7 +8,7 @@ use eastwest_model::{
     service::{ExportTo, Location, Resolution, Service, ServiceEntry, ServicePort},
 };
 
-use crate::{ClientScope, Snapshot, settings::Discovery};
+use crate::{ClientScope, Snapshot, settings::Discovery, trace::Step};
 
 /// A host as its owner describes it.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(crate) struct View<'a> {
     pub discovery: Discovery,
     /// A1: outside the mesh.
     pub external: bool,
+    /// What became of everybody else who claims the host.
+    pub steps: Vec<Step>,
 }
 
 impl View<'_> {
@@ -72,16 +74,32 @@ pub(crate) fn view<'a>(snapshot: &'a Snapshot, scope: &ClientScope, host: &'a Ho
     let egress = scope.egress(snapshot);
     let client = scope.namespace();
     let owners = snapshot.hosts.get(host)?;
-    let mut claims: Vec<Claim<'a>> = owners
+    let all: Vec<Claim<'a>> = owners.iter().filter_map(|owner| claim(snapshot, owner)).collect();
+    let mut claims: Vec<Claim<'a>> = all
         .iter()
-        .filter_map(|owner| claim(snapshot, owner))
+        .copied()
         .filter(|claim| is_visible(claim.export_to(), claim.meta().namespace(), client))
         .filter(|claim| egress.imports(claim.meta().namespace(), host))
         .collect();
     claims.sort_by(|a, b| a.order().cmp(&b.order()));
     let namespace = owner_of(&claims, client)?.meta().namespace();
     claims.retain(|claim| claim.meta().namespace() == namespace);
-    Some(describe(snapshot, host, &claims))
+    let mut view = describe(snapshot, host, &claims);
+    view.steps = all.iter().filter_map(|claim| step(claim.meta(), view.owner, client)).collect();
+    Some(view)
+}
+
+/// D11: what a claim comes to beside the owner's.
+fn step(claimant: &Meta, owner: &Meta, client: &Name) -> Option<Step> {
+    if claimant.object == owner.object {
+        return None;
+    }
+    if claimant.namespace() == owner.namespace() {
+        let reason = format!("adds its endpoints and accounts to {}, of the same namespace", owner.object);
+        return Some(Step::inherited(claimant, "D11", reason));
+    }
+    let reason = format!("{} owns the host for clients in namespace {client}", owner.object);
+    Some(Step::lost(claimant, "D11", reason, Some(&owner.object)))
 }
 
 /// Every host that the clients of a scope see, in order.
@@ -149,6 +167,7 @@ fn describe<'a>(snapshot: &'a Snapshot, host: &'a Host, claims: &[Claim<'a>]) ->
             addresses: service.cluster_ips.clone(),
             discovery: if service.headless { Discovery::OriginalDst } else { Discovery::Eds },
             external: false,
+            steps: Vec::new(),
         },
         Claim::Entry(entry) => View {
             host,
@@ -159,6 +178,7 @@ fn describe<'a>(snapshot: &'a Snapshot, host: &'a Host, claims: &[Claim<'a>]) ->
             addresses: entry.addresses.clone(),
             discovery: discovery(entry, host),
             external: entry.location == Location::External,
+            steps: Vec::new(),
         },
     }
 }

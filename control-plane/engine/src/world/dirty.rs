@@ -195,3 +195,119 @@ impl Extend<DirtySet> for DirtySet {
         others.into_iter().for_each(|other| self.merge(other));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use eastwest_model::{
+        Change, Created, Kind, Labels, MeshConfig, Meta, Object, ObjectRef, Origin, Selector, TrustDomain,
+        Workload, WorkloadKey,
+        policy::PeerAuthentication,
+        service::{EndpointSlice, ExportTo, Service},
+    };
+
+    use super::*;
+    use crate::Index;
+
+    fn meta(kind: Kind, namespace: &str, name: &str, labels: &[(&str, &str)]) -> Meta {
+        let labels: Labels = labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        Meta {
+            object: ObjectRef::new(kind, namespace, name),
+            created: Created::default(),
+            labels: Arc::new(labels),
+            annotations: Arc::default(),
+            origin: Origin::default(),
+        }
+    }
+
+    fn service(name: &str) -> Object {
+        Object::Service(Arc::new(Service {
+            meta: meta(Kind::Service, "shop", name, &[]),
+            cluster_ips: Vec::new(),
+            headless: false,
+            external_name: None,
+            ports: Vec::new(),
+            selector: Some(selector(name)),
+            export_to: ExportTo::Default,
+        }))
+    }
+
+    fn selector(app: &str) -> Selector {
+        Selector([("app".into(), app.into())].into())
+    }
+
+    fn pod(name: &str, app: &str) -> Object {
+        Object::Workload(Arc::new(Workload {
+            meta: meta(Kind::Pod, "shop", name, &[("app", app)]),
+            service_account: None,
+            addresses: Vec::new(),
+            dns_address: None,
+            container_ports: Vec::new(),
+            port_overrides: std::collections::BTreeMap::new(),
+            ready: true,
+            ended: false,
+            weight: 0,
+        }))
+    }
+
+    fn slice(service: &str) -> Object {
+        Object::EndpointSlice(Arc::new(EndpointSlice {
+            meta: meta(Kind::EndpointSlice, "shop", service, &[]),
+            service: service.into(),
+            endpoints: Vec::new(),
+            ports: std::collections::BTreeMap::new(),
+        }))
+    }
+
+    fn shop() -> Index {
+        let mut index = Index::new(MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "root"));
+        for object in [service("a"), service("b"), pod("a-0", "a"), pod("b-0", "b")] {
+            index.apply(Change::Upsert(object));
+        }
+        index
+    }
+
+    fn host(service: &str) -> Hosts {
+        Hosts::Some([Host::of_service(service, "shop", "cluster.local")].into())
+    }
+
+    fn key(name: &str) -> WorkloadKey {
+        WorkloadKey { namespace: "shop".into(), name: name.into() }
+    }
+
+    #[test]
+    fn an_endpoint_touches_its_own_host_alone() {
+        let dirty = shop().apply(Change::Upsert(slice("a")));
+        assert_eq!(dirty.outbound_hosts(), host("a"));
+        assert!(!dirty.inbound_of(&key("a-0")) && !dirty.scopes_changed());
+    }
+
+    #[test]
+    fn a_pod_touches_itself_and_the_services_that_select_it() {
+        let dirty = shop().apply(Change::Delete(ObjectRef::new(Kind::Pod, "shop", "a-0")));
+        assert_eq!(dirty.outbound_hosts(), host("a"));
+        assert!(dirty.inbound_of(&key("a-0")) && dirty.scope_of(&key("a-0")));
+        assert!(!dirty.inbound_of(&key("b-0")) && !dirty.scope_of(&key("b-0")));
+    }
+
+    #[test]
+    fn a_workload_policy_touches_the_workloads_that_it_selects() {
+        let policy = PeerAuthentication {
+            meta: meta(Kind::PeerAuthentication, "shop", "a", &[]),
+            selector: selector("a"),
+            mode: None,
+            ports: std::collections::BTreeMap::new(),
+        };
+        let dirty = shop().apply(Change::Upsert(Object::PeerAuthentication(Arc::new(policy))));
+        assert!(dirty.inbound_of(&key("a-0")) && !dirty.inbound_of(&key("b-0")));
+        assert!(!dirty.scopes_changed() && !dirty.mesh_changed());
+    }
+
+    #[test]
+    fn what_is_known_already_touches_nothing() {
+        let mut index = shop();
+        assert!(index.apply(Change::Upsert(service("a"))).is_empty());
+        assert!(index.apply(Change::Delete(ObjectRef::new(Kind::Pod, "shop", "nobody"))).is_empty());
+    }
+}

@@ -100,6 +100,13 @@ fn what_no_service_knows_is_passed_through_or_refused() {
 }
 
 #[test]
+fn a_pod_called_by_its_own_address_still_has_its_say() {
+    assert_eq!(with(&[]).explain("yard/client", "10.0.2.1", 8080).unwrap().verdict, Verdict::Passthrough);
+    let explained = with(&[strict()]).explain("yard/client", "10.0.2.1", 8080).unwrap();
+    assert_eq!((explained.verdict, explained.cluster.as_str()), (Verdict::Refused, "PassthroughCluster"));
+}
+
+#[test]
 fn mistakes_are_answered_with_what_was_probably_meant() {
     let mesh = with(&[service("rail", "tower", "clusterIP: 10.96.0.2")]);
     let error = mesh.explain("yard/client", "depo.rail", 80).unwrap_err();

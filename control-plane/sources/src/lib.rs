@@ -29,12 +29,12 @@ use crate::{directory::Directory, scan::Scanner};
 
 /// The place that was named cannot be read at all.
 #[derive(Debug, Error)]
-#[error("cannot read {}: {source}; name a directory of Kubernetes manifests", path.display())]
+#[error("cannot read {}: {reason}; name a directory of Kubernetes manifests", path.display())]
 pub struct SourceError {
     /// The place.
     path: PathBuf,
     /// What the system said.
-    source: io::Error,
+    reason: io::Error,
 }
 
 /// A step of the followed world, or the whole of it at first.

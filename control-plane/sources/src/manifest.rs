@@ -75,6 +75,11 @@ fn yaml_documents(text: &str) -> Vec<Result<Document, SyntaxError>> {
     documents.collect()
 }
 
+/// Whether a text says nothing at all, as a file does that is just being written anew.
+pub(crate) fn is_blank(text: &str) -> bool {
+    text.lines().all(is_silent)
+}
+
 /// A line that carries no content: blank, a comment or a directive (`%YAML 1.2`).
 fn is_silent(line: &str) -> bool {
     let line = line.trim();

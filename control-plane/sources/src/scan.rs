@@ -17,13 +17,14 @@ use self::tree::{Stamp, Tree};
 use crate::{
     SourceError,
     directory::{Look, Reading},
+    manifest,
 };
 
 /// The largest manifest that is read, in bytes.
 const MAX_SIZE: u64 = 16 << 20;
 
 /// How long after its last change a file is not yet believed: it is read again at each look, because a further change
-/// within one tick of the clock would leave no trace, and if it is empty it counts as half-written.
+/// within one tick of the clock would leave no trace, and if it says nothing it counts as half-written.
 pub(crate) const FRESH: Duration = Duration::from_secs(1);
 
 /// How often a look is repeated because the directory changed under it.
@@ -51,7 +52,7 @@ impl Scanner {
             true => fs::read_dir(root).map(drop),
             false => fs::File::open(root).map(drop),
         });
-        readable.map_err(|source| SourceError { path: root.to_owned(), source })?;
+        readable.map_err(|reason| SourceError { path: root.to_owned(), reason })?;
         Ok(Self { root: root.to_owned(), read: BTreeMap::new(), folders: BTreeMap::new(), unsettled: false })
     }
 
@@ -80,7 +81,7 @@ impl Scanner {
                 continue;
             }
             self.unsettled = after != tree || !tree.closed.is_empty();
-            self.remember(&tree, now);
+            self.remember(&tree, &files, now);
             return Look { files, closed: tree.closed };
         }
     }
@@ -94,16 +95,17 @@ impl Scanner {
             return Reading::AsBefore;
         }
         match read(path, stamp.size) {
-            Ok(text) if is_fresh(stamp, now) && text.trim().is_empty() => Reading::AsBefore,
+            Ok(text) if is_fresh(stamp, now) && manifest::is_blank(&text) => Reading::AsBefore,
             Ok(text) => Reading::Text(text),
             Err(reason) => Reading::Unreadable(reason),
         }
     }
 
-    fn remember(&mut self, tree: &Tree, now: SystemTime) {
+    fn remember(&mut self, tree: &Tree, files: &BTreeMap<Name, Reading>, now: SystemTime) {
         let stamps = tree.files.iter().filter_map(|(name, file)| Some((name.clone(), file.as_ref().ok()?.1)));
         let (fresh, settled): (BTreeMap<_, _>, _) = stamps.partition(|(_, stamp)| is_fresh(stamp, now));
-        self.unsettled |= fresh.values().any(|stamp| stamp.size == 0);
+        // A fresh file is always read, so this one was not believed.
+        self.unsettled |= fresh.keys().any(|name| files.get(name) == Some(&Reading::AsBefore));
         self.read = settled;
         self.folders.clone_from(&tree.folders);
     }

@@ -40,7 +40,7 @@ const RESCAN: Duration = Duration::from_secs(5);
 /// Only if `path` cannot be read at the start.
 pub fn follow(path: &Path, defaults: MeshConfig) -> Result<Receiver<Batch>, SourceError> {
     let follower = Follower::open(path, defaults)?;
-    follower.start().map_err(|source| SourceError { path: path.to_owned(), source })
+    follower.start().map_err(|reason| SourceError { path: path.to_owned(), reason })
 }
 
 struct Follower {

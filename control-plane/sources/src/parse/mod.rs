@@ -23,6 +23,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use eastwest_model::{Diagnostic, Kind, MeshConfig, Meta, Name, Object, ObjectRef, Origin, Severity};
 
+use serde_json::Value;
+
 use crate::{
     field::{Field, Finding, Findings},
     manifest::{self, Document},
@@ -66,6 +68,22 @@ impl Parsed {
         self.broken = true;
         let finding = Finding { severity: Severity::Error, field: field.to_owned(), message };
         self.note(origin.file.as_deref().unwrap_or_default().to_owned(), &origin, finding);
+    }
+
+    /// A document without kind or version. With neither, it is some other program's file; else it lacks something.
+    fn not_kubernetes(&mut self, value: &Value, origin: &Origin) {
+        let is_foreign =
+            value.as_object().is_some_and(|map| !map.contains_key("apiVersion") && !map.contains_key("kind"));
+        if is_foreign {
+            let message =
+                "is passed over: this is no Kubernetes object, for it has neither apiVersion nor kind"
+                    .to_owned();
+            let finding = Finding { severity: Severity::Warning, field: String::new(), message };
+            self.note(origin.file.as_deref().unwrap_or_default().to_owned(), origin, finding);
+        } else {
+            let message = "this is no Kubernetes object: it needs apiVersion and kind, both text".to_owned();
+            self.lost(origin.clone(), "", message);
+        }
     }
 
     fn note(&mut self, object: String, origin: &Origin, finding: Finding) {
@@ -117,10 +135,9 @@ const fn reader(kind: Kind, group: &'static str, versions: &'static [&'static st
 }
 
 fn read_document(document: &Document, origin: Origin, defaults: &MeshConfig, parsed: &mut Parsed) {
-    let text = |key: &str| document.value.get(key).and_then(serde_json::Value::as_str);
+    let text = |key: &str| document.value.get(key).and_then(Value::as_str);
     let (Some(api_version), Some(kind)) = (text("apiVersion"), text("kind")) else {
-        let message = "this is not a Kubernetes object: it needs apiVersion and kind, both text".to_owned();
-        return parsed.lost(origin, "", message);
+        return parsed.not_kubernetes(&document.value, &origin);
     };
     let (group, version) = api_version.rsplit_once('/').unwrap_or((CORE, api_version));
     let reader = match find_reader(group, version, kind) {

@@ -61,8 +61,8 @@ fn slips_in_type_or_name_are_about_the_file() {
         findings(text)
     };
     let cases = [
-        ("just text", "! : this is not a Kubernetes object: it needs apiVersion and kind, both text"),
-        ("kind: Pod", "! : this is not a Kubernetes object"),
+        ("just text", "! : this is no Kubernetes object: it needs apiVersion and kind, both text"),
+        ("kind: Pod", "! : this is no Kubernetes object: it needs"),
         (
             "{apiVersion: security.istio.io/v1, kind: PeerAuthentification}",
             "! kind: there is no kind \"PeerAuthentification\" in security.istio.io (did you mean \"PeerAuthentication\"?)",
@@ -85,6 +85,16 @@ fn slips_in_type_or_name_are_about_the_file() {
         let found = findings_of(text);
         assert!(found.len() == 1 && found[0].starts_with(golden), "{found:?}");
     }
+}
+
+#[test]
+fn other_programs_files_are_passed_over_with_a_warning() {
+    let parsed = parse("replicas: 3\nimage: x\n");
+    assert!(!parsed.broken && parsed.objects.is_empty());
+    assert_eq!(
+        findings("replicas: 3\nimage: x\n"),
+        ["? : is passed over: this is no Kubernetes object, for it has neither apiVersion nor kind"]
+    );
 }
 
 #[test]

@@ -137,9 +137,14 @@ impl Pod {
         app::echoes(&self.namespace, address, port)
     }
 
+    /// Envoy's counter or gauge of this name.
+    pub fn stat(&self, name: &str) -> Result<u64> {
+        sidecar::stat(&self.namespace, name)
+    }
+
     /// The sum of Envoy's counters and gauges whose name ends with `suffix`.
-    pub fn stat(&self, suffix: &str) -> Result<u64> {
-        sidecar::stat(&self.namespace, suffix)
+    pub fn stats(&self, suffix: &str) -> Result<u64> {
+        sidecar::stats(&self.namespace, suffix)
     }
 
     /// A page of Envoy's administration port.

@@ -139,14 +139,20 @@ pub fn admin(pod: &Namespace, path: &str) -> Result<String> {
     run(curl).with_context(|| format!("Envoy's {path}"))
 }
 
+/// Envoy's counter or gauge of this name. Zero, if it has none: many appear when first counted.
+pub fn stat(pod: &Namespace, name: &str) -> Result<u64> {
+    sum(pod, |found| found == name)
+}
+
 /// The sum of Envoy's counters and gauges whose name ends with `suffix`.
-pub fn stat(pod: &Namespace, suffix: &str) -> Result<u64> {
+pub fn stats(pod: &Namespace, suffix: &str) -> Result<u64> {
+    sum(pod, |found| found.ends_with(suffix))
+}
+
+fn sum(pod: &Namespace, wanted: impl Fn(&str) -> bool) -> Result<u64> {
     let text = admin(pod, "/stats")?;
     let pairs = text.lines().filter_map(|line| line.split_once(": "));
-    Ok(pairs
-        .filter(|(name, _)| name.ends_with(suffix))
-        .filter_map(|(_, value)| value.parse::<u64>().ok())
-        .sum())
+    Ok(pairs.filter(|(name, _)| wanted(name)).filter_map(|(_, value)| value.parse::<u64>().ok()).sum())
 }
 
 /// The certificate that Envoy uses now, from its `/certs`.

@@ -74,7 +74,7 @@ fn a_server_with_another_identity_is_refused() -> Result<()> {
     let answer = client.call(&ORDERS, 80, "/")?;
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(!client.echoes(&ORDERS.cluster_ip(), 5000)?);
-    let refused = client.stat("ssl.fail_verify_san")?;
+    let refused = client.stats("ssl.fail_verify_san")?;
     println!("warehouse at the address of orders: {refused} handshakes refused");
     assert!(refused >= 2);
     Ok(())

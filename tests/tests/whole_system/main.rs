@@ -27,10 +27,10 @@ fn nothing_was_refused(mesh: &Mesh, pods: &[&Pod]) -> Result<()> {
         for counter in [
             "listener_manager.lds.update_rejected",
             "cluster_manager.cds.update_rejected",
-            "update_rejected",
+            ".update_rejected",
             "server.dynamic_unknown_fields",
         ] {
-            ensure!(pod.stat(counter)? == 0, "{counter} of {}", pod.member.pod);
+            ensure!(pod.stats(counter)? == 0, "{counter} of {}", pod.member.pod);
         }
     }
     Ok(())

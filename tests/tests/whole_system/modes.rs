@@ -34,7 +34,7 @@ fn a_pod_without_a_proxy_is_refused_under_strict_and_served_under_permissive() -
     let answer =
         curl_with(&legacy.namespace, "unused", PAYMENTS.address, 1, "/", &["--insecure", &url, "--next"])?;
     assert!(!answer.is_ok(), "TLS without a certificate: {answer:?}");
-    assert_eq!(payments.stat("ssl.fail_verify_no_cert")?, 1, "refused for want of a certificate");
+    assert_eq!(payments.stats("ssl.fail_verify_no_cert")?, 1, "refused for want of a certificate");
 
     let answer = legacy.call_pod(&PAYMENTS, 9090, "/metrics")?;
     assert_eq!(answer.header("x-forwarded-client-cert")?, None, "the DISABLE port");

@@ -75,9 +75,9 @@ fn an_expired_certificate_opens_no_connection_and_resumes_no_session() -> Result
         assert!(!payments.echoes(&WAREHOUSE.cluster_ip(), 7000)?, "an expired server, attempt {attempt}");
     }
     assert!(!client.call(&PAYMENTS, 80, "/")?.is_ok(), "a call to a server that was not called before");
-    assert!(orders.stat("ssl.fail_verify_error")? > 20);
+    assert!(orders.stats("ssl.fail_verify_error")? > 20);
     for pod in [&client, &server, &orders, &payments] {
-        assert_eq!(pod.stat("ssl.session_reused")?, 0, "{}", pod.member.pod);
+        assert_eq!(pod.stats("ssl.session_reused")?, 0, "{}", pod.member.pod);
     }
     established.exchange("a connection is not checked again")?;
 

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use eastwest_ca::Caller;
 use eastwest_ca_server::{Authenticator, Credentials};
 use eastwest_model::{Created, Kind, Labels, Meta, Name, ObjectRef, Origin, SpiffeId, Workload, WorkloadKey};
+use eastwest_translate::Audience;
 use eastwest_xds_server::{Admission, Gatekeeper, Node, Peer};
 use prost_types::{Value, value::Kind as ValueKind};
 use time::OffsetDateTime;
@@ -13,6 +14,9 @@ use tonic::Status;
 
 use super::publisher::Subscribers;
 use crate::query::World;
+
+/// What Envoy calls itself.
+const STOCK_ENVOY: &str = "envoy";
 
 /// Admits proxies to their own view: a peer gets what its authenticated identity is entitled to, and node id and
 /// metadata may only agree with it (xds.md section D).
@@ -37,7 +41,8 @@ impl Gatekeeper for Gate {
         }
         let account = caller.as_ref().and_then(service_account);
         let workload = known.unwrap_or_else(|| Arc::new(claim.stand_in(node, account)));
-        let view = self.subscribers.subscribe(workload).await?;
+        let audience = if node.user_agent() == STOCK_ENVOY { Audience::Envoy } else { Audience::Other };
+        let view = self.subscribers.subscribe(workload, audience).await?;
         Ok(Admission { identity: caller.map(|caller| caller.identity.to_string()), view })
     }
 }

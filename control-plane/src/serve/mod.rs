@@ -3,34 +3,30 @@
 mod gatekeeper;
 mod http;
 mod metrics;
+mod ports;
 mod publisher;
+mod shutdown;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use eastwest_ca::{Lifetimes, ServingName};
-use eastwest_ca_server::{
-    CaConfig, CertificateAuthority, Incoming, StateDir, default_serving_names, jwks_file, server_config,
-};
-use eastwest_model::{MeshConfig, Severity};
+use eastwest_ca_server::{CaConfig, CertificateAuthority, StateDir, default_serving_names, jwks_file};
+use eastwest_model::MeshConfig;
 use eastwest_xds_server::XdsServer;
 use time::OffsetDateTime;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-    task::JoinSet,
-};
-use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
+use tokio::{sync::watch, task::JoinSet};
 
-use self::{gatekeeper::Gate, publisher::Publisher};
+use self::{
+    gatekeeper::Gate,
+    ports::{Ports, Services},
+    publisher::Publisher,
+    shutdown::Shutdown,
+};
 use crate::{output::write_out, query::World};
 
 /// Life of our own serving certificate.
 const SERVING_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long streams and requests may take to end after SIGTERM.
-const DRAIN: Duration = Duration::from_secs(10);
 
 /// What `eastwest serve` was told, without mistakes.
 pub(crate) struct Config {
@@ -60,45 +56,17 @@ struct Shared {
     world: watch::Receiver<World>,
     ca: Arc<CertificateAuthority>,
     xds: XdsServer,
-    stopping: CancellationToken,
+    shutdown: Shutdown,
 }
 
 impl Shared {
     /// Why we are not ready, if we are not.
     fn unready(&self) -> Option<&'static str> {
-        if self.stopping.is_cancelled() {
+        if self.shutdown.is_requested() {
             return Some("shutting down");
         }
         let able = self.ca.is_able_to_sign(OffsetDateTime::now_utc());
         (!able).then_some("the certificate authority cannot sign: see `eastwest ca show`")
-    }
-}
-
-/// The three ports.
-struct Ports {
-    grpc: TcpListener,
-    tls: TcpListener,
-    http: TcpListener,
-}
-
-impl Ports {
-    async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let bind = async |flag: &str, address: SocketAddr| {
-            let remedy =
-                "is another control plane running? Choose another address, or port 0 for any free one";
-            TcpListener::bind(address)
-                .await
-                .with_context(|| format!("{flag}: cannot listen on {address} ({remedy})"))
-        };
-        Ok(Self {
-            grpc: bind("--grpc-addr", config.grpc).await?,
-            tls: bind("--grpc-tls-addr", config.tls).await?,
-            http: bind("--http-addr", config.http).await?,
-        })
-    }
-
-    fn addresses(&self) -> std::io::Result<[SocketAddr; 3]> {
-        Ok([self.grpc.local_addr()?, self.tls.local_addr()?, self.http.local_addr()?])
     }
 }
 
@@ -107,65 +75,34 @@ impl Ports {
 /// # Errors
 /// Whatever keeps it from starting: a port in use, an unusable state directory, a missing input.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
-    let stopping = stop_on_signals()?;
+    let shutdown = Shutdown::on_signals()?;
     let ports = Ports::bind(&config).await?;
     let addresses = ports.addresses()?;
     let mut input = eastwest_sources::follow(&config.config_dir, config.mesh.clone())?;
     let first = input.recv().await.context("the input ended before it was read")?;
-    report(&first);
     let (publisher, subscribers, world) = Publisher::new(config.mesh.clone(), first);
-
     let state = StateDir::open(&config.state_dir)?;
     let _lock = state.lock()?;
     let ca = authority(&config, &state, &world, addresses[1])?;
 
-    let gate = |authenticator| {
-        Arc::new(Gate { authenticator, subscribers: subscribers.clone(), world: world.clone() })
+    let xds = |authenticator| {
+        let gate = Gate { authenticator, subscribers: subscribers.clone(), world: world.clone() };
+        XdsServer::new(Arc::new(gate), shutdown.token())
     };
-    let streams = CancellationToken::new();
-    let local = XdsServer::new(gate(None), streams.clone());
-    let xds = XdsServer::new(gate(Some(ca.authenticator())), streams.clone()).sharing(local.connections());
-    let shared = Arc::new(Shared {
-        world: world.clone(),
-        ca: ca.clone(),
-        xds: xds.clone(),
-        stopping: stopping.clone(),
-    });
+    let local = xds(None);
+    let xds = xds(Some(ca.authenticator())).sharing(local.connections());
+    let shared =
+        Shared { world: world.clone(), ca: ca.clone(), xds: xds.clone(), shutdown: shutdown.clone() };
+    let services = Services { local, xds, ca: ca.clone(), shared: Arc::new(shared) };
 
     let mut background = JoinSet::new();
     background.spawn(publisher.run(input));
     background.spawn(ca.clone().renew_serving_certificate());
-    background.spawn(follow_trust_domain(ca.clone(), world));
-
-    let plain = Server::builder()
-        .add_service(local.aggregated())
-        .serve_with_incoming_shutdown(Incoming::plain(ports.grpc), stopping.clone().cancelled_owned());
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(eastwest_proto::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .context("gRPC reflection")?;
-    let (_, health) = tonic_health::server::health_reporter();
-    let tls = Server::builder()
-        .add_service(xds.aggregated())
-        .add_service(ca.service())
-        .add_service(health)
-        .add_service(reflection)
-        .serve_with_incoming_shutdown(
-            Incoming::tls(ports.tls, server_config(&ca)),
-            stopping.clone().cancelled_owned(),
-        );
-    let pages = axum::serve(ports.http, http::routes(shared.clone()))
-        .with_graceful_shutdown(streams.clone().cancelled_owned());
-    let servers = async {
-        let (plain, tls, pages) = tokio::join!(plain, tls, pages.into_future());
-        plain?;
-        tls?;
-        pages.context("HTTP")
-    };
-    greet(&config, &shared.world.borrow().clone(), &addresses)?;
+    background.spawn(follow_trust_domain(ca, world.clone()));
+    let serving = ports.serve(services, &shutdown);
+    greet(&config, &world.borrow().clone(), &addresses)?;
     tokio::select! {
-        ended = drained(servers, &stopping, &streams) => ended,
+        ended = shutdown.bound(serving) => ended,
         _ = background.join_next() => anyhow::bail!("a background task ended; this is a defect of eastwest"),
     }
 }
@@ -181,8 +118,11 @@ fn authority(
     let mesh = world.borrow().snapshot.mesh().clone();
     let audiences = vec![config.audience.clone()];
     let further = config.issuer.as_ref();
-    let token_issuers =
-        further.map(|one| jwks_file(&one.jwks, &one.issuer, audiences.clone())).transpose()?.into_iter().collect();
+    let token_issuers = further
+        .map(|one| jwks_file(&one.jwks, &one.issuer, audiences.clone()))
+        .transpose()?
+        .into_iter()
+        .collect();
     let serving_names = match config.serving_names.is_empty() {
         true => default_serving_names(&mesh.root_namespace, &[tls.ip()]),
         false => config.serving_names.clone(),
@@ -209,62 +149,6 @@ async fn follow_trust_domain(ca: Arc<CertificateAuthority>, mut world: watch::Re
             tracing::info!(from = %domain, to = %next, "the trust domain of the mesh changed");
             ca.set_trust_domain(&next);
             domain = next;
-        }
-    }
-}
-
-/// The first SIGTERM or SIGINT begins to drain, the second one ends the process at once.
-fn stop_on_signals() -> anyhow::Result<CancellationToken> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let stopping = CancellationToken::new();
-    let token = stopping.clone();
-    tokio::spawn(async move {
-        for second in [false, true] {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if second {
-                std::process::exit(1);
-            }
-            tracing::info!("draining; a second signal ends at once");
-            token.cancel();
-        }
-    });
-    Ok(stopping)
-}
-
-/// Waits for the servers. After SIGTERM the streams are told to go, and what has not ended in time is cut.
-async fn drained(
-    servers: impl Future<Output = anyhow::Result<()>>,
-    stopping: &CancellationToken,
-    streams: &CancellationToken,
-) -> anyhow::Result<()> {
-    let deadline = async {
-        stopping.cancelled().await;
-        streams.cancel();
-        tokio::time::sleep(DRAIN).await;
-    };
-    tokio::select! {
-        ended = servers => ended,
-        () = deadline => {
-            tracing::warn!("some connections did not end within {DRAIN:?} and are cut");
-            Ok(())
-        }
-    }
-}
-
-/// Says once what the input is like.
-fn report(batch: &eastwest_sources::Batch) {
-    for finding in &batch.diagnostics {
-        match finding.severity {
-            Severity::Error => {
-                tracing::error!(object = finding.object, origin = %finding.origin, field = finding.field, "{}", finding.message)
-            }
-            Severity::Warning => {
-                tracing::warn!(object = finding.object, origin = %finding.origin, field = finding.field, "{}", finding.message)
-            }
         }
     }
 }

@@ -12,9 +12,11 @@ use eastwest_engine::{
     ClientScope, DirtySet, Hosts, Index, Snapshot, compute,
     settings::{Outbound, WorkloadTls},
 };
-use eastwest_model::{Host, MeshConfig, Name, Workload, WorkloadKey, identity::IdentityError};
+use eastwest_model::{
+    Diagnostic, Host, MeshConfig, Name, Severity, Workload, WorkloadKey, identity::IdentityError,
+};
 use eastwest_sources::Batch;
-use eastwest_translate::{OutboundResources, Translator};
+use eastwest_translate::{Audience, OutboundResources, Translator};
 use eastwest_xds::View;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
@@ -27,6 +29,7 @@ const WAITING: usize = 1024;
 /// A proxy asks for its view.
 struct Subscription {
     workload: Arc<Workload>,
+    audience: Audience,
     reply: oneshot::Sender<Result<watch::Receiver<Arc<View>>, IdentityError>>,
 }
 
@@ -43,17 +46,18 @@ impl Subscribers {
     pub(super) async fn subscribe(
         &self,
         workload: Arc<Workload>,
+        audience: Audience,
     ) -> Result<watch::Receiver<Arc<View>>, Status> {
         let (reply, answer) = oneshot::channel();
         let stopping = |_| Status::unavailable("the control plane is shutting down; try again");
-        self.0.send(Subscription { workload, reply }).await.map_err(|_| stopping(()))?;
+        self.0.send(Subscription { workload, audience, reply }).await.map_err(|_| stopping(()))?;
         let view = answer.await.map_err(|_| stopping(()))?;
         view.map_err(|error| Status::invalid_argument(format!("node.id: {error}")))
     }
 }
 
-/// A proxy is known by its workload and the service account it was admitted with.
-type ProxyKey = (WorkloadKey, Option<Name>);
+/// A proxy is known by its workload, the service account it was admitted with, and what kind of program it is.
+type ProxyKey = (WorkloadKey, Option<Name>, Audience);
 
 /// A connected proxy.
 struct Proxy {
@@ -85,6 +89,7 @@ impl Publisher {
     pub(super) fn new(mesh: MeshConfig, first: Batch) -> (Self, Subscribers, watch::Receiver<World>) {
         let mut index = Index::new(mesh);
         first.changes.into_iter().for_each(|change| drop(index.apply(change)));
+        log_new(&[], &first.diagnostics);
         let (world, reader) =
             watch::channel(World { snapshot: index.freeze(), input: Arc::new(first.diagnostics) });
         let (sender, waiting) = mpsc::channel(WAITING);
@@ -119,6 +124,7 @@ impl Publisher {
         let mut dirty = DirtySet::default();
         dirty.extend(batch.changes.into_iter().map(|change| self.index.apply(change)));
         let snapshot = self.index.freeze();
+        log_new(&self.world.borrow().input, &batch.diagnostics);
         self.world
             .send_replace(World { snapshot: Arc::clone(&snapshot), input: Arc::new(batch.diagnostics) });
         if !dirty.is_empty() {
@@ -126,12 +132,12 @@ impl Publisher {
         }
     }
 
-    fn admit(&mut self, Subscription { workload, reply }: Subscription) {
+    fn admit(&mut self, Subscription { workload, audience, reply }: Subscription) {
         let snapshot = Arc::clone(&self.world.borrow().snapshot);
-        let key = (workload.key(), workload.service_account.clone());
+        let key = (workload.key(), workload.service_account.clone(), audience);
         let view = match self.proxies.get(&key) {
             Some(proxy) => Ok(proxy.view.subscribe()),
-            None => self.connect(&snapshot, workload).map(|proxy| {
+            None => self.connect(&snapshot, workload, audience).map(|proxy| {
                 let view = proxy.view.subscribe();
                 self.proxies.insert(key, proxy);
                 view
@@ -143,8 +149,13 @@ impl Publisher {
 }
 
 impl Publisher {
-    /// Takes in a proxy that nobody of the same workload and account is connected as.
-    fn connect(&mut self, snapshot: &Snapshot, workload: Arc<Workload>) -> Result<Proxy, IdentityError> {
+    /// Takes in a proxy that nobody of the same key is connected as.
+    fn connect(
+        &mut self,
+        snapshot: &Snapshot,
+        workload: Arc<Workload>,
+        audience: Audience,
+    ) -> Result<Proxy, IdentityError> {
         let identity = compute::identity(snapshot, &workload)?;
         let scope = compute::client_scope(snapshot, &workload);
         let outbound = self.scopes.entry(scope.clone()).or_insert_with(|| {
@@ -157,7 +168,7 @@ impl Publisher {
             inbound: Arc::new(compute::inbound(snapshot, &workload)),
             outbound: Arc::clone(&outbound.outbound),
         };
-        let view = self.translator.view(&settings, &outbound.resources, None);
+        let view = self.translator.view(&settings, &outbound.resources, audience, None);
         Ok(Proxy { stand_in: workload, scope, settings, view: watch::Sender::new(view) })
     }
 
@@ -166,7 +177,7 @@ impl Publisher {
         self.prune(snapshot);
         let moved = self.move_to_scopes(snapshot, dirty);
         let renewed = self.renew_scopes(snapshot, dirty);
-        for ((key, _), proxy) in &mut self.proxies {
+        for ((key, _, audience), proxy) in &mut self.proxies {
             let inbound = dirty.inbound_of(key);
             if !inbound && !moved.contains(key) && !renewed.contains(&proxy.scope) {
                 continue;
@@ -177,7 +188,7 @@ impl Publisher {
             }
             proxy.settings.outbound = Arc::clone(&scope.outbound);
             let current = proxy.view.borrow().clone();
-            let next = self.translator.view(&proxy.settings, &scope.resources, Some(&current));
+            let next = self.translator.view(&proxy.settings, &scope.resources, *audience, Some(&current));
             if !Arc::ptr_eq(&current, &next) {
                 proxy.view.send_replace(next);
             }
@@ -188,7 +199,7 @@ impl Publisher {
     /// Forgets proxies that went away, and ends the streams of those whose Pod turns out to have another service
     /// account: they must prove themselves anew.
     fn prune(&mut self, snapshot: &Snapshot) {
-        self.proxies.retain(|(key, account), proxy| {
+        self.proxies.retain(|(key, account, _), proxy| {
             let pod = snapshot.workload(key).and_then(|pod| pod.service_account.as_ref());
             let impostor = pod.is_some_and(|real| account.as_ref().is_some_and(|account| account != real));
             !impostor && !proxy.view.is_closed()
@@ -200,7 +211,7 @@ impl Publisher {
     /// Finds the scope of every proxy that may have another one now; returns those that do.
     fn move_to_scopes(&mut self, snapshot: &Snapshot, dirty: &DirtySet) -> BTreeSet<WorkloadKey> {
         let mut moved = BTreeSet::new();
-        for ((key, _), proxy) in &mut self.proxies {
+        for ((key, ..), proxy) in &mut self.proxies {
             if !dirty.scope_of(key) {
                 continue;
             }
@@ -266,4 +277,15 @@ fn renew_hosts(
         };
     }
     Arc::new(outbound)
+}
+
+/// Logs the findings that were not there before.
+fn log_new(before: &[Diagnostic], now: &[Diagnostic]) {
+    for finding in now.iter().filter(|finding| !before.contains(finding)) {
+        let Diagnostic { object, origin, field, message, .. } = finding;
+        match finding.severity {
+            Severity::Error => tracing::error!(object, %origin, field, "{message}"),
+            Severity::Warning => tracing::warn!(object, %origin, field, "{message}"),
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use eastwest_engine::settings::{ClientTlsSetting, Discovery, Endpoint, OriginatedTls, OutboundCluster};
+use eastwest_engine::settings::{ClientTlsSetting, Discovery, OutboundCluster};
 use eastwest_model::service::Protocol;
 use eastwest_proto::{
     Any,
@@ -17,8 +17,8 @@ use eastwest_proto::{
                 },
             },
             core::v3::{
-                AggregatedConfigSource, ApiVersion, BindConfig, ConfigSource, Http2ProtocolOptions,
-                SocketAddress, TransportSocket, UpstreamHttpProtocolOptions,
+                AggregatedConfigSource, ApiVersion, BindConfig, ConfigSource, Http1ProtocolOptions,
+                Http2ProtocolOptions, SocketAddress, TransportSocket, UpstreamHttpProtocolOptions,
                 config_source::ConfigSourceSpecifier, socket_address::PortSpecifier,
             },
         },
@@ -35,7 +35,8 @@ use eastwest_xds::{EncodedResource, TypeUrl};
 use prost_types::{Duration, Struct, Value, value::Kind};
 
 use crate::{
-    eds, names,
+    eds::{self, Target},
+    names,
     resource::{Generator, encode},
     tls_context,
 };
@@ -56,7 +57,7 @@ pub(crate) struct OutboundInputs<'a> {
     protocol: Protocol,
     tls: &'a ClientTlsSetting,
     /// The endpoints of DNS clusters, which carry them; all others are told by EDS.
-    endpoints: Option<&'a [Endpoint]>,
+    endpoints: Vec<Target<'a>>,
 }
 
 impl<'a> OutboundInputs<'a> {
@@ -67,7 +68,7 @@ impl<'a> OutboundInputs<'a> {
             discovery: cluster.discovery,
             protocol: cluster.port.protocol,
             tls: &cluster.tls,
-            endpoints: inline.then_some(&cluster.endpoints),
+            endpoints: if inline { eds::targets(&cluster.endpoints) } else { Vec::new() },
         }
     }
 }
@@ -77,7 +78,7 @@ impl Generator for OutboundInputs<'_> {
 
     fn generate(&self) -> EncodedResource {
         let mut cluster = Cluster { circuit_breakers: Some(no_limits()), ..named(&self.name) };
-        discover(&mut cluster, self.discovery, self.endpoints.unwrap_or_default());
+        discover(&mut cluster, self.discovery, &self.endpoints);
         secure(&mut cluster, self.tls, self.protocol);
         if let Some(options) = http_options(self.protocol, self.tls) {
             cluster.typed_extension_protocol_options =
@@ -142,7 +143,7 @@ fn named(name: &str) -> Cluster {
     }
 }
 
-fn discover(cluster: &mut Cluster, discovery: Discovery, endpoints: &[Endpoint]) {
+fn discover(cluster: &mut Cluster, discovery: Discovery, endpoints: &[Target<'_>]) {
     match discovery {
         Discovery::Eds => {
             let source = ConfigSource {
@@ -154,12 +155,14 @@ fn discover(cluster: &mut Cluster, discovery: Discovery, endpoints: &[Endpoint])
             let service_name = cluster.name.clone();
             cluster.eds_cluster_config = Some(EdsClusterConfig { eds_config: Some(source), service_name });
             cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32));
+            cluster.lb_policy = LbPolicy::LeastRequest as i32;
         }
         Discovery::StrictDns | Discovery::LogicalDns => {
             // LOGICAL_DNS takes exactly one endpoint.
             let one = discovery == Discovery::LogicalDns && endpoints.len() == 1;
             let kind = if one { DiscoveryType::LogicalDns } else { DiscoveryType::StrictDns };
             cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind as i32));
+            cluster.lb_policy = LbPolicy::LeastRequest as i32;
             cluster.dns_lookup_family = DnsLookupFamily::V4Preferred as i32;
             cluster.load_assignment = Some(eds::assignment(&cluster.name, endpoints));
         }
@@ -200,29 +203,35 @@ pub(crate) fn text(value: &str) -> Value {
     Value { kind: Some(Kind::StringValue(value.to_owned())) }
 }
 
-/// What the cluster speaks: HTTP/2 where declared, what the caller speaks where nothing is declared, else Envoy's
-/// default, HTTP/1.1. Where the server name comes from the Host header, so it is said here.
+/// What the cluster speaks: HTTP/2 where declared, else what the caller speaks; HTTP/1.1 to servers outside the mesh,
+/// which cannot be told of HTTP/2 in the handshake. Where the server name comes from the Host header, it is said here.
 fn http_options(protocol: Protocol, tls: &ClientTlsSetting) -> Option<HttpProtocolOptions> {
-    let names = match tls {
-        ClientTlsSetting::Simple(tls) | ClientTlsSetting::Mutual(tls) => names_from_host(tls),
-        _ => None,
-    };
-    let mut options = match protocol {
+    let outside = matches!(tls, ClientTlsSetting::Simple(_) | ClientTlsSetting::Mutual(_));
+    let options = match protocol {
+        Protocol::Tcp => return None,
         Protocol::Http2 => explicit(ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default())),
-        Protocol::Undeclared => downstream_protocol(),
-        Protocol::Http | Protocol::Tcp => {
-            names.as_ref()?;
-            explicit(ProtocolConfig::HttpProtocolOptions(Default::default()))
+        Protocol::Http | Protocol::Undeclared if outside => {
+            explicit(ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default()))
         }
+        Protocol::Http | Protocol::Undeclared => downstream_protocol(),
     };
-    options.upstream_http_protocol_options = names;
-    Some(options)
+    Some(HttpProtocolOptions { upstream_http_protocol_options: names_from_host(tls), ..options })
 }
 
-fn names_from_host(tls: &OriginatedTls) -> Option<UpstreamHttpProtocolOptions> {
-    (tls.sni.is_none() || tls.auto_san_validation).then(|| UpstreamHttpProtocolOptions {
-        auto_sni: tls.sni.is_none(),
-        auto_san_validation: tls.auto_san_validation,
+fn names_from_host(tls: &ClientTlsSetting) -> Option<UpstreamHttpProtocolOptions> {
+    let (auto_sni, auto_san_validation) = match tls {
+        ClientTlsSetting::Disable => (false, false),
+        // O1: dynamic forward proxies have no name of their own.
+        ClientTlsSetting::Auto(tls) | ClientTlsSetting::IstioMutual(tls) => {
+            (tls.sni.is_empty(), tls.sni.is_empty())
+        }
+        ClientTlsSetting::Simple(tls) | ClientTlsSetting::Mutual(tls) => {
+            (tls.sni.is_none(), tls.auto_san_validation)
+        }
+    };
+    (auto_sni || auto_san_validation).then(|| UpstreamHttpProtocolOptions {
+        auto_sni,
+        auto_san_validation,
         ..Default::default()
     })
 }
@@ -237,7 +246,7 @@ fn explicit(protocol: ProtocolConfig) -> HttpProtocolOptions {
 
 fn downstream_protocol() -> HttpProtocolOptions {
     let config = UseDownstreamHttpConfig {
-        http_protocol_options: Some(Default::default()),
+        http_protocol_options: Some(Http1ProtocolOptions::default()),
         http2_protocol_options: Some(Http2ProtocolOptions::default()),
         ..Default::default()
     };

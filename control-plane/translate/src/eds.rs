@@ -21,16 +21,37 @@ use crate::{
 /// Where a cluster's transport socket matches look (envoy-dataplane.md section 4).
 const SOCKET_MATCH: &str = "envoy.transport_socket_match";
 
+/// One endpoint that takes requests.
+#[derive(Clone, Hash)]
+pub(crate) struct Target<'a> {
+    address: &'a EndpointAddress,
+    mutual_tls: bool,
+    weight: u32,
+}
+
+/// The endpoints that take requests; whatever else is known about an endpoint makes no difference to Envoy.
+pub(crate) fn targets(endpoints: &[Endpoint]) -> Vec<Target<'_>> {
+    let ready = endpoints.iter().filter(|endpoint| endpoint.ready);
+    let target = |endpoint| {
+        let Endpoint { address, mutual_tls, weight, .. }: &Endpoint = endpoint;
+        Target { address, mutual_tls: *mutual_tls, weight: *weight }
+    };
+    ready.map(target).collect()
+}
+
 /// Inputs of an assignment.
 #[derive(Hash)]
 pub(crate) struct AssignmentInputs<'a> {
     name: String,
-    endpoints: &'a [Endpoint],
+    targets: Vec<Target<'a>>,
 }
 
 impl<'a> AssignmentInputs<'a> {
     pub(crate) fn new(cluster: &'a OutboundCluster) -> Self {
-        Self { name: cluster.name(), endpoints: &cluster.endpoints }
+        let mut targets = targets(&cluster.endpoints);
+        // EDS takes addresses only.
+        targets.retain(|target| matches!(target.address, EndpointAddress::Socket(_)));
+        Self { name: cluster.name(), targets }
     }
 }
 
@@ -38,10 +59,7 @@ impl Generator for AssignmentInputs<'_> {
     const KIND: &'static str = "assignment";
 
     fn generate(&self) -> EncodedResource {
-        // EDS takes addresses only.
-        let addresses = self.endpoints.iter().filter(|one| matches!(one.address, EndpointAddress::Socket(_)));
-        let addresses: Vec<_> = addresses.cloned().collect();
-        encode(TypeUrl::ENDPOINT, &self.name, &assignment(&self.name, &addresses))
+        encode(TypeUrl::ENDPOINT, &self.name, &assignment(&self.name, &self.targets))
     }
 }
 
@@ -50,24 +68,24 @@ pub(crate) fn empty(name: &str) -> EncodedResource {
     encode(TypeUrl::ENDPOINT, name, &assignment(name, &[]))
 }
 
-/// The ready endpoints.
-pub(crate) fn assignment(name: &str, endpoints: &[Endpoint]) -> ClusterLoadAssignment {
-    let lb_endpoints: Vec<_> = endpoints.iter().filter(|one| one.ready).map(lb_endpoint).collect();
-    let here = LocalityLbEndpoints { lb_endpoints, ..Default::default() };
+/// An assignment; nothing at all instead of a locality without endpoints.
+pub(crate) fn assignment(name: &str, targets: &[Target<'_>]) -> ClusterLoadAssignment {
+    let here =
+        LocalityLbEndpoints { lb_endpoints: targets.iter().map(lb_endpoint).collect(), ..Default::default() };
     let endpoints = if here.lb_endpoints.is_empty() { Vec::new() } else { vec![here] };
     ClusterLoadAssignment { cluster_name: name.to_owned(), endpoints, ..Default::default() }
 }
 
-fn lb_endpoint(endpoint: &Endpoint) -> LbEndpoint {
-    let (host, port) = match &endpoint.address {
-        EndpointAddress::Socket(address) => (address.ip().to_string(), address.port()),
-        EndpointAddress::Dns { host, port } => (host.to_string(), *port),
+fn lb_endpoint(target: &Target<'_>) -> LbEndpoint {
+    let address = match target.address {
+        EndpointAddress::Socket(address) => socket_address(&address.ip().to_string(), address.port()),
+        EndpointAddress::Dns { host, port } => socket_address(host, *port),
     };
-    let envoy = EnvoyEndpoint { address: Some(socket_address(&host, port)), ..Default::default() };
+    let endpoint = EnvoyEndpoint { address: Some(address), ..Default::default() };
     LbEndpoint {
-        metadata: endpoint.mutual_tls.then(mutual_tls),
-        load_balancing_weight: (endpoint.weight > 0).then_some(endpoint.weight),
-        host_identifier: Some(HostIdentifier::Endpoint(envoy)),
+        metadata: target.mutual_tls.then(mutual_tls),
+        load_balancing_weight: (target.weight > 0).then_some(target.weight),
+        host_identifier: Some(HostIdentifier::Endpoint(endpoint)),
         ..Default::default()
     }
 }

@@ -3,11 +3,17 @@
 //! Everything that stock Envoy is sent is made here, and nothing that it does not know. A generator is a value with
 //! the inputs of one resource; [`Translator`] keeps what was generated, so that equal inputs give the same bytes,
 //! encoded once and shared by every proxy.
+//!
+//! ```text
+//! Outbound ─→ OutboundResources (one a client scope) ─┐
+//! Inbound  ─→ virtualInbound, inbound clusters ───────┴→ View (one a proxy; equal ones share their sets)
+//! ```
 
 mod cds;
 mod eds;
 mod lds;
 pub mod names;
+mod outbound;
 mod rds;
 mod resource;
 mod tls_context;
@@ -15,53 +21,37 @@ mod workload;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use eastwest_engine::settings::{Discovery, Inbound, Outbound, WorkloadTls};
-use eastwest_xds::{EncodedResource, ResourceSet, TypeUrl, View};
+use eastwest_engine::settings::{Inbound, Outbound, WorkloadTls};
+use eastwest_xds::{EncodedResource, ResourceSet, TypeUrl, Version, View};
 
-use cds::OriginalDestination;
-use names::{INBOUND_PASSTHROUGH_CLUSTER, PASSTHROUGH_CLUSTER};
-use resource::Cache;
+use crate::{
+    cds::OriginalDestination, names::INBOUND_PASSTHROUGH_CLUSTER, outbound::succeed, resource::Cache,
+};
 
-/// What all proxies of one client scope share.
-#[derive(Debug)]
-pub struct OutboundResources {
-    clusters: Vec<Arc<EncodedResource>>,
-    listeners: Vec<Arc<EncodedResource>>,
-    endpoints: Arc<ResourceSet>,
-    routes: Arc<ResourceSet>,
-    /// The outbound part of [`TypeUrl::WORKLOAD_TLS`].
-    settings: Vec<u8>,
+pub use crate::outbound::OutboundResources;
+
+/// Who a view is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Audience {
+    /// Stock Envoy: its own types.
+    Envoy,
+    /// Anybody else: [`TypeUrl::WORKLOAD_TLS`] too, which repeats the settings of all hosts for each workload.
+    Other,
 }
 
 /// Turns settings into resources, each encoded once.
 #[derive(Debug, Default)]
 pub struct Translator {
     cache: Cache,
+    /// Sets of which a part is shared by a client scope and a part is the workload's own, by the versions of both.
+    joined: BTreeMap<(TypeUrl, Version, Version), Arc<ResourceSet>>,
 }
 
 impl Translator {
-    /// The resources of a client scope. `before`: what they were, so that sets that stay the same stay shared.
+    /// The resources of a client scope. `before`: what they were, so that what stays the same stays shared, and hosts
+    /// whose settings are the same object cost nothing.
     pub fn outbound(&mut self, outbound: &Outbound, before: Option<&OutboundResources>) -> OutboundResources {
-        let clusters = || outbound.services.values().flat_map(|service| &service.clusters);
-        let endpoints: Vec<_> = clusters()
-            .filter(|cluster| cluster.discovery == Discovery::Eds)
-            .map(|cluster| self.cache.get(&eds::AssignmentInputs::new(cluster)))
-            .collect();
-        let routes: Vec<_> = routes(outbound).iter().map(|inputs| self.cache.get(inputs)).collect();
-        let catch_all = lds::VirtualOutbound {
-            unknown_hosts: outbound.unknown_hosts,
-            access_log_file: outbound.access_log_file.as_ref(),
-        };
-        let mut listeners: Vec<_> =
-            lds::listeners(outbound).iter().map(|inputs| self.cache.get(inputs)).collect();
-        listeners.push(self.cache.get(&catch_all));
-        OutboundResources {
-            clusters: self.clusters(outbound),
-            listeners,
-            endpoints: succeed(TypeUrl::ENDPOINT, before.map(|before| &before.endpoints), endpoints),
-            routes: succeed(TypeUrl::ROUTE, before.map(|before| &before.routes), routes),
-            settings: workload::encode_outbound(outbound),
-        }
+        OutboundResources::new(&mut self.cache, outbound, before)
     }
 
     /// What one proxy is entitled to see. `before`: its view until now; the same `Arc` if nothing differs.
@@ -69,44 +59,32 @@ impl Translator {
         &mut self,
         settings: &WorkloadTls,
         outbound: &OutboundResources,
+        audience: Audience,
         before: Option<&Arc<View>>,
     ) -> Arc<View> {
-        let mut clusters = outbound.clusters.clone();
-        clusters.extend(self.inbound_clusters(&settings.inbound));
-        let mut listeners = outbound.listeners.clone();
-        listeners.push(self.cache.get(&lds::InboundInputs::new(&settings.inbound)));
-        let own = vec![Arc::new(workload::encode(settings, &outbound.settings))];
-        let set = |type_url: TypeUrl, resources| {
-            let before = before.and_then(|view| view.get(&type_url));
-            succeed(type_url, before, resources)
-        };
-        let sets = [
-            set(TypeUrl::CLUSTER, clusters),
+        let clusters = self.inbound_clusters(&settings.inbound);
+        let listeners = vec![self.cache.get(&lds::InboundInputs::new(&settings.inbound))];
+        let mut sets = vec![
+            self.join(&outbound.clusters, clusters, before),
             Arc::clone(&outbound.endpoints),
-            set(TypeUrl::LISTENER, listeners),
+            self.join(&outbound.listeners, listeners, before),
             Arc::clone(&outbound.routes),
-            set(TypeUrl::SECRET, Vec::new()),
-            set(TypeUrl::WORKLOAD_TLS, own),
+            following(before, TypeUrl::SECRET, Vec::new()),
         ];
+        if audience == Audience::Other {
+            let own = Arc::new(workload::encode(settings, outbound.settings()));
+            sets.push(following(before, TypeUrl::WORKLOAD_TLS, vec![own]));
+        }
         match before {
             Some(before) => before.next(sets),
             None => Arc::new(View::new(sets)),
         }
     }
 
-    /// Drops resources that no view holds any more.
+    /// Drops what no view holds any more.
     pub fn forget_unused(&mut self) {
+        self.joined.retain(|_, set| Arc::strong_count(set) > 1);
         self.cache.forget_unused();
-    }
-
-    fn clusters(&mut self, outbound: &Outbound) -> Vec<Arc<EncodedResource>> {
-        let services = outbound.services.values().flat_map(|service| &service.clusters);
-        let mut clusters: Vec<_> =
-            services.map(|cluster| self.cache.get(&cds::OutboundInputs::new(cluster))).collect();
-        let passthrough = OriginalDestination { name: PASSTHROUGH_CLUSTER.to_owned(), inbound: false };
-        clusters.push(self.cache.get(&passthrough));
-        clusters.push(self.cache.get(&cds::BlackHole));
-        clusters
     }
 
     fn inbound_clusters(&mut self, inbound: &Inbound) -> Vec<Arc<EncodedResource>> {
@@ -115,32 +93,29 @@ impl Translator {
         let names = names.chain([INBOUND_PASSTHROUGH_CLUSTER.to_owned()]);
         names.map(|name| self.cache.get(&OriginalDestination { name, inbound: true })).collect()
     }
-}
 
-/// The routes of every port that an HTTP service has.
-fn routes(outbound: &Outbound) -> Vec<rds::RouteInputs> {
-    let mut ports: BTreeMap<u16, Vec<_>> = BTreeMap::new();
-    for service in outbound.services.values() {
-        let http = service.clusters.iter().filter(|cluster| cluster.port.protocol.is_http());
-        for cluster in http.filter(|cluster| cluster.subset.is_none()) {
-            ports.entry(cluster.port.number).or_default().push((service.as_ref(), cluster.name()));
-        }
+    /// The shared resources and the workload's own. Workloads with equal ones get the same set, made once.
+    fn join(
+        &mut self,
+        shared: &ResourceSet,
+        own: Vec<Arc<EncodedResource>>,
+        before: Option<&Arc<View>>,
+    ) -> Arc<ResourceSet> {
+        let type_url = shared.type_url().clone();
+        let own = ResourceSet::new(type_url.clone(), own);
+        let key = (type_url.clone(), shared.version(), own.version());
+        let all = || shared.iter().chain(own.iter()).cloned().collect();
+        let set = self.joined.entry(key).or_insert_with(|| following(before, type_url, all()));
+        Arc::clone(set)
     }
-    let routes = |(port, services): (u16, Vec<_>)| {
-        rds::RouteInputs::new(port, services.into_iter(), outbound.unknown_hosts)
-    };
-    ports.into_iter().map(routes).collect()
 }
 
-/// The set that follows `before`; the same `Arc` if nothing differs.
-fn succeed(
+/// The set that follows the one of a view.
+fn following(
+    before: Option<&Arc<View>>,
     type_url: TypeUrl,
-    before: Option<&Arc<ResourceSet>>,
     resources: Vec<Arc<EncodedResource>>,
 ) -> Arc<ResourceSet> {
-    if let Some(before) = before {
-        return before.next(resources);
-    }
-    let set = ResourceSet::new(type_url.clone(), resources);
-    Arc::new(if type_url == TypeUrl::ENDPOINT { set.answering_absent(eds::empty) } else { set })
+    let before = before.and_then(|view| view.get(&type_url));
+    succeed(type_url, before, resources)
 }

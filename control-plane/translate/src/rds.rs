@@ -1,9 +1,12 @@
 //! Routes: one configuration for each port that HTTP services share, named by the port.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
-use eastwest_engine::settings::OutboundService;
-use eastwest_model::mesh::OutboundTrafficPolicy;
+use eastwest_engine::settings::{Outbound, OutboundCluster, OutboundService};
+use eastwest_model::{Kind, mesh::OutboundTrafficPolicy, service::Protocol};
 use eastwest_proto::envoy::config::route::v3::{
     DirectResponseAction, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
     route::Action, route_action::ClusterSpecifier, route_match::PathSpecifier,
@@ -36,15 +39,48 @@ struct RouteHost {
     cluster: String,
 }
 
+/// The routes of every port that has some.
+pub(crate) fn routes(outbound: &Outbound) -> Vec<RouteInputs> {
+    let mut ports: BTreeMap<u16, Vec<_>> = BTreeMap::new();
+    for service in outbound.services.values() {
+        for cluster in whole(service).filter(|cluster| is_routed(service, cluster)) {
+            ports.entry(cluster.port.number).or_default().push((service.as_ref(), cluster.name()));
+        }
+    }
+    let ports = ports.into_iter();
+    ports.map(|(port, services)| RouteInputs::new(port, services, outbound.unknown_hosts)).collect()
+}
+
+/// The clusters without subset: only routes that name a subset lead to the others.
+pub(crate) fn whole(service: &OutboundService) -> impl Iterator<Item = &OutboundCluster> {
+    service.clusters.iter().map(AsRef::as_ref).filter(|cluster| cluster.subset.is_none())
+}
+
+/// Whether requests find the cluster by their Host header. Where nothing is declared, but the service has an address,
+/// that address is enough.
+pub(crate) fn is_routed(service: &OutboundService, cluster: &OutboundCluster) -> bool {
+    match cluster.port.protocol {
+        Protocol::Http | Protocol::Http2 => true,
+        Protocol::Tcp => false,
+        Protocol::Undeclared => is_addressless(service),
+    }
+}
+
+/// Whether only a name tells connections to the service from others. Headless Services are called by the addresses of
+/// their pods.
+pub(crate) fn is_addressless(service: &OutboundService) -> bool {
+    service.addresses.is_empty() && service.owner.kind != Kind::Service
+}
+
 impl RouteInputs {
     /// The routes of a port. A domain belongs to the first host that has it: Envoy takes each only once.
-    pub(crate) fn new<'a>(
+    fn new(
         port: u16,
-        services: impl Iterator<Item = (&'a OutboundService, String)>,
+        services: Vec<(&OutboundService, String)>,
         unknown_hosts: OutboundTrafficPolicy,
     ) -> Self {
         let mut taken = BTreeSet::from(["*".to_owned()]);
-        let hosts = services.filter_map(|(service, cluster)| {
+        let hosts = services.into_iter().filter_map(|(service, cluster)| {
             let domains: Vec<_> =
                 domains(service, port).filter(|domain| taken.insert(domain.clone())).collect();
             let host = service.host.to_string();
@@ -57,8 +93,8 @@ impl RouteInputs {
 /// Host, short names and virtual addresses, each alone and with the port.
 fn domains(service: &OutboundService, port: u16) -> impl Iterator<Item = String> {
     let addresses = service.addresses.iter().map(|address| match address {
-        std::net::IpAddr::V4(v4) => v4.to_string(),
-        std::net::IpAddr::V6(v6) => format!("[{v6}]"),
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
     });
     let names = service.aliases.iter().map(ToString::to_string);
     let all: Vec<_> = std::iter::once(service.host.to_string()).chain(names).chain(addresses).collect();
@@ -76,7 +112,6 @@ impl Generator for RouteInputs {
             name: name.clone(),
             virtual_hosts,
             validate_clusters: Some(false),
-            ignore_port_in_host_matching: false,
             ..Default::default()
         };
         encode(TypeUrl::ROUTE, &name, &routes)
@@ -117,12 +152,7 @@ fn unknown(policy: OutboundTrafficPolicy) -> VirtualHost {
 
 /// Everything to one cluster, without a time limit.
 pub(crate) fn to_cluster(cluster: &str, retry: bool) -> Route {
-    let policy = || RetryPolicy {
-        retry_on: RETRY_ON.to_owned(),
-        num_retries: Some(2),
-        host_selection_retry_max_attempts: 5,
-        ..Default::default()
-    };
+    let policy = || RetryPolicy { retry_on: RETRY_ON.to_owned(), num_retries: Some(2), ..Default::default() };
     let action = RouteAction {
         timeout: Some(Duration::default()),
         retry_policy: retry.then(policy),

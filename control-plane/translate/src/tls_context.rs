@@ -6,9 +6,9 @@ use eastwest_proto::{
     Any, Message, Name as MessageName,
     envoy::{
         config::core::v3::{
-            ApiConfigSource, ApiVersion, ConfigSource, DataSource, GrpcService, TransportSocket,
-            api_config_source::ApiType, config_source::ConfigSourceSpecifier, data_source, grpc_service,
-            transport_socket,
+            AggregatedConfigSource, ApiConfigSource, ApiVersion, ConfigSource, DataSource, GrpcService,
+            TransportSocket, api_config_source::ApiType, config_source::ConfigSourceSpecifier, data_source,
+            grpc_service, transport_socket,
         },
         extensions::transport_sockets::{
             raw_buffer::v3::RawBuffer,
@@ -42,7 +42,8 @@ const CIPHER_SUITES: [&str; 6] = [
 /// The server side: a client certificate of one of the trust domains is required, and sessions are never resumed, for
 /// a resumed session outlives the certificates (envoy-dataplane.md section 9).
 pub(crate) fn downstream(domains: &[TrustDomain], lowest: TlsVersion, http: bool) -> TransportSocket {
-    let prefixes = domains.iter().map(|domain| MatchPattern::Prefix(format!("spiffe://{domain}/")));
+    let prefix = |domain| MatchPattern::Prefix(format!("spiffe://{domain}/"));
+    let prefixes = domains.iter().map(|domain| matcher(SanType::Uri, prefix(domain))).collect();
     let alpn: &[&str] = if http { &["h2", "http/1.1"] } else { &["istio-peer-exchange", "h2", "http/1.1"] };
     let parameters = TlsParameters {
         tls_minimum_protocol_version: match lowest {
@@ -71,7 +72,6 @@ pub(crate) fn upstream_mesh(tls: &MeshTls, protocol: Protocol) -> TransportSocke
         Protocol::Http2 => &["istio-peer-exchange", "istio", "h2"],
         _ => &["istio-peer-exchange", "istio"],
     };
-    let names = tls.subject_alt_names.iter().map(|name| MatchPattern::Exact(name.to_string()));
     let parameters = TlsParameters {
         tls_minimum_protocol_version: TlsProtocol::TlSv12 as i32,
         tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
@@ -80,7 +80,7 @@ pub(crate) fn upstream_mesh(tls: &MeshTls, protocol: Protocol) -> TransportSocke
     socket(
         "envoy.transport_sockets.tls",
         &UpstreamTlsContext {
-            common_tls_context: Some(mesh(parameters, alpn, names)),
+            common_tls_context: Some(mesh(parameters, alpn, exactly(&tls.subject_alt_names))),
             sni: tls.sni.to_string(),
             max_session_keys: Some(0),
             ..Default::default()
@@ -88,17 +88,16 @@ pub(crate) fn upstream_mesh(tls: &MeshTls, protocol: Protocol) -> TransportSocke
     )
 }
 
-/// TLS that a rule originates. `None`: the rule names a credential that a sidecar cannot have (O7).
+/// TLS that a rule originates (O5).
 pub(crate) fn upstream_originated(tls: &OriginatedTls, protocol: Protocol) -> TransportSocket {
     let names = |list: &[Name]| list.iter().map(ToString::to_string).collect();
-    let sans = tls.subject_alt_names.iter().map(|name| MatchPattern::Exact(name.to_string()));
     let mut common = CommonTlsContext {
         tls_params: Some(TlsParameters {
             cipher_suites: names(&tls.cipher_suites),
             ecdh_curves: names(&tls.curves),
             ..Default::default()
         }),
-        validation_context_type: validation(tls.trust.as_ref(), sans.flat_map(any_kind_of_name).collect()),
+        validation_context_type: validation(tls.trust.as_ref(), exactly(&tls.subject_alt_names)),
         ..Default::default()
     };
     if protocol == Protocol::Http2 {
@@ -111,7 +110,7 @@ pub(crate) fn upstream_originated(tls: &OriginatedTls, protocol: Protocol) -> Tr
             ..Default::default()
         }),
         Some(CertificateSource::Credential(name)) => {
-            common.tls_certificate_sds_secret_configs.push(credential(format!("kubernetes://{name}")));
+            common.tls_certificate_sds_secret_configs.push(credential(name, ""));
         }
         None => {}
     }
@@ -131,15 +130,11 @@ pub(crate) fn raw_buffer() -> TransportSocket {
     socket("envoy.transport_sockets.raw_buffer", &RawBuffer {})
 }
 
-/// The agent's certificate and trust bundle; peers must carry a URI that one of the patterns matches.
-fn mesh(
-    parameters: TlsParameters,
-    alpn: &[&str],
-    patterns: impl Iterator<Item = MatchPattern>,
-) -> CommonTlsContext {
+/// The agent's certificate and trust bundle; peers must carry a name that one of `names` matches.
+fn mesh(parameters: TlsParameters, alpn: &[&str], names: Vec<SubjectAltNameMatcher>) -> CommonTlsContext {
     let combined = CombinedCertificateValidationContext {
         default_validation_context: Some(CertificateValidationContext {
-            match_typed_subject_alt_names: patterns.map(|pattern| matcher(SanType::Uri, pattern)).collect(),
+            match_typed_subject_alt_names: names,
             ..Default::default()
         }),
         validation_context_sds_secret_config: Some(agent_secret(TRUST_BUNDLE)),
@@ -170,15 +165,20 @@ fn validation(
         TrustSource::Credential(name) => {
             ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
                 default_validation_context: Some(context),
-                validation_context_sds_secret_config: Some(credential(format!("kubernetes://{name}-cacert"))),
+                validation_context_sds_secret_config: Some(credential(name, "-cacert")),
             })
         }
     })
 }
 
-/// A rule's SAN may be a DNS name or a URI; either kind counts.
-fn any_kind_of_name(pattern: MatchPattern) -> [SubjectAltNameMatcher; 2] {
-    [matcher(SanType::Dns, pattern.clone()), matcher(SanType::Uri, pattern)]
+/// Each name exactly. What is no URI may be of either kind.
+fn exactly(names: &[Name]) -> Vec<SubjectAltNameMatcher> {
+    let kinds = |name: &str| match name.contains("://") {
+        true => &[SanType::Uri][..],
+        false => &[SanType::Dns, SanType::Uri],
+    };
+    let exact = |name: &Name| MatchPattern::Exact(name.to_string());
+    names.iter().flat_map(|name| kinds(name).iter().map(|kind| matcher(*kind, exact(name)))).collect()
 }
 
 fn matcher(kind: SanType, pattern: MatchPattern) -> SubjectAltNameMatcher {
@@ -213,13 +213,15 @@ fn agent_secret(name: &str) -> SdsSecretConfig {
 }
 
 /// A secret of the control plane, fetched with Envoy's own time limit: one that never comes must not hold up the rest.
-fn credential(name: String) -> SdsSecretConfig {
+/// Its name says what kind of object it is; a Secret unless it is said (O7).
+fn credential(name: &str, part: &str) -> SdsSecretConfig {
+    let kind = if name.contains("://") { "" } else { "kubernetes://" };
     let source = ConfigSource {
         resource_api_version: ApiVersion::V3 as i32,
-        config_source_specifier: Some(ConfigSourceSpecifier::Ads(Default::default())),
+        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
         ..Default::default()
     };
-    SdsSecretConfig { name, sds_config: Some(source) }
+    SdsSecretConfig { name: format!("{kind}{name}{part}"), sds_config: Some(source) }
 }
 
 fn file(path: &str) -> DataSource {

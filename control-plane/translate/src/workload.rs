@@ -1,9 +1,9 @@
 //! Our own type, `eastwest.v1.WorkloadTls`: the settings themselves, for proxies that decide by identity.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use eastwest_engine::settings::{
-    ClientTlsSetting, Endpoint, EndpointAddress, Inbound, Outbound, OutboundCluster, WorkloadTls,
+    ClientTlsSetting, Endpoint, EndpointAddress, Inbound, OutboundCluster, OutboundService, WorkloadTls,
 };
 use eastwest_model::{Name, policy::MutualTlsMode};
 use eastwest_proto::eastwest::v1 as proto;
@@ -12,8 +12,8 @@ use prost::Message;
 use proto::{inbound::Mode as InboundMode, outbound::Mode as OutboundMode};
 
 /// The outbound part, encoded once for all workloads of a client scope: protobuf messages concatenate.
-pub(crate) fn encode_outbound(outbound: &Outbound) -> Vec<u8> {
-    let clusters = outbound.services.values().flat_map(|service| &service.clusters);
+pub(crate) fn encode_outbound<'a>(services: impl Iterator<Item = &'a Arc<OutboundService>>) -> Vec<u8> {
+    let clusters = services.flat_map(|service| &service.clusters);
     let outbound = clusters.map(|cluster| destination(cluster)).collect();
     proto::WorkloadTls { outbound, ..Default::default() }.encode_to_vec()
 }

@@ -18,6 +18,7 @@ pub struct Node {
     pod: String,
     namespace: String,
     domain: String,
+    user_agent: String,
     metadata: Struct,
 }
 
@@ -88,7 +89,7 @@ impl Node {
     /// # Errors
     /// [`NodeError`] names the field and the remedy.
     pub fn parse(node: Option<core::Node>) -> Result<Self, NodeError> {
-        let core::Node { id, metadata, .. } = node.ok_or(NodeError::Missing)?;
+        let core::Node { id, metadata, user_agent_name: user_agent, .. } = node.ok_or(NodeError::Missing)?;
         let metadata = metadata.unwrap_or_default();
         let quoted = || Quoted::new(&id);
         let parts: Vec<_> = id.split('~').collect();
@@ -99,7 +100,7 @@ impl Node {
         let names = pod.rsplit_once('.').filter(|(pod, namespace)| !pod.is_empty() && !namespace.is_empty());
         let (pod, namespace) = names.ok_or_else(|| NodeError::NoNamespace(quoted()))?;
         let (pod, namespace, domain) = (pod.to_owned(), namespace.to_owned(), domain.to_owned());
-        Ok(Self { id, kind, ip, pod, namespace, domain, metadata })
+        Ok(Self { id, kind, ip, pod, namespace, domain, user_agent, metadata })
     }
 
     /// The whole id.
@@ -130,6 +131,11 @@ impl Node {
     /// The DNS domain, e.g. `shop.svc.cluster.local`.
     pub fn domain(&self) -> &str {
         &self.domain
+    }
+
+    /// The program that asks (`user_agent_name`), e.g. `envoy`; empty if it does not say.
+    pub fn user_agent(&self) -> &str {
+        &self.user_agent
     }
 
     /// A text in the metadata, e.g. `NAMESPACE` or `SERVICE_ACCOUNT`.

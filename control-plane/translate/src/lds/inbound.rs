@@ -16,7 +16,7 @@ use eastwest_proto::envoy::{
 };
 use eastwest_xds::{EncodedResource, TypeUrl};
 
-use super::filters::{self, INSPECTION, Side};
+use super::filters::{self, INSPECTION, PLAIN_HTTP, Side};
 use crate::{
     eds::socket_address,
     names::{
@@ -31,9 +31,6 @@ use crate::{
 const MESH_HTTP: [&str; 3] = ["istio-http/1.0", "istio-http/1.1", "istio-h2"];
 /// … or bytes.
 const MESH_BYTES: [&str; 2] = ["istio-peer-exchange", "istio"];
-/// What the HTTP inspector finds in plaintext.
-const PLAIN_HTTP: [&str; 2] = ["http/1.1", "h2c"];
-
 /// Inputs of `virtualInbound`.
 #[derive(Hash)]
 pub(crate) struct InboundInputs<'a> {

@@ -1,9 +1,9 @@
 //! `virtualOutbound` and the listeners behind it, one for each address and port that services have.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use eastwest_engine::settings::{
-    ClientTlsSetting, Discovery, EndpointAddress, Outbound, OutboundCluster, OutboundService,
+    ClientTlsSetting, Endpoint, EndpointAddress, Outbound, OutboundCluster, OutboundService,
 };
 use eastwest_model::{Name, mesh::OutboundTrafficPolicy, service::Protocol};
 use eastwest_proto::envoy::{
@@ -12,7 +12,7 @@ use eastwest_proto::envoy::{
             AggregatedConfigSource, ApiVersion, ConfigSource, TrafficDirection,
             config_source::ConfigSourceSpecifier,
         },
-        listener::v3::{Filter, FilterChain, FilterChainMatch, Listener},
+        listener::v3::{Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter},
         route::v3::{RouteConfiguration, VirtualHost},
     },
     extensions::filters::network::http_connection_manager::v3::{
@@ -22,10 +22,10 @@ use eastwest_proto::envoy::{
 use eastwest_xds::{EncodedResource, TypeUrl};
 use prost_types::Duration;
 
-use super::filters::{self, INSPECTION, Side};
+use super::filters::{self, INSPECTION, PLAIN_HTTP, Side};
 use crate::{
     eds::socket_address,
-    names::{BLACK_HOLE_CLUSTER, OUTBOUND_PORT, PASSTHROUGH_CLUSTER, VIRTUAL_OUTBOUND},
+    names::{BLACK_HOLE_CLUSTER, INBOUND_PORT, OUTBOUND_PORT, PASSTHROUGH_CLUSTER, VIRTUAL_OUTBOUND},
     rds,
     resource::{Generator, encode},
 };
@@ -44,20 +44,10 @@ impl Generator for VirtualOutbound<'_> {
     const KIND: &'static str = "virtualOutbound";
 
     fn generate(&self) -> EncodedResource {
-        let own_port = FilterChain {
-            name: "virtualOutbound-blackhole".to_owned(),
-            filter_chain_match: Some(FilterChainMatch {
-                destination_port: Some(OUTBOUND_PORT.into()),
-                ..Default::default()
-            }),
-            filters: vec![filters::tcp(BLACK_HOLE_CLUSTER, self.access_log_file)],
-            ..Default::default()
-        };
-        let unknown = FilterChain {
-            name: "virtualOutbound-catchall-tcp".to_owned(),
-            filters: vec![filters::tcp(unknown_cluster(self.unknown_hosts), self.access_log_file)],
-            ..Default::default()
-        };
+        let tcp = |cluster| filters::tcp(cluster, self.access_log_file);
+        let to_us = FilterChainMatch { destination_port: Some(OUTBOUND_PORT.into()), ..Default::default() };
+        let own_port = chain("virtualOutbound-blackhole", Some(to_us), tcp(BLACK_HOLE_CLUSTER));
+        let unknown = chain("virtualOutbound-catchall-tcp", None, tcp(unknown_cluster(self.unknown_hosts)));
         let listener = Listener {
             name: VIRTUAL_OUTBOUND.to_owned(),
             address: Some(socket_address(ANY, OUTBOUND_PORT)),
@@ -83,17 +73,18 @@ pub(crate) struct ServiceListener<'a> {
     address: String,
     port: u16,
     carries: Carries,
+    unknown_hosts: OutboundTrafficPolicy,
     access_log_file: Option<&'a Name>,
 }
 
 /// What the listener does with a connection.
-#[derive(Hash, PartialEq, Eq)]
+#[derive(Hash)]
 enum Carries {
-    /// HTTP by the routes of the port; whatever is not HTTP goes where unknown hosts go.
-    Routes { unknown_hosts: OutboundTrafficPolicy },
-    /// Bytes to a cluster.
+    /// All addresses of a port: the name that a connection asks for decides.
+    AnyHost(AnyHost),
+    /// One address: bytes to a cluster.
     Bytes { cluster: String },
-    /// HTTP or bytes, found out from the first bytes, to a cluster.
+    /// One address: HTTP or bytes, found out from the first bytes, to a cluster.
     Either {
         cluster: String,
         /// Whether a sidecar of the mesh may be at the other end, which must be told what comes.
@@ -101,56 +92,103 @@ enum Carries {
     },
 }
 
-/// The listeners of all services. Of several that want the same address and port the first by host name gets it, HTTP
-/// before bytes: Envoy refuses a second one.
+/// The hosts of a port that have no address of their own. What asks for none of them goes where unknown hosts go, so
+/// that no host takes the traffic of another.
+#[derive(Default, Hash)]
+struct AnyHost {
+    /// HTTP, by the routes of the port.
+    http: bool,
+    /// TLS of the application, by server name: cluster names.
+    server_names: BTreeMap<String, String>,
+    /// Other bytes, which name nobody: the cluster of the only host that can be meant.
+    bytes: Vec<String>,
+}
+
+/// The listeners of all services. Envoy refuses a second one of the same address: the first by host name counts.
 pub(crate) fn listeners(outbound: &Outbound) -> Vec<ServiceListener<'_>> {
-    let mut taken = BTreeMap::new();
+    let mut any: BTreeMap<u16, AnyHost> = BTreeMap::new();
+    let mut own = BTreeMap::new();
     for service in outbound.services.values() {
-        for cluster in whole(service).filter(|cluster| cluster.port.protocol.is_http()) {
-            let carries = Carries::Routes { unknown_hosts: outbound.unknown_hosts };
-            taken.entry((ANY.to_owned(), cluster.port.number)).or_insert(carries);
-        }
-    }
-    for service in outbound.services.values() {
-        for cluster in whole(service).filter(|cluster| !cluster.port.protocol.is_http()) {
+        for cluster in rds::whole(service) {
+            let port = cluster.port.number;
+            if rds::is_routed(service, cluster) {
+                any.entry(port).or_default().http = true;
+            }
+            if cluster.port.protocol.is_http() {
+                continue;
+            }
+            if rds::is_addressless(service) {
+                any.entry(port).or_default().add(service, cluster);
+            }
             for address in addresses(service, cluster) {
-                taken.entry((address, cluster.port.number)).or_insert_with(|| bytes(cluster));
+                own.entry((address.to_string(), port)).or_insert_with(|| Carries::of(cluster));
             }
         }
     }
-    let access_log_file = outbound.access_log_file.as_ref();
-    let listener = |((address, port), carries)| ServiceListener { address, port, carries, access_log_file };
-    taken.into_iter().filter(|((_, port), _)| *port != OUTBOUND_PORT).map(listener).collect()
+    let any = any.into_iter().map(|(port, hosts)| ((ANY.to_owned(), port), Carries::AnyHost(hosts)));
+    any.filter(|((_, port), _)| ![INBOUND_PORT, OUTBOUND_PORT].contains(port))
+        .chain(own)
+        .map(|((address, port), carries)| ServiceListener {
+            address,
+            port,
+            carries,
+            unknown_hosts: outbound.unknown_hosts,
+            access_log_file: outbound.access_log_file.as_ref(),
+        })
+        .collect()
 }
 
-/// The clusters without subset: only routes that name a subset lead to the others.
-fn whole(service: &OutboundService) -> impl Iterator<Item = &OutboundCluster> {
-    service.clusters.iter().map(AsRef::as_ref).filter(|cluster| cluster.subset.is_none())
-}
-
-/// Where clients dial: the virtual addresses, else for a headless service its pods, else any address.
-fn addresses(service: &OutboundService, cluster: &OutboundCluster) -> Vec<String> {
-    if !service.addresses.is_empty() {
-        return service.addresses.iter().map(ToString::to_string).collect();
-    }
-    if service.discovery != Discovery::OriginalDst {
-        return vec![ANY.to_owned()];
-    }
-    let socket = |address: &EndpointAddress| match address {
-        EndpointAddress::Socket(socket) => Some(socket.ip().to_string()),
+/// Where clients dial: the virtual addresses, else, for a headless service, its pods.
+fn addresses(service: &OutboundService, cluster: &OutboundCluster) -> Vec<IpAddr> {
+    let socket = |endpoint: &Endpoint| match &endpoint.address {
+        EndpointAddress::Socket(socket) => Some(socket.ip()),
         EndpointAddress::Dns { .. } => None,
     };
-    cluster.endpoints.iter().filter_map(|endpoint| socket(&endpoint.address)).collect()
+    match service.addresses.is_empty() && !rds::is_addressless(service) {
+        true => cluster.endpoints.iter().filter_map(socket).collect(),
+        false => service.addresses.clone(),
+    }
 }
 
-fn bytes(cluster: &OutboundCluster) -> Carries {
-    let name = cluster.name();
-    match cluster.port.protocol {
-        Protocol::Undeclared => {
-            let mesh = matches!(cluster.tls, ClientTlsSetting::Auto(_) | ClientTlsSetting::IstioMutual(_));
-            Carries::Either { cluster: name, mesh }
+impl Carries {
+    fn of(cluster: &OutboundCluster) -> Self {
+        let name = cluster.name();
+        match cluster.port.protocol {
+            Protocol::Undeclared => {
+                let mesh =
+                    matches!(cluster.tls, ClientTlsSetting::Auto(_) | ClientTlsSetting::IstioMutual(_));
+                Self::Either { cluster: name, mesh }
+            }
+            _ => Self::Bytes { cluster: name },
         }
-        _ => Carries::Bytes { cluster: name },
+    }
+}
+
+impl AnyHost {
+    fn add(&mut self, service: &OutboundService, cluster: &OutboundCluster) {
+        let host = service.host.as_str();
+        // Envoy takes wildcards of whole labels only.
+        if service.host.wildcard_suffix().is_none_or(|suffix| suffix.starts_with('.')) {
+            self.server_names.insert(host.to_owned(), cluster.name());
+        }
+        self.bytes.push(cluster.name());
+    }
+
+    fn chains(&self, listener: &ServiceListener<'_>) -> (Vec<FilterChain>, Option<FilterChain>) {
+        let plaintext = |alpn| matching("raw_buffer", alpn, None);
+        let http = || {
+            let routes = listener.http(routes_of_port(listener.port), None);
+            chain("http", Some(plaintext(&PLAIN_HTTP)), routes)
+        };
+        let by_name = self.server_names.iter().map(|(host, cluster)| {
+            chain(host, Some(matching("tls", &[], Some(host))), listener.tcp(cluster))
+        });
+        let bytes = match &self.bytes[..] {
+            [only] => Some(chain("tcp", Some(plaintext(&[])), listener.tcp(only))),
+            _ => None,
+        };
+        let unknown = chain("unknown", None, listener.tcp(unknown_cluster(listener.unknown_hosts)));
+        (self.http.then(http).into_iter().chain(by_name).chain(bytes).collect(), Some(unknown))
     }
 }
 
@@ -159,7 +197,7 @@ impl Generator for ServiceListener<'_> {
 
     fn generate(&self) -> EncodedResource {
         let name = format!("{}_{}", self.address, self.port);
-        let inspects = !matches!(self.carries, Carries::Bytes { .. });
+        let listener_filters = self.inspectors();
         let (filter_chains, default_filter_chain) = self.chains();
         let listener = Listener {
             name: name.clone(),
@@ -167,9 +205,9 @@ impl Generator for ServiceListener<'_> {
             bind_to_port: Some(false),
             filter_chains,
             default_filter_chain,
-            listener_filters: if inspects { vec![filters::http_inspector()] } else { Vec::new() },
-            listener_filters_timeout: inspects.then_some(INSPECTION),
-            continue_on_listener_filters_timeout: inspects,
+            listener_filters_timeout: (!listener_filters.is_empty()).then_some(INSPECTION),
+            continue_on_listener_filters_timeout: !listener_filters.is_empty(),
+            listener_filters,
             traffic_direction: TrafficDirection::Outbound as i32,
             ..Default::default()
         };
@@ -178,33 +216,30 @@ impl Generator for ServiceListener<'_> {
 }
 
 impl ServiceListener<'_> {
-    fn chains(&self) -> (Vec<FilterChain>, Option<FilterChain>) {
-        match &self.carries {
-            Carries::Bytes { cluster } => (vec![self.chain("tcp", &[], self.tcp(cluster))], None),
-            Carries::Routes { unknown_hosts } => {
-                let http = self.http(routes_of_port(self.port), None);
-                let other = self.tcp(unknown_cluster(*unknown_hosts));
-                (vec![self.chain("http", &["http/1.1", "h2c"], http)], Some(self.chain("tcp", &[], other)))
-            }
-            Carries::Either { cluster, mesh } => {
-                let http = |alpn: &'static str| self.http(one_cluster(cluster), mesh.then_some(alpn));
-                let http1 = self.chain("http/1.1", &["http/1.1"], http("istio-http/1.1"));
-                let http2 = self.chain("h2c", &["h2c"], http("istio-h2"));
-                (vec![http1, http2], Some(self.chain("tcp", &[], self.tcp(cluster))))
-            }
-        }
+    /// What must be known before a chain is chosen.
+    fn inspectors(&self) -> Vec<ListenerFilter> {
+        let (tls, http) = match &self.carries {
+            Carries::Bytes { .. } => (false, false),
+            Carries::Either { .. } => (false, true),
+            Carries::AnyHost(hosts) => (!hosts.bytes.is_empty(), hosts.http),
+        };
+        let tls = tls.then(filters::tls_inspector);
+        tls.into_iter().chain(http.then(filters::http_inspector)).collect()
     }
 
-    fn chain(&self, name: &str, protocols: &[&str], filter: Filter) -> FilterChain {
-        let found = FilterChainMatch {
-            application_protocols: protocols.iter().map(|protocol| (*protocol).to_owned()).collect(),
-            ..Default::default()
-        };
-        FilterChain {
-            name: name.to_owned(),
-            filter_chain_match: (!protocols.is_empty()).then_some(found),
-            filters: vec![filter],
-            ..Default::default()
+    fn chains(&self) -> (Vec<FilterChain>, Option<FilterChain>) {
+        match &self.carries {
+            Carries::Bytes { cluster } => (vec![chain("tcp", None, self.tcp(cluster))], None),
+            Carries::AnyHost(hosts) => hosts.chains(self),
+            Carries::Either { cluster, mesh } => {
+                let http = |name, found: &[&str], alpn: &'static str| {
+                    let filter = self.http(one_cluster(cluster), mesh.then_some(alpn));
+                    chain(name, Some(matching("", found, None)), filter)
+                };
+                let http1 = http("http/1.1", &PLAIN_HTTP[..2], "istio-http/1.1");
+                let http2 = http("h2c", &PLAIN_HTTP[2..], "istio-h2");
+                (vec![http1, http2], Some(chain("tcp", None, self.tcp(cluster))))
+            }
         }
     }
 
@@ -216,6 +251,19 @@ impl ServiceListener<'_> {
     fn tcp(&self, cluster: &str) -> Filter {
         filters::tcp(cluster, self.access_log_file)
     }
+}
+
+fn matching(transport: &str, protocols: &[&str], server_name: Option<&String>) -> FilterChainMatch {
+    FilterChainMatch {
+        server_names: server_name.into_iter().cloned().collect(),
+        transport_protocol: transport.to_owned(),
+        application_protocols: protocols.iter().map(|protocol| (*protocol).to_owned()).collect(),
+        ..Default::default()
+    }
+}
+
+fn chain(name: &str, filter_chain_match: Option<FilterChainMatch>, filter: Filter) -> FilterChain {
+    FilterChain { name: name.to_owned(), filter_chain_match, filters: vec![filter], ..Default::default() }
 }
 
 fn routes_of_port(port: u16) -> RouteSpecifier {

@@ -1,0 +1,91 @@
+//! The three ports: plaintext gRPC, gRPC over TLS, HTTP.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use eastwest_ca_server::{CertificateAuthority, Incoming, server_config};
+use eastwest_xds_server::XdsServer;
+use tokio::net::TcpListener;
+use tonic::transport::Server;
+
+use super::{Config, Shared, http, shutdown::Shutdown};
+
+/// How often a silent client is asked whether it still lives, and how long it may take to say so.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+/// Streams and calls of one connection at a time.
+const MAX_CONCURRENT: u32 = 1000;
+
+/// Bound, not yet served.
+pub(super) struct Ports {
+    grpc: TcpListener,
+    tls: TcpListener,
+    http: TcpListener,
+}
+
+/// What is behind them.
+pub(super) struct Services {
+    /// xDS for those who come by plaintext.
+    pub(super) local: XdsServer,
+    /// xDS for those who prove who they are.
+    pub(super) xds: XdsServer,
+    pub(super) ca: Arc<CertificateAuthority>,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Ports {
+    /// Binds all three.
+    ///
+    /// # Errors
+    /// An address that is in use or not ours; names the flag.
+    pub(super) async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let bind = async |flag: &str, address: SocketAddr| {
+            let remedy =
+                "is another control plane running? Choose another address, or port 0 for any free one";
+            let listener = TcpListener::bind(address).await;
+            listener.with_context(|| format!("{flag}: cannot listen on {address} ({remedy})"))
+        };
+        Ok(Self {
+            grpc: bind("--grpc-addr", config.grpc).await?,
+            tls: bind("--grpc-tls-addr", config.tls).await?,
+            http: bind("--http-addr", config.http).await?,
+        })
+    }
+
+    /// The bound addresses: plaintext gRPC, TLS gRPC, HTTP.
+    pub(super) fn addresses(&self) -> std::io::Result<[SocketAddr; 3]> {
+        Ok([self.grpc.local_addr()?, self.tls.local_addr()?, self.http.local_addr()?])
+    }
+
+    /// Serves until shutdown; new connections end with its first signal, HTTP with the streams.
+    pub(super) async fn serve(self, services: Services, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let Services { local, xds, ca, shared } = services;
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(eastwest_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()
+            .context("gRPC reflection")?;
+        let (_, health) = tonic_health::server::health_reporter();
+        let plain = builder()
+            .add_service(local.aggregated())
+            .serve_with_incoming_shutdown(Incoming::plain(self.grpc), shutdown.requested());
+        let tls = builder()
+            .add_service(xds.aggregated())
+            .add_service(ca.service())
+            .add_service(health)
+            .add_service(reflection)
+            .serve_with_incoming_shutdown(Incoming::tls(self.tls, server_config(&ca)), shutdown.requested());
+        let pages = axum::serve(self.http, http::routes(shared)).with_graceful_shutdown(shutdown.requested());
+        let (plain, tls, pages) = tokio::join!(plain, tls, pages.into_future());
+        plain.context("--grpc-addr")?;
+        tls.context("--grpc-tls-addr")?;
+        pages.context("--http-addr")
+    }
+}
+
+fn builder() -> Server {
+    let (interval, timeout) = KEEPALIVE;
+    Server::builder()
+        .http2_keepalive_interval(Some(interval))
+        .http2_keepalive_timeout(Some(timeout))
+        .max_concurrent_streams(Some(MAX_CONCURRENT))
+}

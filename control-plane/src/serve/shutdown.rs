@@ -1,0 +1,67 @@
+//! How the control plane ends: the first signal drains, the second one ends at once.
+
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// How long streams and requests may take to end.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Cancelled by the first SIGTERM or SIGINT.
+#[derive(Clone)]
+pub(super) struct Shutdown(CancellationToken);
+
+impl Shutdown {
+    /// Listens for the signals.
+    pub(super) fn on_signals() -> std::io::Result<Self> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let shutdown = Self(CancellationToken::new());
+        let token = shutdown.0.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                if token.is_cancelled() {
+                    std::process::exit(1);
+                }
+                tracing::info!("draining; a second signal ends at once");
+                token.cancel();
+            }
+        });
+        Ok(shutdown)
+    }
+
+    /// Streams end with it.
+    pub(super) fn token(&self) -> CancellationToken {
+        self.0.clone()
+    }
+
+    /// Whether it has begun.
+    pub(super) fn is_requested(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    /// Waits until it begins.
+    pub(super) fn requested(&self) -> WaitForCancellationFutureOwned {
+        self.0.clone().cancelled_owned()
+    }
+
+    /// Waits for `work`, but once the shutdown has begun only so long: what has not ended then is cut.
+    pub(super) async fn bound(&self, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+        let deadline = async {
+            self.0.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        tokio::select! {
+            ended = work => ended,
+            () = deadline => {
+                tracing::warn!("some connections did not end within {DRAIN:?} and are cut");
+                Ok(())
+            }
+        }
+    }
+}

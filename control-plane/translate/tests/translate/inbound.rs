@@ -1,0 +1,226 @@
+//! `virtualInbound`: tls-policy.md I2 cell by cell, and what a switch of mode must not touch.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use eastwest_engine::{
+    settings::{Inbound, InboundPort, Outbound, WorkloadTls},
+    trace::Trace,
+};
+use eastwest_model::{SpiffeId, TrustDomain, mesh::TlsVersion, policy::MutualTlsMode, service::Protocol};
+use eastwest_proto::{
+    Message,
+    envoy::{
+        config::{core::v3::transport_socket::ConfigType, listener::v3::{FilterChain, Listener}},
+        extensions::transport_sockets::tls::v3::{
+            DownstreamTlsContext, common_tls_context::ValidationContextType,
+            downstream_tls_context::SessionTicketKeysType,
+        },
+        r#type::matcher::v3::string_matcher::MatchPattern,
+    },
+};
+
+use crate::world::{Connection, Resources, outcome};
+
+const MODES: [MutualTlsMode; 3] = [MutualTlsMode::Strict, MutualTlsMode::Permissive, MutualTlsMode::Disable];
+/// HTTP, TCP, undeclared, and a port that no service lists.
+const KINDS: [Option<Protocol>; 4] =
+    [Some(Protocol::Http), Some(Protocol::Tcp), Some(Protocol::Undeclared), None];
+
+/// Traffic (transport, application protocols) and what becomes of it: three columns a mode, in the order of
+/// [`MODES`], for a port of HTTP, TCP and undeclared protocol.
+const TABLE: &[(&str, &[&str], [&str; 9])] = &[
+    ("tls", &["istio-http/1.1"], ["mtls http", "mtls tcp", "mtls http", "mtls http", "mtls tcp", "mtls http", "refused", "raw tcp", "raw tcp"]),
+    ("tls", &["istio-h2"], ["mtls http", "mtls tcp", "mtls http", "mtls http", "mtls tcp", "mtls http", "refused", "raw tcp", "raw tcp"]),
+    ("tls", &["istio-peer-exchange", "istio"], ["mtls http", "mtls tcp", "mtls tcp", "mtls http", "mtls tcp", "mtls tcp", "refused", "raw tcp", "raw tcp"]),
+    ("tls", &["istio-peer-exchange", "istio", "h2"], ["mtls http", "mtls tcp", "mtls tcp", "mtls http", "mtls tcp", "mtls tcp", "refused", "raw tcp", "raw tcp"]),
+    ("tls", &[], ["mtls http", "mtls tcp", "mtls tcp", "refused", "raw tcp", "raw tcp", "refused", "raw tcp", "raw tcp"]),
+    ("tls", &["h2", "http/1.1"], ["mtls http", "mtls tcp", "mtls tcp", "refused", "raw tcp", "raw tcp", "refused", "raw tcp", "raw tcp"]),
+    ("raw_buffer", &["http/1.0"], ["refused", "refused", "refused", "raw http", "raw tcp", "raw http", "raw http", "raw tcp", "raw http"]),
+    ("raw_buffer", &["http/1.1"], ["refused", "refused", "refused", "raw http", "raw tcp", "raw http", "raw http", "raw tcp", "raw http"]),
+    ("raw_buffer", &["h2c"], ["refused", "refused", "refused", "raw http", "raw tcp", "raw http", "raw http", "raw tcp", "raw http"]),
+    ("raw_buffer", &[], ["refused", "refused", "refused", "raw http", "raw tcp", "raw tcp", "raw http", "raw tcp", "raw tcp"]),
+];
+
+fn inbound(mode: MutualTlsMode, ports: &[(u16, MutualTlsMode, Option<Protocol>)]) -> Inbound {
+    let port = |(number, mode, listed): &(u16, MutualTlsMode, Option<Protocol>)| {
+        let trace = Trace { steps: Vec::new() };
+        let named_by_policy = listed.is_none();
+        (*number, InboundPort { mode: *mode, policy: None, trace, named_by_policy, listed: *listed })
+    };
+    let domain = |text| TrustDomain::parse(text).unwrap();
+    Inbound {
+        mode,
+        policy: None,
+        trace: Trace { steps: Vec::new() },
+        ports: ports.iter().map(port).collect(),
+        trust_domains: vec![domain("cluster.local"), domain("old.example")],
+        min_tls_version: TlsVersion::V1_2,
+        access_log_file: None,
+    }
+}
+
+fn resources(inbound: Inbound) -> Resources {
+    let identity = SpiffeId::parse("spiffe://cluster.local/ns/shop/sa/web").unwrap();
+    let workload = "shop/web-0".parse().unwrap();
+    let outbound = Arc::new(Outbound::default());
+    Resources::from_settings(&WorkloadTls { workload, identity, inbound: Arc::new(inbound), outbound })
+}
+
+fn virtual_inbound(inbound: Inbound) -> Listener {
+    resources(inbound).listener("virtualInbound").unwrap().clone()
+}
+
+fn chains(listener: &Listener) -> BTreeMap<&str, &FilterChain> {
+    let chains: BTreeMap<_, _> = listener.filter_chains.iter().map(|chain| (chain.name.as_str(), chain)).collect();
+    assert_eq!(chains.len(), listener.filter_chains.len(), "names must be unique");
+    chains
+}
+
+#[test]
+fn every_cell_of_the_table() {
+    for (m, mode) in MODES.into_iter().enumerate() {
+        for (k, kind) in KINDS.into_iter().enumerate() {
+            // The mode of the workload differs, so that the passthrough chains would show.
+            let other = MODES[(m + 1) % 3];
+            let listener = virtual_inbound(inbound(other, &[(8080, mode, kind)]));
+            for (transport, protocols, expected) in TABLE {
+                let connection = Connection { port: 8080, server_name: "", transport, protocols };
+                let expected = match (expected[3 * m + k.min(2)], kind) {
+                    ("refused", _) => "refused".to_owned(),
+                    (how, Some(_)) => format!("{how} inbound|8080||"),
+                    (how, None) => format!("{how} InboundPassthroughCluster"),
+                };
+                let found = outcome(&listener, &connection);
+                assert_eq!(found, expected, "{mode} {kind:?} {transport} {protocols:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn ports_that_nobody_named_follow_the_workload() {
+    for (m, mode) in MODES.into_iter().enumerate() {
+        let ports = [(8080, MODES[(m + 1) % 3], Some(Protocol::Http))];
+        let listener = virtual_inbound(inbound(mode, &ports));
+        for (transport, protocols, expected) in TABLE {
+            let connection = Connection { port: 9999, server_name: "", transport, protocols };
+            let expected = match expected[3 * m + 2] {
+                "refused" => "refused".to_owned(),
+                how => format!("{how} InboundPassthroughCluster"),
+            };
+            assert_eq!(outcome(&listener, &connection), expected, "{mode} {transport} {protocols:?}");
+        }
+        let own = Connection { port: 15006, server_name: "", transport: "raw_buffer", protocols: &[] };
+        assert_eq!(outcome(&listener, &own), "raw tcp BlackHoleCluster", "would be intercepted for ever");
+    }
+}
+
+/// Every mode and protocol of two ports and every mode of the workload.
+fn all_combinations() -> impl Iterator<Item = Inbound> {
+    let port = |number| {
+        MODES.into_iter().flat_map(move |mode| KINDS.into_iter().map(move |kind| (number, mode, kind)))
+    };
+    MODES.into_iter().flat_map(move |mode| {
+        port(8080).flat_map(move |one| port(9090).map(move |other| inbound(mode, &[one, other])))
+    })
+}
+
+/// envoy-dataplane.md section 5: a difference here closes every connection.
+#[test]
+fn listener_fields_depend_on_no_mode() {
+    let mut seen = BTreeSet::new();
+    for inbound in all_combinations() {
+        let listener = Listener { filter_chains: Vec::new(), ..virtual_inbound(inbound) };
+        seen.insert(listener.encode_to_vec());
+    }
+    assert_eq!(seen.len(), 1);
+}
+
+/// Envoy refuses the whole listener otherwise (envoy-dataplane.md section 9).
+#[test]
+fn no_two_chains_match_the_same() {
+    for inbound in all_combinations() {
+        let listener = virtual_inbound(inbound);
+        let mut matches = BTreeSet::new();
+        for chain in chains(&listener).values() {
+            let found = chain.filter_chain_match.clone().unwrap();
+            let any = [String::new()];
+            let protocols = if found.application_protocols.is_empty() { &any[..] } else { &found.application_protocols };
+            for protocol in protocols {
+                let key = (found.destination_port, found.transport_protocol.clone(), protocol.clone());
+                assert!(matches.insert(key), "{} matches what another chain matches", chain.name);
+            }
+        }
+    }
+}
+
+/// A connection lives as long as its chain has the same name and bytes.
+#[test]
+fn the_chains_of_the_mesh_are_the_same_in_strict_and_permissive() {
+    for kind in KINDS {
+        let of = |mode| virtual_inbound(inbound(mode, &[(8080, mode, kind)]));
+        let (strict, permissive) = (of(MutualTlsMode::Strict), of(MutualTlsMode::Permissive));
+        let (strict, permissive) = (chains(&strict), chains(&permissive));
+        let mesh: Vec<_> = strict.keys().filter(|name| name.contains("-mesh")).collect();
+        assert!(mesh.len() >= 2, "{mesh:?}");
+        for name in mesh {
+            assert_eq!(strict[name].encode_to_vec(), permissive[name].encode_to_vec(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_port_leaves_the_chains_of_another_alone() {
+    let of = |mode, kind| virtual_inbound(inbound(MutualTlsMode::Strict, &[(8080, mode, kind), (9090, MutualTlsMode::Strict, Some(Protocol::Http))]));
+    let before = of(MutualTlsMode::Strict, Some(Protocol::Tcp));
+    let before = chains(&before);
+    for (mode, kind) in MODES.into_iter().flat_map(|mode| KINDS.map(|kind| (mode, kind))) {
+        let after = of(mode, kind);
+        let after = chains(&after);
+        for (name, chain) in before.iter().filter(|(name, _)| !name.contains("-8080-")) {
+            assert_eq!(chain.encode_to_vec(), after[name].encode_to_vec(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn peers_prove_a_trust_domain_and_resume_nothing() {
+    let listener = virtual_inbound(inbound(MutualTlsMode::Strict, &[(8080, MutualTlsMode::Permissive, Some(Protocol::Http))]));
+    let mut secured = 0;
+    for chain in listener.filter_chains.iter().filter(|chain| chain.transport_socket.is_some()) {
+        secured += 1;
+        let Some(ConfigType::TypedConfig(config)) = &chain.transport_socket.as_ref().unwrap().config_type else { panic!() };
+        let context: DownstreamTlsContext = config.unpack().unwrap();
+        assert_eq!(context.require_client_certificate, Some(true), "{}", chain.name);
+        assert!(context.disable_stateful_session_resumption);
+        assert_eq!(context.session_ticket_keys_type, Some(SessionTicketKeysType::DisableStatelessSessionResumption(true)));
+        let Some(ValidationContextType::CombinedValidationContext(combined)) =
+            context.common_tls_context.unwrap().validation_context_type
+        else {
+            panic!("{}: no combined context", chain.name)
+        };
+        assert_eq!(combined.validation_context_sds_secret_config.unwrap().name, "ROOTCA");
+        let names = combined.default_validation_context.unwrap().match_typed_subject_alt_names;
+        let patterns: Vec<_> = names.into_iter().map(|name| name.matcher.unwrap().match_pattern.unwrap()).collect();
+        let prefix = |text: &str| MatchPattern::Prefix(text.to_owned());
+        assert_eq!(patterns, [prefix("spiffe://cluster.local/"), prefix("spiffe://old.example/")]);
+    }
+    assert_eq!(secured, 1 + 3, "the port's mesh chain, and three for all other ports");
+}
+
+#[test]
+fn listed_ports_have_clusters_that_dial_the_application_unseen() {
+    let found = resources(inbound(MutualTlsMode::Strict, &[
+        (8080, MutualTlsMode::Strict, Some(Protocol::Http)),
+        (9090, MutualTlsMode::Disable, None),
+    ]));
+    assert!(found.cluster("inbound|9090||").is_none(), "no service lists it");
+    for name in ["inbound|8080||", "InboundPassthroughCluster"] {
+        let cluster = found.cluster(name).unwrap();
+        let source = cluster.upstream_bind_config.as_ref().unwrap().source_address.as_ref().unwrap();
+        assert_eq!(source.address, "127.0.0.6", "{name}");
+    }
+}

@@ -1,0 +1,9 @@
+//! Text in, Envoy's resources out: goldens, the rules that must hold for every listener, what is shared, and stock
+//! Envoy's own opinion.
+
+mod envoy;
+mod golden;
+mod inbound;
+mod outbound;
+mod sharing;
+mod world;

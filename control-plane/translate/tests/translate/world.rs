@@ -1,0 +1,174 @@
+//! Small worlds from manifests, and the resources that come of them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use eastwest_engine::{Index, Snapshot, compute, settings::WorkloadTls};
+use eastwest_model::{Change, MeshConfig, Severity, TrustDomain};
+use eastwest_proto::{
+    Message, Name,
+    envoy::{
+        config::{
+            cluster::v3::Cluster,
+            endpoint::v3::ClusterLoadAssignment,
+            listener::v3::Listener,
+            route::v3::RouteConfiguration,
+        },
+        extensions::filters::network::{
+            http_connection_manager::v3::HttpConnectionManager, tcp_proxy::v3::TcpProxy,
+        },
+    },
+    json::to_envoy_json,
+};
+use eastwest_sources::parse;
+use eastwest_translate::{Audience, Translator};
+use eastwest_xds::{TypeUrl, View};
+use serde_json::Value;
+
+/// What `Translator::view` gives for a workload of a world, decoded.
+pub struct Resources {
+    pub view: Arc<View>,
+    pub clusters: Vec<Cluster>,
+    pub assignments: Vec<ClusterLoadAssignment>,
+    pub listeners: Vec<Listener>,
+    pub routes: Vec<RouteConfiguration>,
+}
+
+/// A file of this folder.
+pub fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/translate").join(name)
+}
+
+/// The world that manifests describe.
+pub fn world(manifests: &str) -> Arc<Snapshot> {
+    let defaults = MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "istio-system");
+    let parsed = parse::documents(manifests, "world.yaml", &defaults);
+    let errors: Vec<_> = parsed.diagnostics.iter().filter(|one| one.severity == Severity::Error).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    let mut index = Index::new(defaults);
+    for object in parsed.objects {
+        index.apply(Change::Upsert(object));
+    }
+    index.freeze()
+}
+
+/// A world of this folder.
+pub fn read(name: &str) -> Arc<Snapshot> {
+    world(&fs::read_to_string(path("worlds").join(name)).unwrap())
+}
+
+/// The settings of a workload, `namespace/name`.
+pub fn settings(world: &Snapshot, workload: &str) -> WorkloadTls {
+    compute::workload_tls(world, &workload.parse().unwrap()).unwrap()
+}
+
+impl Resources {
+    /// What a workload of a world gets.
+    pub fn of(world: &Snapshot, workload: &str) -> Self {
+        Self::from_settings(&settings(world, workload))
+    }
+
+    /// What a proxy with these settings gets.
+    pub fn from_settings(settings: &WorkloadTls) -> Self {
+        let mut translator = Translator::default();
+        let outbound = translator.outbound(&settings.outbound, None);
+        let view = translator.view(settings, &outbound, Audience::Envoy, None);
+        Self {
+            clusters: decode(&view, &TypeUrl::CLUSTER),
+            assignments: decode(&view, &TypeUrl::ENDPOINT),
+            listeners: decode(&view, &TypeUrl::LISTENER),
+            routes: decode(&view, &TypeUrl::ROUTE),
+            view,
+        }
+    }
+
+    pub fn cluster(&self, name: &str) -> Option<&Cluster> {
+        self.clusters.iter().find(|cluster| cluster.name == name)
+    }
+
+    pub fn listener(&self, name: &str) -> Option<&Listener> {
+        self.listeners.iter().find(|listener| listener.name == name)
+    }
+}
+
+/// All resources of a type.
+pub fn decode<M: Message + Default>(view: &View, type_url: &TypeUrl) -> Vec<M> {
+    view.get(type_url).unwrap().iter().map(|resource| M::decode(resource.body()).unwrap()).collect()
+}
+
+/// As Envoy's own pages show them.
+pub fn json<M: Message + Name>(messages: &[M]) -> Vec<Value> {
+    messages.iter().map(|message| to_envoy_json(message).unwrap()).collect()
+}
+
+/// A connection as the listener filters describe it.
+pub struct Connection<'a> {
+    pub port: u16,
+    pub server_name: &'a str,
+    /// `tls` or `raw_buffer`.
+    pub transport: &'a str,
+    /// From the handshake, or what the HTTP inspector found.
+    pub protocols: &'a [&'a str],
+}
+
+/// What a listener does with a connection, by Envoy's rules: destination port, server name, transport protocol, then
+/// application protocol, each step final (tls-policy.md I2). E.g. `mtls http inbound|8080||`.
+pub fn outcome(listener: &Listener, connection: &Connection<'_>) -> String {
+    let chains = listener.filter_chains.iter().map(|chain| (chain.filter_chain_match.clone().unwrap_or_default(), chain));
+    let mut left: Vec<_> = chains.collect();
+    narrow(&mut left, |found| found.destination_port, &[Some(u32::from(connection.port))], &None);
+    let name = vec![connection.server_name.to_owned()];
+    narrow(&mut left, |found| found.server_names.clone(), &[name], &Vec::new());
+    narrow(&mut left, |found| found.transport_protocol.clone(), &[connection.transport.to_owned()], &String::new());
+    let known = |protocol: &&&str| left.iter().any(|(found, _)| found.application_protocols.iter().any(|p| p == **protocol));
+    let protocol = connection.protocols.iter().find(known).copied();
+    left.retain(|(found, _)| match protocol {
+        Some(protocol) => found.application_protocols.iter().any(|p| p == protocol),
+        None => found.application_protocols.is_empty(),
+    });
+    assert!(left.len() <= 1, "ambiguous");
+    let Some(chain) = left.pop().map(|(_, chain)| chain).or(listener.default_filter_chain.as_ref()) else {
+        return "refused".to_owned();
+    };
+    let socket = if chain.transport_socket.is_some() { "mtls" } else { "raw" };
+    format!("{socket} {}", destination(chain))
+}
+
+type Candidate<'a> = (
+    eastwest_proto::envoy::config::listener::v3::FilterChainMatch,
+    &'a eastwest_proto::envoy::config::listener::v3::FilterChain,
+);
+
+/// Keeps the candidates with one of the wanted values, or if there are none, those that do not care.
+fn narrow<T: PartialEq>(
+    left: &mut Vec<Candidate<'_>>,
+    field: impl Fn(&eastwest_proto::envoy::config::listener::v3::FilterChainMatch) -> T,
+    wanted: &[T],
+    any: &T,
+) {
+    let exact = left.iter().any(|(found, _)| wanted.contains(&field(found)));
+    left.retain(|(found, _)| if exact { wanted.contains(&field(found)) } else { field(found) == *any });
+}
+
+/// `http` or `tcp`, and the cluster or the name of the routes.
+fn destination(chain: &eastwest_proto::envoy::config::listener::v3::FilterChain) -> String {
+    use eastwest_proto::envoy::{
+        config::listener::v3::filter::ConfigType,
+        extensions::filters::network::{
+            http_connection_manager::v3::http_connection_manager::RouteSpecifier,
+            tcp_proxy::v3::tcp_proxy::ClusterSpecifier,
+        },
+    };
+    let Some(ConfigType::TypedConfig(config)) = &chain.filters[0].config_type else { panic!("no config") };
+    if let Ok(proxy) = config.unpack::<TcpProxy>() {
+        let Some(ClusterSpecifier::Cluster(cluster)) = proxy.cluster_specifier else { panic!("no cluster") };
+        return format!("tcp {cluster}");
+    }
+    match config.unpack::<HttpConnectionManager>().unwrap().route_specifier.unwrap() {
+        RouteSpecifier::RouteConfig(routes) => format!("http {}", routes.name),
+        RouteSpecifier::Rds(rds) => format!("http {}", rds.route_config_name),
+    }
+}

@@ -89,6 +89,10 @@ fn control_plane_cluster(settings: &Settings) -> Value {
             });
         }
     }
+    // Each stream on a connection of its own: when the control plane refuses one because the certificate has
+    // expired, the next one must show the renewed certificate.
+    cluster["typed_extension_protocol_options"][PROTOCOL_OPTIONS]["common_http_protocol_options"] =
+        json!({"max_requests_per_connection": 1});
     cluster["transport_socket"] = json!({
         "name": "envoy.transport_sockets.tls",
         "typed_config": tls_context(&peer.name),

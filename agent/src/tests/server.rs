@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
     task::{Context, Poll},
@@ -159,7 +159,7 @@ impl IstioCertificateService for FakeCa {
             authorization: header("authorization"),
             cluster: header("clusterid"),
             seconds: request.get_ref().validity_duration,
-            with_certificate: request.extensions().get::<WithCertificate>().unwrap().0,
+            with_certificate: request.extensions().get::<Client>().unwrap().with_certificate,
         };
         self.calls.lock().unwrap().push(call);
         let cert_chain = self.behaviour.lock().unwrap()(&self.ca, &request.get_ref().csr)?;
@@ -167,37 +167,47 @@ impl IstioCertificateService for FakeCa {
     }
 }
 
-/// Tells proxies with a certificate that there are no listeners and no clusters.
-struct EmptyMesh(watch::Sender<Arc<View>>);
+/// Tells proxies with a certificate that there are no listeners and no clusters. Refuses the streams of the
+/// first connection, and leaves it open, like a control plane that was shown an expired certificate.
+struct EmptyMesh {
+    view: watch::Sender<Arc<View>>,
+    refused: OnceLock<SocketAddr>,
+}
 
 impl Default for EmptyMesh {
     fn default() -> Self {
         let types = [TypeUrl::CLUSTER, TypeUrl::LISTENER];
         let sets = types.map(|type_url| Arc::new(ResourceSet::new(type_url, [])));
-        Self(watch::Sender::new(Arc::new(View::new(sets))))
+        Self { view: watch::Sender::new(Arc::new(View::new(sets))), refused: OnceLock::new() }
     }
 }
 
 #[tonic::async_trait]
 impl Gatekeeper for EmptyMesh {
     async fn admit(&self, peer: &Peer, _: &Node) -> Result<Admission, Status> {
-        match peer.extensions.get::<WithCertificate>() {
-            Some(WithCertificate(true)) => Ok(Admission { identity: None, view: self.0.subscribe() }),
-            _ => Err(Status::unauthenticated("no client certificate")),
+        let Client { address, with_certificate } = peer.extensions.get().unwrap();
+        if self.refused.get_or_init(|| *address) == address || !with_certificate {
+            return Err(Status::unauthenticated("no valid certificate"));
         }
+        Ok(Admission { identity: None, view: self.view.subscribe() })
     }
 }
 
+/// The other end of a connection.
 #[derive(Clone)]
-struct WithCertificate(bool);
+struct Client {
+    address: SocketAddr,
+    with_certificate: bool,
+}
 
 struct Connection(TlsStream<TcpStream>);
 
 impl Connected for Connection {
-    type ConnectInfo = WithCertificate;
+    type ConnectInfo = Client;
 
-    fn connect_info(&self) -> WithCertificate {
-        WithCertificate(self.0.get_ref().1.peer_certificates().is_some())
+    fn connect_info(&self) -> Client {
+        let (tcp, tls) = self.0.get_ref();
+        Client { address: tcp.peer_addr().unwrap(), with_certificate: tls.peer_certificates().is_some() }
     }
 }
 

@@ -19,7 +19,7 @@ const MAX_TEXT: usize = 400;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Finding {
     pub(crate) severity: Severity,
-    /// The path, e.g. `spec.portLevelMtls[8080].mode`.
+    /// The path, e.g. `spec.portLevelMtls.8080.mode`.
     pub(crate) field: String,
     pub(crate) message: String,
 }
@@ -57,9 +57,9 @@ pub(crate) struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
-    /// A whole document, called `path`; empty for an object.
-    pub(crate) fn root(value: &'a Value, path: &str, findings: &'a Findings) -> Self {
-        Self { value, path: path.to_owned(), findings }
+    /// A whole document.
+    pub(crate) fn root(value: &'a Value, findings: &'a Findings) -> Self {
+        Self { value, path: String::new(), findings }
     }
 
     fn child(&self, value: &'a Value, path: String) -> Self {
@@ -68,13 +68,22 @@ impl<'a> Field<'a> {
 
     /// The field `key` of a mapping.
     pub(crate) fn get(&self, key: &str) -> Self {
-        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
         let value = match self.value {
             Value::Object(map) => map.get(key),
             Value::Null => None,
             _ => self.unlike("a mapping"),
         };
-        self.child(value.unwrap_or(&NOTHING), path)
+        self.child(value.unwrap_or(&NOTHING), self.path_to(key))
+    }
+
+    /// `path.key`, or `path[key]` for a key that would read like two, as label keys do.
+    fn path_to(&self, key: &str) -> String {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        match (&*self.path, !key.is_empty() && key.chars().all(is_plain)) {
+            ("", _) => key.to_owned(),
+            (path, true) => format!("{path}.{key}"),
+            (path, false) => format!("{path}[{key}]"),
+        }
     }
 
     /// Present and not null.
@@ -195,10 +204,7 @@ impl<'a> Field<'a> {
         match self.value {
             Value::Null => Vec::new(),
             Value::Object(map) => {
-                let entry = |(key, value): (&'a String, _)| {
-                    (key.as_str(), self.child(value, format!("{}[{key}]", self.path)))
-                };
-                map.iter().map(entry).collect()
+                map.iter().map(|(key, value)| (key.as_str(), self.child(value, self.path_to(key)))).collect()
             }
             _ => self.unlike("a mapping").unwrap_or_default(),
         }

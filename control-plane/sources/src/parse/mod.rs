@@ -146,7 +146,7 @@ fn read_document(document: &Document, origin: Origin, defaults: &MeshConfig, par
         Err(Some((field, message))) => return parsed.lost(origin, field, message),
     };
     let findings = Findings::default();
-    let root = Field::root(&document.value, "", &findings);
+    let root = Field::root(&document.value, &findings);
     let Some(meta) = metadata::read(&root, reader.kind, &origin) else {
         for finding in findings.into_set() {
             parsed.lost(origin.clone(), &finding.field, finding.message);

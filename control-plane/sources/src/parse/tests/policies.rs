@@ -112,14 +112,14 @@ fn v1_ports() {
     for (bad, key) in [("{0: {}}", "0"), ("{65536: {}}", "65536"), ("{http: {}}", "http"), ("{-1: {}}", "-1")]
     {
         let golden = format!(
-            "! spec.portLevelMtls[{key}]: \"{key}\" is not a container port: use a number from 1 to 65535"
+            "! spec.portLevelMtls.{key}: \"{key}\" is not a container port: use a number from 1 to 65535"
         );
         check(kind, &ports(bad), &[&golden]);
     }
     check(
         kind,
         &ports("{8080: {mode: OFF}}"),
-        &["! spec.portLevelMtls[8080].mode: \"OFF\" is not among the modes"],
+        &["! spec.portLevelMtls.8080.mode: \"OFF\" is not among the modes"],
     );
     check(kind, &ports("{}"), &["! spec.portLevelMtls: is empty"]);
     check(kind, &ports("[8080]"), &["! spec.portLevelMtls: [8080] is not a mapping"]);
@@ -143,7 +143,7 @@ fn v1_selectors() {
     check(
         kind,
         &labels("{a: true}"),
-        &["! spec.selector.matchLabels[a]: true is not text: put it in quotes, \"true\""],
+        &["! spec.selector.matchLabels.a: true is not text: put it in quotes, \"true\""],
     );
     check(kind, &labels(&format!("{{a: {}}}", "x".repeat(63))), &[]);
     check(kind, &labels(&format!("{{a: {}}}", "x".repeat(64))), &["! spec.selector.matchLabels: \"xxx"]);

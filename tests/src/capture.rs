@@ -134,11 +134,13 @@ impl Wire {
         Ok(streams)
     }
 
-    /// A few lines about it, for a person.
-    pub fn summary(&self, filter: &str) -> Result<Vec<String>> {
+    /// A line about each packet of `protocol` (`tls`, `http`) at `port`, for a person.
+    pub fn summary(&self, protocol: &str, port: u16) -> Result<Vec<String>> {
         let mut tshark = self.tshark();
-        tshark.args(["-Y", filter, "-T", "fields", "-E", "separator= ", "-e", "frame.time_relative"]);
-        tshark.args(["-e", "ip.src", "-e", "ip.dst", "-e", "_ws.col.Protocol", "-e", "_ws.col.Info"]);
+        tshark.args(["-d", &format!("tcp.port=={port},{protocol}")]);
+        tshark.args(["-Y", &format!("{protocol} && tcp.port == {port}")]);
+        tshark.args(["-T", "fields", "-E", "separator= ", "-e", "ip.src", "-e", "tcp.srcport"]);
+        tshark.args(["-e", "ip.dst", "-e", "tcp.dstport", "-e", "_ws.col.Protocol", "-e", "_ws.col.Info"]);
         Ok(run(tshark)?.lines().map(str::to_owned).collect())
     }
 

@@ -17,7 +17,6 @@ use eastwest_tests::{
     netns,
     process::until,
 };
-use nix::sys::signal::{SigSet, Signal};
 
 /// A request that is easily recognised on the wire.
 const PATH: &str = "/order?title=Moby-Dick";
@@ -47,14 +46,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Removes the namespaces on Ctrl-C. Must come before any other thread, which would inherit the
-/// unblocked signals.
+/// Removes the namespaces on Ctrl-C, which ends us without unwinding.
 fn clean_up_when_interrupted() -> Result<()> {
-    let mut signals = SigSet::empty();
-    signals.extend([Signal::SIGINT, Signal::SIGTERM]);
-    signals.thread_block()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     thread::spawn(move || {
-        if signals.wait().is_ok() {
+        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
             eprintln!("\nCleaning up.");
             let removed = netns::remove_all();
             std::process::exit(if removed.is_ok() { 130 } else { 1 });
@@ -84,7 +80,7 @@ fn demonstrate() -> Result<()> {
     let (wire, answer) = mesh.capture(&server, || legacy.call_pod(&ORDERS, PORT, PATH))?;
     show_answer(&answer)?;
     println!("  The wire carried:");
-    for line in wire.summary(&format!("http && tcp.port == {PORT}"))? {
+    for line in wire.summary("http", PORT)? {
         println!("    {line}");
     }
     println!("  \"Moby-Dick\" can be read in the capture: {}", yes(wire.contains("Moby-Dick")?));
@@ -124,7 +120,7 @@ fn show_certificates(pods: &[&Pod]) -> Result<()> {
 
 fn show_encrypted(wire: &Wire) -> Result<()> {
     println!("  The wire carried:");
-    for line in wire.summary(&format!("tls && tcp.port == {PORT}"))?.iter().take(8) {
+    for line in wire.summary("tls", PORT)?.iter().take(8) {
         println!("    {line}");
     }
     for hello in wire.client_hellos(PORT)? {

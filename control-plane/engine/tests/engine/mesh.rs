@@ -95,10 +95,10 @@ pub(crate) fn outsider(namespace: &str, name: &str, ip: &str, labels: &str) -> S
     )
 }
 
-/// A Service that selects `app: NAME`; without slices, so that the Pods are its endpoints.
+/// A Service of the fifth day that selects `app: NAME`; without slices, so that the Pods are its endpoints.
 pub(crate) fn service(namespace: &str, name: &str, spec: &str) -> String {
     format!(
-        "{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: {namespace}, creationTimestamp: '2025-01-01T00:00:00Z'}},
+        "{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: {namespace}, creationTimestamp: '2025-01-05T00:00:00Z'}},
            spec: {{selector: {{app: {name}}}, {spec},
                    ports: [{{name: http, port: 80, targetPort: 8080}}, {{name: tcp-b, port: 9000, targetPort: 9001}}]}}}}"
     )

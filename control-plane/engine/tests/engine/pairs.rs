@@ -37,6 +37,18 @@ fn both_sides_are_compared() {
 }
 
 #[test]
+fn i1_of_two_services_on_one_container_port_the_oldest_says_what_it_carries() {
+    let raw = |age: u8| {
+        format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: raw, namespace: rail, creationTimestamp: '2025-01-{age:02}T00:00:00Z'}},
+               spec: {{selector: {{app: depot}}, clusterIP: 10.96.0.9, ports: [{{name: tcp, port: 99, targetPort: 8080}}]}}}}"
+        )
+    };
+    assert_eq!(verdict(&[block("SIMPLE"), raw(1)]), Verdict::Tls, "TLS to a PERMISSIVE port declared TCP");
+    assert_eq!(verdict(&[block("SIMPLE"), raw(9)]), Verdict::Refused, "the older Service says HTTP");
+}
+
+#[test]
 fn a2_a_namespace_that_disables_hides_a_strict_workload_from_its_clients() {
     let mesh = with(&[
         policy("rail", "default", 1, "mtls: {mode: DISABLE}"),

@@ -306,7 +306,8 @@ fn a1_external_is_plaintext_even_where_it_selects_pods_of_the_mesh() {
 #[test]
 fn a4_an_address_without_a_pod_borrows_the_pod_with_that_ip() {
     let slice = "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: depot-1, namespace: rail, labels: {kubernetes.io/service-name: depot}}, addressType: IPv4, endpoints: [{addresses: [10.0.2.1]}, {addresses: [10.0.2.9]}], ports: [{name: http, port: 8080}]}";
-    let found = with(&[slice.to_owned()]).call("yard/client", DEPOT, 80, None);
+    let unlisted = pod("rail", "depot-1", "10.0.2.5", "app: depot");
+    let found = with(&[slice.to_owned(), unlisted]).call("yard/client", DEPOT, 80, None);
     assert_eq!(found["endpoints"], json!({"10.0.2.1:8080": "ISTIO_MUTUAL", "10.0.2.9:8080": "DISABLE"}));
     assert_eq!(found["subject_alt_names"], json!(["spiffe://cluster.local/ns/rail/sa/depot"]));
 }

@@ -12,9 +12,7 @@ use eastwest_engine::{
     ClientScope, DirtySet, Hosts, Index, Snapshot, compute,
     settings::{Outbound, WorkloadTls},
 };
-use eastwest_model::{
-    Diagnostic, Host, MeshConfig, Name, Severity, Workload, WorkloadKey, identity::IdentityError,
-};
+use eastwest_model::{Host, MeshConfig, Name, Workload, WorkloadKey, identity::IdentityError};
 use eastwest_sources::Batch;
 use eastwest_translate::{Audience, OutboundResources, Translator};
 use eastwest_xds::View;
@@ -89,7 +87,6 @@ impl Publisher {
     pub(super) fn new(mesh: MeshConfig, first: Batch) -> (Self, Subscribers, watch::Receiver<World>) {
         let mut index = Index::new(mesh);
         first.changes.into_iter().for_each(|change| drop(index.apply(change)));
-        log_new(&[], &first.diagnostics);
         let (world, reader) =
             watch::channel(World { snapshot: index.freeze(), input: Arc::new(first.diagnostics) });
         let (sender, waiting) = mpsc::channel(WAITING);
@@ -124,7 +121,6 @@ impl Publisher {
         let mut dirty = DirtySet::default();
         dirty.extend(batch.changes.into_iter().map(|change| self.index.apply(change)));
         let snapshot = self.index.freeze();
-        log_new(&self.world.borrow().input, &batch.diagnostics);
         self.world
             .send_replace(World { snapshot: Arc::clone(&snapshot), input: Arc::new(batch.diagnostics) });
         if !dirty.is_empty() {
@@ -277,15 +273,4 @@ fn renew_hosts(
         };
     }
     Arc::new(outbound)
-}
-
-/// Logs the findings that were not there before.
-fn log_new(before: &[Diagnostic], now: &[Diagnostic]) {
-    for finding in now.iter().filter(|finding| !before.contains(finding)) {
-        let Diagnostic { object, origin, field, message, .. } = finding;
-        match finding.severity {
-            Severity::Error => tracing::error!(object, %origin, field, "{message}"),
-            Severity::Warning => tracing::warn!(object, %origin, field, "{message}"),
-        }
-    }
 }

@@ -6,12 +6,11 @@ mod misfits;
 mod outbound;
 mod unused;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use eastwest_model::{Diagnostic, ObjectRef, Origin, Severity, Workload};
 
-use misfits::Misfits;
-
+use self::misfits::Misfits;
 use crate::{
     ClientScope, Snapshot, compute,
     settings::{Inbound, Outbound},
@@ -20,20 +19,24 @@ use crate::{
 
 /// Every finding about the world, sorted, each one once.
 ///
-/// It computes the settings of every workload and every client scope; meant for people, not for each change.
+/// It computes the settings of every workload and, one after the other, of every client scope; meant for people, not
+/// for each change.
 pub fn diagnostics(snapshot: &Snapshot) -> Vec<Diagnostic> {
     let mut findings = BTreeSet::new();
-    let mut scopes: BTreeMap<ClientScope, Outbound> = BTreeMap::new();
+    let mut scopes = BTreeSet::new();
     for workload in snapshot.workloads().filter(|workload| !workload.ended) {
         findings.extend(inbound::findings(snapshot, workload, &compute::inbound(snapshot, workload)));
-        let scope = ClientScope::of(snapshot, workload);
-        scopes.entry(scope).or_insert_with_key(|scope| compute::outbound(snapshot, scope));
+        scopes.insert(ClientScope::of(snapshot, workload));
     }
     let mut misfits = Misfits::default();
-    for (scope, settings) in &scopes {
-        findings.extend(outbound::findings(snapshot, scope, settings, &mut misfits));
+    let mut used = BTreeSet::new();
+    for scope in &scopes {
+        let settings = compute::outbound(snapshot, scope);
+        findings.extend(outbound::findings(snapshot, scope, &settings, &mut misfits));
+        used.extend(outbound::used(&settings).cloned());
     }
-    let unused = unused::findings(snapshot, &scopes, &findings);
+    let used = (!scopes.is_empty()).then_some(&used);
+    let unused = unused::findings(snapshot, used, &findings);
     findings.extend(unused);
     findings.extend(misfits.findings());
     findings.into_iter().collect()

@@ -44,6 +44,12 @@ pub(super) fn findings(
     found
 }
 
+/// The objects that took part in some decision.
+pub(super) fn used(outbound: &Outbound) -> impl Iterator<Item = &ObjectRef> {
+    let steps = outbound.services.values().flat_map(|one| &one.clusters).flat_map(|one| &one.trace.steps);
+    steps.filter(|step| step.outcome != trace::Outcome::Lost).filter_map(|step| step.object.as_ref())
+}
+
 /// O7: credentials that nobody hands out; what is wrong with the rule itself is found while it is read.
 pub(super) fn withheld_credentials(outbound: &Outbound) -> impl Iterator<Item = Diagnostic> {
     let steps = outbound.services.values().flat_map(|one| &one.clusters).flat_map(|one| &one.trace.steps);

@@ -1,22 +1,23 @@
 //! Objects that nobody uses.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use eastwest_model::{Diagnostic, Host, Kind, Meta, ObjectRef, policy::DestinationRule, service::Sidecar};
 
 use super::warning;
-use crate::{ClientScope, Snapshot, settings::Outbound, trace::Outcome};
+use crate::Snapshot;
 
 /// Policies that select nobody, rules that match or serve nobody, hosts that somebody else owns, Sidecars beaten by
-/// older ones.
+/// older ones. `used` took part in some decision, `None` if there is no client at all; of `known` losers it is no news
+/// that nobody uses them.
 pub(super) fn findings(
     snapshot: &Snapshot,
-    scopes: &BTreeMap<ClientScope, Outbound>,
+    used: Option<&BTreeSet<ObjectRef>>,
     known: &BTreeSet<Diagnostic>,
 ) -> Vec<Diagnostic> {
     let losers = known.iter().filter(|one| one.beaten_by.is_some()).map(|one| one.object.as_str());
     let mut found = unselective_policies(snapshot);
-    found.extend(rules(snapshot, scopes, &losers.collect()));
+    found.extend(rules(snapshot, used, &losers.collect()));
     found.extend(lost_hosts(snapshot));
     found.extend(lost_sidecars(snapshot));
     found
@@ -42,15 +43,14 @@ fn unselective_policies(snapshot: &Snapshot) -> Vec<Diagnostic> {
 /// Rules that match no host, and rules that match one and yet serve no client; of known `losers` that is no news.
 fn rules(
     snapshot: &Snapshot,
-    scopes: &BTreeMap<ClientScope, Outbound>,
+    used: Option<&BTreeSet<ObjectRef>>,
     losers: &BTreeSet<&str>,
 ) -> Vec<Diagnostic> {
-    let used = used(scopes);
     let mut found = Vec::new();
     for space in snapshot.namespaces.values() {
         for rule in space.destination_rules.values() {
             let matches = snapshot.hosts().any(|host| rule.host.covers(host));
-            let idle = || !scopes.is_empty() && !used.contains(&rule.meta.object);
+            let idle = || used.is_some_and(|used| !used.contains(&rule.meta.object));
             let message = if !matches {
                 format!("host {} matches no service{}", rule.written_host, hint(snapshot, rule))
             } else if idle() && !losers.contains(rule.meta.object.to_string().as_str()) {
@@ -62,13 +62,6 @@ fn rules(
         }
     }
     found
-}
-
-/// The objects that took part in some decision.
-fn used(scopes: &BTreeMap<ClientScope, Outbound>) -> BTreeSet<&ObjectRef> {
-    let services = scopes.values().flat_map(|outbound| outbound.services.values());
-    let steps = services.flat_map(|one| &one.clusters).flat_map(|cluster| &cluster.trace.steps);
-    steps.filter(|step| step.outcome != Outcome::Lost).filter_map(|step| step.object.as_ref()).collect()
 }
 
 fn hint(snapshot: &Snapshot, rule: &DestinationRule) -> String {

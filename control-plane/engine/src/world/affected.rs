@@ -1,4 +1,7 @@
 //! What an object has a say in: asked before and after a change, the answers add up to the dirty set.
+//!
+//! Endpoints, workloads and Services are answered from indexes. Only a rule with a wildcard looks at every host of the
+//! mesh, and a policy at every host of its namespace.
 
 use std::sync::Arc;
 

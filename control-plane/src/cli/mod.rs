@@ -9,7 +9,7 @@ mod tls;
 mod token;
 mod world;
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -120,7 +120,8 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 fn init_logs() {
     use tracing_subscriber::{EnvFilter, fmt};
     let filter = EnvFilter::try_from_env("EASTWEST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs =
+        fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     match std::env::var("EASTWEST_LOG_FORMAT").as_deref() {
         Ok("json") => logs.json().init(),
         _ => logs.with_target(false).init(),

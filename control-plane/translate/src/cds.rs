@@ -150,7 +150,6 @@ fn discover(cluster: &mut Cluster, discovery: Discovery, endpoints: &[Target<'_>
                 initial_fetch_timeout: Some(Duration::default()),
                 resource_api_version: ApiVersion::V3 as i32,
                 config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
-                ..Default::default()
             };
             let service_name = cluster.name.clone();
             cluster.eds_cluster_config = Some(EdsClusterConfig { eds_config: Some(source), service_name });
@@ -248,7 +247,6 @@ fn downstream_protocol() -> HttpProtocolOptions {
     let config = UseDownstreamHttpConfig {
         http_protocol_options: Some(Http1ProtocolOptions::default()),
         http2_protocol_options: Some(Http2ProtocolOptions::default()),
-        ..Default::default()
     };
     HttpProtocolOptions {
         upstream_protocol_options: Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(config)),

@@ -207,7 +207,6 @@ fn agent_secret(name: &str) -> SdsSecretConfig {
         initial_fetch_timeout: Some(Duration::default()),
         resource_api_version: ApiVersion::V3 as i32,
         config_source_specifier: Some(ConfigSourceSpecifier::ApiConfigSource(api)),
-        ..Default::default()
     };
     SdsSecretConfig { name: name.to_owned(), sds_config: Some(source) }
 }

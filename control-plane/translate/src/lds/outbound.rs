@@ -271,7 +271,6 @@ fn routes_of_port(port: u16) -> RouteSpecifier {
         initial_fetch_timeout: Some(Duration::default()),
         resource_api_version: ApiVersion::V3 as i32,
         config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
-        ..Default::default()
     };
     RouteSpecifier::Rds(Rds { config_source: Some(source), route_config_name: port.to_string() })
 }

@@ -55,7 +55,8 @@ fn complaints(envoy: &Path, resources: &Resources) -> String {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("envoy.json");
     fs::write(&file, bootstrap(resources, dir.path()).to_string()).unwrap();
-    let run = Command::new(envoy).args(["--mode", "validate", "-l", "warning", "-c"]).arg(&file).output().unwrap();
+    let run =
+        Command::new(envoy).args(["--mode", "validate", "-l", "warning", "-c"]).arg(&file).output().unwrap();
     let log = String::from_utf8_lossy(&run.stderr);
     let bad = |line: &&str| line.contains("deprecated") || !run.status.success();
     log.lines().filter(bad).collect::<Vec<_>>().join("\n")
@@ -128,7 +129,8 @@ fn replace(value: &mut Value, key: &str, certificate: &Path, private_key: &Path)
 fn a_clash_of_chains_is_a_complaint() {
     let Some(envoy) = stock_envoy("a_clash_of_chains_is_a_complaint") else { return };
     let mut resources = Resources::of(&read("shop.yaml"), "shop/web-0");
-    let inbound: &mut Listener = resources.listeners.iter_mut().find(|one| one.name == "virtualInbound").unwrap();
+    let inbound: &mut Listener =
+        resources.listeners.iter_mut().find(|one| one.name == "virtualInbound").unwrap();
     let mut twin = inbound.filter_chains[1].clone();
     twin.name = "twin".to_owned();
     inbound.filter_chains.push(twin);

@@ -23,7 +23,11 @@ fn a_shop_as_its_web_server_sees_it() {
     .into_iter()
     .flatten()
     .collect();
-    assert!(faults.is_empty(), "not as in the goldens (UPDATE_GOLDEN=1 writes them anew):\n{}", faults.join("\n"));
+    assert!(
+        faults.is_empty(),
+        "not as in the goldens (UPDATE_GOLDEN=1 writes them anew):\n{}",
+        faults.join("\n")
+    );
 }
 
 fn own_type(settings: &eastwest_engine::settings::WorkloadTls) -> Vec<WorkloadTls> {

@@ -13,7 +13,10 @@ use eastwest_model::{SpiffeId, TrustDomain, mesh::TlsVersion, policy::MutualTlsM
 use eastwest_proto::{
     Message,
     envoy::{
-        config::{core::v3::transport_socket::ConfigType, listener::v3::{FilterChain, Listener}},
+        config::{
+            core::v3::transport_socket::ConfigType,
+            listener::v3::{FilterChain, Listener},
+        },
         extensions::transport_sockets::tls::v3::{
             DownstreamTlsContext, common_tls_context::ValidationContextType,
             downstream_tls_context::SessionTicketKeysType,
@@ -32,16 +35,125 @@ const KINDS: [Option<Protocol>; 4] =
 /// Traffic (transport, application protocols) and what becomes of it: three columns a mode, in the order of
 /// [`MODES`], for a port of HTTP, TCP and undeclared protocol.
 const TABLE: &[(&str, &[&str], [&str; 9])] = &[
-    ("tls", &["istio-http/1.1"], ["mtls http", "mtls tcp", "mtls http", "mtls http", "mtls tcp", "mtls http", "refused", "raw tcp", "raw tcp"]),
-    ("tls", &["istio-h2"], ["mtls http", "mtls tcp", "mtls http", "mtls http", "mtls tcp", "mtls http", "refused", "raw tcp", "raw tcp"]),
-    ("tls", &["istio-peer-exchange", "istio"], ["mtls http", "mtls tcp", "mtls tcp", "mtls http", "mtls tcp", "mtls tcp", "refused", "raw tcp", "raw tcp"]),
-    ("tls", &["istio-peer-exchange", "istio", "h2"], ["mtls http", "mtls tcp", "mtls tcp", "mtls http", "mtls tcp", "mtls tcp", "refused", "raw tcp", "raw tcp"]),
-    ("tls", &[], ["mtls http", "mtls tcp", "mtls tcp", "refused", "raw tcp", "raw tcp", "refused", "raw tcp", "raw tcp"]),
-    ("tls", &["h2", "http/1.1"], ["mtls http", "mtls tcp", "mtls tcp", "refused", "raw tcp", "raw tcp", "refused", "raw tcp", "raw tcp"]),
-    ("raw_buffer", &["http/1.0"], ["refused", "refused", "refused", "raw http", "raw tcp", "raw http", "raw http", "raw tcp", "raw http"]),
-    ("raw_buffer", &["http/1.1"], ["refused", "refused", "refused", "raw http", "raw tcp", "raw http", "raw http", "raw tcp", "raw http"]),
-    ("raw_buffer", &["h2c"], ["refused", "refused", "refused", "raw http", "raw tcp", "raw http", "raw http", "raw tcp", "raw http"]),
-    ("raw_buffer", &[], ["refused", "refused", "refused", "raw http", "raw tcp", "raw tcp", "raw http", "raw tcp", "raw tcp"]),
+    (
+        "tls",
+        &["istio-http/1.1"],
+        [
+            "mtls http",
+            "mtls tcp",
+            "mtls http",
+            "mtls http",
+            "mtls tcp",
+            "mtls http",
+            "refused",
+            "raw tcp",
+            "raw tcp",
+        ],
+    ),
+    (
+        "tls",
+        &["istio-h2"],
+        [
+            "mtls http",
+            "mtls tcp",
+            "mtls http",
+            "mtls http",
+            "mtls tcp",
+            "mtls http",
+            "refused",
+            "raw tcp",
+            "raw tcp",
+        ],
+    ),
+    (
+        "tls",
+        &["istio-peer-exchange", "istio"],
+        [
+            "mtls http",
+            "mtls tcp",
+            "mtls tcp",
+            "mtls http",
+            "mtls tcp",
+            "mtls tcp",
+            "refused",
+            "raw tcp",
+            "raw tcp",
+        ],
+    ),
+    (
+        "tls",
+        &["istio-peer-exchange", "istio", "h2"],
+        [
+            "mtls http",
+            "mtls tcp",
+            "mtls tcp",
+            "mtls http",
+            "mtls tcp",
+            "mtls tcp",
+            "refused",
+            "raw tcp",
+            "raw tcp",
+        ],
+    ),
+    (
+        "tls",
+        &[],
+        [
+            "mtls http",
+            "mtls tcp",
+            "mtls tcp",
+            "refused",
+            "raw tcp",
+            "raw tcp",
+            "refused",
+            "raw tcp",
+            "raw tcp",
+        ],
+    ),
+    (
+        "tls",
+        &["h2", "http/1.1"],
+        [
+            "mtls http",
+            "mtls tcp",
+            "mtls tcp",
+            "refused",
+            "raw tcp",
+            "raw tcp",
+            "refused",
+            "raw tcp",
+            "raw tcp",
+        ],
+    ),
+    (
+        "raw_buffer",
+        &["http/1.0"],
+        [
+            "refused", "refused", "refused", "raw http", "raw tcp", "raw http", "raw http", "raw tcp",
+            "raw http",
+        ],
+    ),
+    (
+        "raw_buffer",
+        &["http/1.1"],
+        [
+            "refused", "refused", "refused", "raw http", "raw tcp", "raw http", "raw http", "raw tcp",
+            "raw http",
+        ],
+    ),
+    (
+        "raw_buffer",
+        &["h2c"],
+        [
+            "refused", "refused", "refused", "raw http", "raw tcp", "raw http", "raw http", "raw tcp",
+            "raw http",
+        ],
+    ),
+    (
+        "raw_buffer",
+        &[],
+        ["refused", "refused", "refused", "raw http", "raw tcp", "raw tcp", "raw http", "raw tcp", "raw tcp"],
+    ),
 ];
 
 fn inbound(mode: MutualTlsMode, ports: &[(u16, MutualTlsMode, Option<Protocol>)]) -> Inbound {
@@ -74,7 +186,8 @@ fn virtual_inbound(inbound: Inbound) -> Listener {
 }
 
 fn chains(listener: &Listener) -> BTreeMap<&str, &FilterChain> {
-    let chains: BTreeMap<_, _> = listener.filter_chains.iter().map(|chain| (chain.name.as_str(), chain)).collect();
+    let chains: BTreeMap<_, _> =
+        listener.filter_chains.iter().map(|chain| (chain.name.as_str(), chain)).collect();
     assert_eq!(chains.len(), listener.filter_chains.len(), "names must be unique");
     chains
 }
@@ -148,7 +261,8 @@ fn no_two_chains_match_the_same() {
         for chain in chains(&listener).values() {
             let found = chain.filter_chain_match.clone().unwrap();
             let any = [String::new()];
-            let protocols = if found.application_protocols.is_empty() { &any[..] } else { &found.application_protocols };
+            let protocols =
+                if found.application_protocols.is_empty() { &any[..] } else { &found.application_protocols };
             for protocol in protocols {
                 let key = (found.destination_port, found.transport_protocol.clone(), protocol.clone());
                 assert!(matches.insert(key), "{} matches what another chain matches", chain.name);
@@ -174,7 +288,12 @@ fn the_chains_of_the_mesh_are_the_same_in_strict_and_permissive() {
 
 #[test]
 fn a_port_leaves_the_chains_of_another_alone() {
-    let of = |mode, kind| virtual_inbound(inbound(MutualTlsMode::Strict, &[(8080, mode, kind), (9090, MutualTlsMode::Strict, Some(Protocol::Http))]));
+    let of = |mode, kind| {
+        virtual_inbound(inbound(
+            MutualTlsMode::Strict,
+            &[(8080, mode, kind), (9090, MutualTlsMode::Strict, Some(Protocol::Http))],
+        ))
+    };
     let before = of(MutualTlsMode::Strict, Some(Protocol::Tcp));
     let before = chains(&before);
     for (mode, kind) in MODES.into_iter().flat_map(|mode| KINDS.map(|kind| (mode, kind))) {
@@ -188,15 +307,24 @@ fn a_port_leaves_the_chains_of_another_alone() {
 
 #[test]
 fn peers_prove_a_trust_domain_and_resume_nothing() {
-    let listener = virtual_inbound(inbound(MutualTlsMode::Strict, &[(8080, MutualTlsMode::Permissive, Some(Protocol::Http))]));
+    let listener = virtual_inbound(inbound(
+        MutualTlsMode::Strict,
+        &[(8080, MutualTlsMode::Permissive, Some(Protocol::Http))],
+    ));
     let mut secured = 0;
     for chain in listener.filter_chains.iter().filter(|chain| chain.transport_socket.is_some()) {
         secured += 1;
-        let Some(ConfigType::TypedConfig(config)) = &chain.transport_socket.as_ref().unwrap().config_type else { panic!() };
+        let Some(ConfigType::TypedConfig(config)) = &chain.transport_socket.as_ref().unwrap().config_type
+        else {
+            panic!()
+        };
         let context: DownstreamTlsContext = config.unpack().unwrap();
         assert_eq!(context.require_client_certificate, Some(true), "{}", chain.name);
         assert!(context.disable_stateful_session_resumption);
-        assert_eq!(context.session_ticket_keys_type, Some(SessionTicketKeysType::DisableStatelessSessionResumption(true)));
+        assert_eq!(
+            context.session_ticket_keys_type,
+            Some(SessionTicketKeysType::DisableStatelessSessionResumption(true))
+        );
         let Some(ValidationContextType::CombinedValidationContext(combined)) =
             context.common_tls_context.unwrap().validation_context_type
         else {
@@ -204,7 +332,8 @@ fn peers_prove_a_trust_domain_and_resume_nothing() {
         };
         assert_eq!(combined.validation_context_sds_secret_config.unwrap().name, "ROOTCA");
         let names = combined.default_validation_context.unwrap().match_typed_subject_alt_names;
-        let patterns: Vec<_> = names.into_iter().map(|name| name.matcher.unwrap().match_pattern.unwrap()).collect();
+        let patterns: Vec<_> =
+            names.into_iter().map(|name| name.matcher.unwrap().match_pattern.unwrap()).collect();
         let prefix = |text: &str| MatchPattern::Prefix(text.to_owned());
         assert_eq!(patterns, [prefix("spiffe://cluster.local/"), prefix("spiffe://old.example/")]);
     }
@@ -213,10 +342,10 @@ fn peers_prove_a_trust_domain_and_resume_nothing() {
 
 #[test]
 fn listed_ports_have_clusters_that_dial_the_application_unseen() {
-    let found = resources(inbound(MutualTlsMode::Strict, &[
-        (8080, MutualTlsMode::Strict, Some(Protocol::Http)),
-        (9090, MutualTlsMode::Disable, None),
-    ]));
+    let found = resources(inbound(
+        MutualTlsMode::Strict,
+        &[(8080, MutualTlsMode::Strict, Some(Protocol::Http)), (9090, MutualTlsMode::Disable, None)],
+    ));
     assert!(found.cluster("inbound|9090||").is_none(), "no service lists it");
     for name in ["inbound|8080||", "InboundPassthroughCluster"] {
         let cluster = found.cluster(name).unwrap();

@@ -1,6 +1,8 @@
 //! Text in, Envoy's resources out: goldens, the rules that must hold for every listener, what is shared, and stock
 //! Envoy's own opinion.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests read files and fail by panicking")]
+
 mod envoy;
 mod golden;
 mod inbound;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use eastwest_engine::settings::WorkloadTls;
+use eastwest_engine::settings::{Endpoint, WorkloadTls};
 use eastwest_translate::{Audience, Translator};
-use eastwest_xds::{ResourceSet, TypeUrl, View};
+use eastwest_xds::{EncodedResource, ResourceSet, TypeUrl, View};
 
 use crate::world::{read, settings};
 
@@ -60,9 +60,9 @@ fn nothing_new_is_the_same_view() {
     assert!(Arc::ptr_eq(&view, &translator.view(&again, &resources, Audience::Other, Some(&view))));
 }
 
-/// A pod that becomes unready is one assignment, nothing else.
+/// A pod that becomes unready costs the assignments that had it, nothing else.
 #[test]
-fn an_endpoint_costs_an_assignment() {
+fn an_endpoint_costs_its_assignments() {
     let world = read("shop.yaml");
     let mut translator = Translator::default();
     let before = settings(&world, "shop/web-0");
@@ -74,19 +74,23 @@ fn an_endpoint_costs_an_assignment() {
     for type_url in TYPES.iter().filter(|type_url| **type_url != TypeUrl::ENDPOINT) {
         assert!(Arc::ptr_eq(set(&view, type_url), set(&next, type_url)), "{type_url}");
     }
-    let changed = |resource: &&Arc<eastwest_xds::EncodedResource>| {
+    let changed = |resource: &&Arc<EncodedResource>| {
         let before = set(&view, &TypeUrl::ENDPOINT).get(resource.name());
         !before.is_some_and(|before| Arc::ptr_eq(before, resource))
     };
-    let changed: Vec<_> = set(&next, &TypeUrl::ENDPOINT).iter().filter(changed).map(|one| one.name().to_string()).collect();
-    assert_eq!(changed, ["outbound|9080||reviews.shop.svc.cluster.local"]);
+    let changed: Vec<_> =
+        set(&next, &TypeUrl::ENDPOINT).iter().filter(changed).map(|one| one.name().to_string()).collect();
+    assert_eq!(
+        changed,
+        ["outbound|9080|v1|reviews.shop.svc.cluster.local", "outbound|9080||reviews.shop.svc.cluster.local"]
+    );
 }
 
 /// The same settings but for an endpoint that is not ready.
 fn without_endpoint(settings: &WorkloadTls, address: &str) -> WorkloadTls {
     let mut outbound = settings.outbound.as_ref().clone();
     for service in outbound.services.values_mut() {
-        let hit = |endpoint: &eastwest_engine::settings::Endpoint| endpoint.address.to_string().starts_with(address);
+        let hit = |endpoint: &Endpoint| endpoint.address.to_string().starts_with(address);
         if !service.clusters.iter().any(|cluster| cluster.endpoints.iter().any(hit)) {
             continue;
         }
@@ -104,7 +108,9 @@ fn envoy_is_not_sent_our_own_type() {
     let settings = settings(&world, "shop/web-0");
     let mut translator = Translator::default();
     let outbound = translator.outbound(&settings.outbound, None);
-    assert!(translator.view(&settings, &outbound, Audience::Envoy, None).get(&TypeUrl::WORKLOAD_TLS).is_none());
+    assert!(
+        translator.view(&settings, &outbound, Audience::Envoy, None).get(&TypeUrl::WORKLOAD_TLS).is_none()
+    );
     let other = translator.view(&settings, &outbound, Audience::Other, None);
     assert!(set(&other, &TypeUrl::WORKLOAD_TLS).get("shop/web-0").is_some());
 }

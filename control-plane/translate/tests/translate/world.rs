@@ -14,11 +14,12 @@ use eastwest_proto::{
         config::{
             cluster::v3::Cluster,
             endpoint::v3::ClusterLoadAssignment,
-            listener::v3::Listener,
+            listener::v3::{FilterChain, FilterChainMatch, Listener, filter::ConfigType},
             route::v3::RouteConfiguration,
         },
         extensions::filters::network::{
-            http_connection_manager::v3::HttpConnectionManager, tcp_proxy::v3::TcpProxy,
+            http_connection_manager::v3::{HttpConnectionManager, http_connection_manager::RouteSpecifier},
+            tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier},
         },
     },
     json::to_envoy_json,
@@ -29,21 +30,21 @@ use eastwest_xds::{TypeUrl, View};
 use serde_json::Value;
 
 /// What `Translator::view` gives for a workload of a world, decoded.
-pub struct Resources {
-    pub view: Arc<View>,
-    pub clusters: Vec<Cluster>,
-    pub assignments: Vec<ClusterLoadAssignment>,
-    pub listeners: Vec<Listener>,
-    pub routes: Vec<RouteConfiguration>,
+pub(crate) struct Resources {
+    pub(crate) view: Arc<View>,
+    pub(crate) clusters: Vec<Cluster>,
+    pub(crate) assignments: Vec<ClusterLoadAssignment>,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) routes: Vec<RouteConfiguration>,
 }
 
 /// A file of this folder.
-pub fn path(name: &str) -> PathBuf {
+pub(crate) fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/translate").join(name)
 }
 
 /// The world that manifests describe.
-pub fn world(manifests: &str) -> Arc<Snapshot> {
+pub(crate) fn world(manifests: &str) -> Arc<Snapshot> {
     let defaults = MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "istio-system");
     let parsed = parse::documents(manifests, "world.yaml", &defaults);
     let errors: Vec<_> = parsed.diagnostics.iter().filter(|one| one.severity == Severity::Error).collect();
@@ -56,23 +57,23 @@ pub fn world(manifests: &str) -> Arc<Snapshot> {
 }
 
 /// A world of this folder.
-pub fn read(name: &str) -> Arc<Snapshot> {
+pub(crate) fn read(name: &str) -> Arc<Snapshot> {
     world(&fs::read_to_string(path("worlds").join(name)).unwrap())
 }
 
 /// The settings of a workload, `namespace/name`.
-pub fn settings(world: &Snapshot, workload: &str) -> WorkloadTls {
+pub(crate) fn settings(world: &Snapshot, workload: &str) -> WorkloadTls {
     compute::workload_tls(world, &workload.parse().unwrap()).unwrap()
 }
 
 impl Resources {
     /// What a workload of a world gets.
-    pub fn of(world: &Snapshot, workload: &str) -> Self {
+    pub(crate) fn of(world: &Snapshot, workload: &str) -> Self {
         Self::from_settings(&settings(world, workload))
     }
 
     /// What a proxy with these settings gets.
-    pub fn from_settings(settings: &WorkloadTls) -> Self {
+    pub(crate) fn from_settings(settings: &WorkloadTls) -> Self {
         let mut translator = Translator::default();
         let outbound = translator.outbound(&settings.outbound, None);
         let view = translator.view(settings, &outbound, Audience::Envoy, None);
@@ -85,45 +86,55 @@ impl Resources {
         }
     }
 
-    pub fn cluster(&self, name: &str) -> Option<&Cluster> {
+    pub(crate) fn cluster(&self, name: &str) -> Option<&Cluster> {
         self.clusters.iter().find(|cluster| cluster.name == name)
     }
 
-    pub fn listener(&self, name: &str) -> Option<&Listener> {
+    pub(crate) fn listener(&self, name: &str) -> Option<&Listener> {
         self.listeners.iter().find(|listener| listener.name == name)
     }
 }
 
 /// All resources of a type.
-pub fn decode<M: Message + Default>(view: &View, type_url: &TypeUrl) -> Vec<M> {
+pub(crate) fn decode<M: Message + Default>(view: &View, type_url: &TypeUrl) -> Vec<M> {
     view.get(type_url).unwrap().iter().map(|resource| M::decode(resource.body()).unwrap()).collect()
 }
 
 /// As Envoy's own pages show them.
-pub fn json<M: Message + Name>(messages: &[M]) -> Vec<Value> {
+pub(crate) fn json<M: Message + Name>(messages: &[M]) -> Vec<Value> {
     messages.iter().map(|message| to_envoy_json(message).unwrap()).collect()
 }
 
 /// A connection as the listener filters describe it.
-pub struct Connection<'a> {
-    pub port: u16,
-    pub server_name: &'a str,
+pub(crate) struct Connection<'a> {
+    pub(crate) port: u16,
+    pub(crate) server_name: &'a str,
     /// `tls` or `raw_buffer`.
-    pub transport: &'a str,
+    pub(crate) transport: &'a str,
     /// From the handshake, or what the HTTP inspector found.
-    pub protocols: &'a [&'a str],
+    pub(crate) protocols: &'a [&'a str],
 }
 
 /// What a listener does with a connection, by Envoy's rules: destination port, server name, transport protocol, then
 /// application protocol, each step final (tls-policy.md I2). E.g. `mtls http inbound|8080||`.
-pub fn outcome(listener: &Listener, connection: &Connection<'_>) -> String {
-    let chains = listener.filter_chains.iter().map(|chain| (chain.filter_chain_match.clone().unwrap_or_default(), chain));
+pub(crate) fn outcome(listener: &Listener, connection: &Connection<'_>) -> String {
+    let chains = listener
+        .filter_chains
+        .iter()
+        .map(|chain| (chain.filter_chain_match.clone().unwrap_or_default(), chain));
     let mut left: Vec<_> = chains.collect();
     narrow(&mut left, |found| found.destination_port, &[Some(u32::from(connection.port))], &None);
     let name = vec![connection.server_name.to_owned()];
     narrow(&mut left, |found| found.server_names.clone(), &[name], &Vec::new());
-    narrow(&mut left, |found| found.transport_protocol.clone(), &[connection.transport.to_owned()], &String::new());
-    let known = |protocol: &&&str| left.iter().any(|(found, _)| found.application_protocols.iter().any(|p| p == **protocol));
+    narrow(
+        &mut left,
+        |found| found.transport_protocol.clone(),
+        &[connection.transport.to_owned()],
+        &String::new(),
+    );
+    let known = |protocol: &&&str| {
+        left.iter().any(|(found, _)| found.application_protocols.iter().any(|p| p == **protocol))
+    };
     let protocol = connection.protocols.iter().find(known).copied();
     left.retain(|(found, _)| match protocol {
         Some(protocol) => found.application_protocols.iter().any(|p| p == protocol),
@@ -137,15 +148,13 @@ pub fn outcome(listener: &Listener, connection: &Connection<'_>) -> String {
     format!("{socket} {}", destination(chain))
 }
 
-type Candidate<'a> = (
-    eastwest_proto::envoy::config::listener::v3::FilterChainMatch,
-    &'a eastwest_proto::envoy::config::listener::v3::FilterChain,
-);
+/// A chain and what it matches.
+type Candidate<'a> = (FilterChainMatch, &'a FilterChain);
 
 /// Keeps the candidates with one of the wanted values, or if there are none, those that do not care.
 fn narrow<T: PartialEq>(
     left: &mut Vec<Candidate<'_>>,
-    field: impl Fn(&eastwest_proto::envoy::config::listener::v3::FilterChainMatch) -> T,
+    field: impl Fn(&FilterChainMatch) -> T,
     wanted: &[T],
     any: &T,
 ) {
@@ -154,14 +163,7 @@ fn narrow<T: PartialEq>(
 }
 
 /// `http` or `tcp`, and the cluster or the name of the routes.
-fn destination(chain: &eastwest_proto::envoy::config::listener::v3::FilterChain) -> String {
-    use eastwest_proto::envoy::{
-        config::listener::v3::filter::ConfigType,
-        extensions::filters::network::{
-            http_connection_manager::v3::http_connection_manager::RouteSpecifier,
-            tcp_proxy::v3::tcp_proxy::ClusterSpecifier,
-        },
-    };
+fn destination(chain: &FilterChain) -> String {
     let Some(ConfigType::TypedConfig(config)) = &chain.filters[0].config_type else { panic!("no config") };
     if let Ok(proxy) = config.unpack::<TcpProxy>() {
         let Some(ClusterSpecifier::Cluster(cluster)) = proxy.cluster_specifier else { panic!("no cluster") };

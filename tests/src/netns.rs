@@ -44,7 +44,7 @@ impl World {
         sweep()?;
         let number = WORLDS.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}{}-{number}", std::process::id());
-        let dir = tempfile::Builder::new().prefix("eastwest-").tempdir()?;
+        let dir = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir()?;
         // The sidecars' user walks through it.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
         let hub = Namespace::new(&format!("{name}-hub"))?;
@@ -155,7 +155,14 @@ impl Drop for Namespace {
 /// Removes what all worlds of this process have made. For a program that ends without unwinding.
 pub fn remove_all() -> Result<()> {
     let ours = format!("{PREFIX}{}-", std::process::id());
-    names()?.iter().filter(|name| name.starts_with(&ours)).try_for_each(|name| remove(name))
+    names()?.iter().filter(|name| name.starts_with(&ours)).try_for_each(|name| remove(name))?;
+    for entry in fs::read_dir(env::temp_dir())? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(&ours) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes namespaces of processes that are no more.

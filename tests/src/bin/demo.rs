@@ -163,7 +163,7 @@ fn linger(mesh: &Mesh) -> Result<()> {
     println!("  {} curl -s 10.77.0.1:15014/debug/syncz   # what each Envoy acknowledged", inside("hub"));
     println!("  {}   # manifests to edit, logs, captures", mesh.dir().display());
     println!(
-        "  eastwest explain --config-dir docs/examples/bookshop bookshop/storefront-0 {}:80",
+        "  target/debug/eastwest explain --config-dir docs/examples/bookshop bookshop/storefront-0 {}:80",
         ORDERS.host()
     );
     if io::stdin().is_terminal() {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use eastwest_ca::Caller;
 use eastwest_ca_server::{Authenticator, Credentials};
 use eastwest_model::{Created, Kind, Labels, Meta, Name, ObjectRef, Origin, SpiffeId, Workload, WorkloadKey};
-use eastwest_translate::Audience;
+use eastwest_translate::{Audience, ProxyFacts};
 use eastwest_xds_server::{Admission, Gatekeeper, Node, Peer};
 use prost_types::{Value, value::Kind as ValueKind};
 use time::OffsetDateTime;
@@ -41,8 +41,7 @@ impl Gatekeeper for Gate {
         }
         let account = caller.as_ref().and_then(service_account);
         let workload = known.unwrap_or_else(|| Arc::new(claim.stand_in(node, account)));
-        let audience = if node.user_agent() == STOCK_ENVOY { Audience::Envoy } else { Audience::Other };
-        let view = self.subscribers.subscribe(workload, audience).await?;
+        let view = self.subscribers.subscribe(workload, facts(node)?).await?;
         Ok(Admission { identity: caller.map(|caller| caller.identity.to_string()), view })
     }
 }
@@ -149,6 +148,35 @@ impl Claim {
             weight: 0,
         }
     }
+}
+
+/// What a node tells about its program and its ports.
+fn facts(node: &Node) -> Result<ProxyFacts, Status> {
+    let audience = if node.user_agent() == STOCK_ENVOY { Audience::Envoy } else { Audience::Other };
+    let usual = ProxyFacts::usual(audience);
+    let inbound_port = port(node, "INBOUND_LISTENER_PORT")?.unwrap_or(usual.inbound_port);
+    let outbound_port = port(node, "OUTBOUND_LISTENER_PORT")?.unwrap_or(usual.outbound_port);
+    if inbound_port == outbound_port {
+        return Err(Status::invalid_argument(format!(
+            "node.metadata.INBOUND_LISTENER_PORT and OUTBOUND_LISTENER_PORT are both {inbound_port}: give two ports"
+        )));
+    }
+    Ok(ProxyFacts { audience, inbound_port, outbound_port })
+}
+
+/// A port in the metadata, a text as Istio writes it.
+fn port(node: &Node, key: &str) -> Result<Option<u16>, Status> {
+    if !node.metadata().fields.contains_key(key) {
+        return Ok(None);
+    }
+    let text = node.metadata_text(key).unwrap_or_default();
+    let port = text.parse().ok().filter(|port| *port != 0);
+    port.map(Some).ok_or_else(|| {
+        let start: String = text.chars().take(20).collect();
+        Status::invalid_argument(format!(
+            "node.metadata.{key} {start:?} is not a port: write a text from \"1\" to \"65535\""
+        ))
+    })
 }
 
 /// Metadata `LABELS`: an object of texts.

@@ -14,7 +14,7 @@ use eastwest_engine::{
 };
 use eastwest_model::{Host, MeshConfig, Name, Workload, WorkloadKey, identity::IdentityError};
 use eastwest_sources::Batch;
-use eastwest_translate::{Audience, OutboundResources, Translator};
+use eastwest_translate::{OutboundResources, ProxyFacts, Translator};
 use eastwest_xds::View;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
@@ -27,7 +27,7 @@ const WAITING: usize = 1024;
 /// A proxy asks for its view.
 struct Subscription {
     workload: Arc<Workload>,
-    audience: Audience,
+    facts: ProxyFacts,
     reply: oneshot::Sender<Result<watch::Receiver<Arc<View>>, IdentityError>>,
 }
 
@@ -44,18 +44,18 @@ impl Subscribers {
     pub(super) async fn subscribe(
         &self,
         workload: Arc<Workload>,
-        audience: Audience,
+        facts: ProxyFacts,
     ) -> Result<watch::Receiver<Arc<View>>, Status> {
         let (reply, answer) = oneshot::channel();
         let stopping = |_| Status::unavailable("the control plane is shutting down; try again");
-        self.0.send(Subscription { workload, audience, reply }).await.map_err(|_| stopping(()))?;
+        self.0.send(Subscription { workload, facts, reply }).await.map_err(|_| stopping(()))?;
         let view = answer.await.map_err(|_| stopping(()))?;
         view.map_err(|error| Status::invalid_argument(format!("node.id: {error}")))
     }
 }
 
-/// A proxy is known by its workload, the service account it was admitted with, and what kind of program it is.
-type ProxyKey = (WorkloadKey, Option<Name>, Audience);
+/// A proxy is known by its workload, the service account it was admitted with, and the facts of its own.
+type ProxyKey = (WorkloadKey, Option<Name>, ProxyFacts);
 
 /// A connected proxy.
 struct Proxy {
@@ -128,12 +128,12 @@ impl Publisher {
         }
     }
 
-    fn admit(&mut self, Subscription { workload, audience, reply }: Subscription) {
+    fn admit(&mut self, Subscription { workload, facts, reply }: Subscription) {
         let snapshot = Arc::clone(&self.world.borrow().snapshot);
-        let key = (workload.key(), workload.service_account.clone(), audience);
+        let key = (workload.key(), workload.service_account.clone(), facts);
         let view = match self.proxies.get(&key) {
             Some(proxy) => Ok(proxy.view.subscribe()),
-            None => self.connect(&snapshot, workload, audience).map(|proxy| {
+            None => self.connect(&snapshot, workload, facts).map(|proxy| {
                 let view = proxy.view.subscribe();
                 self.proxies.insert(key, proxy);
                 view
@@ -150,7 +150,7 @@ impl Publisher {
         &mut self,
         snapshot: &Snapshot,
         workload: Arc<Workload>,
-        audience: Audience,
+        facts: ProxyFacts,
     ) -> Result<Proxy, IdentityError> {
         let identity = compute::identity(snapshot, &workload)?;
         let scope = compute::client_scope(snapshot, &workload);
@@ -164,7 +164,7 @@ impl Publisher {
             inbound: Arc::new(compute::inbound(snapshot, &workload)),
             outbound: Arc::clone(&outbound.outbound),
         };
-        let view = self.translator.view(&settings, &outbound.resources, audience, None);
+        let view = self.translator.view(&settings, &outbound.resources, facts, None);
         Ok(Proxy { stand_in: workload, scope, settings, view: watch::Sender::new(view) })
     }
 
@@ -173,7 +173,7 @@ impl Publisher {
         self.prune(snapshot);
         let moved = self.move_to_scopes(snapshot, dirty);
         let renewed = self.renew_scopes(snapshot, dirty);
-        for ((key, _, audience), proxy) in &mut self.proxies {
+        for ((key, _, facts), proxy) in &mut self.proxies {
             let inbound = dirty.inbound_of(key);
             if !inbound && !moved.contains(key) && !renewed.contains(&proxy.scope) {
                 continue;
@@ -184,7 +184,7 @@ impl Publisher {
             }
             proxy.settings.outbound = Arc::clone(&scope.outbound);
             let current = proxy.view.borrow().clone();
-            let next = self.translator.view(&proxy.settings, &scope.resources, *audience, Some(&current));
+            let next = self.translator.view(&proxy.settings, &scope.resources, *facts, Some(&current));
             if !Arc::ptr_eq(&current, &next) {
                 proxy.view.send_replace(next);
             }

@@ -39,6 +39,24 @@ pub enum Audience {
     Other,
 }
 
+/// What a view depends on besides settings: facts that a proxy tells about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProxyFacts {
+    /// Who it is for.
+    pub audience: Audience,
+    /// Where the redirection sends inbound connections; usually [`names::INBOUND_PORT`].
+    pub inbound_port: u16,
+    /// Where the redirection sends outbound connections, another one; usually [`names::OUTBOUND_PORT`].
+    pub outbound_port: u16,
+}
+
+impl ProxyFacts {
+    /// The facts of most proxies of a kind.
+    pub fn usual(audience: Audience) -> Self {
+        Self { audience, inbound_port: names::INBOUND_PORT, outbound_port: names::OUTBOUND_PORT }
+    }
+}
+
 /// Turns settings into resources, each encoded once.
 #[derive(Debug, Default)]
 pub struct Translator {
@@ -59,19 +77,24 @@ impl Translator {
         &mut self,
         settings: &WorkloadTls,
         outbound: &OutboundResources,
-        audience: Audience,
+        facts: ProxyFacts,
         before: Option<&Arc<View>>,
     ) -> Arc<View> {
         let clusters = self.inbound_clusters(&settings.inbound);
-        let listeners = vec![self.cache.get(&lds::InboundInputs::new(&settings.inbound))];
+        let listeners = vec![
+            self.cache.get(&lds::InboundInputs::new(&settings.inbound, facts.inbound_port)),
+            self.cache.get(&lds::OutboundInputs::new(&settings.outbound, facts.outbound_port)),
+        ];
+        // Envoy refuses a second listener of the same address.
+        let taken = [facts.inbound_port, facts.outbound_port].map(names::any_address_listener);
         let mut sets = vec![
-            self.join(&outbound.clusters, clusters, before),
+            self.join(&outbound.clusters, &[], clusters, before),
             Arc::clone(&outbound.endpoints),
-            self.join(&outbound.listeners, listeners, before),
+            self.join(&outbound.listeners, &taken, listeners, before),
             Arc::clone(&outbound.routes),
             following(before, TypeUrl::SECRET, Vec::new()),
         ];
-        if audience == Audience::Other {
+        if facts.audience == Audience::Other {
             let own = Arc::new(workload::encode(settings, outbound.settings()));
             sets.push(following(before, TypeUrl::WORKLOAD_TLS, vec![own]));
         }
@@ -94,17 +117,20 @@ impl Translator {
         names.map(|name| self.cache.get(&OriginalDestination { name, inbound: true })).collect()
     }
 
-    /// The shared resources and the workload's own. Workloads with equal ones get the same set, made once.
+    /// The shared resources without those that clash with the workload's own, and these. Workloads with equal ones get
+    /// the same set, made once.
     fn join(
         &mut self,
         shared: &ResourceSet,
+        taken: &[String],
         own: Vec<Arc<EncodedResource>>,
         before: Option<&Arc<View>>,
     ) -> Arc<ResourceSet> {
         let type_url = shared.type_url().clone();
         let own = ResourceSet::new(type_url.clone(), own);
         let key = (type_url.clone(), shared.version(), own.version());
-        let all = || shared.iter().chain(own.iter()).cloned().collect();
+        let free = |one: &&Arc<EncodedResource>| taken.iter().all(|name| **name != **one.name());
+        let all = || shared.iter().filter(free).chain(own.iter()).cloned().collect();
         let set = self.joined.entry(key).or_insert_with(|| following(before, type_url, all()));
         Arc::clone(set)
     }

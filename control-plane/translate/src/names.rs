@@ -16,12 +16,17 @@ pub const OWN_CERTIFICATE: &str = "default";
 pub const TRUST_BUNDLE: &str = "ROOTCA";
 /// The agent's secret discovery service, a cluster of the bootstrap.
 pub const SDS_CLUSTER: &str = "sds-grpc";
-/// Where intercepted inbound connections arrive.
+/// Where intercepted inbound connections usually arrive.
 pub const INBOUND_PORT: u16 = 15006;
-/// Where intercepted outbound connections arrive.
+/// Where intercepted outbound connections usually arrive.
 pub const OUTBOUND_PORT: u16 = 15001;
 
 /// The cluster of a port of the workload: `inbound|<port>||`.
 pub fn inbound_cluster(port: u16) -> String {
     format!("inbound|{port}||")
+}
+
+/// The listener of a port at any address: `0.0.0.0_<port>`.
+pub fn any_address_listener(port: u16) -> String {
+    format!("0.0.0.0_{port}")
 }

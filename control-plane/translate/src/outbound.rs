@@ -12,7 +12,7 @@ use eastwest_xds::{EncodedResource, ResourceSet, TypeUrl};
 use crate::{
     cds::{BlackHole, OriginalDestination, OutboundInputs},
     eds::{self, AssignmentInputs},
-    lds::{VirtualOutbound, listeners},
+    lds::listeners,
     names::PASSTHROUGH_CLUSTER,
     rds,
     resource::Cache,
@@ -56,10 +56,7 @@ impl OutboundResources {
         ];
         let clusters = hosts.values().flat_map(|host| &host.clusters).cloned().chain(everywhere).collect();
         let assignments = hosts.values().flat_map(|host| &host.assignments).cloned().collect();
-        let log = outbound.access_log_file.as_ref();
-        let catch_all = VirtualOutbound { unknown_hosts: outbound.unknown_hosts, access_log_file: log };
-        let mut all_listeners = vec![cache.get(&catch_all)];
-        all_listeners.extend(listeners(outbound).iter().map(|inputs| cache.get(inputs)));
+        let all_listeners = listeners(outbound).iter().map(|inputs| cache.get(inputs)).collect();
         let routes = rds::routes(outbound).iter().map(|inputs| cache.get(inputs)).collect();
         Self {
             hosts,

@@ -19,9 +19,7 @@ use eastwest_xds::{EncodedResource, TypeUrl};
 use super::filters::{self, INSPECTION, PLAIN_HTTP, Side};
 use crate::{
     eds::socket_address,
-    names::{
-        BLACK_HOLE_CLUSTER, INBOUND_PASSTHROUGH_CLUSTER, INBOUND_PORT, VIRTUAL_INBOUND, inbound_cluster,
-    },
+    names::{BLACK_HOLE_CLUSTER, INBOUND_PASSTHROUGH_CLUSTER, VIRTUAL_INBOUND, inbound_cluster},
     rds,
     resource::{Generator, encode},
     tls_context,
@@ -34,6 +32,7 @@ const MESH_BYTES: [&str; 2] = ["istio-peer-exchange", "istio"];
 /// Inputs of `virtualInbound`.
 #[derive(Hash)]
 pub(crate) struct InboundInputs<'a> {
+    listener_port: u16,
     mode: MutualTlsMode,
     /// Port, mode, and what it carries if a service lists it.
     ports: Vec<(u16, MutualTlsMode, Option<Protocol>)>,
@@ -43,11 +42,12 @@ pub(crate) struct InboundInputs<'a> {
 }
 
 impl<'a> InboundInputs<'a> {
-    pub(crate) fn new(inbound: &'a Inbound) -> Self {
+    pub(crate) fn new(inbound: &'a Inbound, listener_port: u16) -> Self {
         let ports = inbound.ports.iter().map(|(number, port)| (*number, port.mode, port.listed));
         Self {
+            listener_port,
             mode: inbound.mode,
-            ports: ports.filter(|(number, ..)| *number != INBOUND_PORT).collect(),
+            ports: ports.filter(|(number, ..)| *number != listener_port).collect(),
             trust_domains: &inbound.trust_domains,
             min_tls_version: inbound.min_tls_version,
             access_log_file: inbound.access_log_file.as_ref(),
@@ -71,7 +71,7 @@ impl Generator for InboundInputs<'_> {
         chains.extend(unlisted.chains(self.mode, Protocol::Undeclared));
         let listener = Listener {
             name: VIRTUAL_INBOUND.to_owned(),
-            address: Some(socket_address("0.0.0.0", INBOUND_PORT)),
+            address: Some(socket_address("0.0.0.0", self.listener_port)),
             filter_chains: chains,
             listener_filters: vec![
                 filters::original_dst(),
@@ -94,7 +94,7 @@ impl InboundInputs<'_> {
         FilterChain {
             name: "virtualInbound-blackhole".to_owned(),
             filter_chain_match: Some(FilterChainMatch {
-                destination_port: Some(INBOUND_PORT.into()),
+                destination_port: Some(self.listener_port.into()),
                 ..Default::default()
             }),
             filters: vec![filters::tcp(BLACK_HOLE_CLUSTER, self.access_log_file)],

@@ -5,4 +5,4 @@ mod inbound;
 mod outbound;
 
 pub(crate) use inbound::InboundInputs;
-pub(crate) use outbound::{VirtualOutbound, listeners};
+pub(crate) use outbound::{OutboundInputs, listeners};

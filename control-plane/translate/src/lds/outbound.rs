@@ -25,7 +25,7 @@ use prost_types::Duration;
 use super::filters::{self, INSPECTION, PLAIN_HTTP, Side};
 use crate::{
     eds::socket_address,
-    names::{BLACK_HOLE_CLUSTER, INBOUND_PORT, OUTBOUND_PORT, PASSTHROUGH_CLUSTER, VIRTUAL_OUTBOUND},
+    names::{BLACK_HOLE_CLUSTER, PASSTHROUGH_CLUSTER, VIRTUAL_OUTBOUND},
     rds,
     resource::{Generator, encode},
 };
@@ -35,22 +35,31 @@ const ANY: &str = "0.0.0.0";
 
 /// Inputs of `virtualOutbound`.
 #[derive(Hash)]
-pub(crate) struct VirtualOutbound<'a> {
-    pub(crate) unknown_hosts: OutboundTrafficPolicy,
-    pub(crate) access_log_file: Option<&'a Name>,
+pub(crate) struct OutboundInputs<'a> {
+    listener_port: u16,
+    unknown_hosts: OutboundTrafficPolicy,
+    access_log_file: Option<&'a Name>,
 }
 
-impl Generator for VirtualOutbound<'_> {
+impl<'a> OutboundInputs<'a> {
+    pub(crate) fn new(outbound: &'a Outbound, listener_port: u16) -> Self {
+        let access_log_file = outbound.access_log_file.as_ref();
+        Self { listener_port, unknown_hosts: outbound.unknown_hosts, access_log_file }
+    }
+}
+
+impl Generator for OutboundInputs<'_> {
     const KIND: &'static str = "virtualOutbound";
 
     fn generate(&self) -> EncodedResource {
         let tcp = |cluster| filters::tcp(cluster, self.access_log_file);
-        let to_us = FilterChainMatch { destination_port: Some(OUTBOUND_PORT.into()), ..Default::default() };
+        let to_us =
+            FilterChainMatch { destination_port: Some(self.listener_port.into()), ..Default::default() };
         let own_port = chain("virtualOutbound-blackhole", Some(to_us), tcp(BLACK_HOLE_CLUSTER));
         let unknown = chain("virtualOutbound-catchall-tcp", None, tcp(unknown_cluster(self.unknown_hosts)));
         let listener = Listener {
             name: VIRTUAL_OUTBOUND.to_owned(),
-            address: Some(socket_address(ANY, OUTBOUND_PORT)),
+            address: Some(socket_address(ANY, self.listener_port)),
             use_original_dst: Some(true),
             filter_chains: vec![own_port, unknown],
             traffic_direction: TrafficDirection::Outbound as i32,
@@ -126,8 +135,7 @@ pub(crate) fn listeners(outbound: &Outbound) -> Vec<ServiceListener<'_>> {
         }
     }
     let any = any.into_iter().map(|(port, hosts)| ((ANY.to_owned(), port), Carries::AnyHost(hosts)));
-    any.filter(|((_, port), _)| ![INBOUND_PORT, OUTBOUND_PORT].contains(port))
-        .chain(own)
+    any.chain(own)
         .map(|((address, port), carries)| ServiceListener {
             address,
             port,

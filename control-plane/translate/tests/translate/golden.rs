@@ -3,7 +3,7 @@
 use std::{env, fs};
 
 use eastwest_proto::{Message, Name, eastwest::v1::WorkloadTls};
-use eastwest_translate::{Audience, Translator};
+use eastwest_translate::{Audience, ProxyFacts, Translator};
 use eastwest_xds::TypeUrl;
 use serde_json::Value;
 
@@ -33,7 +33,10 @@ fn a_shop_as_its_web_server_sees_it() {
 fn own_type(settings: &eastwest_engine::settings::WorkloadTls) -> Vec<WorkloadTls> {
     let mut translator = Translator::default();
     let outbound = translator.outbound(&settings.outbound, None);
-    decode(&translator.view(settings, &outbound, Audience::Other, None), &TypeUrl::WORKLOAD_TLS)
+    decode(
+        &translator.view(settings, &outbound, ProxyFacts::usual(Audience::Other), None),
+        &TypeUrl::WORKLOAD_TLS,
+    )
 }
 
 fn compare<M: Message + Name>(file: &str, found: &[M]) -> Vec<String> {

@@ -14,7 +14,7 @@ use eastwest_proto::{
     Message,
     envoy::{
         config::{
-            core::v3::transport_socket::ConfigType,
+            core::v3::{address::Address, socket_address::PortSpecifier, transport_socket::ConfigType},
             listener::v3::{FilterChain, Listener},
         },
         extensions::transport_sockets::tls::v3::{
@@ -24,8 +24,9 @@ use eastwest_proto::{
         r#type::matcher::v3::string_matcher::MatchPattern,
     },
 };
+use eastwest_translate::{Audience, ProxyFacts};
 
-use crate::world::{Connection, Resources, outcome};
+use crate::world::{Connection, Resources, outcome, read, settings};
 
 const MODES: [MutualTlsMode; 3] = [MutualTlsMode::Strict, MutualTlsMode::Permissive, MutualTlsMode::Disable];
 /// HTTP, TCP, undeclared, and a port that no service lists.
@@ -34,126 +35,28 @@ const KINDS: [Option<Protocol>; 4] =
 
 /// Traffic (transport, application protocols) and what becomes of it: three columns a mode, in the order of
 /// [`MODES`], for a port of HTTP, TCP and undeclared protocol.
+#[rustfmt::skip]
 const TABLE: &[(&str, &[&str], [&str; 9])] = &[
-    (
-        "tls",
-        &["istio-http/1.1"],
-        [
-            "mtls http",
-            "mtls tcp",
-            "mtls http",
-            "mtls http",
-            "mtls tcp",
-            "mtls http",
-            "refused",
-            "raw tcp",
-            "raw tcp",
-        ],
-    ),
-    (
-        "tls",
-        &["istio-h2"],
-        [
-            "mtls http",
-            "mtls tcp",
-            "mtls http",
-            "mtls http",
-            "mtls tcp",
-            "mtls http",
-            "refused",
-            "raw tcp",
-            "raw tcp",
-        ],
-    ),
-    (
-        "tls",
-        &["istio-peer-exchange", "istio"],
-        [
-            "mtls http",
-            "mtls tcp",
-            "mtls tcp",
-            "mtls http",
-            "mtls tcp",
-            "mtls tcp",
-            "refused",
-            "raw tcp",
-            "raw tcp",
-        ],
-    ),
-    (
-        "tls",
-        &["istio-peer-exchange", "istio", "h2"],
-        [
-            "mtls http",
-            "mtls tcp",
-            "mtls tcp",
-            "mtls http",
-            "mtls tcp",
-            "mtls tcp",
-            "refused",
-            "raw tcp",
-            "raw tcp",
-        ],
-    ),
-    (
-        "tls",
-        &[],
-        [
-            "mtls http",
-            "mtls tcp",
-            "mtls tcp",
-            "refused",
-            "raw tcp",
-            "raw tcp",
-            "refused",
-            "raw tcp",
-            "raw tcp",
-        ],
-    ),
-    (
-        "tls",
-        &["h2", "http/1.1"],
-        [
-            "mtls http",
-            "mtls tcp",
-            "mtls tcp",
-            "refused",
-            "raw tcp",
-            "raw tcp",
-            "refused",
-            "raw tcp",
-            "raw tcp",
-        ],
-    ),
-    (
-        "raw_buffer",
-        &["http/1.0"],
-        [
-            "refused", "refused", "refused", "raw http", "raw tcp", "raw http", "raw http", "raw tcp",
-            "raw http",
-        ],
-    ),
-    (
-        "raw_buffer",
-        &["http/1.1"],
-        [
-            "refused", "refused", "refused", "raw http", "raw tcp", "raw http", "raw http", "raw tcp",
-            "raw http",
-        ],
-    ),
-    (
-        "raw_buffer",
-        &["h2c"],
-        [
-            "refused", "refused", "refused", "raw http", "raw tcp", "raw http", "raw http", "raw tcp",
-            "raw http",
-        ],
-    ),
-    (
-        "raw_buffer",
-        &[],
-        ["refused", "refused", "refused", "raw http", "raw tcp", "raw tcp", "raw http", "raw tcp", "raw tcp"],
-    ),
+    ("tls", &["istio-http/1.1"],
+        ["mtls http", "mtls tcp", "mtls http", "mtls http", "mtls tcp", "mtls http", "refused",  "raw tcp",  "raw tcp"]),
+    ("tls", &["istio-h2"],
+        ["mtls http", "mtls tcp", "mtls http", "mtls http", "mtls tcp", "mtls http", "refused",  "raw tcp",  "raw tcp"]),
+    ("tls", &["istio-peer-exchange", "istio"],
+        ["mtls http", "mtls tcp", "mtls tcp", "mtls http", "mtls tcp", "mtls tcp", "refused",  "raw tcp",  "raw tcp"]),
+    ("tls", &["istio-peer-exchange", "istio", "h2"],
+        ["mtls http", "mtls tcp", "mtls tcp", "mtls http", "mtls tcp", "mtls tcp", "refused",  "raw tcp",  "raw tcp"]),
+    ("tls", &[],
+        ["mtls http", "mtls tcp", "mtls tcp", "refused",  "raw tcp",  "raw tcp",  "refused",  "raw tcp",  "raw tcp"]),
+    ("tls", &["h2", "http/1.1"],
+        ["mtls http", "mtls tcp", "mtls tcp", "refused",  "raw tcp",  "raw tcp",  "refused",  "raw tcp",  "raw tcp"]),
+    ("raw_buffer", &["http/1.0"],
+        ["refused",  "refused",  "refused",  "raw http", "raw tcp",  "raw http", "raw http", "raw tcp",  "raw http"]),
+    ("raw_buffer", &["http/1.1"],
+        ["refused",  "refused",  "refused",  "raw http", "raw tcp",  "raw http", "raw http", "raw tcp",  "raw http"]),
+    ("raw_buffer", &["h2c"],
+        ["refused",  "refused",  "refused",  "raw http", "raw tcp",  "raw http", "raw http", "raw tcp",  "raw http"]),
+    ("raw_buffer", &[],
+        ["refused",  "refused",  "refused",  "raw http", "raw tcp",  "raw tcp",  "raw http", "raw tcp",  "raw tcp"]),
 ];
 
 fn inbound(mode: MutualTlsMode, ports: &[(u16, MutualTlsMode, Option<Protocol>)]) -> Inbound {
@@ -351,5 +254,25 @@ fn listed_ports_have_clusters_that_dial_the_application_unseen() {
         let cluster = found.cluster(name).unwrap();
         let source = cluster.upstream_bind_config.as_ref().unwrap().source_address.as_ref().unwrap();
         assert_eq!(source.address, "127.0.0.6", "{name}");
+    }
+}
+
+#[test]
+fn listeners_are_where_the_redirection_sends_connections() {
+    let shop = settings(&read("shop.yaml"), "shop/web-0");
+    // One of the ports is a port of services too.
+    let facts = ProxyFacts { inbound_port: 16006, outbound_port: 443, ..ProxyFacts::usual(Audience::Envoy) };
+    let found = Resources::for_proxy(&shop, facts);
+    let port = |name: &str| {
+        let address = found.listener(name).unwrap().address.clone().unwrap().address.unwrap();
+        let Address::SocketAddress(socket) = address else { panic!("{name}: no socket") };
+        socket.port_specifier.unwrap()
+    };
+    assert_eq!(port("virtualInbound"), PortSpecifier::PortValue(16006));
+    assert_eq!(port("virtualOutbound"), PortSpecifier::PortValue(443));
+    assert!(found.listener("0.0.0.0_443").is_none(), "Envoy refuses a second listener of the same address");
+    for (name, port) in [("virtualInbound", 16006), ("virtualOutbound", 443)] {
+        let itself = Connection { port, server_name: "", transport: "raw_buffer", protocols: &[] };
+        assert_eq!(outcome(found.listener(name).unwrap(), &itself), "raw tcp BlackHoleCluster");
     }
 }

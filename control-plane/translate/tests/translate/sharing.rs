@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use eastwest_engine::settings::{Endpoint, WorkloadTls};
-use eastwest_translate::{Audience, Translator};
+use eastwest_translate::{Audience, ProxyFacts, Translator};
 use eastwest_xds::{EncodedResource, ResourceSet, TypeUrl, View};
 
 use crate::world::{read, settings};
@@ -20,8 +20,8 @@ fn equal_workloads_of_a_scope_share_whole_sets() {
     let (one, other) = (settings(&world, "shop/reviews-0"), settings(&world, "shop/reviews-1"));
     let mut translator = Translator::default();
     let outbound = translator.outbound(&one.outbound, None);
-    let one = translator.view(&one, &outbound, Audience::Envoy, None);
-    let other = translator.view(&other, &outbound, Audience::Envoy, None);
+    let one = translator.view(&one, &outbound, ProxyFacts::usual(Audience::Envoy), None);
+    let other = translator.view(&other, &outbound, ProxyFacts::usual(Audience::Envoy), None);
     for type_url in &TYPES {
         assert!(Arc::ptr_eq(set(&one, type_url), set(&other, type_url)), "{type_url}");
     }
@@ -33,8 +33,8 @@ fn different_workloads_of_a_scope_share_what_is_outbound() {
     let (one, other) = (settings(&world, "shop/web-0"), settings(&world, "shop/db-0"));
     let mut translator = Translator::default();
     let outbound = translator.outbound(&one.outbound, None);
-    let one = translator.view(&one, &outbound, Audience::Envoy, None);
-    let other = translator.view(&other, &outbound, Audience::Envoy, None);
+    let one = translator.view(&one, &outbound, ProxyFacts::usual(Audience::Envoy), None);
+    let other = translator.view(&other, &outbound, ProxyFacts::usual(Audience::Envoy), None);
     let mut shared = 0;
     for type_url in &TYPES {
         for resource in set(&one, type_url).iter().filter(|resource| !resource.name().contains("nbound")) {
@@ -52,12 +52,15 @@ fn nothing_new_is_the_same_view() {
     let mut translator = Translator::default();
     let before = settings(&world, "shop/web-0");
     let resources = translator.outbound(&before.outbound, None);
-    let view = translator.view(&before, &resources, Audience::Other, None);
+    let view = translator.view(&before, &resources, ProxyFacts::usual(Audience::Other), None);
     // Computed anew: equal, but other objects.
     let again = settings(&world, "shop/web-0");
     let resources = translator.outbound(&again.outbound, Some(&resources));
     translator.forget_unused();
-    assert!(Arc::ptr_eq(&view, &translator.view(&again, &resources, Audience::Other, Some(&view))));
+    assert!(Arc::ptr_eq(
+        &view,
+        &translator.view(&again, &resources, ProxyFacts::usual(Audience::Other), Some(&view))
+    ));
 }
 
 /// A pod that becomes unready costs the assignments that had it, nothing else.
@@ -67,10 +70,10 @@ fn an_endpoint_costs_its_assignments() {
     let mut translator = Translator::default();
     let before = settings(&world, "shop/web-0");
     let resources = translator.outbound(&before.outbound, None);
-    let view = translator.view(&before, &resources, Audience::Envoy, None);
+    let view = translator.view(&before, &resources, ProxyFacts::usual(Audience::Envoy), None);
     let after = without_endpoint(&before, "10.0.0.21");
     let resources = translator.outbound(&after.outbound, Some(&resources));
-    let next = translator.view(&after, &resources, Audience::Envoy, Some(&view));
+    let next = translator.view(&after, &resources, ProxyFacts::usual(Audience::Envoy), Some(&view));
     for type_url in TYPES.iter().filter(|type_url| **type_url != TypeUrl::ENDPOINT) {
         assert!(Arc::ptr_eq(set(&view, type_url), set(&next, type_url)), "{type_url}");
     }
@@ -109,8 +112,11 @@ fn envoy_is_not_sent_our_own_type() {
     let mut translator = Translator::default();
     let outbound = translator.outbound(&settings.outbound, None);
     assert!(
-        translator.view(&settings, &outbound, Audience::Envoy, None).get(&TypeUrl::WORKLOAD_TLS).is_none()
+        translator
+            .view(&settings, &outbound, ProxyFacts::usual(Audience::Envoy), None)
+            .get(&TypeUrl::WORKLOAD_TLS)
+            .is_none()
     );
-    let other = translator.view(&settings, &outbound, Audience::Other, None);
+    let other = translator.view(&settings, &outbound, ProxyFacts::usual(Audience::Other), None);
     assert!(set(&other, &TypeUrl::WORKLOAD_TLS).get("shop/web-0").is_some());
 }

@@ -25,7 +25,7 @@ use eastwest_proto::{
     json::to_envoy_json,
 };
 use eastwest_sources::parse;
-use eastwest_translate::{Audience, Translator};
+use eastwest_translate::{Audience, ProxyFacts, Translator};
 use eastwest_xds::{TypeUrl, View};
 use serde_json::Value;
 
@@ -74,9 +74,14 @@ impl Resources {
 
     /// What a proxy with these settings gets.
     pub(crate) fn from_settings(settings: &WorkloadTls) -> Self {
+        Self::for_proxy(settings, ProxyFacts::usual(Audience::Envoy))
+    }
+
+    /// What a proxy with these settings and facts gets.
+    pub(crate) fn for_proxy(settings: &WorkloadTls, facts: ProxyFacts) -> Self {
         let mut translator = Translator::default();
         let outbound = translator.outbound(&settings.outbound, None);
-        let view = translator.view(settings, &outbound, Audience::Envoy, None);
+        let view = translator.view(settings, &outbound, facts, None);
         Self {
             clusters: decode(&view, &TypeUrl::CLUSTER),
             assignments: decode(&view, &TypeUrl::ENDPOINT),

@@ -67,6 +67,9 @@ pub const CATALOG: Member = Member {
     greeting_ports: &[],
 };
 
+/// HTTP; the new version, a subset of its DestinationRule.
+pub const CATALOG_NEXT: Member = Member { pod: "catalog-1", version: "v2", address: "10.77.0.21", ..CATALOG };
+
 /// HTTP, and a TCP port where the server speaks first.
 pub const ORDERS: Member = Member {
     namespace: "bookshop",
@@ -161,7 +164,7 @@ mod tests {
     fn the_table_agrees_with_the_manifests() {
         let dir = tempfile::tempdir().unwrap();
         let manifests = Manifests::copy_to(&dir.path().join("copy")).unwrap();
-        for member in [STOREFRONT, CATALOG, ORDERS, PAYMENTS, WAREHOUSE, LEGACY] {
+        for member in [STOREFRONT, CATALOG, CATALOG_NEXT, ORDERS, PAYMENTS, WAREHOUSE, LEGACY] {
             let text = fs::read_to_string(manifests.dir().join(format!("{}.yaml", member.app))).unwrap();
             for fact in [
                 format!("name: {}\n", member.pod),

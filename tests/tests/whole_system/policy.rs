@@ -71,3 +71,26 @@ fn switch(mesh: &Mesh, legacy: &Pod, from: &str, to: &str, served: bool) -> Resu
     })?;
     Ok(changed.elapsed())
 }
+
+#[test]
+#[ignore = "needs root and stock Envoy"]
+fn a_broken_file_leaves_its_last_good_content_in_force() -> Result<()> {
+    let mesh = Mesh::start()?;
+    let payments = mesh.lift(PAYMENTS)?;
+    let legacy = mesh.lift_plain(LEGACY)?;
+    let text = std::fs::read_to_string(mesh.manifests.dir().join("policies.yaml"))?;
+
+    mesh.manifests.write("policies.yaml", "kind: [half a fi")?;
+    let errors = until("the error to be told", Duration::from_secs(5), || {
+        let errors = mesh.control_plane.page(mesh.hub(), "/debug/config_errors")?;
+        Ok(errors.contains("policies.yaml").then_some(errors))
+    })?;
+    println!("told: {errors}");
+    assert!(!legacy.call_pod(&PAYMENTS, 8080, "/")?.is_ok(), "still STRICT");
+
+    let repaired = text.replace("mode: STRICT", "mode: PERMISSIVE");
+    mesh.manifests.write("policies.yaml", &repaired)?;
+    until("the repaired file", LIMIT, || Ok(legacy.call_pod(&PAYMENTS, 8080, "/")?.is_ok().then_some(())))?;
+    assert!(!mesh.control_plane.page(mesh.hub(), "/debug/config_errors")?.contains("policies.yaml"));
+    nothing_was_refused(&mesh, &[&payments])
+}

@@ -8,10 +8,11 @@ use std::{
 use anyhow::Result;
 use eastwest_tests::{
     app::Kind,
-    bookshop::{ORDERS, PAYMENTS, STOREFRONT, WAREHOUSE},
+    bookshop::{Member, ORDERS, PAYMENTS, STOREFRONT, WAREHOUSE},
     mesh::{Mesh, Pod},
     process::until,
 };
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::nothing_was_refused;
 
@@ -66,10 +67,9 @@ fn an_expired_certificate_opens_no_connection_and_resumes_no_session() -> Result
 
     client.sidecar()?.freeze_agent()?;
     server.sidecar()?.freeze_agent()?;
-    let refused_after = Instant::now();
-    refused(&client, &ORDERS.cluster_ip(), 5000)?;
-    refused(&payments, &WAREHOUSE.cluster_ip(), 7000)?;
-    println!("without renewal, refused after {:.1?}", refused_after.elapsed());
+    let of_client = refused_at_expiry(&client, &client, &ORDERS, 5000)?;
+    let of_server = refused_at_expiry(&server, &payments, &WAREHOUSE, 7000)?;
+    println!("without renewal, refused {of_client:.1} s (client) and {of_server:.1} s (server) after expiry");
     for attempt in 0..20 {
         assert!(!client.echoes(&ORDERS.cluster_ip(), 5000)?, "an expired client, attempt {attempt}");
         assert!(!payments.echoes(&WAREHOUSE.cluster_ip(), 7000)?, "an expired server, attempt {attempt}");
@@ -96,9 +96,14 @@ fn an_expired_certificate_opens_no_connection_and_resumes_no_session() -> Result
     Ok(())
 }
 
-/// Waits until new connections are refused.
-fn refused(client: &Pod, address: &str, port: u16) -> Result<()> {
+/// Waits until new connections are refused; returns the seconds since the certificate of `expiring`
+/// has expired.
+fn refused_at_expiry(expiring: &Pod, client: &Pod, server: &Member, port: u16) -> Result<f64> {
+    let expiry = OffsetDateTime::parse(&expiring.certificate()?.expires, &Rfc3339)?;
     until("the certificate's expiry", Duration::from_secs(15), || {
-        Ok((!client.echoes(address, port)?).then_some(()))
-    })
+        Ok((!client.echoes(&server.cluster_ip(), port)?).then_some(()))
+    })?;
+    let late = (OffsetDateTime::now_utc() - expiry).as_seconds_f64();
+    assert!((0.0..2.0).contains(&late), "refused {late} s after expiry");
+    Ok(late)
 }

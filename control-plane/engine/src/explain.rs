@@ -12,7 +12,7 @@ use crate::{
     ClientScope, Snapshot,
     compute::{
         self,
-        endpoints::{self, Backend},
+        endpoints::{self, Backend, Mark},
         registry,
     },
     pair::{self, Outcome, Pair},
@@ -71,6 +71,8 @@ pub struct Explanation {
     pub client: WorkloadKey,
     /// Its identity.
     pub client_identity: SpiffeId,
+    /// Whether it has a proxy of the mesh; without one it sends what its application sends, whatever is configured.
+    pub client_in_mesh: bool,
     /// The host as asked for.
     pub asked: String,
     /// The host it resolves to; `null` if no service knows it.
@@ -168,6 +170,7 @@ pub fn explain(
     let mut explanation = Explanation {
         client: client.clone(),
         client_identity: compute::identity(snapshot, workload).map_err(no_identity)?,
+        client_in_mesh: endpoints::mark_of_workload(workload) != Mark::Disabled,
         asked: host.to_owned(),
         host: None,
         port,
@@ -249,10 +252,17 @@ fn known(
     explanation.host = Some(host.clone());
     explanation.owner = Some(service.owner.clone());
     explanation.cluster = cluster.name();
-    explanation.setting = Some(setting(cluster));
-    explanation.trace = cluster.trace.steps.clone();
-    explanation.endpoints = endpoints(snapshot, view, &backends, cluster);
+    if explanation.client_in_mesh {
+        explanation.setting = Some(setting(cluster));
+        explanation.trace = cluster.trace.steps.clone();
+    }
+    let sends = if explanation.client_in_mesh { &cluster.tls } else { &ClientTlsSetting::Disable };
+    explanation.endpoints = endpoints(snapshot, view, &backends, cluster, sends);
     (explanation.verdict, explanation.reason) = verdict(&explanation.endpoints);
+    if !explanation.client_in_mesh {
+        explanation.reason =
+            format!("the client has no proxy of the mesh and sends plaintext; {}", explanation.reason);
+    }
     Ok(())
 }
 
@@ -287,18 +297,19 @@ fn setting(cluster: &OutboundCluster) -> Setting {
     }
 }
 
-/// Both sides of every endpoint of a cluster.
+/// Both sides of every endpoint of a cluster, called with the setting `tls`.
 pub(crate) fn endpoints(
     snapshot: &Snapshot,
     view: &registry::View<'_>,
     backends: &[Backend],
     cluster: &OutboundCluster,
+    tls: &ClientTlsSetting,
 ) -> Vec<EndpointExplanation> {
     let of_port = backends.iter().filter(|backend| backend.port_name == cluster.port.name);
     of_port
         .filter_map(|backend| {
             let endpoint = cluster.endpoints.iter().find(|one| one.address == backend.address)?;
-            let pair = pair::look(snapshot, view.namespace(), &cluster.tls, endpoint, backend);
+            let pair = pair::look(snapshot, view.namespace(), tls, endpoint, backend);
             Some(explained(snapshot, endpoint, backend, pair))
         })
         .collect()

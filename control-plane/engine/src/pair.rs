@@ -167,11 +167,11 @@ fn without_proxy(sends: Sends) -> (Outcome, String) {
 fn in_mesh(mode: MutualTlsMode, sends: Sends) -> (Outcome, String) {
     match (mode, sends) {
         (MutualTlsMode::Disable, Sends::MutualTls) => {
-            (Outcome::Refused, "the client sends mutual TLS, and the server's proxy reads plaintext alone".to_owned())
+            (Outcome::Refused, "the server's proxy reads plaintext alone, not the mesh's mutual TLS".to_owned())
         }
         (MutualTlsMode::Strict, Sends::Plaintext) => (
             Outcome::Refused,
-            "the client sends plaintext, and the server's proxy takes mutual TLS alone: no filter chain matches"
+            "the server's proxy takes mutual TLS alone: no filter chain matches plaintext"
                 .to_owned(),
         ),
         (mode, Sends::MutualTls) => (Outcome::MutualTls, format!("the server is {mode}")),

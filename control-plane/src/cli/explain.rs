@@ -61,6 +61,10 @@ fn describe(explanation: &Value) -> String {
         text += &format!("  server name {}\n", cell(&setting["sni"]));
         text += &format!("  must be     {}\n", list(&setting["subject_alt_names"]));
     }
+    if explanation["client_in_mesh"] == false {
+        text += &format!("\nCLIENT  {}\n  no proxy    ", cell(&explanation["client"]));
+        text += "its application is on its own; the label security.istio.io/tlsMode=istio marks a pod with a proxy\n";
+    }
     text += &steps(&explanation["trace"]);
     for endpoint in entries(&explanation["endpoints"]) {
         text += &describe_endpoint(endpoint);

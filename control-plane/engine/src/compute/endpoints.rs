@@ -120,7 +120,7 @@ fn at_socket(name: &Name, address: IpAddr, port: u16, pod: Option<&Arc<Workload>
         port_name: name.clone(),
         address: EndpointAddress::Socket(SocketAddr::new(address, port)),
         labels: pod.map(|pod| pod.meta.labels.clone()).unwrap_or_default(),
-        mark: pod.map_or(Mark::Disabled, |pod| mark_of(&pod.meta.labels, is_member(pod))),
+        mark: pod.map_or(Mark::Disabled, |pod| mark_of_workload(pod)),
         account: pod.and_then(|pod| pod.service_account.clone()),
         ready,
         weight: 0,
@@ -212,6 +212,11 @@ fn of_inline(endpoint: &EntryEndpoint, port: &ServicePort) -> Backend {
         weight: endpoint.weight,
         ..outsider(port, address)
     }
+}
+
+/// A4: whether a workload has a proxy of the mesh.
+pub(crate) fn mark_of_workload(workload: &Workload) -> Mark {
+    mark_of(&workload.meta.labels, is_member(workload))
 }
 
 /// A4: a WorkloadEntry with a service account is a member of the mesh unless its label says otherwise.

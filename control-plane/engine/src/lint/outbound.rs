@@ -37,7 +37,7 @@ pub(super) fn findings(
             found.extend(cluster.trace.steps.iter().filter_map(of_trace));
             found.extend(hidden_block(snapshot, cluster));
             found.extend(no_mutual_tls(snapshot, cluster));
-            let endpoints = explain::endpoints(snapshot, &view, &backends, cluster);
+            let endpoints = explain::endpoints(snapshot, &view, &backends, cluster, &cluster.tls);
             misfits.add(snapshot, scope, &view, cluster, &endpoints);
         }
     }

@@ -37,6 +37,19 @@ fn both_sides_are_compared() {
 }
 
 #[test]
+fn a_client_without_a_proxy_sends_plaintext_whatever_is_configured() {
+    let stranger = outsider("yard", "stranger", "10.9.9.9", "app: stranger");
+    let explain = |extra: &[String]| {
+        let mesh = with(&[&[stranger.clone()], extra].concat());
+        mesh.explain("yard/stranger", DEPOT, 80).unwrap()
+    };
+    assert_eq!(explain(&[]).verdict, Verdict::Plaintext);
+    let refused = explain(&[strict(), block("ISTIO_MUTUAL")]);
+    assert_eq!((refused.verdict, refused.setting), (Verdict::Refused, None));
+    assert!(refused.reason.contains("no proxy"), "{}", refused.reason);
+}
+
+#[test]
 fn i1_of_two_services_on_one_container_port_the_oldest_says_what_it_carries() {
     let raw = |age: u8| {
         format!(

@@ -12,6 +12,7 @@ mod identity;
 mod modes;
 mod policy;
 mod restart;
+mod resumption;
 mod rotation;
 
 /// Nobody refused anything: neither the Envoys what they were sent, nor we what they said.

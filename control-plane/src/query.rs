@@ -65,6 +65,9 @@ impl World {
                 let report = report::tls_report(&self.snapshot, workload);
                 serde_json::to_value(report.ok_or_else(|| self.unknown(workload))?)?
             }
+            Question::Explain { client, .. } if self.snapshot.workload(client).is_none() => {
+                return Err(self.unknown(client));
+            }
             Question::Explain { client, host, port } => {
                 serde_json::to_value(explain::explain(&self.snapshot, client, host, *port)?)?
             }

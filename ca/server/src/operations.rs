@@ -1,6 +1,8 @@
 //! What the command line does with a state directory. Everything is returned; the caller prints.
 
 use std::{
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -106,7 +108,8 @@ impl IssuedKey {
     /// # Errors
     /// The system refused.
     pub fn write(&self, dir: &Path) -> Result<[PathBuf; 3], StateError> {
-        std::fs::create_dir_all(dir).map_err(io_error("create the directory", dir))?;
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(dir).map_err(io_error("create the directory", dir))?;
         let write = |name: &str, content: &str, mode| {
             let path = dir.join(name);
             files::replace(&path, content.as_bytes(), mode).map_err(io_error("write", &path))?;

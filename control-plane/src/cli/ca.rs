@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use eastwest_ca::Lifetimes;
 use eastwest_ca_server::operations::{self, Summary};
 use eastwest_model::{SpiffeId, TrustDomain};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{Failure, Outcome, Result};
 use crate::{
@@ -88,7 +88,7 @@ impl IssueArgs {
         write_out(&format!(
             "issued {identity}\nserial {}, until {}\n{}",
             issued.serial,
-            issued.not_after,
+            issued.not_after.format(&Rfc3339)?,
             files.join("\n")
         ))?;
         Ok(())

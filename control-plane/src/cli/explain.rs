@@ -14,6 +14,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
     /// The calling workload, NAMESPACE/POD.
+    #[arg(value_name = "NS/POD")]
     client: WorkloadKey,
     /// What it calls, HOST:PORT with the port of the service.
     #[arg(value_name = "HOST:PORT", value_parser = target)]

@@ -104,11 +104,20 @@ impl Cli {
                 ExitCode::from(2)
             }
             Err(Failure::Error(error)) => {
-                eprintln!("error: {error:#}");
+                eprintln!("error: {}", chain(&error));
                 ExitCode::from(1)
             }
         }
     }
+}
+
+/// An error and its causes, each said once: some errors name their cause themselves.
+fn chain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
+        "" => cause,
+        _ if said.contains(&cause) => said,
+        _ => format!("{said}: {cause}"),
+    })
 }
 
 /// A runtime for the commands that do I/O over the network.

@@ -14,6 +14,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct TlsArgs {
     /// The workload, NAMESPACE/POD.
+    #[arg(value_name = "NS/POD")]
     workload: WorkloadKey,
     #[command(flatten)]
     world: WorldArgs,

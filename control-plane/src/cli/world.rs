@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use anyhow::Context;
 use clap::Args;
 use eastwest_engine::Index;
 use eastwest_model::{MeshConfig, TrustDomain};
@@ -55,7 +56,7 @@ impl WorldArgs {
         };
         let mut problems = Problems::default();
         let Some(mesh) = self.mesh.read(&mut problems) else { return Err(Failure::Usage(problems)) };
-        let loaded = eastwest_sources::load(directory, &mesh)?;
+        let loaded = eastwest_sources::load(directory, &mesh).context("--config-dir")?;
         let mut index = Index::new(mesh);
         for change in loaded.changes {
             index.apply(change);

@@ -78,7 +78,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals()?;
     let ports = Ports::bind(&config).await?;
     let addresses = ports.addresses()?;
-    let mut input = eastwest_sources::follow(&config.config_dir, config.mesh.clone())?;
+    let mut input =
+        eastwest_sources::follow(&config.config_dir, config.mesh.clone()).context("--config-dir")?;
     let first = input.recv().await.context("the input ended before it was read")?;
     let (publisher, subscribers, world) = Publisher::new(config.mesh.clone(), first);
     let state = StateDir::open(&config.state_dir)?;

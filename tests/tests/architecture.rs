@@ -1,5 +1,7 @@
 //! The house rules that a compiler does not hold: layers, pure crates, and a map that names only what exists.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use eastwest_ca::Lifetimes;
-use eastwest_ca_server::operations::{self, Summary};
+use eastwest_ca_server::operations::{self, OperationError, Summary};
 use eastwest_model::{SpiffeId, TrustDomain};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -82,7 +82,13 @@ impl IssueArgs {
         let identity = problems.take("SPIFFE-ID", SpiffeId::parse(&self.identity));
         let ttl = problems.take("--ttl", duration(&self.ttl));
         let (Some(identity), Some(ttl)) = (identity, ttl) else { return Err(Failure::Usage(problems)) };
-        let issued = operations::issue(state_dir, &identity, Some(ttl), Lifetimes::default(), now)?;
+        let issued = operations::issue(state_dir, &identity, Some(ttl), Lifetimes::default(), now);
+        let issued = issued.map_err(|error| match error {
+            OperationError::Refused(refusal) => {
+                Failure::Usage([format!("SPIFFE-ID, --ttl: {refusal}")].into_iter().collect())
+            }
+            error => error.into(),
+        })?;
         let files = issued.write(&self.out)?;
         let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
         write_out(&format!(

@@ -32,13 +32,13 @@ use eastwest_proto::{
     },
 };
 use eastwest_xds::{EncodedResource, TypeUrl};
-use prost_types::{Duration, Struct, Value, value::Kind};
+use prost_types::{Duration, Struct};
 
 use crate::{
     eds::{self, Target},
     names,
     resource::{Generator, encode},
-    tls_context,
+    tls_context, tls_mode,
 };
 
 /// How long a connection may take to come up.
@@ -178,9 +178,8 @@ fn secure(cluster: &mut Cluster, tls: &ClientTlsSetting, protocol: Protocol) {
     match tls {
         ClientTlsSetting::Disable => {}
         ClientTlsSetting::Auto(mesh) => {
-            let mutual = Struct { fields: BTreeMap::from([("tlsMode".to_owned(), text("istio"))]) };
             cluster.transport_socket_matches = vec![
-                socket_match("tlsMode-istio", mutual, tls_context::upstream_mesh(mesh, protocol)),
+                socket_match("tlsMode-istio", tls_mode::istio(), tls_context::upstream_mesh(mesh, protocol)),
                 socket_match("tlsMode-disabled", Struct::default(), tls_context::raw_buffer()),
             ];
         }
@@ -195,11 +194,6 @@ fn secure(cluster: &mut Cluster, tls: &ClientTlsSetting, protocol: Protocol) {
 
 fn socket_match(name: &str, of: Struct, socket: TransportSocket) -> TransportSocketMatch {
     TransportSocketMatch { name: name.to_owned(), r#match: Some(of), transport_socket: Some(socket) }
-}
-
-/// A text in a `Struct`.
-pub(crate) fn text(value: &str) -> Value {
-    Value { kind: Some(Kind::StringValue(value.to_owned())) }
 }
 
 /// What the cluster speaks: HTTP/2 where declared, else what the caller speaks; HTTP/1.1 to servers outside the mesh,

@@ -11,15 +11,11 @@ use eastwest_proto::envoy::config::{
     },
 };
 use eastwest_xds::{EncodedResource, TypeUrl};
-use prost_types::Struct;
 
 use crate::{
-    cds::text,
     resource::{Generator, encode},
+    tls_mode,
 };
-
-/// Where a cluster's transport socket matches look (envoy-dataplane.md section 4).
-const SOCKET_MATCH: &str = "envoy.transport_socket_match";
 
 /// One endpoint that takes requests.
 #[derive(Clone, Hash)]
@@ -91,8 +87,8 @@ fn lb_endpoint(target: &Target<'_>) -> LbEndpoint {
 }
 
 fn mutual_tls() -> Metadata {
-    let mark = Struct { fields: BTreeMap::from([("tlsMode".to_owned(), text("istio"))]) };
-    Metadata { filter_metadata: BTreeMap::from([(SOCKET_MATCH.to_owned(), mark)]), ..Default::default() }
+    let filter_metadata = BTreeMap::from([(tls_mode::METADATA.to_owned(), tls_mode::istio())]);
+    Metadata { filter_metadata, ..Default::default() }
 }
 
 /// A TCP address.

@@ -17,6 +17,7 @@ mod outbound;
 mod rds;
 mod resource;
 mod tls_context;
+mod tls_mode;
 mod workload;
 
 use std::{collections::BTreeMap, sync::Arc};

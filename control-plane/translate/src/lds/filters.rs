@@ -5,7 +5,10 @@ use eastwest_proto::{
     Any, Message, Name as MessageName,
     envoy::{
         config::{
-            accesslog::v3::{AccessLog, access_log},
+            accesslog::v3::{
+                AccessLog, AccessLogFilter, ResponseFlagFilter, access_log,
+                access_log_filter::FilterSpecifier,
+            },
             core::v3::{
                 DataSource, Http1ProtocolOptions, SubstitutionFormatString, data_source,
                 substitution_format_string::Format,
@@ -118,7 +121,15 @@ pub(super) fn http_inspector() -> ListenerFilter {
     listener_filter("envoy.filters.listener.http_inspector", &HttpInspector::default())
 }
 
-pub(super) fn access_log(path: Option<&Name>) -> Vec<AccessLog> {
+/// A log of what no chain takes; all else is logged by its chain.
+pub(super) fn refusal_log(path: Option<&Name>) -> Vec<AccessLog> {
+    let no_chain = ResponseFlagFilter { flags: vec!["NR".to_owned()] };
+    let filter = AccessLogFilter { filter_specifier: Some(FilterSpecifier::ResponseFlagFilter(no_chain)) };
+    let only_refused = |log| AccessLog { filter: Some(filter.clone()), ..log };
+    access_log(path).into_iter().map(only_refused).collect()
+}
+
+fn access_log(path: Option<&Name>) -> Vec<AccessLog> {
     let source = || DataSource {
         specifier: Some(data_source::Specifier::InlineString(LOG_FORMAT.to_owned())),
         ..Default::default()

@@ -81,7 +81,7 @@ impl Generator for InboundInputs<'_> {
             listener_filters_timeout: Some(INSPECTION),
             continue_on_listener_filters_timeout: true,
             traffic_direction: TrafficDirection::Inbound as i32,
-            access_log: filters::access_log(self.access_log_file),
+            access_log: filters::refusal_log(self.access_log_file),
             ..Default::default()
         };
         encode(TypeUrl::LISTENER, VIRTUAL_INBOUND, &listener)

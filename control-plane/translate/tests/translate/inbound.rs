@@ -119,7 +119,7 @@ fn every_cell_of_the_table() {
 #[test]
 fn ports_that_nobody_named_follow_the_workload() {
     for (m, mode) in MODES.into_iter().enumerate() {
-        let ports = [(8080, MODES[(m + 1) % 3], Some(Protocol::Http))];
+        let ports = [(8080, MODES[(m + 1) % 3], Some(Protocol::Http)), (15006, mode, Some(Protocol::Tcp))];
         let listener = virtual_inbound(inbound(mode, &ports));
         for (transport, protocols, expected) in TABLE {
             let connection = Connection { port: 9999, server_name: "", transport, protocols };
@@ -129,8 +129,10 @@ fn ports_that_nobody_named_follow_the_workload() {
             };
             assert_eq!(outcome(&listener, &connection), expected, "{mode} {transport} {protocols:?}");
         }
-        let own = Connection { port: 15006, server_name: "", transport: "raw_buffer", protocols: &[] };
-        assert_eq!(outcome(&listener, &own), "raw tcp BlackHoleCluster", "would be intercepted for ever");
+        for transport in ["raw_buffer", "tls"] {
+            let own = Connection { port: 15006, server_name: "", transport, protocols: &[] };
+            assert_eq!(outcome(&listener, &own), "raw tcp BlackHoleCluster", "would come back for ever");
+        }
     }
 }
 

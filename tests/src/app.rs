@@ -126,11 +126,6 @@ impl Talk {
         self.process.wait_for_line(&format!("echo {line}"), PATIENCE).map(drop)
     }
 
-    /// Whether the other side has closed it.
-    pub fn is_closed(&mut self) -> Result<bool> {
-        Ok(self.process.ended()?.is_some())
-    }
-
     /// Waits until the other side has closed it.
     pub fn closed(&mut self, patience: Duration) -> Result<()> {
         self.process.wait(patience).map(drop)

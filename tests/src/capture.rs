@@ -88,11 +88,6 @@ pub struct Streams {
 }
 
 impl Wire {
-    /// The file.
-    pub fn file(&self) -> &Path {
-        &self.file
-    }
-
     /// Whether `text` can be read in any packet.
     pub fn contains(&self, text: &str) -> Result<bool> {
         let bytes = std::fs::read(&self.file)?;

@@ -64,16 +64,6 @@ impl ControlPlane {
         self.ready_after
     }
 
-    /// Process id.
-    pub fn id(&self) -> u32 {
-        self.process.id()
-    }
-
-    /// What it has logged since it was last started.
-    pub fn output(&self) -> String {
-        self.process.output()
-    }
-
     /// Ends it without warning.
     pub fn kill(&mut self) -> Result<()> {
         self.process.kill()

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ use crate::{
     control_plane::ControlPlane,
     iptables::SIDECAR_ID,
     netns::Namespace,
-    process::{Process, run, until},
+    process::{Process, run, tail, until},
     programs,
 };
 
@@ -61,17 +61,12 @@ impl Sidecar {
         until("readiness of the sidecar", START, || {
             // Ends the wait when the agent has ended.
             if let Some(status) = agent.ended()? {
-                anyhow::bail!("eastwest agent ended ({status}):\n{}", crate::process::tail(&agent.output()));
+                bail!("eastwest agent ended ({status}):\n{}", tail(&agent.output()));
             }
             Ok(ready(pod).then_some(()))
         })
-        .with_context(|| crate::process::tail(&agent.output()))?;
+        .with_context(|| tail(&agent.output()))?;
         Ok(Self { agent })
-    }
-
-    /// What the agent and Envoy have logged.
-    pub fn output(&self) -> String {
-        self.agent.output()
     }
 
     /// Stops the agent in its tracks (SIGSTOP); Envoy goes on without it.

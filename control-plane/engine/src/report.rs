@@ -104,7 +104,8 @@ pub fn tls_report(snapshot: &Snapshot, key: &WorkloadKey) -> Option<TlsReport> {
     })
 }
 
-fn inbound(inbound: &Inbound) -> InboundReport {
+/// What a workload asks of its callers, as the user sees it.
+pub fn inbound(inbound: &Inbound) -> InboundReport {
     let shown = || inbound.ports.iter().filter(|(_, port)| port.named_by_policy || port.mode != inbound.mode);
     InboundReport {
         default: inbound.mode,
@@ -115,7 +116,7 @@ fn inbound(inbound: &Inbound) -> InboundReport {
 }
 
 /// One cluster as the user sees it.
-pub(crate) fn outbound(cluster: &OutboundCluster) -> OutboundReport {
+pub fn outbound(cluster: &OutboundCluster) -> OutboundReport {
     let (sni, names) = match &cluster.tls {
         ClientTlsSetting::Disable => (None, &[][..]),
         ClientTlsSetting::Auto(mesh) | ClientTlsSetting::IstioMutual(mesh) => {

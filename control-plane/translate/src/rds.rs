@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use eastwest_engine::settings::{Outbound, OutboundCluster, OutboundService};
+use eastwest_engine::settings::{Discovery, Outbound, OutboundCluster, OutboundService};
 use eastwest_model::{Kind, mesh::OutboundTrafficPolicy, service::Protocol};
 use eastwest_proto::envoy::config::route::v3::{
     DirectResponseAction, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
@@ -82,7 +82,7 @@ impl RouteInputs {
         let mut taken = BTreeSet::from(["*".to_owned()]);
         let hosts = services.into_iter().filter_map(|(service, cluster)| {
             let domains: Vec<_> =
-                domains(service, port).filter(|domain| taken.insert(domain.clone())).collect();
+                domains(service, port).into_iter().filter(|domain| taken.insert(domain.clone())).collect();
             let host = service.host.to_string();
             (!domains.is_empty()).then_some(RouteHost { host, domains, cluster })
         });
@@ -90,15 +90,18 @@ impl RouteInputs {
     }
 }
 
-/// Host, short names and virtual addresses, each alone and with the port.
-fn domains(service: &OutboundService, port: u16) -> impl Iterator<Item = String> {
+/// Host, short names and virtual addresses, each alone and with the port. The pods of a headless service have names of
+/// their own below each of its names.
+fn domains(service: &OutboundService, port: u16) -> Vec<String> {
+    let headless = service.owner.kind == Kind::Service && service.discovery == Discovery::OriginalDst;
+    let names = [service.host.as_str()].into_iter().chain(service.aliases.iter().map(AsRef::as_ref));
+    let pods = names.clone().filter(|_| headless).map(|name| format!("*.{name}"));
     let addresses = service.addresses.iter().map(|address| match address {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("[{v6}]"),
     });
-    let names = service.aliases.iter().map(ToString::to_string);
-    let all: Vec<_> = std::iter::once(service.host.to_string()).chain(names).chain(addresses).collect();
-    all.into_iter().flat_map(move |name| [format!("{name}:{port}"), name])
+    let all = names.map(str::to_owned).chain(addresses).chain(pods);
+    all.flat_map(|name| [format!("{name}:{port}"), name]).collect()
 }
 
 impl Generator for RouteInputs {

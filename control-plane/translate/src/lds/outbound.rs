@@ -229,7 +229,8 @@ impl ServiceListener<'_> {
         let (tls, http) = match &self.carries {
             Carries::Bytes { .. } => (false, false),
             Carries::Either { .. } => (false, true),
-            Carries::AnyHost(hosts) => (!hosts.bytes.is_empty(), hosts.http),
+            // Always the same, so that a host that comes or goes closes no connection of the others.
+            Carries::AnyHost(_) => (true, true),
         };
         let tls = tls.then(filters::tls_inspector);
         tls.into_iter().chain(http.then(filters::http_inspector)).collect()

@@ -206,3 +206,17 @@ fn endpoints_are_marked_one_by_one() {
     assert_eq!(marked("outbound|3306||db.shop.svc.cluster.local"), [false], "its port takes plaintext only");
     assert_eq!(marked("outbound|6379||cache.shop.svc.cluster.local"), [] as [bool; 0]);
 }
+
+/// Otherwise a call to one of them would leave the mesh, in plaintext.
+#[test]
+fn pods_of_a_headless_service_are_known_by_their_own_names() {
+    let headless = "apiVersion: v1\nkind: Service\nmetadata: {name: peers, namespace: shop}\nspec:\n  clusterIP: None\n  \
+                    selector: {app: reviews}\n  ports: [{name: http, port: 8080}]\n---\n";
+    let shop = std::fs::read_to_string(crate::world::path("worlds/shop.yaml")).unwrap();
+    let shop = Resources::of(&world(&format!("{headless}{shop}")), "shop/web-0");
+    let routes = shop.routes.iter().find(|routes| routes.name == "8080").unwrap();
+    let peers = &routes.virtual_hosts[0];
+    for domain in ["peers.shop.svc.cluster.local", "*.peers.shop.svc.cluster.local:8080", "*.peers"] {
+        assert!(peers.domains.iter().any(|one| one == domain), "{domain} of {:?}", peers.domains);
+    }
+}

@@ -3,6 +3,9 @@
 use std::fs;
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
+use eastwest_proto::istio::v1::auth::{
+    IstioCertificateRequest, istio_certificate_service_client::IstioCertificateServiceClient,
+};
 use ring::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
@@ -17,7 +20,9 @@ use tonic_health::pb::{
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
 
 use crate::{
-    clients::{Svid, certificates, certify, create_certificate, plain, signing_request, svid, tls, tls_to},
+    clients::{
+        Svid, bearing, certificates, certify, create_certificate, plain, signing_request, svid, tls, tls_to,
+    },
     harness::{Bench, Server, mode},
 };
 
@@ -243,6 +248,33 @@ async fn the_serving_certificate_has_the_names_that_are_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn callers_of_another_cluster_are_nobodies() {
+    let bench = Bench::new();
+    let server = bench.serve(&["--cluster-id", "east"]);
+    let token = bench.token("bookshop/storefront");
+    let channel = tls(server.tls, &bench.root(), None).await.unwrap();
+    for (clusters, accepted) in
+        [(&[][..], true), (&["east"], true), (&["Kubernetes"], false), (&["east", "east"], false)]
+    {
+        let (_, csr) = signing_request();
+        let mut request = bearing(
+            IstioCertificateRequest { csr, validity_duration: 0, metadata: None },
+            Some(token.as_str()),
+        );
+        for cluster in clusters {
+            request.metadata_mut().append("clusterid", cluster.parse().unwrap());
+        }
+        let answer = IstioCertificateServiceClient::new(channel.clone()).create_certificate(request).await;
+        match answer {
+            Ok(_) => assert!(accepted, "{clusters:?}"),
+            Err(refused) => {
+                assert!(!accepted && refused.code() == Code::Unauthenticated, "{clusters:?}: {refused}")
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_tls_port_says_that_it_is_healthy() {
     let bench = Bench::new();
     let server = bench.serve(&[]);
@@ -298,6 +330,6 @@ fn mistakes_in_an_order_for_a_certificate_are_told_together() {
     bench.run(&["ca", "init"]).success();
     let refused = bench.run(&["ca", "issue", "storefront", "--ttl", "long"]);
     refused.failure(2, &["SPIFFE-ID", "spiffe://", "--ttl", "\"long\""]);
-    bench.run(&["ca", "issue", STOREFRONT, "--ttl", "1s"]).failure(1, &["minimum"]);
-    bench.run(&["ca", "issue", STOREFRONT, "--ttl", "91d"]).failure(1, &["maximum"]);
+    bench.run(&["ca", "issue", STOREFRONT, "--ttl", "1s"]).failure(2, &["--ttl", "minimum"]);
+    bench.run(&["ca", "issue", STOREFRONT, "--ttl", "91d"]).failure(2, &["--ttl", "maximum"]);
 }

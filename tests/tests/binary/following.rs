@@ -11,12 +11,14 @@ use eastwest_proto::{
     type_url::{CLUSTER, ENDPOINT, LISTENER, WORKLOAD_TLS},
 };
 use eastwest_tests::bookshop::{CATALOG, PAYMENTS, STOREFRONT};
+use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::{
-    clients::{First, Received, Stream, VARIANTS, Variant, certify, node, plain, tls},
+    clients::{certify, plain, tls},
     harness::{Bench, Server},
     resources::endpoints,
+    xds::{First, Received, Stream, VARIANTS, Variant, node, refusal},
 };
 
 const ORDERS: [&str; 2] =
@@ -133,6 +135,44 @@ async fn an_edit_that_changes_no_setting_reaches_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_moves_says_nothing_new() {
+    let bench = Bench::new();
+    let server = bench.serve(&[]);
+    let (mut stream, _) = Stream::warm(&server, Variant::Delta, &STOREFRONT).await;
+    let dir = bench.manifests.dir();
+    fs::create_dir(dir.join("more")).unwrap();
+    for file in ["payments.yaml", "policies.yaml"] {
+        fs::rename(dir.join(file), dir.join("more").join(file)).unwrap();
+        // As `cp`: for a moment, and for good, everything stands twice.
+        fs::copy(dir.join("catalog.yaml"), dir.join("more").join(format!("catalog-and-{file}"))).unwrap();
+    }
+    assert_eq!(besides(&bench, &mut [&mut stream]).await, []);
+    assert_eq!(server.json("/debug/config_errors"), json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_vanishes_and_returns_loses_nothing() {
+    let bench = Bench::new();
+    let server = bench.serve(&[]);
+    let (mut stream, _) = Stream::warm(&server, Variant::Delta, &STOREFRONT).await;
+    let away = bench.path("away");
+    fs::rename(bench.manifests.dir(), &away).unwrap();
+    server.until("/debug/config_errors", is_not_empty);
+    assert_eq!(server.json("/debug/workloads").as_array().unwrap().len(), 7);
+    fs::rename(&away, bench.manifests.dir()).unwrap();
+    server.until("/debug/config_errors", is_empty);
+    assert_eq!(besides(&bench, &mut [&mut stream]).await, []);
+}
+
+fn is_empty(page: &Value) -> bool {
+    page.as_array().is_some_and(Vec::is_empty)
+}
+
+fn is_not_empty(page: &Value) -> bool {
+    !is_empty(page)
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broken_file_changes_nothing_and_is_told_until_it_is_mended() {
     let bench = Bench::new();
     let server = bench.serve(&[]);
@@ -148,8 +188,7 @@ async fn a_broken_file_changes_nothing_and_is_told_until_it_is_mended() {
     ];
     for text in &broken {
         fs::write(&path, text).unwrap();
-        let errors =
-            server.until("/debug/config_errors", |page| page.as_array().is_some_and(|all| !all.is_empty()));
+        let errors = server.until("/debug/config_errors", is_not_empty);
         assert_eq!(errors[0]["file"], "policies.yaml", "{errors:#}");
         assert_eq!(errors[0]["severity"], "error", "{errors:#}");
         let checked = bench.run(&["check", "--server", &server.url()]);
@@ -164,7 +203,7 @@ async fn a_broken_file_changes_nothing_and_is_told_until_it_is_mended() {
     fs::write(&path, good.replace("mode: STRICT", "mode: PERMISSIVE")).unwrap();
     let healed = payments.accept().await;
     assert_eq!((healed.type_url.as_str(), healed.names()), (LISTENER, vec!["virtualInbound"]));
-    server.until("/debug/config_errors", |page| page.as_array().is_some_and(Vec::is_empty));
+    server.until("/debug/config_errors", is_empty);
     bench.run(&["check", "--server", &server.url()]).success();
     assert_eq!(server.output().matches("ready grpc=").count(), 1);
 }
@@ -175,8 +214,7 @@ async fn an_object_that_is_refused_takes_no_other_with_it() {
     let server = bench.serve(&[]);
     let (mut payments, _) = Stream::warm(&server, Variant::Delta, &PAYMENTS).await;
     bench.edit("policies.yaml", "    mode: PERMISSIVE", "    mode: SOMETIMES");
-    let errors =
-        server.until("/debug/config_errors", |page| page.as_array().is_some_and(|all| !all.is_empty()));
+    let errors = server.until("/debug/config_errors", is_not_empty);
     assert_eq!(errors.as_array().unwrap().len(), 1, "{errors:#}");
     assert_eq!(errors[0]["object"], "PeerAuthentication/istio-system/default");
     assert_eq!(errors[0]["field"], "spec.mtls.mode");
@@ -295,7 +333,7 @@ async fn the_swap_of_a_mounted_config_map_is_followed() {
     let mount = Mount::new(bench.path("mount"), bench.manifests.dir());
     let server = bench.serve(&["--config-dir", "mount"]);
     assert_eq!(server.json("/debug/workloads").as_array().unwrap().len(), 7, "each object once");
-    assert_eq!(server.json("/debug/config_errors"), serde_json::json!([]));
+    assert_eq!(server.json("/debug/config_errors"), json!([]));
     let (mut payments, before) = Stream::warm(&server, Variant::Delta, &PAYMENTS).await;
     for (version, from, to) in [("..2026_02", "STRICT", "PERMISSIVE"), ("..2026_03", "PERMISSIVE", "STRICT")]
     {
@@ -359,8 +397,7 @@ async fn a_mesh_config_that_cannot_be_read_keeps_the_one_before() {
     let (_, settings) = own_settings(&server).await;
     assert_eq!(settings.identity, "spiffe://shop.example/ns/bookshop/sa/storefront");
     mesh_config(&bench, "trustDomain: [");
-    let errors =
-        server.until("/debug/config_errors", |page| page.as_array().is_some_and(|all| !all.is_empty()));
+    let errors = server.until("/debug/config_errors", is_not_empty);
     assert_eq!(errors[0]["object"], "ConfigMap/istio-system/istio", "{errors:#}");
     let (_, settings) = own_settings(&server).await;
     assert_eq!(settings.identity, "spiffe://shop.example/ns/bookshop/sa/storefront");
@@ -378,6 +415,6 @@ async fn a_pod_that_turns_out_to_be_somebody_elses_loses_its_stream() {
     );
     assert_eq!(catalog.error().await.code(), Code::Unavailable);
     let first = First { node: Some(node(&CATALOG)), type_url: CLUSTER, ..First::default() };
-    let refused = crate::clients::refusal(plain(server.grpc), Variant::Delta, first).await;
+    let refused = refusal(plain(server.grpc), Variant::Delta, first).await;
     assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
 }

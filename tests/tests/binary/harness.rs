@@ -226,6 +226,13 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    fn drop(&mut self) {
+        let panicked = self.output().contains("panicked at");
+        assert!(!panicked || std::thread::panicking(), "the server panicked: {}", self.output());
+    }
+}
+
 /// The permission bits of a file or folder.
 pub(crate) fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).permissions().mode()

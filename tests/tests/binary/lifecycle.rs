@@ -7,8 +7,8 @@ use nix::sys::signal::Signal;
 use tonic::Code;
 
 use crate::{
-    clients::{Stream, VARIANTS, Variant},
     harness::{Bench, Server, mode},
+    xds::{Stream, VARIANTS, Variant},
 };
 
 #[test]
@@ -194,4 +194,22 @@ fn a_restarted_or_killed_server_keeps_its_root_and_its_token_key() {
     let _server = bench.serve(&[]);
     assert_eq!(bench.root(), root);
     assert_eq!(bench.run(&["ca", "show", "-o", "json"]).json(), token);
+}
+
+#[test]
+fn garbage_at_the_ports_harms_nobody() {
+    use std::io::Write as _;
+    let bench = Bench::new();
+    let server = bench.serve(&[]);
+    let hello_cut_off = [0x16, 0x03, 0x01, 0x02, 0x00, 0x01];
+    let garbage: [&[u8]; 4] = [b"GET / HTTP/1.1\r\n\r\n", &[0xff; 4096], &hello_cut_off, b""];
+    for address in [server.grpc, server.tls, server.http] {
+        for bytes in garbage {
+            let mut connection = std::net::TcpStream::connect(address).unwrap();
+            // The server may have hung up already.
+            let _ = connection.write_all(bytes);
+        }
+    }
+    assert_eq!(server.page("/readyz").0, 200);
+    server.stop();
 }

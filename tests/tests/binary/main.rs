@@ -13,3 +13,4 @@ mod harness;
 mod lifecycle;
 mod resources;
 mod streams;
+mod xds;

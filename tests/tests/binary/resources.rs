@@ -17,8 +17,9 @@ use serde_json::{Map, Value, json};
 use tonic::Code;
 
 use crate::{
-    clients::{First, Received, Stream, VARIANTS, Variant, Warm, node, plain},
+    clients::plain,
     harness::{Bench, Server},
+    xds::{First, Received, Stream, VARIANTS, Variant, Warm, node, refusal},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -259,6 +260,6 @@ async fn a_client_asks_an_unreachable_control_plane_in_vain() {
     let address = server.grpc;
     server.stop();
     let first = First { node: Some(node(&STOREFRONT)), type_url: CLUSTER, ..First::default() };
-    let refused = crate::clients::refusal(plain(address), Variant::Delta, first).await;
+    let refused = refusal(plain(address), Variant::Delta, first).await;
     assert_eq!(refused.code(), Code::Unavailable, "ports are closed with the process");
 }

@@ -8,8 +8,9 @@ use eastwest_tests::bookshop::{CATALOG, Member, PAYMENTS, STOREFRONT};
 use tonic::{Code, transport::Channel};
 
 use crate::{
-    clients::{First, Stream, VARIANTS, Variant, node, node_of, plain, refusal, svid, tls},
+    clients::{plain, svid, tls},
     harness::{Bench, Server},
+    xds::{First, Stream, VARIANTS, Variant, node, node_of, refusal},
 };
 
 fn first(node: Node) -> First<'static> {

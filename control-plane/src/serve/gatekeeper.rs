@@ -191,3 +191,41 @@ fn labels(node: &Node) -> Labels {
     };
     labels.fields.iter().filter_map(text).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use eastwest_proto::envoy::config::core::v3 as core;
+    use prost_types::Struct;
+
+    use super::*;
+
+    fn node(user_agent: &str, metadata: &[(&str, &str)]) -> Node {
+        let text = |text: &str| Value { kind: Some(ValueKind::StringValue(text.to_owned())) };
+        let fields = metadata.iter().map(|(key, value)| ((*key).to_owned(), text(value))).collect();
+        Node::parse(Some(core::Node {
+            id: "sidecar~10.0.0.7~web-0.shop~shop.svc.cluster.local".to_owned(),
+            user_agent_name: user_agent.to_owned(),
+            metadata: Some(Struct { fields }),
+            ..core::Node::default()
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn only_envoy_goes_without_our_own_type() {
+        assert_eq!(facts(&node("envoy", &[])).unwrap(), ProxyFacts::usual(Audience::Envoy));
+        assert_eq!(facts(&node("", &[])).unwrap(), ProxyFacts::usual(Audience::Other));
+    }
+
+    #[test]
+    fn ports_are_the_proxys_word_if_they_are_ports() {
+        let (inbound, outbound) = ("INBOUND_LISTENER_PORT", "OUTBOUND_LISTENER_PORT");
+        let found = facts(&node("envoy", &[(inbound, "16006"), (outbound, "16001")])).unwrap();
+        assert_eq!((found.inbound_port, found.outbound_port), (16006, 16001));
+        for (key, value) in [(inbound, "0"), (inbound, "65536"), (outbound, "http"), (inbound, "15001")] {
+            let refused = facts(&node("envoy", &[(key, value)])).unwrap_err();
+            assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+            assert!(refused.message().contains(key), "{}", refused.message());
+        }
+    }
+}

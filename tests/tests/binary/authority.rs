@@ -17,6 +17,10 @@ use tonic::{Code, Status};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
 
 use crate::{
@@ -281,6 +285,28 @@ async fn the_tls_port_says_that_it_is_healthy() {
     let mut health = HealthClient::new(tls(server.tls, &bench.root(), None).await.unwrap());
     let answer = health.check(HealthCheckRequest::default()).await.unwrap();
     assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tls_port_says_what_it_serves() {
+    let bench = Bench::new();
+    let server = bench.serve(&[]);
+    let mut reflection = ServerReflectionClient::new(tls(server.tls, &bench.root(), None).await.unwrap());
+    let message_request = Some(MessageRequest::ListServices(String::new()));
+    let request = ServerReflectionRequest { message_request, ..Default::default() };
+    let answers = reflection.server_reflection_info(tokio_stream::once(request)).await.unwrap();
+    let answer = answers.into_inner().message().await.unwrap().unwrap();
+    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+        panic!("{answer:?}")
+    };
+    let names: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();
+    for name in [
+        "istio.v1.auth.IstioCertificateService",
+        "envoy.service.discovery.v3.AggregatedDiscoveryService",
+        "grpc.health.v1.Health",
+    ] {
+        assert!(names.contains(&name), "{name}: {names:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -180,7 +180,7 @@ async fn our_own_type_says_what_the_command_prints() {
         let received = stream.accept().await;
         assert_eq!(received.names(), [&name], "its own and nobody else's");
         let mut printed = bench.run(&["tls", &name, "--server", &server.url(), "-o", "json"]).json();
-        // What a rule fails to do is of no use to a proxy: that is printed for people alone.
+        // What a rule fails to do is for people, not for proxies.
         printed["warnings"] = json!([]);
         assert_eq!(as_printed(&received.get(&name)), printed);
     }

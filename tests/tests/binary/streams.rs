@@ -2,7 +2,7 @@
 
 use eastwest_proto::{
     envoy::config::core::v3::Node,
-    type_url::{CLUSTER, LISTENER},
+    type_url::{CLUSTER, LISTENER, ROUTE},
 };
 use eastwest_tests::bookshop::{CATALOG, Member, PAYMENTS, STOREFRONT};
 use tonic::{Code, transport::Channel};
@@ -174,6 +174,7 @@ async fn a_refused_response_is_shown_and_not_repeated() {
         assert_eq!(page[0]["types"][0]["state"], "ERROR", "{page:#}");
         stream.ask(LISTENER, &[]);
         assert_eq!(stream.accept().await.type_url, LISTENER, "next is not the refused content again");
+        stream.fetch(ROUTE, &["80".to_owned()]).await;
         drop(stream);
         server.until("/debug/syncz", |page| page.as_array().is_some_and(Vec::is_empty));
     }

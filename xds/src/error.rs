@@ -1,13 +1,13 @@
 //! What a client can do that ends its stream.
 
-use crate::type_url::TypeUrl;
+use crate::type_url::{EmptyTypeUrl, TypeUrl};
 
 /// Why a stream cannot go on. All are the client's doing; nobody else is affected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
-    /// A request on an aggregated stream must say which type it is about (xds.md rule 4).
-    #[error("type_url is empty: name the resource type, e.g. {}", TypeUrl::CLUSTER)]
-    EmptyTypeUrl,
+    /// A request without a type.
+    #[error(transparent)]
+    EmptyTypeUrl(#[from] EmptyTypeUrl),
     /// Every type costs memory, so a stream may ask for a bounded number of them.
     #[error("too many resource types on one stream: at most {limit}; close the stream and name fewer")]
     TooManyTypes {

@@ -193,6 +193,7 @@ mod tests {
     use super::*;
     use crate::request::Interest;
     use crate::type_state::MAX_NAMES;
+    use crate::type_url::EmptyTypeUrl;
 
     fn ask(stream: &mut Stream, type_url: &str, names: usize) -> Result<Reaction, StreamError> {
         let names = (0..names).map(|n| n.to_string()).collect();
@@ -203,7 +204,7 @@ mod tests {
     #[test]
     fn rule_4_an_empty_type_url_is_refused() {
         let mut stream = Stream::new(Variant::Delta, "s");
-        assert_eq!(ask(&mut stream, "", 0), Err(StreamError::EmptyTypeUrl));
+        assert_eq!(ask(&mut stream, "", 0), Err(StreamError::EmptyTypeUrl(EmptyTypeUrl)));
     }
 
     #[test]

@@ -6,8 +6,6 @@ use std::sync::Arc;
 
 use eastwest_proto::type_url;
 
-use crate::error::StreamError;
-
 /// The URL that names a resource type, e.g. `type.googleapis.com/envoy.config.cluster.v3.Cluster`.
 ///
 /// Cheap to clone. The order is the order in which types are pushed (xds.md rule 40): clusters, endpoints,
@@ -23,6 +21,11 @@ enum Url {
     Known(&'static str),
     Other(Arc<str>),
 }
+
+/// A request on an aggregated stream must say which type it is about (xds.md rule 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("type_url is empty: name the resource type, e.g. {}", TypeUrl::CLUSTER)]
+pub struct EmptyTypeUrl;
 
 /// Types without a place of their own in the push order come last.
 const OTHERS: u8 = 5;
@@ -61,10 +64,10 @@ impl TypeUrl {
     /// Reads the `type_url` of a request; any text but the empty one names a type.
     ///
     /// # Errors
-    /// [`StreamError::EmptyTypeUrl`] (xds.md rule 4).
-    pub fn parse(url: &str) -> Result<Self, StreamError> {
+    /// [`EmptyTypeUrl`] (xds.md rule 4).
+    pub fn parse(url: &str) -> Result<Self, EmptyTypeUrl> {
         if url.is_empty() {
-            return Err(StreamError::EmptyTypeUrl);
+            return Err(EmptyTypeUrl);
         }
         let known = KNOWN.into_iter().find(|known| known.as_str() == url);
         Ok(known.unwrap_or_else(|| Self { rank: OTHERS, url: Url::Other(url.into()) }))

@@ -152,6 +152,8 @@ impl CaClient {
 }
 
 impl Issue for CaClient {
+    type Error = IssueError;
+
     async fn issue(&self, current: Option<&Svid>, attempt: u32) -> Result<Svid, IssueError> {
         let address = self.settings.control_plane.to_string();
         let call = tokio::time::timeout(DEADLINE, self.call(current, attempt));

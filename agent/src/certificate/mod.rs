@@ -7,6 +7,7 @@
 
 pub(crate) mod client;
 pub(crate) mod key;
+mod provider;
 pub(crate) mod rotation;
 pub(crate) mod schedule;
 pub(crate) mod svid;

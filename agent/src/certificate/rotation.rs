@@ -1,6 +1,7 @@
 //! The loop that holds a certificate: first issuance, renewal, retries.
 
 use std::{
+    fmt::Display,
     future::Future,
     sync::{
         Arc,
@@ -12,7 +13,7 @@ use std::{
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::{sync::watch, time::sleep};
 
-use super::{client::IssueError, schedule, svid::Svid};
+use super::{schedule, svid::Svid};
 
 /// Tells the time of day; simulated in tests.
 pub(crate) type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -22,12 +23,15 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 /// Gets a certificate.
 pub(crate) trait Issue {
+    /// Why there is none now.
+    type Error: Display + Send;
+
     /// `attempt` counts from zero the attempts since the last certificate; `current` is that one.
     fn issue(
         &self,
         current: Option<&Svid>,
         attempt: u32,
-    ) -> impl Future<Output = Result<Svid, IssueError>> + Send;
+    ) -> impl Future<Output = Result<Svid, Self::Error>> + Send;
 }
 
 /// What the loop shows to the rest of the agent.
@@ -101,7 +105,7 @@ impl<I: Issue> Rotation<I> {
         self.svid.send_replace(Some(Arc::new(svid)));
     }
 
-    fn report(&self, error: &IssueError, attempt: u32, left: Option<Duration>, pause: Duration) {
+    fn report(&self, error: &I::Error, attempt: u32, left: Option<Duration>, pause: Duration) {
         self.counters.failed.fetch_add(1, Ordering::Relaxed);
         let state = match left {
             None => "there is no certificate yet".to_owned(),

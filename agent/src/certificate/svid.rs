@@ -16,7 +16,7 @@ use x509_parser::{
 };
 use zeroize::Zeroizing;
 
-use super::{key::WorkloadKey, tls};
+use super::{key::WorkloadKey, provider::provider};
 
 /// The workload's certificate with its key and the roots it trusts, all checked.
 pub(crate) struct Svid {
@@ -179,7 +179,7 @@ fn verify(
     if trusted == 0 {
         return Err(AnswerError::Untrusted(rustls::Error::General("none of the roots is usable".into())));
     }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store), tls::provider())
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider())
         .build()
         .map_err(|error| AnswerError::Untrusted(rustls::Error::General(error.to_string())))?;
     let now = UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());

@@ -1,16 +1,11 @@
 //! TLS towards the control plane: whom to trust, and what we show.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
-use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider};
+use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
-use super::svid::Svid;
-
-/// The one cryptography provider.
-pub(super) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
+use super::{provider::provider, svid::Svid};
 
 /// The trust anchor's file cannot be used.
 #[derive(Debug, thiserror::Error)]

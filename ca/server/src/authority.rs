@@ -1,11 +1,8 @@
-//! The running CA: everything that must change together is one immutable snapshot (ca.md section 2, "Decide").
+//! The running CA: everything that must change together is one snapshot (ca.md section 2, "Decide").
 
 use std::{sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
-use eastwest_ca::{
-    Authorizer, Issuer as _, Lifetimes, LocalIssuer, ServingName, TokenVerifier, TrustBundle, TrustedIssuer,
-};
+use eastwest_ca::{Authorizer, Issuer as _, Lifetimes, ServingName, TokenVerifier, TrustedIssuer};
 use eastwest_model::TrustDomain;
 use eastwest_proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
 use time::OffsetDateTime;
@@ -15,6 +12,7 @@ use crate::{
     metrics::{Metrics, Sample},
     service::CertificateService,
     serving::{ServingCertificate, ServingError},
+    snapshot::{Current, Snapshot},
     state_dir::KeyMaterial,
 };
 
@@ -42,26 +40,15 @@ pub struct CaConfig {
     pub token_issuers: Vec<TrustedIssuer>,
 }
 
-/// All that one request is judged by.
-#[derive(Clone)]
-pub(crate) struct Snapshot {
-    pub(crate) trust_domain: TrustDomain,
-    pub(crate) authorizer: Authorizer,
-    pub(crate) issuer: Arc<LocalIssuer>,
-    pub(crate) roots: Arc<TrustBundle>,
-    pub(crate) tokens: Arc<TokenVerifier>,
-    pub(crate) serving: ServingCertificate,
-}
-
 /// A running certificate authority.
 pub struct CertificateAuthority {
-    current: ArcSwap<Snapshot>,
+    current: Current,
     cluster_id: String,
     lifetimes: Lifetimes,
     serving_names: Vec<ServingName>,
     serving_lifetime: Duration,
     token_issuers: Vec<TrustedIssuer>,
-    pub(crate) metrics: Metrics,
+    metrics: Arc<Metrics>,
 }
 
 impl CertificateAuthority {
@@ -84,29 +71,29 @@ impl CertificateAuthority {
             serving,
         };
         Ok(Arc::new(Self {
-            current: ArcSwap::from_pointee(snapshot),
+            current: Current::new(snapshot),
             cluster_id: config.cluster_id,
             lifetimes: config.lifetimes,
             serving_names: config.serving_names,
             serving_lifetime: config.serving_lifetime,
             token_issuers,
-            metrics: Metrics::default(),
+            metrics: Arc::default(),
         }))
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
-        self.current.load_full()
+        self.current.load()
     }
 
     /// Issues identities of another trust domain from now on; those of the old one are no longer recognised.
     pub fn set_trust_domain(&self, trust_domain: &TrustDomain) {
         let issuers = self.token_issuers.iter().cloned();
         let tokens = Arc::new(TokenVerifier::new(trust_domain.clone(), issuers));
-        self.current.rcu(|old| Snapshot {
+        self.current.change(|old| Snapshot {
             trust_domain: trust_domain.clone(),
             authorizer: Authorizer::new(trust_domain.clone(), self.lifetimes),
             tokens: Arc::clone(&tokens),
-            ..Snapshot::clone(old)
+            ..old.clone()
         });
     }
 
@@ -121,7 +108,7 @@ impl CertificateAuthority {
         }
         let serving =
             ServingCertificate::make(&snapshot.issuer, &self.serving_names, self.serving_lifetime, now)?;
-        self.current.rcu(|old| Snapshot { serving: serving.clone(), ..Snapshot::clone(old) });
+        self.current.change(|old| Snapshot { serving: serving.clone(), ..old.clone() });
         Ok(true)
     }
 
@@ -153,17 +140,21 @@ impl CertificateAuthority {
     }
 
     /// Who a peer is: by its client certificate, else by its bearer token.
-    pub fn authenticator(self: &Arc<Self>) -> Arc<dyn Authenticator> {
+    pub fn authenticator(&self) -> Arc<dyn Authenticator> {
         let methods: Vec<Arc<dyn Authenticator>> = vec![
-            Arc::new(authn::client_certificate::ClientCertificates::new(Arc::clone(self))),
-            Arc::new(authn::token::BearerTokens::new(Arc::clone(self))),
+            Arc::new(authn::client_certificate::ClientCertificates::new(self.current.clone())),
+            Arc::new(authn::token::BearerTokens::new(self.current.clone())),
         ];
         Arc::new(authn::FirstOf::new(self.cluster_id.clone(), methods))
     }
 
     /// The gRPC service, for ports with TLS alone.
-    pub fn service(self: &Arc<Self>) -> IstioCertificateServiceServer<CertificateService> {
-        IstioCertificateServiceServer::new(CertificateService::new(Arc::clone(self)))
+    pub fn service(&self) -> IstioCertificateServiceServer<CertificateService> {
+        IstioCertificateServiceServer::new(CertificateService::new(
+            self.current.clone(),
+            self.authenticator(),
+            Arc::clone(&self.metrics),
+        ))
     }
 
     /// Counters and gauges under istiod's names.

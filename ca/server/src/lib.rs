@@ -3,7 +3,8 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`state_dir`] | keys and certificates in a directory that only we may read |
-//! | [`authority`] | one immutable snapshot of signer, roots, token keys and our own serving certificate |
+//! | `snapshot` | what one request is judged by: signer, roots, token keys and our own serving certificate |
+//! | [`authority`] | puts the parts together and changes the snapshot |
 //! | [`authn`] | who a peer is: client certificate first, then bearer token |
 //! | [`service`] | `istio.v1.auth.IstioCertificateService`, with its [`status`] codes and [`metrics`] |
 //! | [`tls`], [`incoming`] | the ports: TLS with optional client certificates, or plaintext |
@@ -19,6 +20,7 @@ pub mod metrics;
 pub mod operations;
 pub mod service;
 pub mod serving;
+mod snapshot;
 pub mod state_dir;
 pub mod status;
 pub mod tls;

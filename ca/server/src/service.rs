@@ -14,8 +14,8 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     authn::{Authenticator, Credentials},
-    authority::{CertificateAuthority, Snapshot},
-    metrics::count,
+    metrics::{Metrics, count},
+    snapshot::{Current, Snapshot},
     status::RequestError,
 };
 
@@ -26,16 +26,22 @@ const IMPERSONATED_IDENTITY: &str = "ImpersonatedIdentity";
 
 /// The service that signs workload certificates.
 pub struct CertificateService {
-    ca: Arc<CertificateAuthority>,
+    current: Current,
     authenticator: Arc<dyn Authenticator>,
+    metrics: Arc<Metrics>,
     /// Signing runs beside the threads that serve streams, on as many as there are cores.
     signers: Arc<Semaphore>,
 }
 
 impl CertificateService {
-    pub(crate) fn new(ca: Arc<CertificateAuthority>) -> Self {
+    /// Answers whom `authenticator` recognises with what `current` has at that moment; counts in `metrics`.
+    pub(crate) fn new(
+        current: Current,
+        authenticator: Arc<dyn Authenticator>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        Self { authenticator: ca.authenticator(), ca, signers: Arc::new(Semaphore::new(cores)) }
+        Self { current, authenticator, metrics, signers: Arc::new(Semaphore::new(cores)) }
     }
 
     async fn create(
@@ -50,7 +56,7 @@ impl CertificateService {
             return Err(RequestError::Impersonation);
         }
         let permit = Arc::clone(&self.signers).acquire_owned().await.map_err(|_| RequestError::Worker)?;
-        let snapshot = self.ca.snapshot();
+        let snapshot = self.current.load();
         let worker = task::spawn_blocking(move || {
             let answer = issue(&snapshot, &caller, &message, now);
             drop(permit);
@@ -61,18 +67,17 @@ impl CertificateService {
     }
 
     fn note(&self, error: &RequestError) {
-        let metrics = &self.ca.metrics;
         match error {
             RequestError::Unauthenticated(_) | RequestError::Impersonation => {
-                count(&metrics.authentication_failures);
+                count(&self.metrics.authentication_failures);
                 tracing::info!(%error, "certificate refused");
             }
             RequestError::Csr(_) | RequestError::Refused(_) => {
-                count(&metrics.signing_failures);
+                count(&self.metrics.signing_failures);
                 tracing::info!(%error, "certificate refused");
             }
             RequestError::Issue(_) | RequestError::Busy | RequestError::Worker => {
-                count(&metrics.signing_failures);
+                count(&self.metrics.signing_failures);
                 tracing::error!(%error, "certificate not issued");
             }
         }
@@ -85,7 +90,7 @@ impl IstioCertificateService for CertificateService {
         &self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
-        count(&self.ca.metrics.requests);
+        count(&self.metrics.requests);
         let answer = timeout(DEADLINE, self.create(request)).await;
         answer
             .unwrap_or(Err(RequestError::Busy))
@@ -94,7 +99,7 @@ impl IstioCertificateService for CertificateService {
                 self.note(&error);
                 Status::from(&error)
             })
-            .inspect(|_| count(&self.ca.metrics.issued))
+            .inspect(|_| count(&self.metrics.issued))
     }
 }
 

@@ -13,7 +13,7 @@ pub(crate) fn node(error: &NodeError) -> Status {
 /// The client asks for something impossible.
 pub(crate) fn stream(error: &StreamError) -> Status {
     match error {
-        StreamError::EmptyTypeUrl => Status::invalid_argument(error.to_string()),
+        StreamError::EmptyTypeUrl(_) => Status::invalid_argument(error.to_string()),
         StreamError::TooManyTypes { .. } | StreamError::TooManyNames { .. } => {
             Status::resource_exhausted(error.to_string())
         }

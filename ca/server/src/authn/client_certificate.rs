@@ -1,22 +1,20 @@
 //! By the certificate shown in the handshake: a workload renews with the one it has.
 
-use std::sync::Arc;
-
 use eastwest_ca::{Caller, peer};
 use time::OffsetDateTime;
 
 use super::{Authenticator, AuthnError, Credentials};
-use crate::authority::CertificateAuthority;
+use crate::snapshot::Current;
 
 /// Recognises the holders of our own certificates.
 pub struct ClientCertificates {
-    ca: Arc<CertificateAuthority>,
+    current: Current,
 }
 
 impl ClientCertificates {
-    /// Judges by the roots and the trust domain that `ca` has at that moment.
-    pub fn new(ca: Arc<CertificateAuthority>) -> Self {
-        Self { ca }
+    /// Judges by the roots and the trust domain that `current` has at that moment.
+    pub(crate) fn new(current: Current) -> Self {
+        Self { current }
     }
 }
 
@@ -28,7 +26,7 @@ impl Authenticator for ClientCertificates {
         now: OffsetDateTime,
     ) -> Result<Caller, AuthnError> {
         let certificates = &credentials.encrypted()?.certificates;
-        let snapshot = self.ca.snapshot();
+        let snapshot = self.current.load();
         Ok(peer::identify(certificates, &snapshot.roots, &snapshot.trust_domain, now)?)
     }
 }

@@ -1,13 +1,13 @@
 //! By a service account's token in `authorization: Bearer`.
 
-use std::{fs, io, path::PathBuf, sync::Arc};
+use std::{fs, io, path::PathBuf};
 
 use eastwest_ca::{Caller, KeySet, TrustedIssuer, jwt::KeySetError};
 use thiserror::Error;
 use time::OffsetDateTime;
 
 use super::{Authenticator, AuthnError, Credentials};
-use crate::authority::CertificateAuthority;
+use crate::snapshot::Current;
 
 /// Largest JWKS file in bytes.
 const MAX_JWKS_BYTES: u64 = 1024 * 1024;
@@ -15,13 +15,13 @@ const SCHEME: &str = "Bearer ";
 
 /// Recognises the bearers of tokens that one of our trusted issuers signed.
 pub struct BearerTokens {
-    ca: Arc<CertificateAuthority>,
+    current: Current,
 }
 
 impl BearerTokens {
-    /// Judges by the issuers and the trust domain that `ca` has at that moment.
-    pub fn new(ca: Arc<CertificateAuthority>) -> Self {
-        Self { ca }
+    /// Judges by the issuers and the trust domain that `current` has at that moment.
+    pub(crate) fn new(current: Current) -> Self {
+        Self { current }
     }
 }
 
@@ -33,7 +33,7 @@ impl Authenticator for BearerTokens {
         now: OffsetDateTime,
     ) -> Result<Caller, AuthnError> {
         credentials.encrypted()?;
-        Ok(self.ca.snapshot().tokens.verify(bearer(credentials)?, now)?)
+        Ok(self.current.load().tokens.verify(bearer(credentials)?, now)?)
     }
 }
 

@@ -1,0 +1,40 @@
+//! All that one request is judged by, at one moment.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use eastwest_ca::{Authorizer, LocalIssuer, TokenVerifier, TrustBundle};
+use eastwest_model::TrustDomain;
+
+use crate::serving::ServingCertificate;
+
+/// What must change together. Immutable.
+#[derive(Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) trust_domain: TrustDomain,
+    pub(crate) authorizer: Authorizer,
+    pub(crate) issuer: Arc<LocalIssuer>,
+    pub(crate) roots: Arc<TrustBundle>,
+    pub(crate) tokens: Arc<TokenVerifier>,
+    pub(crate) serving: ServingCertificate,
+}
+
+/// Where the newest snapshot is found; every clone sees the same one.
+#[derive(Clone)]
+pub(crate) struct Current(Arc<ArcSwap<Snapshot>>);
+
+impl Current {
+    pub(crate) fn new(first: Snapshot) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(first)))
+    }
+
+    /// The newest one, to be held for as long as one decision takes.
+    pub(crate) fn load(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+
+    /// Replaces it by what `change` makes of it, which may be called again when others change it meanwhile.
+    pub(crate) fn change(&self, change: impl Fn(&Snapshot) -> Snapshot) {
+        self.0.rcu(|old| change(old));
+    }
+}

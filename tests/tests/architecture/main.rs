@@ -1,6 +1,9 @@
-//! The house rules that a compiler does not hold: layers, pure crates, and a map that names only what exists.
+//! The house rules that a compiler does not hold: layers, pure crates, modules without circles, and a map that names
+//! only what exists.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod modules;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,24 +39,27 @@ fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// Every crate of the workspace with its normal dependencies.
-fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+/// What cargo knows of each crate of the workspace.
+fn packages() -> Vec<Value> {
     let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
     let arguments = ["metadata", "--no-deps", "--offline", "--format-version", "1"];
     let output = Command::new(cargo).args(arguments).current_dir(root()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    metadata["packages"].as_array().unwrap().clone()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+/// Every crate of the workspace with its normal dependencies.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let normal = |package: &Value| {
         let all = package["dependencies"].as_array().unwrap().iter();
         all.filter(|d| d["kind"].is_null()).map(|d| text(&d["name"])).collect()
     };
-    metadata["packages"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|package| (text(&package["name"]), normal(package)))
-        .collect()
+    packages().iter().map(|package| (text(&package["name"]), normal(package))).collect()
 }
 
 #[test]
@@ -84,6 +90,17 @@ fn pure_crates_link_nothing_that_does_io() {
     for (name, impure) in PURE.iter().flat_map(|name| IMPURE.iter().map(move |impure| (name, impure))) {
         assert!(!dependencies[*name].contains(*impure), "{name} is pure and must not use {impure}");
     }
+}
+
+#[test]
+fn no_module_cycles() {
+    let circle = |package: &Value| {
+        let manifest = text(&package["manifest_path"]);
+        let circle = modules::circle(&Path::new(&manifest).with_file_name("src"))?;
+        Some(format!("{}: {circle}", text(&package["name"])))
+    };
+    let circles: Vec<_> = packages().iter().filter_map(circle).collect();
+    assert!(circles.is_empty(), "modules use each other in a circle: {circles:#?}");
 }
 
 /// Whatever looks like a path in the map must exist.

@@ -16,8 +16,7 @@ use crate::{
         registry,
     },
     pair::{self, Outcome, Pair},
-    report::{self, Mode},
-    settings::{ClientTlsSetting, Endpoint, OutboundCluster},
+    settings::{ClientTlsSetting, Endpoint, Mode, OutboundCluster},
     trace::Step,
 };
 
@@ -283,16 +282,15 @@ fn unknown_port(
 }
 
 fn setting(cluster: &OutboundCluster) -> Setting {
-    let shown = report::outbound(cluster);
     let origin = cluster.policy.as_ref().and_then(|policy| {
         let mut steps = cluster.trace.steps.iter().rev();
         steps.find(|step| step.object.as_ref() == Some(policy)).and_then(|step| step.origin.clone())
     });
     Setting {
-        mode: shown.mode,
-        sni: shown.sni,
-        subject_alt_names: shown.subject_alt_names,
-        policy: shown.policy,
+        mode: cluster.tls.mode(),
+        sni: cluster.tls.sni().cloned(),
+        subject_alt_names: cluster.tls.subject_alt_names().map(<[_]>::to_vec),
+        policy: cluster.policy.clone(),
         origin,
     }
 }

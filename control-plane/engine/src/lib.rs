@@ -12,9 +12,7 @@ pub mod settings;
 pub mod trace;
 
 mod pair;
-mod scope;
 mod world;
 
 pub use pair::{Outcome, Pair, Sends, Server};
-pub use scope::ClientScope;
-pub use world::{DirtySet, Hosts, Index, Snapshot};
+pub use world::{ClientScope, DirtySet, Hosts, Index, Snapshot};

@@ -166,13 +166,13 @@ fn without_proxy(sends: Sends) -> (Outcome, String) {
 /// I2: what each mode's filter chains take.
 fn in_mesh(mode: MutualTlsMode, sends: Sends) -> (Outcome, String) {
     match (mode, sends) {
-        (MutualTlsMode::Disable, Sends::MutualTls) => {
-            (Outcome::Refused, "the server's proxy reads plaintext alone, not the mesh's mutual TLS".to_owned())
-        }
+        (MutualTlsMode::Disable, Sends::MutualTls) => (
+            Outcome::Refused,
+            "the server's proxy reads plaintext alone, not the mesh's mutual TLS".to_owned(),
+        ),
         (MutualTlsMode::Strict, Sends::Plaintext) => (
             Outcome::Refused,
-            "the server's proxy takes mutual TLS alone: no filter chain matches plaintext"
-                .to_owned(),
+            "the server's proxy takes mutual TLS alone: no filter chain matches plaintext".to_owned(),
         ),
         (mode, Sends::MutualTls) => (Outcome::MutualTls, format!("the server is {mode}")),
         (mode, _) => (Outcome::Plaintext, format!("the server is {mode}")),

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     Snapshot, compute, lint,
-    settings::{ClientTlsSetting, Inbound, OutboundCluster},
+    settings::{ClientTlsSetting, Inbound, Mode, OutboundCluster},
 };
 
 /// Everything about one workload.
@@ -60,19 +60,6 @@ pub struct OutboundReport {
     pub endpoints: Option<BTreeMap<String, Mode>>,
 }
 
-/// How a client calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[allow(missing_docs)]
-pub enum Mode {
-    Disable,
-    Simple,
-    Mutual,
-    IstioMutual,
-    /// Mutual where the endpoint supports it.
-    Auto,
-}
-
 /// An object that does not do what one may think.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Warning {
@@ -117,22 +104,13 @@ pub fn inbound(inbound: &Inbound) -> InboundReport {
 
 /// One cluster as the user sees it.
 pub fn outbound(cluster: &OutboundCluster) -> OutboundReport {
-    let (sni, names) = match &cluster.tls {
-        ClientTlsSetting::Disable => (None, &[][..]),
-        ClientTlsSetting::Auto(mesh) | ClientTlsSetting::IstioMutual(mesh) => {
-            (Some(mesh.sni.clone()).filter(|sni| !sni.is_empty()), &mesh.subject_alt_names[..])
-        }
-        ClientTlsSetting::Simple(tls) | ClientTlsSetting::Mutual(tls) => {
-            (tls.sni.clone(), &tls.subject_alt_names[..])
-        }
-    };
     OutboundReport {
         host: cluster.host.to_string(),
         port: cluster.port.number,
         subset: cluster.subset.clone(),
         mode: cluster.tls.mode(),
-        sni,
-        subject_alt_names: (!names.is_empty()).then(|| names.to_vec()),
+        sni: cluster.tls.sni().cloned(),
+        subject_alt_names: cluster.tls.subject_alt_names().map(<[_]>::to_vec),
         policy: cluster.policy.clone(),
         endpoints: matches!(cluster.tls, ClientTlsSetting::Auto(_)).then(|| endpoints(cluster)),
     }
@@ -146,17 +124,4 @@ fn endpoints(cluster: &OutboundCluster) -> BTreeMap<String, Mode> {
             (endpoint.address.to_string(), mode)
         })
         .collect()
-}
-
-impl ClientTlsSetting {
-    /// The mode that users see.
-    pub fn mode(&self) -> Mode {
-        match self {
-            Self::Disable => Mode::Disable,
-            Self::Auto(_) => Mode::Auto,
-            Self::IstioMutual(_) => Mode::IstioMutual,
-            Self::Simple(_) => Mode::Simple,
-            Self::Mutual(_) => Mode::Mutual,
-        }
-    }
 }

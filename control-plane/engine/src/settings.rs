@@ -13,6 +13,7 @@ use eastwest_model::{
     policy::MutualTlsMode,
     service::{Protocol, ServicePort},
 };
+use serde::Serialize;
 
 use crate::trace::Trace;
 
@@ -145,6 +146,51 @@ pub enum ClientTlsSetting {
     Simple(OriginatedTls),
     /// TLS with a client certificate from files or a credential.
     Mutual(OriginatedTls),
+}
+
+impl ClientTlsSetting {
+    /// The mode that users see.
+    pub fn mode(&self) -> Mode {
+        match self {
+            Self::Disable => Mode::Disable,
+            Self::Auto(_) => Mode::Auto,
+            Self::IstioMutual(_) => Mode::IstioMutual,
+            Self::Simple(_) => Mode::Simple,
+            Self::Mutual(_) => Mode::Mutual,
+        }
+    }
+
+    /// Server name to send; `None` = taken from the Host header, or none with plaintext.
+    pub fn sni(&self) -> Option<&Name> {
+        match self {
+            Self::Disable => None,
+            Self::Auto(mesh) | Self::IstioMutual(mesh) => Some(&mesh.sni).filter(|sni| !sni.is_empty()),
+            Self::Simple(tls) | Self::Mutual(tls) => tls.sni.as_ref(),
+        }
+    }
+
+    /// SANs to accept; `None` = none is checked.
+    pub fn subject_alt_names(&self) -> Option<&[Name]> {
+        let names = match self {
+            Self::Disable => return None,
+            Self::Auto(mesh) | Self::IstioMutual(mesh) => &mesh.subject_alt_names,
+            Self::Simple(tls) | Self::Mutual(tls) => &tls.subject_alt_names,
+        };
+        Some(&names[..]).filter(|names| !names.is_empty())
+    }
+}
+
+/// How a client calls, in short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[allow(missing_docs)]
+pub enum Mode {
+    Disable,
+    Simple,
+    Mutual,
+    IstioMutual,
+    /// Mutual where the endpoint supports it.
+    Auto,
 }
 
 /// Mutual TLS inside the mesh (O2).

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use eastwest_engine::{
-    report::{self, InboundReport, Mode},
-    settings::{Inbound, OutboundCluster, OutboundService, WorkloadTls},
+    report::{self, InboundReport},
+    settings::{Inbound, Mode, OutboundCluster, OutboundService, WorkloadTls},
 };
 use eastwest_model::{Name, policy::MutualTlsMode};
 use eastwest_proto::eastwest::v1 as proto;

@@ -8,7 +8,10 @@ use eastwest_model::{
     service::{EndpointSlice, Protocol, Service, ServicePort, SliceEndpoint, TargetPort},
 };
 
-use crate::{Snapshot, scope::sidecar_of, world::Namespace};
+use crate::{
+    Snapshot,
+    world::{Namespace, sidecar_of},
+};
 
 /// The listed ports: those of a Sidecar's `ingress` alone if it has any, else of every Service and ServiceEntry that
 /// has the workload behind it. Of two that share a container port, the oldest says what it carries (I1).

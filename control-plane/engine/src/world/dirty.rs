@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use eastwest_model::{Host, Name, Workload, WorkloadKey};
 
-use crate::ClientScope;
+use super::ClientScope;
 
 /// A set of hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,6 +10,7 @@ mod dirty;
 mod index;
 mod namespace;
 mod rules;
+mod scope;
 mod selecting;
 mod slices;
 mod snapshot;
@@ -17,6 +18,8 @@ mod workloads;
 
 pub use dirty::{DirtySet, Hosts};
 pub use index::Index;
+pub use scope::ClientScope;
 pub use snapshot::Snapshot;
 
 pub(crate) use namespace::Namespace;
+pub(crate) use scope::sidecar_of;

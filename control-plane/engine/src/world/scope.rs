@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use eastwest_model::{Host, Name, ObjectRef, Workload, service::Sidecar};
 
-use crate::world::Snapshot;
+use super::Snapshot;
 
 /// Clients of one scope have the same outbound settings: same namespace, same Sidecar, and selected by the same
 /// DestinationRules (tls-policy.md D6). There are far fewer scopes than clients.

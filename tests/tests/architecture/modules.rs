@@ -17,7 +17,7 @@ type Texts = BTreeMap<Names, String>;
 /// The rule: the children of a module, each with all that lies below it, form no circle, while parents and children
 /// may know each other. What counts are paths from `crate::` and `super::`, followed through what a parent re-exports.
 /// Tests and generated code do not count.
-pub fn circle(src: &Path) -> Option<String> {
+pub(crate) fn circle(src: &Path) -> Option<String> {
     let mut texts = Texts::new();
     read(src, &mut Names::new(), &mut texts);
     assert!(!texts.is_empty(), "no source in {}", src.display());

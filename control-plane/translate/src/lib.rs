@@ -11,6 +11,7 @@
 
 mod cds;
 mod eds;
+mod fleet;
 mod lds;
 pub mod names;
 mod outbound;
@@ -20,7 +21,10 @@ mod tls_context;
 mod tls_mode;
 mod workload;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use eastwest_engine::settings::{Inbound, Outbound, WorkloadTls};
 use eastwest_xds::{EncodedResource, ResourceSet, TypeUrl, Version, View};
@@ -29,7 +33,10 @@ use crate::{
     cds::OriginalDestination, names::INBOUND_PASSTHROUGH_CLUSTER, outbound::succeed, resource::Cache,
 };
 
-pub use crate::outbound::OutboundResources;
+pub use crate::{
+    fleet::{Fleet, ProxyKey},
+    outbound::OutboundResources,
+};
 
 /// Who a view is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,6 +78,17 @@ impl Translator {
     /// whose settings are the same object cost nothing.
     pub fn outbound(&mut self, outbound: &Outbound, before: Option<&OutboundResources>) -> OutboundResources {
         OutboundResources::new(&mut self.cache, outbound, before)
+    }
+
+    /// Brings the resources of a client scope up to date with settings of which only these hosts differ. What that
+    /// costs does not depend on the number of other hosts, but for one pointer each.
+    pub fn renew(
+        &mut self,
+        resources: &mut OutboundResources,
+        outbound: &Outbound,
+        hosts: &BTreeSet<eastwest_model::Host>,
+    ) {
+        resources.renew(&mut self.cache, outbound, hosts);
     }
 
     /// What one proxy is entitled to see. `before`: its view until now; the same `Arc` if nothing differs.
@@ -130,10 +148,29 @@ impl Translator {
         let type_url = shared.type_url().clone();
         let own = ResourceSet::new(type_url.clone(), own);
         let key = (type_url.clone(), shared.version(), own.version());
-        let free = |one: &&Arc<EncodedResource>| taken.iter().all(|name| **name != **one.name());
-        let all = || shared.iter().filter(free).chain(own.iter()).cloned().collect();
-        let set = self.joined.entry(key).or_insert_with(|| following(before, type_url, all()));
-        Arc::clone(set)
+        if let Some(set) = self.joined.get(&key) {
+            return Arc::clone(set);
+        }
+        let free = |name: &str| taken.iter().all(|other| other != name);
+        let set = self.joined_step(shared, &own, free).unwrap_or_else(|| {
+            let shared = shared.iter().filter(|one| free(one.name()));
+            following(before, type_url, shared.chain(own.iter()).cloned().collect())
+        });
+        self.joined.insert(key, Arc::clone(&set));
+        set
+    }
+
+    /// The joined set of what was shared before, followed by the step since then.
+    fn joined_step(
+        &self,
+        shared: &ResourceSet,
+        own: &ResourceSet,
+        free: impl Fn(&str) -> bool,
+    ) -> Option<Arc<ResourceSet>> {
+        let (from, names) = shared.step()?;
+        let earlier = self.joined.get(&(shared.type_url().clone(), from, own.version()))?;
+        let names = names.iter().filter(|name| free(name) && own.get(name).is_none());
+        Some(earlier.edited(names.map(|name| (Arc::clone(name), shared.get(name).cloned()))))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What all proxies of one client scope share.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, OnceLock},
 };
 
@@ -15,7 +15,7 @@ use crate::{
     lds::listeners,
     names::PASSTHROUGH_CLUSTER,
     rds,
-    resource::Cache,
+    resource::{Cache, Generator, Key, key},
     workload,
 };
 
@@ -68,6 +68,44 @@ impl OutboundResources {
         }
     }
 
+    /// Follows changes of some hosts. Only listeners and routes to which a host contributes something else than before
+    /// are looked at: most changes are about endpoints and TLS.
+    pub(crate) fn renew(&mut self, cache: &mut Cache, outbound: &Outbound, hosts: &BTreeSet<Host>) {
+        let (mut clusters, mut assignments) = (BTreeMap::new(), BTreeMap::new());
+        let (mut on_listeners, mut on_routes) = (BTreeSet::new(), BTreeSet::new());
+        for host in hosts {
+            let service = outbound.services.get(host);
+            let before = match service {
+                Some(service) => self.hosts.insert(host.clone(), HostResources::new(cache, service)),
+                None => self.hosts.remove(host),
+            };
+            let after = self.hosts.get(host);
+            edit(&mut clusters, before.as_ref().map(|one| &one.clusters), after.map(|one| &one.clusters));
+            edit(
+                &mut assignments,
+                before.as_ref().map(|one| &one.assignments),
+                after.map(|one| &one.assignments),
+            );
+            let [before, after] =
+                [before.as_ref().map(|one| &one.of), service].map(|one| Reach::of(outbound, one));
+            on_listeners.extend(differing(&before.listeners, &after.listeners));
+            on_routes.extend(differing(&before.routes, &after.routes));
+        }
+        self.clusters = self.clusters.edited(clusters);
+        self.endpoints = self.endpoints.edited(assignments);
+        self.settings = OnceLock::new();
+        if !on_listeners.is_empty() {
+            let all = listeners(outbound);
+            let all = all.iter().map(|inputs| (inputs.name(), inputs));
+            self.listeners = self.listeners.edited(named(cache, on_listeners, all));
+        }
+        if !on_routes.is_empty() {
+            let all = rds::routes(outbound);
+            let all = all.iter().map(|inputs| (inputs.name(), inputs));
+            self.routes = self.routes.edited(named(cache, on_routes, all));
+        }
+    }
+
     /// The outbound part of [`TypeUrl::WORKLOAD_TLS`], encoded when the first proxy wants it.
     pub(crate) fn settings(&self) -> &[u8] {
         self.settings.get_or_init(|| workload::encode_outbound(self.hosts.values().map(|host| &host.of)))
@@ -92,6 +130,58 @@ impl HostResources {
                 .collect(),
         }
     }
+}
+
+/// What a host contributes to listeners and routes: the inputs, by name, that would be if it were alone.
+#[derive(Default)]
+struct Reach {
+    listeners: BTreeMap<String, Key>,
+    routes: BTreeMap<String, Key>,
+}
+
+impl Reach {
+    fn of(outbound: &Outbound, service: Option<&Arc<OutboundService>>) -> Self {
+        let Some(service) = service else { return Self::default() };
+        let alone = Outbound {
+            services: [(service.host.clone(), Arc::clone(service))].into(),
+            unknown_hosts: outbound.unknown_hosts,
+            access_log_file: outbound.access_log_file.clone(),
+        };
+        Self {
+            listeners: listeners(&alone).iter().map(|inputs| (inputs.name(), key(inputs))).collect(),
+            routes: rds::routes(&alone).iter().map(|inputs| (inputs.name(), key(inputs))).collect(),
+        }
+    }
+}
+
+/// The names that differ between two maps.
+fn differing<'a>(
+    before: &'a BTreeMap<String, Key>,
+    after: &'a BTreeMap<String, Key>,
+) -> impl Iterator<Item = String> + 'a {
+    let names = before.keys().chain(after.keys());
+    names.filter(|name| before.get(*name) != after.get(*name)).cloned()
+}
+
+/// What becomes of the named resources, out of the inputs of all.
+fn named<'a, G: Generator + 'a>(
+    cache: &mut Cache,
+    names: BTreeSet<String>,
+    all: impl Iterator<Item = (String, &'a G)>,
+) -> BTreeMap<Arc<str>, Option<Arc<EncodedResource>>> {
+    let made: Vec<_> = all.filter(|(name, _)| names.contains(name)).collect();
+    let gone = names.iter().map(|name| (Arc::from(name.as_str()), None));
+    gone.chain(made.into_iter().map(|(name, inputs)| (name.into(), Some(cache.get(inputs))))).collect()
+}
+
+/// Notes what becomes of the resources of a host.
+fn edit(
+    edits: &mut BTreeMap<Arc<str>, Option<Arc<EncodedResource>>>,
+    before: Option<&Vec<Arc<EncodedResource>>>,
+    after: Option<&Vec<Arc<EncodedResource>>>,
+) {
+    edits.extend(before.into_iter().flatten().map(|one| (Arc::clone(one.name()), None)));
+    edits.extend(after.into_iter().flatten().map(|one| (Arc::clone(one.name()), Some(Arc::clone(one)))));
 }
 
 /// The set that follows `before`; the same `Arc` if nothing differs.

@@ -110,7 +110,7 @@ impl Generator for RouteInputs {
     fn generate(&self) -> EncodedResource {
         let mut virtual_hosts: Vec<_> = self.hosts.iter().map(|host| self.virtual_host(host)).collect();
         virtual_hosts.push(unknown(self.unknown_hosts));
-        let name = self.port.to_string();
+        let name = self.name();
         let routes = RouteConfiguration {
             name: name.clone(),
             virtual_hosts,
@@ -122,6 +122,11 @@ impl Generator for RouteInputs {
 }
 
 impl RouteInputs {
+    /// The name of the resource.
+    pub(crate) fn name(&self) -> String {
+        self.port.to_string()
+    }
+
     fn virtual_host(&self, host: &RouteHost) -> VirtualHost {
         VirtualHost {
             name: format!("{}:{}", host.host, self.port),

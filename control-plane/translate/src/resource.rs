@@ -18,20 +18,31 @@ pub(crate) trait Generator: Hash {
     fn generate(&self) -> EncodedResource;
 }
 
+/// The hash of a generator's inputs.
+pub(crate) type Key = [u8; 32];
+
 /// Everything that was generated and is still in use somewhere: encoded once, shared by all.
 #[derive(Debug, Default)]
-pub(crate) struct Cache(BTreeMap<[u8; 32], Arc<EncodedResource>>);
+pub(crate) struct Cache {
+    made: BTreeMap<Key, Arc<EncodedResource>>,
+    /// How many were in use when that was last looked at.
+    in_use: usize,
+}
 
 impl Cache {
     /// The resource made from `inputs`.
     pub(crate) fn get<G: Generator>(&mut self, inputs: &G) -> Arc<EncodedResource> {
-        let made = self.0.entry(key(inputs)).or_insert_with(|| Arc::new(inputs.generate()));
+        let made = self.made.entry(key(inputs)).or_insert_with(|| Arc::new(inputs.generate()));
         Arc::clone(made)
     }
 
-    /// Drops what nobody but the cache holds.
+    /// Drops what nobody but the cache holds, once that may be half of it: looking costs as much as there is, and a
+    /// small change must not.
     pub(crate) fn forget_unused(&mut self) {
-        self.0.retain(|_, resource| Arc::strong_count(resource) > 1);
+        if self.made.len() > 2 * self.in_use {
+            self.made.retain(|_, resource| Arc::strong_count(resource) > 1);
+            self.in_use = self.made.len();
+        }
     }
 }
 
@@ -40,7 +51,8 @@ pub(crate) fn encode<M: prost::Message>(type_url: TypeUrl, name: &str, message: 
     EncodedResource::new(type_url, name, &message.encode_to_vec())
 }
 
-fn key<G: Generator>(inputs: &G) -> [u8; 32] {
+/// The hash of a generator's inputs.
+pub(crate) fn key<G: Generator>(inputs: &G) -> Key {
     let mut digest = Digest(Context::new(&SHA256));
     G::KIND.hash(&mut digest);
     inputs.hash(&mut digest);

@@ -145,7 +145,9 @@ impl<'a> Builder<'a> {
         let steps = before.chain(lingering).chain([last]).collect();
         let endpoint = |backend: &Backend| Endpoint {
             address: backend.address.clone(),
-            mutual_tls: auto_mtls::is_marked(self.snapshot, self.view.namespace(), backend, marking),
+            // O1: the proxy looks names up itself, and what it finds carries no mark.
+            mutual_tls: draft.discovery != Discovery::DynamicForwardProxy
+                && auto_mtls::is_marked(self.snapshot, self.view.namespace(), backend, marking),
             ready: backend.ready,
             weight: backend.weight,
             workload: backend.workload.clone(),

@@ -281,14 +281,18 @@ fn peer_authentication(random: &mut Random, namespace: &str) -> PeerAuthenticati
 
 fn tls(random: &mut Random) -> ClientTls {
     use ClientTlsMode::{Disable, IstioMutual, Mutual, Simple};
+    let mode = random.one_of(&[Disable, Simple, Mutual, IstioMutual]);
+    let credential = random.chance(4);
+    // V2: one source, and MUTUAL needs one.
+    let file = |name: &str| (mode == Mutual && !credential).then(|| name.into());
     ClientTls {
-        mode: random.one_of(&[Disable, Simple, Mutual, IstioMutual]),
+        mode,
         sni: random.chance(4).then(|| "sni.example.org".into()),
         subject_alt_names: random.some(1, |_| "san.example.org".into()),
-        client_certificate: None,
-        private_key: None,
+        client_certificate: file("/certificate.pem"),
+        private_key: file("/key.pem"),
         ca_certificates: None,
-        credential_name: random.chance(4).then(|| "secret".into()),
+        credential_name: credential.then(|| "secret".into()),
         insecure_skip_verify: random.chance(4),
     }
 }

@@ -204,7 +204,7 @@ impl Generator for ServiceListener<'_> {
     const KIND: &'static str = "service listener";
 
     fn generate(&self) -> EncodedResource {
-        let name = format!("{}_{}", self.address, self.port);
+        let name = self.name();
         let listener_filters = self.inspectors();
         let (filter_chains, default_filter_chain) = self.chains();
         let listener = Listener {
@@ -224,6 +224,11 @@ impl Generator for ServiceListener<'_> {
 }
 
 impl ServiceListener<'_> {
+    /// The name of the resource.
+    pub(crate) fn name(&self) -> String {
+        format!("{}_{}", self.address, self.port)
+    }
+
     /// What must be known before a chain is chosen.
     fn inspectors(&self) -> Vec<ListenerFilter> {
         let (tls, http) = match &self.carries {

@@ -4,8 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests read files and fail by panicking")]
 
 mod envoy;
+mod fleet;
 mod golden;
 mod inbound;
 mod outbound;
+mod pairs;
 mod sharing;
 mod world;
+#[allow(dead_code, unreachable_pub, reason = "the engine's tests use more of it")]
+#[path = "../../../engine/tests/engine/worlds.rs"]
+mod worlds;

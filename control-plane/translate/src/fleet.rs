@@ -1,0 +1,251 @@
+//! The connected proxies and what each is entitled to see, brought up to date change by change.
+//!
+//! A change costs what it touched: each client scope in use recomputes its dirty hosts once for all its proxies, each
+//! affected proxy its inbound settings. A proxy whose resources stay the same is not named to anybody.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use eastwest_engine::{
+    ClientScope, DirtySet, Hosts, Snapshot, compute,
+    settings::{Inbound, Outbound, WorkloadTls},
+};
+use eastwest_model::{Name, SpiffeId, Workload, WorkloadKey, identity::IdentityError};
+use eastwest_xds::View;
+
+use crate::{OutboundResources, ProxyFacts, Translator};
+
+/// What a proxy is known by. Proxies of one key share their view.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProxyKey {
+    /// The workload that it stands before.
+    pub workload: WorkloadKey,
+    /// The service account it was admitted with.
+    pub service_account: Option<Name>,
+    /// What it says about itself.
+    pub facts: ProxyFacts,
+}
+
+impl ProxyKey {
+    /// The key of a workload's proxy.
+    pub fn of(workload: &Workload, facts: ProxyFacts) -> Self {
+        Self { workload: workload.key(), service_account: workload.service_account.clone(), facts }
+    }
+}
+
+/// Every connected proxy.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    translator: Translator,
+    scopes: BTreeMap<ClientScope, Scope>,
+    proxies: BTreeMap<ProxyKey, Proxy>,
+}
+
+/// What all proxies of a client scope share.
+#[derive(Debug)]
+struct Scope {
+    /// Held by nobody else between changes, so that it is edited in place.
+    outbound: Arc<Outbound>,
+    resources: OutboundResources,
+}
+
+/// A connected proxy.
+#[derive(Debug)]
+struct Proxy {
+    /// What it is, if no Pod of that name is known.
+    stand_in: Arc<Workload>,
+    scope: ClientScope,
+    identity: SpiffeId,
+    inbound: Arc<Inbound>,
+    view: Arc<View>,
+}
+
+impl Fleet {
+    /// The view of a workload's proxy, which is followed from now on. `workload` stands in for a Pod that is not known.
+    ///
+    /// # Errors
+    /// The workload cannot have an identity.
+    pub fn connect(
+        &mut self,
+        snapshot: &Snapshot,
+        workload: &Arc<Workload>,
+        facts: ProxyFacts,
+    ) -> Result<Arc<View>, IdentityError> {
+        let key = ProxyKey::of(workload, facts);
+        if let Some(proxy) = self.proxies.get(&key) {
+            return Ok(Arc::clone(&proxy.view));
+        }
+        let identity = compute::identity(snapshot, workload)?;
+        let scope = compute::client_scope(snapshot, workload);
+        let translator = &mut self.translator;
+        let shared =
+            self.scopes.entry(scope.clone()).or_insert_with(|| Scope::new(translator, snapshot, &scope));
+        let mut proxy = Proxy {
+            stand_in: Arc::clone(workload),
+            scope,
+            identity,
+            inbound: Arc::new(compute::inbound(snapshot, workload)),
+            view: Arc::default(),
+        };
+        let settings = proxy.settings(&key, shared);
+        proxy.view = translator.view(&settings, &shared.resources, facts, None);
+        let view = Arc::clone(&proxy.view);
+        self.proxies.insert(key, proxy);
+        Ok(view)
+    }
+
+    /// Forgets a proxy.
+    pub fn disconnect(&mut self, key: &ProxyKey) {
+        self.proxies.remove(key);
+    }
+
+    /// The proxies that were admitted with another service account than their Pod turns out to have: they must prove
+    /// themselves anew.
+    pub fn impostors(&self, snapshot: &Snapshot) -> Vec<ProxyKey> {
+        let is_impostor = |key: &&ProxyKey| {
+            let real = snapshot.workload(&key.workload).and_then(|pod| pod.service_account.as_ref());
+            real.is_some_and(|real| key.service_account.as_ref().is_some_and(|account| account != real))
+        };
+        self.proxies.keys().filter(is_impostor).cloned().collect()
+    }
+
+    /// Brings every proxy that `dirty` may concern up to date, and returns those that are to see something else now.
+    pub fn update(&mut self, snapshot: &Snapshot, dirty: &DirtySet) -> Vec<(ProxyKey, Arc<View>)> {
+        let moved = self.move_to_scopes(snapshot, dirty);
+        self.forget_unused_scopes();
+        let renewed = self.renew_scopes(snapshot, dirty);
+        let mut changed = Vec::new();
+        for (key, proxy) in &mut self.proxies {
+            // A change cannot name who is not in the world.
+            let inbound = dirty.inbound_of(&key.workload) || snapshot.workload(&key.workload).is_none();
+            if !inbound && !moved.contains(key) && !renewed.contains(&proxy.scope) {
+                continue;
+            }
+            let Some(scope) = self.scopes.get(&proxy.scope) else { continue };
+            if inbound {
+                proxy.renew_inbound(snapshot, key);
+            }
+            let settings = proxy.settings(key, scope);
+            let next = self.translator.view(&settings, &scope.resources, key.facts, Some(&proxy.view));
+            if !Arc::ptr_eq(&proxy.view, &next) {
+                proxy.view = Arc::clone(&next);
+                changed.push((key.clone(), next));
+            }
+        }
+        self.translator.forget_unused();
+        changed
+    }
+
+    /// Finds the scope of every proxy that may have another one now; returns those that do.
+    fn move_to_scopes(&mut self, snapshot: &Snapshot, dirty: &DirtySet) -> BTreeSet<ProxyKey> {
+        let mut moved = BTreeSet::new();
+        for (key, proxy) in &mut self.proxies {
+            if !dirty.scope_of(&key.workload) {
+                continue;
+            }
+            let workload = snapshot.workload(&key.workload).unwrap_or(&proxy.stand_in);
+            let scope = compute::client_scope(snapshot, workload);
+            if scope != proxy.scope {
+                proxy.scope = scope;
+                moved.insert(key.clone());
+            }
+        }
+        moved
+    }
+
+    fn forget_unused_scopes(&mut self) {
+        let used: BTreeSet<_> = self.proxies.values().map(|proxy| &proxy.scope).collect();
+        self.scopes.retain(|scope, _| used.contains(scope));
+    }
+
+    /// Recomputes the dirty hosts of every scope in use; returns the scopes that have other resources now.
+    fn renew_scopes(&mut self, snapshot: &Snapshot, dirty: &DirtySet) -> BTreeSet<ClientScope> {
+        let mut renewed = BTreeSet::new();
+        for (name, scope) in &mut self.scopes {
+            if scope.renew(&mut self.translator, snapshot, name, &dirty.outbound_hosts_of(name)) {
+                renewed.insert(name.clone());
+            }
+        }
+        for proxy in self.proxies.values() {
+            let translator = &mut self.translator;
+            self.scopes
+                .entry(proxy.scope.clone())
+                .or_insert_with(|| Scope::new(translator, snapshot, &proxy.scope));
+        }
+        renewed
+    }
+}
+
+impl Scope {
+    fn new(translator: &mut Translator, snapshot: &Snapshot, scope: &ClientScope) -> Self {
+        let outbound = Arc::new(compute::outbound(snapshot, scope));
+        Self { resources: translator.outbound(&outbound, None), outbound }
+    }
+
+    /// Whether anything differs after the hosts were computed anew.
+    fn renew(
+        &mut self,
+        translator: &mut Translator,
+        snapshot: &Snapshot,
+        scope: &ClientScope,
+        hosts: &Hosts,
+    ) -> bool {
+        let Hosts::Some(hosts) = hosts else { return self.renew_all(translator, snapshot, scope) };
+        let mut changed = BTreeSet::new();
+        for host in hosts {
+            let next = compute::outbound_service(snapshot, scope, host);
+            if next.as_ref() == self.outbound.services.get(host).map(AsRef::as_ref) {
+                continue;
+            }
+            changed.insert(host.clone());
+            let services = &mut Arc::make_mut(&mut self.outbound).services;
+            match next {
+                Some(service) => services.insert(host.clone(), Arc::new(service)),
+                None => services.remove(host),
+            };
+        }
+        if !changed.is_empty() {
+            translator.renew(&mut self.resources, &self.outbound, &changed);
+        }
+        !changed.is_empty()
+    }
+
+    fn renew_all(&mut self, translator: &mut Translator, snapshot: &Snapshot, scope: &ClientScope) -> bool {
+        let mut next = compute::outbound(snapshot, scope);
+        for (host, service) in &mut next.services {
+            // The same object tells the translator that nothing differs.
+            if let Some(before) = self.outbound.services.get(host).filter(|before| *before == service) {
+                *service = Arc::clone(before);
+            }
+        }
+        if next == *self.outbound {
+            return false;
+        }
+        self.outbound = Arc::new(next);
+        self.resources = translator.outbound(&self.outbound, Some(&self.resources));
+        true
+    }
+}
+
+impl Proxy {
+    fn renew_inbound(&mut self, snapshot: &Snapshot, key: &ProxyKey) {
+        let workload = snapshot.workload(&key.workload).unwrap_or(&self.stand_in);
+        self.inbound = Arc::new(compute::inbound(snapshot, workload));
+        // An identity that was valid stays so: only the trust domain may have changed.
+        if let Ok(identity) = compute::identity(snapshot, workload) {
+            self.identity = identity;
+        }
+    }
+
+    /// Both sides, put together for as long as a view is made of them.
+    fn settings(&self, key: &ProxyKey, scope: &Scope) -> WorkloadTls {
+        WorkloadTls {
+            workload: key.workload.clone(),
+            identity: self.identity.clone(),
+            inbound: Arc::clone(&self.inbound),
+            outbound: Arc::clone(&scope.outbound),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Views that were kept up to date change by change are those that would be made anew.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use eastwest_engine::{Index, Snapshot};
+use eastwest_model::{Change, MeshConfig, Object, ObjectRef, TrustDomain, Workload};
+use eastwest_translate::{Audience, Fleet, ProxyFacts, ProxyKey};
+use eastwest_xds::{TypeUrl, Version, View};
+
+use crate::worlds::{self, Random};
+
+const SEEDS: u64 = 30;
+const FACTS: [Audience; 2] = [Audience::Envoy, Audience::Other];
+
+/// One step: an object comes, changes or goes.
+fn change(random: &mut Random, objects: &mut BTreeMap<ObjectRef, Object>) -> Change {
+    if random.below(4) == 0 && !objects.is_empty() {
+        let name = objects.keys().nth(random.below(objects.len())).unwrap().clone();
+        objects.remove(&name);
+        return Change::Delete(name);
+    }
+    let object = worlds::object(random);
+    objects.insert(object.reference().clone(), object.clone());
+    Change::Upsert(object)
+}
+
+/// Every set's version and names: what a stream would see.
+fn visible(view: &View) -> Vec<(TypeUrl, Version, Vec<String>)> {
+    let names = |set: &Arc<eastwest_xds::ResourceSet>| set.iter().map(|one| one.name().to_string()).collect();
+    view.iter().map(|set| (set.type_url().clone(), set.version(), names(set))).collect()
+}
+
+/// The connected proxies with what they were told last.
+#[derive(Default)]
+struct Connected {
+    fleet: Fleet,
+    told: BTreeMap<ProxyKey, (Arc<Workload>, Arc<View>)>,
+}
+
+impl Connected {
+    fn connect_all(&mut self, world: &Snapshot) {
+        // Of a Pod and a WorkloadEntry of one name, the Pod.
+        let known = world.workloads().filter_map(|one| world.workload(&one.key()));
+        for workload in known {
+            for audience in FACTS {
+                let facts = ProxyFacts::usual(audience);
+                let view = self.fleet.connect(world, workload, facts).unwrap();
+                let stand_in = || (Arc::clone(workload), Arc::clone(&view));
+                self.told.entry(ProxyKey::of(workload, facts)).or_insert_with(stand_in);
+            }
+        }
+    }
+
+    fn drop_impostors(&mut self, world: &Snapshot) {
+        for key in self.fleet.impostors(world) {
+            self.fleet.disconnect(&key);
+            self.told.remove(&key);
+        }
+    }
+}
+
+#[test]
+fn views_kept_up_to_date_equal_those_made_anew() {
+    for seed in 0..SEEDS {
+        let mut random = Random::new(seed);
+        let mut objects = BTreeMap::new();
+        let mut index = Index::new(MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "root"));
+        let mut connected = Connected::default();
+        for step in 0..60 {
+            let change = change(&mut random, &mut objects);
+            let what = format!("seed {seed}, step {step}: {change:?}");
+            let dirty = index.apply(change);
+            let world = index.freeze();
+            connected.drop_impostors(&world);
+            for (key, view) in connected.fleet.update(&world, &dirty) {
+                connected.told.get_mut(&key).unwrap().1 = view;
+            }
+            let mut anew = Fleet::default();
+            for (key, (stand_in, told)) in &connected.told {
+                let workload = world.workload(&key.workload).unwrap_or(stand_in);
+                let view = anew.connect(&world, workload, key.facts).unwrap();
+                assert_eq!(visible(told), visible(&view), "{what}\n{key:?}");
+            }
+            if step % 10 == 0 {
+                connected.connect_all(&world);
+            }
+        }
+    }
+}

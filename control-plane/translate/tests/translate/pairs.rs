@@ -1,0 +1,240 @@
+//! What `explain` says is what the generated resources do: for every client and endpoint of small random worlds, the
+//! client's cluster and the server's `virtualInbound` are interpreted by Envoy's rules and compared with the verdict.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use eastwest_engine::{
+    Index, Outcome, Sends, Snapshot, compute,
+    explain::{self, EndpointExplanation, Explanation, Verdict},
+};
+use eastwest_model::{Change, MeshConfig, Object, ObjectRef, SpiffeId, TrustDomain};
+use eastwest_proto::envoy::{
+    config::{
+        cluster::v3::Cluster,
+        core::v3::{
+            Metadata, TransportSocket, address::Address, socket_address, transport_socket::ConfigType,
+        },
+        endpoint::v3::{LbEndpoint, lb_endpoint::HostIdentifier},
+    },
+    extensions::transport_sockets::tls::v3::{UpstreamTlsContext, common_tls_context::ValidationContextType},
+    r#type::matcher::v3::string_matcher::MatchPattern,
+};
+
+use crate::{
+    world::{Connection, Resources, outcome},
+    worlds::{self, Random},
+};
+
+const SEEDS: u64 = 160;
+
+/// A small random world.
+fn world(seed: u64) -> Arc<Snapshot> {
+    let mut random = Random::new(seed);
+    let objects = (0..60).map(|_| worlds::object(&mut random));
+    let last: BTreeMap<ObjectRef, Object> = objects.map(|one| (one.reference().clone(), one)).collect();
+    let mut index = Index::new(MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "root"));
+    last.into_values().for_each(|object| drop(index.apply(Change::Upsert(object))));
+    index.freeze()
+}
+
+#[test]
+fn the_verdict_is_what_the_resources_do() {
+    let mut seen: BTreeMap<(Sends, Outcome), usize> = BTreeMap::new();
+    for seed in 0..SEEDS {
+        let world = world(seed);
+        let proxies = Proxies::of(&world);
+        for (name, client) in &proxies.0 {
+            for cluster in client.clusters.iter().filter(|one| one.name.starts_with("outbound|")) {
+                let [_, port, _, host] = cluster.name.split('|').collect::<Vec<_>>()[..] else { panic!() };
+                let explained = explain::explain(&world, &name.parse().unwrap(), host, port.parse().unwrap());
+                // Subsets are not explained, and a name may be an alias of another host.
+                let fitting = explained.ok().filter(|one| one.cluster == cluster.name);
+                let Some(explained) = fitting else { continue };
+                if explained.client_in_mesh {
+                    let what = format!("seed {seed}: {name} → {}", cluster.name);
+                    proxies.compare(&world, client, cluster, &explained, &what, &mut seen);
+                }
+            }
+        }
+    }
+    for outcome in [Outcome::MutualTls, Outcome::Plaintext, Outcome::Tls, Outcome::Refused] {
+        let count: usize = seen.iter().filter(|((_, one), _)| *one == outcome).map(|(_, count)| count).sum();
+        assert!(count >= 5, "{outcome:?} is too rare to prove anything: {seen:?}");
+    }
+}
+
+/// What every workload of a world gets. Of a Pod and a WorkloadEntry of one name only one can be asked for: such pairs
+/// are left out.
+struct Proxies(BTreeMap<String, Resources>);
+
+impl Proxies {
+    fn of(world: &Snapshot) -> Self {
+        let mut count: BTreeMap<String, usize> = BTreeMap::new();
+        world.workloads().for_each(|one| *count.entry(one.key().to_string()).or_default() += 1);
+        let single = count.into_iter().filter(|(_, count)| *count == 1);
+        Self(single.map(|(name, _)| (name.clone(), Resources::of(world, &name))).collect())
+    }
+
+    fn compare(
+        &self,
+        world: &Snapshot,
+        client: &Resources,
+        cluster: &Cluster,
+        explained: &Explanation,
+        what: &str,
+        seen: &mut BTreeMap<(Sends, Outcome), usize>,
+    ) {
+        let mut outcomes = Vec::new();
+        // EDS takes addresses only: an endpoint with a name is never dialled.
+        let dialled =
+            |address: &str| cluster.eds_cluster_config.is_none() || address.parse::<SocketAddr>().is_ok();
+        let ready = explained.endpoints.iter().filter(|one| one.ready);
+        let (ready, never): (Vec<_>, Vec<_>) = ready.partition(|one| dialled(&one.address));
+        for endpoint in &ready {
+            let hello = Hello::of(client, cluster, &endpoint.address);
+            assert_eq!(hello.sends(), endpoint.pair.sends, "{what} at {}", endpoint.address);
+            let Some(found) = self.served(world, endpoint, &hello) else { continue };
+            assert_eq!(found, endpoint.pair.outcome, "{what} at {}: {endpoint:?}", endpoint.address);
+            *seen.entry((endpoint.pair.sends, found)).or_default() += 1;
+            outcomes.push(found);
+        }
+        if outcomes.len() == ready.len() && never.is_empty() {
+            assert_eq!(explained.verdict, verdict(&outcomes), "{what}");
+        }
+    }
+
+    /// What becomes of the connection at the endpoint; `None` if it cannot be known which proxy that meets.
+    fn served(&self, world: &Snapshot, endpoint: &EndpointExplanation, hello: &Hello) -> Option<Outcome> {
+        if !endpoint.pair.server.in_mesh {
+            return Some(match hello.sends() {
+                Sends::Plaintext => Outcome::Plaintext,
+                Sends::Tls => Outcome::Tls,
+                Sends::MutualTls => Outcome::Refused,
+            });
+        }
+        let name = endpoint.workload.as_ref()?;
+        let server = self.0.get(&name.to_string())?;
+        let port = endpoint.address.rsplit_once(':').unwrap().1.parse().unwrap();
+        let (transport, protocols) = match hello {
+            Hello::Plaintext => ("raw_buffer", vec!["http/1.1"]),
+            Hello::Mesh { protocols, .. } | Hello::Originated { protocols, .. } => {
+                ("tls", protocols.iter().map(String::as_str).collect())
+            }
+        };
+        let connection = Connection { port, server_name: "", transport, protocols: &protocols };
+        let found = outcome(server.listener("virtualInbound").unwrap(), &connection);
+        let workload = world.workload(name)?;
+        // Without an account only the server itself knows who it is.
+        let known = workload.service_account.as_ref().map(|_| compute::identity(world, workload).unwrap());
+        Some(hello.meets(found.split(' ').next().unwrap(), known.as_ref()))
+    }
+}
+
+/// How a client's proxy begins.
+enum Hello {
+    Plaintext,
+    /// With the mesh's certificate; the names that it accepts.
+    Mesh {
+        protocols: Vec<String>,
+        names: Vec<MatchPattern>,
+    },
+    /// TLS of a rule.
+    Originated {
+        protocols: Vec<String>,
+        certificate: bool,
+    },
+}
+
+impl Hello {
+    /// By the cluster's transport socket, or the first match for the endpoint's metadata (tls-policy.md A3).
+    fn of(client: &Resources, cluster: &Cluster, address: &str) -> Self {
+        let metadata = endpoint_of(client, cluster, address).and_then(|one| one.metadata);
+        let fitting =
+            cluster.transport_socket_matches.iter().find(|one| matches(one.r#match.as_ref(), &metadata));
+        let socket = match fitting {
+            Some(fitting) => fitting.transport_socket.as_ref(),
+            None => cluster.transport_socket.as_ref(),
+        };
+        socket.filter(|one| one.name.ends_with("tls")).map_or(Self::Plaintext, Self::by_tls)
+    }
+
+    fn by_tls(socket: &TransportSocket) -> Self {
+        let Some(ConfigType::TypedConfig(config)) = &socket.config_type else { panic!("no config") };
+        let context: UpstreamTlsContext = config.unpack().unwrap();
+        let common = context.common_tls_context.unwrap();
+        let protocols = common.alpn_protocols;
+        let certificates = &common.tls_certificate_sds_secret_configs;
+        if certificates.iter().all(|one| one.name != "default") {
+            let certificate = !certificates.is_empty() || !common.tls_certificates.is_empty();
+            return Self::Originated { protocols, certificate };
+        }
+        let Some(ValidationContextType::CombinedValidationContext(combined)) = common.validation_context_type
+        else {
+            panic!("the mesh is always verified")
+        };
+        let names = combined.default_validation_context.unwrap_or_default().match_typed_subject_alt_names;
+        let names = names.into_iter().map(|name| name.matcher.unwrap().match_pattern.unwrap()).collect();
+        Self::Mesh { protocols, names }
+    }
+
+    fn sends(&self) -> Sends {
+        match self {
+            Self::Plaintext => Sends::Plaintext,
+            Self::Mesh { .. } => Sends::MutualTls,
+            Self::Originated { .. } => Sends::Tls,
+        }
+    }
+
+    /// What comes of it at a filter chain: `mtls`, `raw`, or none (`refused`).
+    fn meets(&self, chain: &str, identity: Option<&SpiffeId>) -> Outcome {
+        let accepts = |names: &[MatchPattern]| {
+            let exact = identity.map(|one| MatchPattern::Exact(one.as_str().to_owned()));
+            names.is_empty() || exact.is_none_or(|exact| names.contains(&exact))
+        };
+        match (self, chain) {
+            (_, "refused") => Outcome::Refused,
+            (Self::Plaintext, "raw") => Outcome::Plaintext,
+            (Self::Mesh { names, .. }, "mtls") if accepts(names) => Outcome::MutualTls,
+            // Handed on to the application, which has no certificate of the mesh; or another server than expected.
+            (Self::Mesh { .. }, _) => Outcome::Refused,
+            (Self::Originated { certificate, .. }, "mtls") if !certificate => Outcome::Refused,
+            (Self::Originated { .. }, _) => Outcome::Tls,
+            (_, chain) => panic!("{chain}"),
+        }
+    }
+}
+
+/// The endpoint of an assignment, of EDS or within the cluster.
+fn endpoint_of(client: &Resources, cluster: &Cluster, address: &str) -> Option<LbEndpoint> {
+    let by_eds = client.assignments.iter().find(|one| one.cluster_name == cluster.name);
+    let assignment = by_eds.or(cluster.load_assignment.as_ref())?;
+    let mut endpoints = assignment.endpoints.iter().flat_map(|locality| &locality.lb_endpoints);
+    endpoints.find(|one| address_of(one).as_deref() == Some(address)).cloned()
+}
+
+fn address_of(endpoint: &LbEndpoint) -> Option<String> {
+    let Some(HostIdentifier::Endpoint(endpoint)) = &endpoint.host_identifier else { return None };
+    let Some(Address::SocketAddress(socket)) = &endpoint.address.as_ref()?.address else { return None };
+    let Some(socket_address::PortSpecifier::PortValue(port)) = &socket.port_specifier else { return None };
+    Some(format!("{}:{port}", socket.address))
+}
+
+/// Whether metadata has every field that a match wants.
+fn matches(wanted: Option<&prost_types::Struct>, metadata: &Option<Metadata>) -> bool {
+    let held = metadata.as_ref().and_then(|one| one.filter_metadata.get("envoy.transport_socket_match"));
+    let has = |(key, value)| held.is_some_and(|held| held.fields.get(key) == Some(value));
+    wanted.is_none_or(|wanted| wanted.fields.iter().all(has))
+}
+
+/// The verdict over all endpoints.
+fn verdict(outcomes: &[Outcome]) -> Verdict {
+    let Some(first) = outcomes.first() else { return Verdict::NoEndpoints };
+    match (outcomes.iter().all(|one| one == first), first) {
+        (true, Outcome::MutualTls) => Verdict::MutualTls,
+        (true, Outcome::Plaintext) => Verdict::Plaintext,
+        (true, Outcome::Tls) => Verdict::Tls,
+        (true, Outcome::Refused) => Verdict::Refused,
+        (false, _) if outcomes.contains(&Outcome::Refused) => Verdict::PartlyRefused,
+        (false, _) => Verdict::Mixed,
+    }
+}

@@ -40,7 +40,7 @@ fn both_sides_are_compared() {
 fn a_client_without_a_proxy_sends_plaintext_whatever_is_configured() {
     let stranger = outsider("yard", "stranger", "10.9.9.9", "app: stranger");
     let explain = |extra: &[String]| {
-        let mesh = with(&[&[stranger.clone()], extra].concat());
+        let mesh = with(&[std::slice::from_ref(&stranger), extra].concat());
         mesh.explain("yard/stranger", DEPOT, 80).unwrap()
     };
     assert_eq!(explain(&[]).verdict, Verdict::Plaintext);

@@ -357,3 +357,126 @@ fn p9_a_pod_outside_the_mesh_is_plaintext_beside_one_inside() {
         with(&[outsider("rail", "depot-1", "10.0.2.2", "app: depot")]).call("yard/client", DEPOT, 80, None);
     assert_eq!(found["endpoints"], json!({"10.0.2.1:8080": "ISTIO_MUTUAL", "10.0.2.2:8080": "DISABLE"}));
 }
+
+#[test]
+fn p1_a_third_namespace_has_no_say() {
+    let mesh = with(&[
+        policy("yard", "all", 1, "mtls: {mode: DISABLE}"),
+        policy("yard", "depot", 1, "selector: {matchLabels: {app: depot}}, mtls: {mode: DISABLE}"),
+        policy("istio-system", "all", 9, "mtls: {mode: STRICT}"),
+    ]);
+    let inbound = mesh.report("rail/depot-0")["inbound"].clone();
+    assert_eq!(inbound["policy"], "PeerAuthentication/istio-system/all");
+}
+
+#[test]
+fn p2_the_selector_makes_the_level_and_the_name_means_nothing() {
+    let mesh = with(&[
+        policy("rail", "default", 1, "selector: {matchLabels: {app: depot}}, mtls: {mode: DISABLE}"),
+        policy("rail", "depot", 2, "selector: {matchLabels: {}}, mtls: {mode: STRICT}"),
+    ]);
+    let inbound = mesh.report("rail/depot-0")["inbound"].clone();
+    assert_eq!(inbound["policy"], "PeerAuthentication/rail/default", "the workload level");
+}
+
+#[test]
+fn p4_of_two_workload_policies_the_younger_is_ignored_with_its_ports() {
+    let ports = |name: &str, age, ports: &str| {
+        policy("rail", name, age, &format!("selector: {{matchLabels: {{app: depot}}}}, {ports}"))
+    };
+    let mesh = with(&[
+        ports("younger", 2, "portLevelMtls: {'9001': {mode: DISABLE}}"),
+        ports("older", 1, "portLevelMtls: {'8080': {mode: STRICT}}"),
+    ]);
+    assert_eq!(mesh.report("rail/depot-0")["inbound"]["ports"], json!({"8080": "STRICT"}));
+    let winners: Vec<_> = mesh.diagnostics().into_iter().filter_map(|one| one.beaten_by).collect();
+    assert!(winners.iter().any(|one| one.to_string() == "PeerAuthentication/rail/older"), "{winners:?}");
+}
+
+#[test]
+fn d2_of_two_wildcards_the_longer_suffix_wins_even_within_a_label() {
+    let rules = |long: &str| {
+        vec![
+            rule("yard", "a-wide", 1, &format!("host: '*.svc.cluster.local', {OFF}")),
+            rule("yard", "b-long", 2, &format!("host: '{long}', {ON}")),
+        ]
+    };
+    let long = decided("ISTIO_MUTUAL", "DestinationRule/yard/b-long");
+    assert_eq!(depot(&rules("*ot.rail.svc.cluster.local")), long);
+    assert_eq!(depot(&rules("*.rail.svc.cluster.local")), long);
+}
+
+#[test]
+fn d3_the_first_namespace_with_any_match_ends_the_search() {
+    let mine = rule("yard", "mine", 9, "host: '*', trafficPolicy: {loadBalancer: {simple: RANDOM}}");
+    let mesh = with(&[mine, rule("rail", "owner", 1, &host_and(OFF))]);
+    assert_eq!(mesh.depot(), decided("AUTO", "null"));
+    let found = mesh.findings("DestinationRule/rail/owner");
+    assert!(found.iter().any(|one| one.contains("hidden by DestinationRule/yard/mine")), "{found:?}");
+}
+
+#[test]
+fn t3_a_block_without_a_mode_is_plaintext() {
+    let found = depot(&[rule("rail", "depot", 1, &host_and("trafficPolicy: {tls: {sni: depot}}"))]);
+    assert_eq!(found, decided("DISABLE", "DestinationRule/rail/depot"));
+}
+
+#[test]
+fn t4_a_block_beats_inference_both_ways() {
+    let off = policy("rail", "default", 1, "mtls: {mode: DISABLE}");
+    let on = rule("rail", "depot", 1, &host_and(ON));
+    assert_eq!(depot(&[off, on.clone()]), decided("ISTIO_MUTUAL", "DestinationRule/rail/depot"));
+    let auto = mesh_config("enableAutoMtls: false");
+    assert_eq!(depot(&[auto, on]), decided("ISTIO_MUTUAL", "DestinationRule/rail/depot"));
+}
+
+#[test]
+fn a4_a_pod_that_arrives_after_its_slice_is_found() {
+    let slice = "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: depot-1, namespace: rail, labels: {kubernetes.io/service-name: depot}}, addressType: IPv4, endpoints: [{addresses: [10.0.2.7]}], ports: [{name: http, port: 8080}]}".to_owned();
+    let late = pod("rail", "late", "10.0.2.7", "app: late");
+    let before = with(std::slice::from_ref(&slice)).call("yard/client", DEPOT, 80, None);
+    assert_eq!(before["endpoints"], json!({"10.0.2.7:8080": "DISABLE"}), "nobody is known there yet");
+    for parts in [[slice.clone(), late.clone()], [late, slice]] {
+        let found = with(&parts).call("yard/client", DEPOT, 80, None);
+        assert_eq!(found["endpoints"], json!({"10.0.2.7:8080": "ISTIO_MUTUAL"}), "whatever the order");
+    }
+}
+
+#[test]
+fn a5_a_headless_service_does_not_see_what_a_workload_disables() {
+    let mesh = Mesh::of(&[
+        pod("yard", "client", "10.0.1.1", "app: client"),
+        service("rail", "depot", "clusterIP: None"),
+        pod("rail", "depot-0", "10.0.2.1", "app: depot"),
+        policy("rail", "depot", 1, "selector: {matchLabels: {app: depot}}, mtls: {mode: DISABLE}"),
+    ]);
+    assert_eq!(mesh.depot().0, "ISTIO_MUTUAL", "all or nothing, without a way back");
+    let found = mesh.findings("PeerAuthentication/rail/depot");
+    assert!(found.iter().any(|one| one.contains("cannot connect")), "{found:?}");
+}
+
+#[test]
+fn a7_what_a_client_asks_of_its_callers_is_not_how_it_calls() {
+    for mode in ["STRICT", "DISABLE"] {
+        let own = policy("yard", "default", 1, &format!("mtls: {{mode: {mode}}}"));
+        assert_eq!(depot(&[own]), decided("AUTO", "null"), "{mode}");
+    }
+}
+
+#[test]
+fn a8_rules_of_namespaces_that_are_not_imported_still_apply() {
+    let egress = networking("Sidecar", "yard", "default", 1, "egress: [{hosts: ['rail/*']}]");
+    let root = rule("istio-system", "root", 1, &format!("host: '*.local', {OFF}"));
+    assert_eq!(depot(&[egress, root]), decided("DISABLE", "DestinationRule/istio-system/root"));
+}
+
+#[test]
+fn i6_tls_of_a_sidecars_ingress_changes_no_mode() {
+    let sidecar = |tls: &str| {
+        let spec = format!(
+            "workloadSelector: {{labels: {{app: depot}}}}, ingress: [{{port: {{number: 8443, name: https, protocol: HTTPS}}, defaultEndpoint: '127.0.0.1:8080'{tls}}}]"
+        );
+        with(&[networking("Sidecar", "rail", "depot", 1, &spec)]).report("rail/depot-0")["inbound"].clone()
+    };
+    assert_eq!(sidecar(", tls: {mode: SIMPLE, serverCertificate: /c, privateKey: /k}"), sidecar(""));
+}

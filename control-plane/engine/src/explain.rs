@@ -12,7 +12,7 @@ use crate::{
     ClientScope, Snapshot,
     compute::{
         self,
-        endpoints::{self, Backend, Mark},
+        endpoints::{self, Backend},
         registry,
     },
     pair::{self, Outcome, Pair},
@@ -110,7 +110,7 @@ pub struct Setting {
 }
 
 /// What becomes of the connections to a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Verdict {
     /// Mutual TLS with every endpoint.
@@ -169,7 +169,7 @@ pub fn explain(
     let mut explanation = Explanation {
         client: client.clone(),
         client_identity: compute::identity(snapshot, workload).map_err(no_identity)?,
-        client_in_mesh: endpoints::mark_of_workload(workload) != Mark::Disabled,
+        client_in_mesh: compute::has_proxy(workload),
         asked: host.to_owned(),
         host: None,
         port,

@@ -4,6 +4,7 @@
 //! holds one file for each concern, with every rule of the policy reference at one place, by its number.
 
 pub mod compute;
+pub mod diff;
 pub mod explain;
 pub mod lint;
 pub mod report;

@@ -32,6 +32,12 @@ pub fn identity(snapshot: &Snapshot, workload: &Workload) -> Result<SpiffeId, Id
     SpiffeId::workload(&snapshot.mesh.trust_domain, workload.meta.namespace(), account)
 }
 
+/// Whether a workload has a proxy of the mesh, by its label or, for a WorkloadEntry, its service account
+/// (tls-policy.md A4).
+pub fn has_proxy(workload: &Workload) -> bool {
+    endpoints::mark_of_workload(workload) != endpoints::Mark::Disabled
+}
+
 /// The scope whose outbound settings the workload shares.
 pub fn client_scope(snapshot: &Snapshot, workload: &Workload) -> ClientScope {
     ClientScope::of(snapshot, workload)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use eastwest_engine::{
     Index, Snapshot,
+    diff::{self, Diff},
     explain::{self, ExplainError, Explanation},
     lint, report,
 };
@@ -17,16 +18,24 @@ pub(crate) struct Mesh(Arc<Snapshot>);
 impl Mesh {
     /// The mesh of the parts; none of them may be refused.
     pub(crate) fn of(parts: &[String]) -> Self {
+        Self::grown(parts, &[]).0
+    }
+
+    /// The mesh of the parts before and after it got more of them, out of one index.
+    pub(crate) fn grown(parts: &[String], more: &[String]) -> (Self, Self) {
         let defaults = MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "istio-system");
-        let parsed = parse::documents(&parts.join("\n---\n"), "mesh.yaml", &defaults);
-        let errors: Vec<_> =
-            parsed.diagnostics.iter().filter(|one| one.severity == Severity::Error).collect();
-        assert!(errors.is_empty(), "{errors:?}");
-        let mut index = Index::new(defaults);
-        for object in parsed.objects {
-            index.apply(Change::Upsert(object));
-        }
-        Self(index.freeze())
+        let mut index = Index::new(defaults.clone());
+        let mut add = |parts: &[String]| {
+            let parsed = parse::documents(&parts.join("\n---\n"), "mesh.yaml", &defaults);
+            let errors: Vec<_> =
+                parsed.diagnostics.iter().filter(|one| one.severity == Severity::Error).collect();
+            assert!(errors.is_empty(), "{errors:?}");
+            for object in parsed.objects {
+                index.apply(Change::Upsert(object));
+            }
+            Self(index.freeze())
+        };
+        (add(parts), add(more))
     }
 
     /// The report of a workload as JSON.
@@ -51,6 +60,11 @@ impl Mesh {
 
     pub(crate) fn explain(&self, client: &str, host: &str, port: u16) -> Result<Explanation, ExplainError> {
         explain::explain(&self.0, &client.parse().unwrap(), host, port)
+    }
+
+    /// What changes when this mesh becomes another one.
+    pub(crate) fn diff(&self, after: &Self) -> Diff {
+        diff::diff(&self.0, &after.0)
     }
 
     pub(crate) fn diagnostics(&self) -> Vec<Diagnostic> {

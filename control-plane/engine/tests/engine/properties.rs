@@ -1,13 +1,16 @@
 //! What must hold for every world and every history: the order of objects never matters, an index that was kept up to
 //! date equals a fresh one, a dirty set never misses what changed, and strangers never matter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use eastwest_engine::{ClientScope, Index, Snapshot, compute, lint, report::TlsReport, report::tls_report};
+use eastwest_engine::{
+    ClientScope, Index, Outcome, Snapshot, compute, diff, explain, lint,
+    report::{TlsReport, tls_report},
+    settings::{Inbound, Mode, OutboundService},
+};
 use eastwest_model::{Change, Host, MeshConfig, Object, ObjectRef, TrustDomain, WorkloadKey};
 
 use super::worlds::{self, Random};
-use eastwest_engine::settings::{Inbound, OutboundService};
 
 const SEEDS: u64 = 60;
 
@@ -173,4 +176,82 @@ fn reports(snapshot: &Snapshot) -> Vec<TlsReport> {
         report.warnings.clear();
     }
     reports
+}
+
+/// Verdict, mode and outcomes of one call; `None` if the client does not know the host or the port.
+type Fate = Option<(explain::Verdict, Option<Mode>, BTreeMap<String, Outcome>)>;
+
+fn fate(snapshot: &Snapshot, client: &WorkloadKey, host: &str, port: u16) -> Fate {
+    let found = explain::explain(snapshot, client, host, port).ok()?;
+    let ready = found.endpoints.into_iter().filter(|endpoint| endpoint.ready);
+    let outcomes = ready.map(|endpoint| (endpoint.address, endpoint.pair.outcome)).collect();
+    Some((found.verdict, found.setting.map(|setting| setting.mode), outcomes))
+}
+
+/// Whether a person would say that the call changed: endpoints that come and go are no change by themselves.
+fn differs(before: &Fate, after: &Fate) -> bool {
+    let (Some((verdict, mode, old)), Some((other_verdict, other_mode, new))) = (before, after) else {
+        return before.is_some() != after.is_some();
+    };
+    let moved = old.iter().any(|(address, outcome)| new.get(address).is_some_and(|other| other != outcome));
+    verdict != other_verdict || mode != other_mode || moved
+}
+
+#[test]
+fn a_diff_is_what_explain_says_before_and_after() {
+    // Every pair of every world is explained: fewer worlds do.
+    for seed in 0..SEEDS / 6 {
+        let mut random = Random::new(seed);
+        let mut objects = world(&mut random);
+        let mut index = index_of(objects.values());
+        for _ in 0..3 {
+            let before = index.freeze();
+            for _ in 0..2 {
+                index.apply(change(&mut random, &mut objects));
+            }
+            let after = index.freeze();
+            let (found, missing) = compare(&before, &after);
+            assert!(missing.is_empty(), "seed {seed}: {missing:?}");
+            // Built from nothing, worlds share nothing that could be passed over.
+            let apart = index_of(objects.values()).freeze();
+            assert_eq!(found, diff::diff(&before, &apart), "seed {seed}");
+            assert_eq!(
+                diff::diff(&before, &before),
+                diff::diff(&after, &after),
+                "nothing differs from itself"
+            );
+        }
+    }
+}
+
+/// The diff, and the calls in which it and explain do not agree.
+fn compare(before: &Snapshot, after: &Snapshot) -> (diff::Diff, Vec<(WorkloadKey, String, u16)>) {
+    let found = diff::diff(before, after);
+    let mut listed = BTreeMap::new();
+    for group in &found.calls {
+        for (client, one) in
+            group.clients.iter().flat_map(|client| group.changes.iter().map(move |one| (client, one)))
+        {
+            let fates = [&one.before, &one.after].map(|call| call.as_ref().map(|it| (it.verdict, it.mode)));
+            listed.insert((client.clone(), one.host.to_string(), one.port), fates);
+        }
+    }
+    let mut wrong = Vec::new();
+    for (old, _) in diff::survivors(before, after) {
+        let client = old.key();
+        let reports = [before, after].into_iter().filter_map(|snapshot| tls_report(snapshot, &client));
+        let calls = reports.flat_map(|report| report.outbound).map(|entry| (entry.host, entry.port));
+        for (host, port) in calls.collect::<BTreeSet<_>>() {
+            let [one, other] = [before, after].map(|snapshot| fate(snapshot, &client, &host, port));
+            let expected = differs(&one, &other).then(|| {
+                [&one, &other].map(|fate| fate.as_ref().map(|(verdict, mode, _)| (*verdict, *mode)))
+            });
+            let key = (client.clone(), host, port);
+            if listed.remove(&key) != expected {
+                wrong.push(key);
+            }
+        }
+    }
+    wrong.extend(listed.into_keys());
+    (found, wrong)
 }

@@ -1,0 +1,164 @@
+//! Two worlds, one after the other: which calls change, which would break, and what servers ask otherwise
+//! (`eastwest diff`). The verdicts on both sides are those of [`explain`](crate::explain).
+
+mod calls;
+mod inbound;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use eastwest_model::{Host, Name, ObjectRef, Workload, WorkloadKey, policy::MutualTlsMode};
+use serde::Serialize;
+
+use crate::{Outcome, Snapshot, explain::Verdict, settings::Mode};
+
+/// What differs between two worlds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Diff {
+    /// Workloads that only one of the worlds knows; of the others alone is said what changes.
+    pub workloads: Membership,
+    /// The calls that change, by who makes them.
+    pub calls: Vec<CallChanges>,
+    /// What servers ask otherwise of their callers, also of those who call a pod by its address.
+    pub inbound: Vec<InboundChange>,
+}
+
+/// Workloads that come and go, each list sorted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Membership {
+    /// Only there after the change.
+    pub added: Vec<WorkloadKey>,
+    /// Only there before the change.
+    pub removed: Vec<WorkloadKey>,
+}
+
+/// The calls that change for the same clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CallChanges {
+    /// The clients, sorted.
+    pub clients: Vec<WorkloadKey>,
+    /// What changes for each of them, by host and port.
+    pub changes: Vec<CallChange>,
+}
+
+/// What changes between a client and one port of a host.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct CallChange {
+    /// The host.
+    pub host: Host,
+    /// The service port.
+    pub port: u16,
+    /// Whether connections that work today would not, all of them or some.
+    pub breaks: bool,
+    /// What becomes of the calls today; `null` if the client does not know the host or the port.
+    pub before: Option<Call>,
+    /// What would become of them.
+    pub after: Option<Call>,
+    /// The endpoints of both worlds for which the outcome differs, by address.
+    pub endpoints: Vec<EndpointChange>,
+}
+
+/// What becomes of the calls to one port of a host.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Call {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The verdict in a sentence.
+    pub reason: String,
+    /// The client's setting; `null` without a proxy or for a host that no service knows.
+    pub mode: Option<Mode>,
+    /// The objects that decided on either side; empty = defaults and inference alone.
+    pub decided_by: BTreeSet<ObjectRef>,
+}
+
+/// An endpoint for which the outcome differs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct EndpointChange {
+    /// Its address and port.
+    pub address: Name,
+    /// The workload behind it, if known.
+    pub workload: Option<WorkloadKey>,
+    /// The outcome today.
+    pub before: Outcome,
+    /// What it would be.
+    pub after: Outcome,
+}
+
+/// Workloads with a proxy that ask otherwise of their callers, in the same way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InboundChange {
+    /// Who, sorted.
+    pub workloads: Vec<WorkloadKey>,
+    /// The container port; `null` = every port without a setting of its own.
+    pub port: Option<u16>,
+    /// What they ask today.
+    pub before: InboundSetting,
+    /// What they would ask.
+    pub after: InboundSetting,
+}
+
+/// What a server asks at a port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct InboundSetting {
+    /// The effective mode.
+    pub mode: MutualTlsMode,
+    /// Who decided it; `null` = the built-in PERMISSIVE.
+    pub policy: Option<ObjectRef>,
+}
+
+impl CallChange {
+    /// Whether the calls go on, and in plaintext what was mutual TLS, with some endpoints or all.
+    pub fn is_downgrade(&self) -> bool {
+        let verdict = |call: &Option<Call>| call.as_ref().map(|call| call.verdict);
+        let plain = [Verdict::Plaintext, Verdict::Mixed, Verdict::Passthrough].map(Some);
+        !self.breaks
+            && verdict(&self.before) == Some(Verdict::MutualTls)
+            && plain.contains(&verdict(&self.after))
+    }
+}
+
+impl Diff {
+    /// How many connections, pairs of a client and a port of a host, change in a certain way.
+    pub fn count(&self, counts: impl Fn(&CallChange) -> bool) -> usize {
+        let of_group = |group: &CallChanges| {
+            group.clients.len() * group.changes.iter().filter(|change| counts(change)).count()
+        };
+        self.calls.iter().map(of_group).sum()
+    }
+}
+
+/// Compares two worlds. Every workload counts as a client, also those without a proxy; every port of every host that
+/// it sees in either world is looked at.
+///
+/// What two snapshots of one index share is not looked at again, so a small change costs little.
+pub fn diff(before: &Snapshot, after: &Snapshot) -> Diff {
+    Diff {
+        workloads: membership(before, after),
+        calls: calls::changes(before, after),
+        inbound: inbound::changes(before, after),
+    }
+}
+
+/// The workloads that both worlds know, as each knows them. Of a Pod and a WorkloadEntry of the same name, the Pod.
+pub fn survivors<'a>(
+    before: &'a Snapshot,
+    after: &'a Snapshot,
+) -> impl Iterator<Item = (&'a Workload, &'a Workload)> {
+    let known = move |workload: &Arc<Workload>| {
+        before.workload(&workload.key()).is_some_and(|it| Arc::ptr_eq(it, workload))
+    };
+    before.workloads().filter(move |workload| known(workload)).filter_map(move |old| {
+        let new = after.workload(&old.key())?;
+        (!old.ended && !new.ended).then_some((&**old, &**new))
+    })
+}
+
+fn membership(before: &Snapshot, after: &Snapshot) -> Membership {
+    let alive = |snapshot: &Snapshot| -> BTreeSet<WorkloadKey> {
+        snapshot.workloads().filter(|workload| !workload.ended).map(|workload| workload.key()).collect()
+    };
+    let (old, new) = (alive(before), alive(after));
+    Membership {
+        added: new.difference(&old).cloned().collect(),
+        removed: old.difference(&new).cloned().collect(),
+    }
+}

@@ -1,0 +1,217 @@
+//! Which calls change, for whom.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use eastwest_model::{Host, Name, WorkloadKey};
+
+use super::{Call, CallChange, CallChanges, EndpointChange, survivors};
+use crate::{
+    ClientScope, Outcome, Snapshot, compute,
+    explain::{self, EndpointExplanation, Explanation, Verdict},
+    settings::{Outbound, OutboundService},
+};
+
+/// The calls that change. Clients for which the same changes stand together.
+pub(super) fn changes(before: &Snapshot, after: &Snapshot) -> Vec<CallChanges> {
+    let shared = Shared { before, after };
+    let groups: Vec<_> = groups(before, after).into_iter().collect();
+    let mut concerned: BTreeMap<CallChange, BTreeSet<usize>> = BTreeMap::new();
+    for (number, (group, clients)) in groups.iter().enumerate() {
+        // All clients of a group stand for each other.
+        let Some(client) = clients.first() else { continue };
+        let [old, new] = [(before, &group.before), (after, &group.after)]
+            .map(|(snapshot, caller)| Side::new(snapshot, caller, client));
+        let same_proxy = group.before.has_proxy == group.after.has_proxy;
+        for change in changes_of(&old, &new, |service| same_proxy && shared.servers(service)) {
+            concerned.entry(change).or_default().insert(number);
+        }
+    }
+    let mut found: BTreeMap<BTreeSet<usize>, Vec<CallChange>> = BTreeMap::new();
+    for (change, numbers) in concerned {
+        found.entry(numbers).or_default().push(change);
+    }
+    let clients = |numbers: BTreeSet<usize>| {
+        let all: BTreeSet<_> = numbers.into_iter().flat_map(|number| groups[number].1.clone()).collect();
+        all.into_iter().collect()
+    };
+    let mut found: Vec<_> = found
+        .into_iter()
+        .map(|(numbers, changes)| CallChanges { clients: clients(numbers), changes })
+        .collect();
+    found.sort_by(|a, b| a.clients.cmp(&b.clients));
+    found
+}
+
+/// What a client's calls depend on in one world.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Caller {
+    scope: ClientScope,
+    has_proxy: bool,
+}
+
+/// What they depend on in both worlds.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Group {
+    before: Caller,
+    after: Caller,
+}
+
+/// The workloads that both worlds know, by what their calls depend on.
+fn groups(before: &Snapshot, after: &Snapshot) -> BTreeMap<Group, Vec<WorkloadKey>> {
+    let mut groups: BTreeMap<Group, Vec<WorkloadKey>> = BTreeMap::new();
+    for (old, new) in survivors(before, after) {
+        let [before, after] = [(before, old), (after, new)].map(|(snapshot, workload)| Caller {
+            scope: ClientScope::of(snapshot, workload),
+            has_proxy: compute::has_proxy(workload),
+        });
+        groups.entry(Group { before, after }).or_default().push(old.key());
+    }
+    groups
+}
+
+/// What both worlds have in common, so that nobody need look.
+struct Shared<'a> {
+    before: &'a Snapshot,
+    after: &'a Snapshot,
+}
+
+impl Shared<'_> {
+    /// Whether the servers of a host ask the same of their callers: nothing in its namespace, in the root namespace or
+    /// in the mesh's settings differs.
+    fn servers(&self, service: &OutboundService) -> bool {
+        Arc::ptr_eq(&self.before.mesh, &self.after.mesh)
+            && self.namespace(&self.before.mesh.root_namespace)
+            && self.namespace(&service.owner.namespace)
+    }
+
+    fn namespace(&self, name: &Name) -> bool {
+        match (self.before.namespaces.get(name), self.after.namespaces.get(name)) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+}
+
+/// One world as one client sees it.
+struct Side<'a> {
+    snapshot: &'a Snapshot,
+    client: &'a WorkloadKey,
+    outbound: Outbound,
+}
+
+impl<'a> Side<'a> {
+    fn new(snapshot: &'a Snapshot, caller: &Caller, client: &'a WorkloadKey) -> Self {
+        Self { snapshot, client, outbound: compute::outbound(snapshot, &caller.scope) }
+    }
+
+    /// What becomes of the calls to a port of a host; `None` if the client does not know it.
+    fn call(&self, host: &Host, port: u16) -> Option<Explanation> {
+        explain::explain(self.snapshot, self.client, host.as_str(), port).ok()
+    }
+}
+
+/// What changes for one client. `servers_stay`: the servers of a host ask the same as before.
+fn changes_of(
+    old: &Side<'_>,
+    new: &Side<'_>,
+    servers_stay: impl Fn(&OutboundService) -> bool,
+) -> Vec<CallChange> {
+    let (before, after) = (&old.outbound.services, &new.outbound.services);
+    let hosts: BTreeSet<&Host> = before.keys().chain(after.keys()).collect();
+    let mut found = Vec::new();
+    for host in hosts {
+        let services = (before.get(host), after.get(host));
+        if let (Some(one), Some(other)) = services
+            && one == other
+            && servers_stay(one)
+        {
+            continue;
+        }
+        let clusters = [services.0, services.1].into_iter().flatten().flat_map(|service| &service.clusters);
+        let ports: BTreeSet<u16> = clusters.map(|cluster| cluster.port.number).collect();
+        let changes = ports.into_iter().filter_map(|port| {
+            change(host, port, old.call(host, port).as_ref(), new.call(host, port).as_ref())
+        });
+        found.extend(changes);
+    }
+    found
+}
+
+fn change(
+    host: &Host,
+    port: u16,
+    before: Option<&Explanation>,
+    after: Option<&Explanation>,
+) -> Option<CallChange> {
+    let endpoints = endpoint_changes(before, after);
+    let mode = |side: &Explanation| (side.verdict, side.setting.as_ref().map(|setting| setting.mode));
+    let same = before.map(mode) == after.map(mode) && endpoints.is_empty();
+    (!same).then(|| CallChange {
+        host: host.clone(),
+        port,
+        breaks: breaks(before, after, &endpoints),
+        before: before.map(call),
+        after: after.map(call),
+        endpoints,
+    })
+}
+
+fn call(explanation: &Explanation) -> Call {
+    let client = explanation.setting.as_ref().and_then(|setting| setting.policy.clone());
+    let servers = ready(explanation).filter_map(|endpoint| endpoint.pair.server.policy.clone());
+    Call {
+        verdict: explanation.verdict,
+        reason: explanation.reason.clone(),
+        mode: explanation.setting.as_ref().map(|setting| setting.mode),
+        decided_by: client.into_iter().chain(servers).collect(),
+    }
+}
+
+fn ready(explanation: &Explanation) -> impl Iterator<Item = &EndpointExplanation> {
+    explanation.endpoints.iter().filter(|endpoint| endpoint.ready)
+}
+
+fn endpoint_changes(before: Option<&Explanation>, after: Option<&Explanation>) -> Vec<EndpointChange> {
+    let by_address = |side| -> BTreeMap<&str, &EndpointExplanation> {
+        Option::into_iter(side).flat_map(ready).map(|one| (one.address.as_str(), one)).collect()
+    };
+    let (old, new) = (by_address(before), by_address(after));
+    let both = old.into_iter().filter_map(|(address, one)| Some((address, one, *new.get(address)?)));
+    both.filter(|(_, one, other)| one.pair.outcome != other.pair.outcome)
+        .map(|(address, one, other)| EndpointChange {
+            address: address.into(),
+            workload: other.workload.clone(),
+            before: one.pair.outcome,
+            after: other.pair.outcome,
+        })
+        .collect()
+}
+
+/// How many of a client's connections work.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Working {
+    None,
+    Some,
+    All,
+}
+
+fn working(side: Option<&Explanation>) -> Working {
+    match side.map(|side| side.verdict) {
+        None | Some(Verdict::Refused | Verdict::NoEndpoints | Verdict::BlackHole) => Working::None,
+        Some(Verdict::PartlyRefused) => Working::Some,
+        Some(
+            Verdict::MutualTls | Verdict::Plaintext | Verdict::Tls | Verdict::Mixed | Verdict::Passthrough,
+        ) => Working::All,
+    }
+}
+
+/// Whether less works than before, or not the same.
+fn breaks(before: Option<&Explanation>, after: Option<&Explanation>, endpoints: &[EndpointChange]) -> bool {
+    let (old, new) = (working(before), working(after));
+    let refused = || endpoints.iter().any(|endpoint| endpoint.after == Outcome::Refused);
+    new < old || (new, old) == (Working::Some, Working::Some) && refused()
+}

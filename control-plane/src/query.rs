@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
-use eastwest_engine::{Snapshot, explain, lint, report};
+use eastwest_engine::{Snapshot, compute, explain, lint, report};
 use eastwest_model::{Diagnostic, WorkloadKey};
+use eastwest_proto::json::JsonError;
+use eastwest_translate::{ResourceType, render::render};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -24,6 +26,13 @@ pub(crate) enum Question {
     },
     /// All findings about the configuration.
     Check,
+    /// The resources of a workload's proxy.
+    Render {
+        /// Whose.
+        workload: WorkloadKey,
+        /// Of these types only; empty = all.
+        types: Vec<ResourceType>,
+    },
 }
 
 /// Why a question has no answer.
@@ -40,6 +49,9 @@ pub(crate) enum QueryError {
     /// The pair cannot be explained.
     #[error(transparent)]
     Explain(#[from] explain::ExplainError),
+    /// A resource cannot be shown.
+    #[error(transparent)]
+    Resource(#[from] JsonError),
     /// The answer cannot be written as JSON.
     #[error("the answer cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -72,6 +84,13 @@ impl World {
                 serde_json::to_value(explain::explain(&self.snapshot, client, host, *port)?)?
             }
             Question::Check => serde_json::to_value(self.findings())?,
+            Question::Render { workload, types } => {
+                let settings = compute::workload_tls(&self.snapshot, workload);
+                let settings = settings.ok_or_else(|| self.unknown(workload))?;
+                let mut rendering = serde_json::to_value(render(&settings, types)?)?;
+                rendering.sort_all_objects();
+                rendering
+            }
         })
     }
 

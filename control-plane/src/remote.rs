@@ -25,6 +25,10 @@ impl Question {
                 format!("/debug/explain?client={client}&host={}&port={port}", encode(host))
             }
             Self::Check => "/debug/check".to_owned(),
+            Self::Render { workload, types } => {
+                let types: Vec<_> = types.iter().map(ToString::to_string).collect();
+                format!("/debug/config_dump?workload={workload}&types={}", types.join(","))
+            }
         }
     }
 }

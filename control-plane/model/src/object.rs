@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     mesh::MeshConfig,
-    meta::Meta,
+    meta::{Created, Meta},
     names::{Kind, ObjectRef},
     policy::{DestinationRule, PeerAuthentication},
     service::{EndpointSlice, Service, ServiceEntry, Sidecar},
@@ -48,6 +48,16 @@ impl Object {
         let mut other = other.clone();
         other.meta_mut().origin = self.meta().origin.clone();
         *self == other
+    }
+
+    /// The object with the age of `before`, what it was until now, if it tells none itself: a cluster keeps the age of
+    /// what is applied anew.
+    #[must_use]
+    pub fn keeping_age_of(mut self, before: &Self) -> Self {
+        if self.meta().created == Created::default() {
+            self.meta_mut().created = before.meta().created;
+        }
+        self
     }
 
     fn meta_mut(&mut self) -> &mut Meta {

@@ -59,6 +59,23 @@ pub fn load(path: &Path, defaults: &MeshConfig) -> Result<Batch, SourceError> {
     Ok(Batch { changes, diagnostics: directory.diagnostics().to_vec() })
 }
 
+/// Reads a directory, and then another one as if the first had become it: what a control plane that follows it would
+/// make of the change. The first batch builds the world of `before`, the second one leads on to that of `after`; what is
+/// refused in `after` keeps its version of `before`.
+///
+/// # Errors
+/// As [`load`], for either of them.
+pub fn load_both(before: &Path, after: &Path, defaults: &MeshConfig) -> Result<(Batch, Batch), SourceError> {
+    let scanners = (Scanner::open(before)?, Scanner::open(after)?);
+    let mut directory = Directory::new(defaults.clone());
+    let mut step = |mut scanner: Scanner| {
+        // Nothing is half-written when somebody asks: no file counts as fresh.
+        let changes = directory.update(scanner.look(SystemTime::UNIX_EPOCH));
+        Batch { changes, diagnostics: directory.diagnostics().to_vec() }
+    };
+    Ok((step(scanners.0), step(scanners.1)))
+}
+
 #[cfg(test)]
 mod tests {
     use eastwest_model::TrustDomain;

@@ -35,7 +35,12 @@ fn describe(findings: &Value) -> String {
     if errors + warnings == 0 {
         return "no errors, no warnings".to_owned();
     }
-    let rows = entries(findings).iter().map(|finding| {
+    format!("{}\n\n{errors} errors, {warnings} warnings", findings_table(entries(findings)))
+}
+
+/// Findings, one a line.
+pub(super) fn findings_table(findings: &[Value]) -> String {
+    let rows = findings.iter().map(|finding| {
         let mut message = cell(&finding["message"]);
         if let Some(winner) = finding["beaten_by"].as_str() {
             message = format!("{message} (wins: {winner})");
@@ -46,6 +51,5 @@ fn describe(findings: &Value) -> String {
         };
         [cell(&finding["severity"]), cell(&finding["object"]), place, cell(&finding["field"]), message]
     });
-    let findings = table(["SEVERITY", "OBJECT", "FILE", "FIELD", "MESSAGE"], rows);
-    format!("{findings}\n\n{errors} errors, {warnings} warnings")
+    table(["SEVERITY", "OBJECT", "FILE", "FIELD", "MESSAGE"], rows)
 }

@@ -93,7 +93,8 @@ fn describe_endpoint(endpoint: &Value) -> String {
     text + &steps(&server["trace"])
 }
 
-fn verdict(verdict: &Value) -> &'static str {
+/// A verdict as a person says it.
+pub(super) fn verdict(verdict: &Value) -> &'static str {
     match verdict.as_str().unwrap_or_default() {
         "MUTUAL_TLS" => "Mutual TLS",
         "PLAINTEXT" => "Plaintext",

@@ -3,7 +3,9 @@
 mod agent;
 mod ca;
 mod check;
+mod diff;
 mod explain;
+mod render;
 mod serve;
 mod tls;
 mod token;
@@ -41,6 +43,10 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Validate manifests; exit 1 if there is an error.
     Check(check::CheckArgs),
+    /// Say what a change of the manifests would do; exit 1 if a connection would break.
+    Diff(diff::DiffArgs),
+    /// Print the xDS resources of one workload's proxy.
+    Render(render::RenderArgs),
     /// Mint a short-lived service-account token with the key of the state directory.
     Token(token::TokenArgs),
     /// Operate on the certificate authority of a state directory.
@@ -88,6 +94,8 @@ impl Cli {
             Command::Tls(args) => args.run(),
             Command::Explain(args) => args.run(),
             Command::Check(args) => args.run(),
+            Command::Diff(args) => args.run(),
+            Command::Render(args) => args.run(),
             Command::Token(args) => args.run(),
             Command::Ca(args) => args.run(),
             Command::Completion { shell } => {

@@ -10,6 +10,7 @@ use axum::{
     routing::get,
 };
 use eastwest_model::{Diagnostic, Severity, WorkloadKey};
+use eastwest_translate::ResourceType;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -30,6 +31,10 @@ const PAGES: &[(&str, &str)] = &[
     ("/debug/check", "all findings about the input, warnings too"),
     ("/debug/tls?workload=NS/POD", "the effective TLS settings of a workload"),
     ("/debug/explain?client=NS/POD&host=HOST&port=PORT", "one client-to-server pair"),
+    (
+        "/debug/config_dump?workload=NS/POD",
+        "the resources of a workload's proxy; &types=cds,lds chooses; no secrets",
+    ),
     ("/debug/workloads", "the workloads that are known"),
 ];
 
@@ -46,6 +51,7 @@ pub(super) fn routes(shared: Arc<Shared>) -> Router {
         .route("/debug/check", get(async |app: App| answer(&app, &Question::Check)))
         .route("/debug/tls", get(tls))
         .route("/debug/explain", get(explain))
+        .route("/debug/config_dump", get(config_dump))
         .route("/debug/workloads", get(workloads))
         .fallback(async || (StatusCode::NOT_FOUND, "no such page; /debug/list names them\n"))
         .with_state(shared)
@@ -112,6 +118,23 @@ async fn explain(app: App, Query(query): Query<ExplainQuery>) -> Response {
     }
 }
 
+#[derive(Deserialize)]
+struct DumpQuery {
+    workload: String,
+    /// Names with commas between them; none = all types.
+    #[serde(default)]
+    types: String,
+}
+
+async fn config_dump(app: App, Query(query): Query<DumpQuery>) -> Response {
+    let types = query.types.split(',').filter(|name| !name.is_empty()).map(str::parse::<ResourceType>);
+    match (query.workload.parse(), types.collect()) {
+        (Ok(workload), Ok(types)) => answer(&app, &Question::Render { workload, types }),
+        (Err(error), _) => bad_request(error),
+        (_, Err(error)) => bad_request(error),
+    }
+}
+
 fn bad_request(error: impl std::fmt::Display) -> Response {
     (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()
 }
@@ -120,7 +143,7 @@ fn answer(State(shared): &App, question: &Question) -> Response {
     let world = shared.world.borrow().clone();
     match world.answer(question) {
         Ok(value) => Json(value).into_response(),
-        Err(error @ QueryError::Json(_)) => {
+        Err(error @ (QueryError::Json(_) | QueryError::Resource(_))) => {
             (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
         }
         Err(error) => (StatusCode::NOT_FOUND, format!("{error}\n")).into_response(),

@@ -8,15 +8,20 @@
 //! Outbound ─→ OutboundResources (one a client scope) ─┐
 //! Inbound  ─→ virtualInbound, inbound clusters ───────┴→ View (one a proxy; equal ones share their sets)
 //! ```
+//!
+//! [`render`] shows a view to people, [`compare`] says what a change of the world changes for each proxy.
 
 mod cds;
+pub mod compare;
 mod eds;
 mod fleet;
 mod lds;
 pub mod names;
 mod outbound;
 mod rds;
+pub mod render;
 mod resource;
+mod resource_type;
 mod tls_context;
 mod tls_mode;
 mod workload;
@@ -36,6 +41,7 @@ use crate::{
 pub use crate::{
     fleet::{Fleet, ProxyKey},
     outbound::OutboundResources,
+    resource_type::ResourceType,
 };
 
 /// Who a view is for.

@@ -9,6 +9,7 @@ mod golden;
 mod inbound;
 mod outbound;
 mod pairs;
+mod people;
 mod sharing;
 mod world;
 #[allow(dead_code, unreachable_pub, reason = "the engine's tests use more of it")]

@@ -1,0 +1,107 @@
+//! `eastwest diff`: what a change of the manifests would do, before it is made.
+
+mod change;
+mod describe;
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args};
+use eastwest_engine::{
+    Index,
+    diff::{self, CallChange, Diff},
+};
+use eastwest_model::{Diagnostic, MeshConfig, Severity};
+use eastwest_translate::compare::{self, ProxyChanges};
+use serde::Serialize;
+
+use self::change::{ObjectChange, Proposal};
+use super::{Failure, Outcome, Result, world::MeshArgs};
+use crate::{config::Problems, output::OutputArgs};
+
+/// The arguments of `eastwest diff`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("change").args(["filename", "delete", "against"]).required(true).multiple(true))]
+#[command(after_help = "Examples:\n  eastwest diff --config-dir manifests -f strict.yaml\n  \
+    eastwest diff --config-dir manifests --delete DestinationRule/shop/reviews\n  \
+    eastwest diff --config-dir manifests --against manifests-of-the-branch\n\n\
+    Exit status 1 if a connection would break or the change has an error.")]
+pub(crate) struct DiffArgs {
+    /// The manifests as they are.
+    #[arg(long, value_name = "DIR", env = "EASTWEST_CONFIG_DIR")]
+    config_dir: PathBuf,
+    /// Manifests to apply (repeatable), a file, a directory or - for stdin: what has the same name is replaced, and
+    /// keeps its age unless it tells one; all else is added. Of several for one object the last counts.
+    #[arg(short = 'f', long, value_name = "FILE", value_delimiter = ',', env = "EASTWEST_FILENAME")]
+    filename: Vec<PathBuf>,
+    /// An object to delete (repeatable).
+    #[arg(long, value_name = "KIND/NS/NAME", value_delimiter = ',', env = "EASTWEST_DELETE")]
+    delete: Vec<String>,
+    /// The manifests as they would be, as a whole.
+    #[arg(long, value_name = "DIR", env = "EASTWEST_AGAINST", conflicts_with_all = ["filename", "delete"])]
+    against: Option<PathBuf>,
+    #[command(flatten)]
+    mesh: MeshArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What `eastwest diff` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// How many connections would break: pairs of a client and a port of a host.
+    breaks: usize,
+    /// How many others would change.
+    changes: usize,
+    /// How many of those would be plaintext instead of mutual TLS, with some endpoints or all.
+    downgrades: usize,
+    /// What is wrong or surprising about the change.
+    findings: Vec<Diagnostic>,
+    /// The objects that differ.
+    objects: Vec<ObjectChange>,
+    /// What that means for workloads.
+    #[serde(flatten)]
+    diff: Diff,
+    /// What that means for proxies.
+    resources: Vec<ProxyChanges>,
+}
+
+impl DiffArgs {
+    pub(super) fn run(self) -> Result {
+        let mut problems = Problems::default();
+        let Some(mesh) = self.mesh.read(&mut problems) else { return Err(Failure::Usage(problems)) };
+        let proposal = match &self.against {
+            Some(after) => Proposal::between(&self.config_dir, after, &mesh)?,
+            None => Proposal::overlay(&self.config_dir, &self.filename, &self.delete, &mesh, &mut problems)?,
+        };
+        if !problems.is_empty() {
+            return Err(Failure::Usage(problems));
+        }
+        let report = Report::of(proposal, mesh);
+        self.output.print(&serde_json::to_value(&report)?, describe::describe)?;
+        Ok(if report.is_bad_news() { Outcome::Negative } else { Outcome::Success })
+    }
+}
+
+impl Report {
+    fn of(proposal: Proposal, mesh: MeshConfig) -> Self {
+        let mut index = Index::new(mesh);
+        proposal.before.into_iter().for_each(|change| drop(index.apply(change)));
+        let before = index.freeze();
+        proposal.changes.into_iter().for_each(|change| drop(index.apply(change)));
+        let after = index.freeze();
+        let diff = diff::diff(&before, &after);
+        Self {
+            breaks: diff.count(|change| change.breaks),
+            changes: diff.count(|change| !change.breaks),
+            downgrades: diff.count(CallChange::is_downgrade),
+            findings: proposal.findings,
+            objects: proposal.objects,
+            diff,
+            resources: compare::compare(&before, &after),
+        }
+    }
+
+    fn is_bad_news(&self) -> bool {
+        self.breaks > 0 || self.findings.iter().any(|finding| finding.severity == Severity::Error)
+    }
+}

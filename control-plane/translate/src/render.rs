@@ -1,0 +1,61 @@
+//! What a proxy is sent, for people and for goldens (`eastwest render`): protobuf's canonical JSON.
+
+use eastwest_engine::settings::WorkloadTls;
+use eastwest_model::WorkloadKey;
+use eastwest_proto::{
+    Any,
+    json::{JsonError, to_json},
+};
+use eastwest_xds::EncodedResource;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{Audience, ProxyFacts, ResourceType, Translator};
+
+/// The resources of one proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rendering {
+    /// Whose.
+    pub workload: WorkloadKey,
+    /// Its resources by type, in the order in which they are pushed, then by name.
+    pub resources: Vec<RenderedResource>,
+}
+
+/// One resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RenderedResource {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub resource_type: ResourceType,
+    /// Its name.
+    pub name: String,
+    /// The hash of its content, which is its version on the wire.
+    pub version: String,
+    /// The resource itself with its type URL as `@type`, every nested `Any` resolved, keys sorted.
+    pub resource: Value,
+}
+
+/// Renders the resources of a workload's proxy, of the wanted types or of all if none is named. Equal settings give
+/// equal text. Secrets are never among them: resources name their certificates, they do not hold them.
+///
+/// # Errors
+/// A message that has no JSON: a type that is missing from the protocol crate.
+pub fn render(settings: &WorkloadTls, types: &[ResourceType]) -> Result<Rendering, JsonError> {
+    let mut translator = Translator::default();
+    let outbound = translator.outbound(&settings.outbound, None);
+    let view = translator.view(settings, &outbound, ProxyFacts::usual(Audience::Other), None);
+    let wanted = ResourceType::ALL.into_iter().filter(|one| types.is_empty() || types.contains(one));
+    let sets = wanted.filter_map(|one| Some((one, view.get(&one.type_url())?)));
+    let resources = sets.flat_map(|(of, set)| set.iter().map(move |resource| rendered(of, resource)));
+    Ok(Rendering { workload: settings.workload.clone(), resources: resources.collect::<Result<_, _>>()? })
+}
+
+fn rendered(resource_type: ResourceType, resource: &EncodedResource) -> Result<RenderedResource, JsonError> {
+    let any = Any { type_url: resource.type_url().as_str().to_owned(), value: resource.body() };
+    Ok(RenderedResource {
+        resource_type,
+        name: resource.name().to_string(),
+        version: resource.version().to_string(),
+        resource: to_json(&any)?,
+    })
+}

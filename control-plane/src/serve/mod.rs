@@ -158,12 +158,15 @@ async fn follow_trust_domain(ca: Arc<CertificateAuthority>, mut world: watch::Re
 fn greet(config: &Config, world: &World, [grpc, tls, http]: &[SocketAddr; 3]) -> anyhow::Result<()> {
     write_out(&format!("eastwest ready grpc={grpc} tls={tls} http={http}"))?;
     let (directory, state) = (config.config_dir.display(), config.state_dir.display());
-    let example =
-        world.snapshot.workloads().next().map_or("NAMESPACE/POD".to_owned(), |one| one.key().to_string());
+    let example = world.snapshot.workloads().next();
+    let workload = example.map_or("NAMESPACE/POD".to_owned(), |one| one.key().to_string());
+    let account = example.map_or("NAMESPACE/SERVICE-ACCOUNT".to_owned(), |one| {
+        format!("{}/{}", one.meta.namespace(), one.service_account.as_deref().unwrap_or("default"))
+    });
     write_out(&format!(
         "\n  manifests     {directory} (followed)\n  trust anchor  {state}/root-cert.pem\n  \
          xDS and CA    {tls} (TLS)\n  xDS, local    {grpc} (plaintext)\n  pages         http://{http}/debug/list\n\n\
-         Try next:\n  eastwest tls {example} --server http://{http}\n  eastwest check --server http://{http}\n  \
-         eastwest token --service-account default/default --state-dir {state}\n"
+         Try next:\n  eastwest tls {workload} --server http://{http}\n  eastwest check --server http://{http}\n  \
+         eastwest token --service-account {account} --state-dir {state}\n"
     ))
 }

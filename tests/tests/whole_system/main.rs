@@ -11,6 +11,7 @@ mod destination;
 mod harness;
 mod identity;
 mod modes;
+mod origination;
 mod policy;
 mod restart;
 mod resumption;

@@ -15,7 +15,6 @@ use eastwest_proto::{
             tls::v3::{
                 CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
                 SubjectAltNameMatcher, TlsCertificate, TlsParameters, UpstreamTlsContext,
-                certificate_validation_context::SystemRootCerts,
                 common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
                 downstream_tls_context::SessionTicketKeysType,
                 subject_alt_name_matcher::SanType,
@@ -38,6 +37,10 @@ const CIPHER_SUITES: [&str; 6] = [
     "AES256-GCM-SHA384",
     "AES128-GCM-SHA256",
 ];
+
+/// The roots of the sidecar's own system, where Debian, Alpine and Envoy's images have them. `system_root_certs` is for
+/// gRPC clients: Envoy ignores it, and then refuses every server.
+const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// The server side: a client certificate of one of the trust domains is required, and sessions are never resumed, for
 /// a resumed session outlives the certificates (envoy-dataplane.md section 9).
@@ -159,7 +162,7 @@ fn validation(
             ..context
         }),
         TrustSource::System => ValidationContextType::ValidationContext(CertificateValidationContext {
-            system_root_certs: Some(SystemRootCerts {}),
+            trusted_ca: Some(file(SYSTEM_ROOTS)),
             ..context
         }),
         TrustSource::Credential(name) => {

@@ -15,6 +15,7 @@ pub mod control_plane;
 pub mod iptables;
 pub mod mesh;
 pub mod netns;
+pub mod pages;
 pub mod process;
 pub mod programs;
 pub mod sidecar;

@@ -37,10 +37,17 @@ pub(crate) struct Config {
     pub(crate) grpc: SocketAddr,
     pub(crate) tls: SocketAddr,
     pub(crate) http: SocketAddr,
-    pub(crate) issuer: Option<TokenIssuerConfig>,
-    pub(crate) audience: String,
+    pub(crate) tokens: TokenConfig,
     pub(crate) lifetimes: Lifetimes,
     pub(crate) serving_names: Vec<ServingName>,
+}
+
+/// Which bearer tokens are accepted.
+pub(crate) struct TokenConfig {
+    /// The `aud` that a token must name.
+    pub(crate) audience: String,
+    /// Whose tokens besides our own.
+    pub(crate) issuer: Option<TokenIssuerConfig>,
 }
 
 /// A further issuer of service-account tokens.
@@ -117,8 +124,8 @@ fn authority(
 ) -> anyhow::Result<Arc<CertificateAuthority>> {
     let now = OffsetDateTime::now_utc();
     let mesh = world.borrow().snapshot.mesh().clone();
-    let audiences = vec![config.audience.clone()];
-    let further = config.issuer.as_ref();
+    let audiences = vec![config.tokens.audience.clone()];
+    let further = config.tokens.issuer.as_ref();
     let token_issuers = further
         .map(|one| jwks_file(&one.jwks, &one.issuer, audiences.clone()))
         .transpose()?

@@ -1,14 +1,15 @@
 //! `eastwest serve`: flags of the control plane, read so that all mistakes are told at once. Groups of flags that
 //! belong together have a module each; `ca serve` shares them.
 
-pub(crate) mod lifetimes;
-pub(crate) mod tokens;
+pub(crate) mod authority;
+mod lifetimes;
+mod tokens;
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use self::{lifetimes::LifetimeArgs, tokens::TokenArgs};
+use self::authority::AuthorityArgs;
 use super::{Failure, Outcome, Result, init_logs, runtime, world::MeshArgs};
 use crate::{
     config::{Problems, address},
@@ -29,9 +30,6 @@ pub(crate) struct ServeArgs {
     state_dir: PathBuf,
     #[command(flatten)]
     mesh: MeshArgs,
-    /// Name of this cluster, which clients send as `clusterid`.
-    #[arg(long, value_name = "ID", default_value = "Kubernetes", env = "EASTWEST_CLUSTER_ID")]
-    cluster_id: String,
     /// Plaintext gRPC: xDS for local use, never the CA. Port 0 lets the system choose.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15010", env = "EASTWEST_GRPC_ADDR")]
     grpc_addr: String,
@@ -42,13 +40,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15014", env = "EASTWEST_HTTP_ADDR")]
     http_addr: String,
     #[command(flatten)]
-    tokens: TokenArgs,
-    #[command(flatten)]
-    lifetimes: LifetimeArgs,
-    /// A name or IP address in our own serving certificate (repeatable) [default: istiod's service names, localhost
-    /// and the bound addresses].
-    #[arg(long, value_name = "NAME-OR-IP", value_delimiter = ',', env = "EASTWEST_SERVING_NAME")]
-    serving_name: Vec<String>,
+    authority: AuthorityArgs,
 }
 
 impl ServeArgs {
@@ -70,21 +62,15 @@ impl ServeArgs {
         let grpc = problems.take("--grpc-addr", address(&self.grpc_addr));
         let tls = problems.take("--grpc-tls-addr", address(&self.grpc_tls_addr));
         let http = problems.take("--http-addr", address(&self.http_addr));
-        let tokens = self.tokens.read(problems);
-        let lifetimes = self.lifetimes.read(problems, USUAL_LIFE);
-        let names = self.serving_name.iter();
-        let serving_names = names.filter_map(|name| problems.take("--serving-name", name.parse())).collect();
+        let authority = self.authority.read(problems, USUAL_LIFE);
         Some(Config {
             config_dir: self.config_dir?,
             state_dir: self.state_dir,
             mesh: mesh?,
-            cluster_id: self.cluster_id,
             grpc: grpc?,
             tls: tls?,
             http: http?,
-            tokens,
-            lifetimes: lifetimes?,
-            serving_names,
+            authority: authority?,
         })
     }
 }

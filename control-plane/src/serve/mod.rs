@@ -1,5 +1,6 @@
 //! The control plane: wiring of source, publisher, certificate authority and ports.
 
+mod authority;
 mod gatekeeper;
 mod http;
 mod metrics;
@@ -7,17 +8,18 @@ mod ports;
 mod publisher;
 mod shutdown;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context;
-use eastwest_ca::{Lifetimes, ServingName};
-use eastwest_ca_server::{CaConfig, CertificateAuthority, StateDir, default_serving_names, jwks_file};
+use eastwest_ca_server::{CertificateAuthority, StateDir};
 use eastwest_model::MeshConfig;
 use eastwest_xds_server::XdsServer;
 use time::OffsetDateTime;
 use tokio::{sync::watch, task::JoinSet};
 
+pub(crate) use self::authority::{AuthorityConfig, TokenConfig, TokenIssuerConfig};
 use self::{
+    authority::Place,
     gatekeeper::Gate,
     ports::{Ports, Services},
     publisher::Publisher,
@@ -25,37 +27,15 @@ use self::{
 };
 use crate::{output::write_out, query::World};
 
-/// Life of our own serving certificate.
-const SERVING_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// What `eastwest serve` was told, without mistakes.
 pub(crate) struct Config {
     pub(crate) config_dir: PathBuf,
     pub(crate) state_dir: PathBuf,
     pub(crate) mesh: MeshConfig,
-    pub(crate) cluster_id: String,
     pub(crate) grpc: SocketAddr,
     pub(crate) tls: SocketAddr,
     pub(crate) http: SocketAddr,
-    pub(crate) tokens: TokenConfig,
-    pub(crate) lifetimes: Lifetimes,
-    pub(crate) serving_names: Vec<ServingName>,
-}
-
-/// Which bearer tokens are accepted.
-pub(crate) struct TokenConfig {
-    /// The `aud` that a token must name.
-    pub(crate) audience: String,
-    /// Whose tokens besides our own.
-    pub(crate) issuer: Option<TokenIssuerConfig>,
-}
-
-/// A further issuer of service-account tokens.
-pub(crate) struct TokenIssuerConfig {
-    /// File with its keys.
-    pub(crate) jwks: String,
-    /// Its `iss`.
-    pub(crate) issuer: String,
+    pub(crate) authority: AuthorityConfig,
 }
 
 /// What the HTTP pages look at.
@@ -91,7 +71,10 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let (publisher, subscribers, world) = Publisher::new(config.mesh.clone(), first);
     let state = StateDir::open(&config.state_dir)?;
     let _lock = state.lock()?;
-    let ca = authority(&config, &state, &world, addresses[1])?;
+    let mesh = world.borrow().snapshot.mesh().clone();
+    let keys = state.load_or_create(&mesh.trust_domain, OffsetDateTime::now_utc())?;
+    let at = Place { root_namespace: &mesh.root_namespace, tls: addresses[1].ip() };
+    let ca = authority::start(&config.authority, keys, mesh.trust_domain.clone(), &at)?;
 
     let xds = |authenticator| {
         let gate = Gate { authenticator, subscribers: subscribers.clone(), world: world.clone() };
@@ -113,39 +96,6 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         ended = shutdown.bound(serving) => ended,
         _ = background.join_next() => anyhow::bail!("a background task ended; this is a defect of eastwest"),
     }
-}
-
-/// The authority of the state directory, in the trust domain of the mesh.
-fn authority(
-    config: &Config,
-    state: &StateDir,
-    world: &watch::Receiver<World>,
-    tls: SocketAddr,
-) -> anyhow::Result<Arc<CertificateAuthority>> {
-    let now = OffsetDateTime::now_utc();
-    let mesh = world.borrow().snapshot.mesh().clone();
-    let audiences = vec![config.tokens.audience.clone()];
-    let further = config.tokens.issuer.as_ref();
-    let token_issuers = further
-        .map(|one| jwks_file(&one.jwks, &one.issuer, audiences.clone()))
-        .transpose()?
-        .into_iter()
-        .collect();
-    let serving_names = match config.serving_names.is_empty() {
-        true => default_serving_names(&mesh.root_namespace, &[tls.ip()]),
-        false => config.serving_names.clone(),
-    };
-    let keys = state.load_or_create(&mesh.trust_domain, now)?;
-    let ca = CaConfig {
-        trust_domain: mesh.trust_domain,
-        cluster_id: config.cluster_id.clone(),
-        lifetimes: config.lifetimes,
-        serving_names,
-        serving_lifetime: SERVING_LIFETIME,
-        token_audiences: audiences,
-        token_issuers,
-    };
-    Ok(CertificateAuthority::new(ca, keys, now)?)
 }
 
 /// Keeps the trust domain of the authority equal to that of the mesh.

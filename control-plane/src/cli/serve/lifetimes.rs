@@ -7,7 +7,7 @@ use crate::config::{Problems, duration};
 
 /// Flags of the life of workload certificates.
 #[derive(Debug, Args)]
-pub(crate) struct LifetimeArgs {
+pub(super) struct LifetimeArgs {
     /// Life of a workload certificate when the request names none [default: 24h; of `ca serve`: 10m].
     #[arg(long, value_name = "DURATION", env = "EASTWEST_CERT_TTL")]
     cert_ttl: Option<String>,
@@ -21,7 +21,7 @@ pub(crate) struct LifetimeArgs {
 
 impl LifetimeArgs {
     /// Reads them; `usual` is the life when neither flag nor request names one.
-    pub(crate) fn read(self, problems: &mut Problems, usual: &str) -> Option<Lifetimes> {
+    pub(super) fn read(self, problems: &mut Problems, usual: &str) -> Option<Lifetimes> {
         let cert_ttl = problems.take("--cert-ttl", duration(self.cert_ttl.as_deref().unwrap_or(usual)));
         let min = problems.take("--min-cert-ttl", duration(&self.min_cert_ttl));
         let max = problems.take("--max-cert-ttl", duration(&self.max_cert_ttl));

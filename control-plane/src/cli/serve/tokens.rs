@@ -9,7 +9,7 @@ use crate::{
 
 /// Flags of bearer tokens.
 #[derive(Debug, Args)]
-pub(crate) struct TokenArgs {
+pub(super) struct TokenArgs {
     /// Also accept service-account tokens signed by the keys of this JWKS file (RS256, ES256, EdDSA).
     #[arg(long, value_name = "FILE", env = "EASTWEST_TOKEN_JWKS")]
     token_jwks: Option<String>,
@@ -23,7 +23,7 @@ pub(crate) struct TokenArgs {
 
 impl TokenArgs {
     /// Reads them.
-    pub(crate) fn read(self, problems: &mut Problems) -> TokenConfig {
+    pub(super) fn read(self, problems: &mut Problems) -> TokenConfig {
         let issuer = match (self.token_jwks, self.token_issuer) {
             (Some(jwks), Some(issuer)) => Some(TokenIssuerConfig { jwks, issuer }),
             (None, None) => None,

@@ -1,0 +1,33 @@
+//! The certificate authority: what `serve` and `ca serve` ask alike.
+
+use clap::Args;
+
+use super::{lifetimes::LifetimeArgs, tokens::TokenArgs};
+use crate::{config::Problems, serve::AuthorityConfig};
+
+/// Flags of the certificate authority.
+#[derive(Debug, Args)]
+pub(crate) struct AuthorityArgs {
+    /// Name of this cluster, which clients send as `clusterid`.
+    #[arg(long, value_name = "ID", default_value = "Kubernetes", env = "EASTWEST_CLUSTER_ID")]
+    cluster_id: String,
+    #[command(flatten)]
+    tokens: TokenArgs,
+    #[command(flatten)]
+    lifetimes: LifetimeArgs,
+    /// A name or IP address in our own serving certificate (repeatable) [default: istiod's service names, localhost
+    /// and the bound addresses].
+    #[arg(long, value_name = "NAME-OR-IP", value_delimiter = ',', env = "EASTWEST_SERVING_NAME")]
+    serving_name: Vec<String>,
+}
+
+impl AuthorityArgs {
+    /// Reads them; `usual` is the life of a certificate when neither flag nor request names one.
+    pub(crate) fn read(self, problems: &mut Problems, usual: &str) -> Option<AuthorityConfig> {
+        let tokens = self.tokens.read(problems);
+        let lifetimes = self.lifetimes.read(problems, usual);
+        let names = self.serving_name.iter();
+        let serving_names = names.filter_map(|name| problems.take("--serving-name", name.parse())).collect();
+        Some(AuthorityConfig { cluster_id: self.cluster_id, tokens, lifetimes: lifetimes?, serving_names })
+    }
+}

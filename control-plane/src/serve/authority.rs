@@ -1,0 +1,76 @@
+//! The certificate authority as it was configured: of a mesh, or alone.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use eastwest_ca::{Lifetimes, ServingName};
+use eastwest_ca_server::{CaConfig, CertificateAuthority, KeyMaterial, default_serving_names, jwks_file};
+use eastwest_model::TrustDomain;
+use time::OffsetDateTime;
+
+/// Life of our own serving certificate.
+const SERVING_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What `serve` and `ca serve` were told of the authority, without mistakes.
+pub(crate) struct AuthorityConfig {
+    pub(crate) cluster_id: String,
+    pub(crate) tokens: TokenConfig,
+    pub(crate) lifetimes: Lifetimes,
+    pub(crate) serving_names: Vec<ServingName>,
+}
+
+/// Which bearer tokens are accepted.
+pub(crate) struct TokenConfig {
+    /// The `aud` that a token must name.
+    pub(crate) audience: String,
+    /// Whose tokens besides our own.
+    pub(crate) issuer: Option<TokenIssuerConfig>,
+}
+
+/// A further issuer of service-account tokens.
+pub(crate) struct TokenIssuerConfig {
+    /// File with its keys.
+    pub(crate) jwks: String,
+    /// Its `iss`.
+    pub(crate) issuer: String,
+}
+
+/// Where the authority is reached.
+pub(super) struct Place<'a> {
+    /// Namespace of its service.
+    pub(super) root_namespace: &'a str,
+    /// Address of its TLS port.
+    pub(super) tls: IpAddr,
+}
+
+/// Starts the authority that signs with `keys`.
+///
+/// # Errors
+/// An issuer's file that cannot be read, or a serving certificate that cannot be made.
+pub(super) fn start(
+    config: &AuthorityConfig,
+    keys: KeyMaterial,
+    trust_domain: TrustDomain,
+    at: &Place<'_>,
+) -> anyhow::Result<Arc<CertificateAuthority>> {
+    let audiences = vec![config.tokens.audience.clone()];
+    let further = config.tokens.issuer.as_ref();
+    let token_issuers = further
+        .map(|one| jwks_file(&one.jwks, &one.issuer, audiences.clone()))
+        .transpose()?
+        .into_iter()
+        .collect();
+    let serving_names = match config.serving_names.is_empty() {
+        true => default_serving_names(at.root_namespace, &[at.tls]),
+        false => config.serving_names.clone(),
+    };
+    let ca = CaConfig {
+        trust_domain,
+        cluster_id: config.cluster_id.clone(),
+        lifetimes: config.lifetimes,
+        serving_names,
+        serving_lifetime: SERVING_LIFETIME,
+        token_audiences: audiences,
+        token_issuers,
+    };
+    Ok(CertificateAuthority::new(ca, keys, OffsetDateTime::now_utc())?)
+}

@@ -1,6 +1,8 @@
 //! Who asks, and how it was proven.
 
-use eastwest_model::SpiffeId;
+use std::time::Duration;
+
+use eastwest_model::{SpiffeId, WorkloadKey};
 use time::OffsetDateTime;
 
 /// An object of Kubernetes that a token is bound to.
@@ -24,7 +26,7 @@ pub enum Proof {
         /// When it runs out.
         not_after: OffsetDateTime,
     },
-    /// A service account's bearer token.
+    /// A service account's bearer token, verified here.
     Token {
         /// `iss`.
         issuer: String,
@@ -34,6 +36,26 @@ pub enum Proof {
         pod: Option<BoundObject>,
         /// The node that pod runs on.
         node: Option<BoundObject>,
+    },
+    /// A service account's bearer token, verified by the Kubernetes API (TokenReview).
+    Reviewed {
+        /// When it runs out, if the token says so.
+        expires: Option<OffsetDateTime>,
+        /// The pod it is bound to.
+        pod: Option<BoundObject>,
+        /// The node that pod runs on.
+        node: Option<BoundObject>,
+    },
+    /// A token of a job, from an OIDC issuer, that one of the operator's rules speaks for.
+    Oidc {
+        /// `iss`.
+        issuer: String,
+        /// `sub`.
+        subject: String,
+        /// Name of the rule.
+        rule: String,
+        /// When the token runs out.
+        expires: OffsetDateTime,
     },
     /// Somebody with access to the CA's key itself, at the command line.
     Operator,
@@ -45,6 +67,8 @@ impl Proof {
         match self {
             Self::ClientCertificate { .. } => "client-certificate",
             Self::Token { .. } => "token",
+            Self::Reviewed { .. } => "token-review",
+            Self::Oidc { .. } => "oidc",
             Self::Operator => "operator",
         }
     }
@@ -53,9 +77,51 @@ impl Proof {
     pub fn expires(&self) -> Option<OffsetDateTime> {
         match self {
             Self::ClientCertificate { not_after, .. } => Some(*not_after),
-            Self::Token { expires, .. } => Some(*expires),
+            Self::Token { expires, .. } | Self::Oidc { expires, .. } => Some(*expires),
+            Self::Reviewed { expires, .. } => *expires,
             Self::Operator => None,
         }
+    }
+
+    /// The pod that the proof is bound to.
+    pub fn pod(&self) -> Option<&BoundObject> {
+        match self {
+            Self::Token { pod, .. } | Self::Reviewed { pod, .. } => pod.as_ref(),
+            Self::ClientCertificate { .. } | Self::Oidc { .. } | Self::Operator => None,
+        }
+    }
+
+    /// The node that the proof is bound to.
+    pub fn node(&self) -> Option<&BoundObject> {
+        match self {
+            Self::Token { node, .. } | Self::Reviewed { node, .. } => node.as_ref(),
+            Self::ClientCertificate { .. } | Self::Oidc { .. } | Self::Operator => None,
+        }
+    }
+}
+
+/// The workload that a node's proxy speaks for. Only [`NodeAccounts`](crate::NodeAccounts) makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Represented {
+    pub(crate) identity: SpiffeId,
+    pub(crate) node: String,
+    pub(crate) pod: WorkloadKey,
+}
+
+impl Represented {
+    /// Its identity.
+    pub fn identity(&self) -> &SpiffeId {
+        &self.identity
+    }
+
+    /// The node of both.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// A pod there that has the identity.
+    pub fn pod(&self) -> &WorkloadKey {
+        &self.pod
     }
 }
 
@@ -66,4 +132,35 @@ pub struct Caller {
     pub identity: SpiffeId,
     /// How.
     pub proof: Proof,
+    /// Longest life of its certificates, where the proof sets a bound of its own.
+    pub max_life: Option<Duration>,
+    represented: Option<Represented>,
+}
+
+impl Caller {
+    /// A peer that speaks for itself.
+    pub fn new(identity: SpiffeId, proof: Proof) -> Self {
+        Self { identity, proof, max_life: None, represented: None }
+    }
+
+    /// The same caller, whose certificates live at most so long.
+    #[must_use]
+    pub fn living_at_most(self, life: Duration) -> Self {
+        Self { max_life: Some(life), ..self }
+    }
+
+    /// The workload that the caller speaks for, if not for itself.
+    pub fn represented(&self) -> Option<&Represented> {
+        self.represented.as_ref()
+    }
+
+    /// The identity that the caller's certificate will name.
+    pub fn subject(&self) -> &SpiffeId {
+        self.represented.as_ref().map_or(&self.identity, Represented::identity)
+    }
+
+    /// The same caller, speaking for another.
+    pub(crate) fn on_behalf_of(self, represented: Represented) -> Self {
+        Self { represented: Some(represented), ..self }
+    }
 }

@@ -40,6 +40,12 @@ impl Lifetimes {
         }
     }
 
+    /// These bounds for a caller whose proof allows at most `most`.
+    fn within(self, most: Option<Duration>) -> Self {
+        let Some(most) = most else { return self };
+        Self { default: self.default.min(most), min: self.min.min(most), max: self.max.min(most) }
+    }
+
     /// The life granted for `seconds` asked for (ca.md section 7 row 24): none or a negative one is the default.
     fn granted(&self, seconds: i64) -> Result<Duration, Refusal> {
         let asked = match u64::try_from(seconds) {
@@ -102,16 +108,21 @@ impl Authorizer {
         Self { trust_domain, lifetimes }
     }
 
-    /// Grants a caller its own identity for `seconds`, or for the default life if that is not positive.
+    /// Grants a caller its identity (or that of the workload it represents) for `seconds`, or for the default life if
+    /// that is not positive. A bound of the caller's own is kept like the others: what is longer is refused, and the
+    /// default life is cut.
     ///
     /// # Errors
     /// A life beyond the bounds, or an identity without a path (X509-SVID §2) or of another trust domain.
     pub fn authorize(&self, caller: &Caller, seconds: i64) -> Result<Grant, Refusal> {
-        let identity = &caller.identity;
+        let identity = caller.subject();
         if identity.path().is_empty() || identity.trust_domain() != self.trust_domain {
             return Err(Refusal::Identity(identity.clone(), self.trust_domain.clone()));
         }
-        Ok(Grant { identity: identity.clone(), lifetime: self.lifetimes.granted(seconds)? })
+        Ok(Grant {
+            identity: identity.clone(),
+            lifetime: self.lifetimes.within(caller.max_life).granted(seconds)?,
+        })
     }
 }
 
@@ -140,7 +151,7 @@ mod tests {
     use crate::caller::Proof;
 
     fn caller(id: &str) -> Caller {
-        Caller { identity: SpiffeId::parse(id).unwrap(), proof: Proof::Operator }
+        Caller::new(SpiffeId::parse(id).unwrap(), Proof::Operator)
     }
 
     fn authorizer() -> Authorizer {
@@ -167,6 +178,17 @@ mod tests {
         }
         let refusal = authorizer().authorize(&caller("spiffe://td/a"), i64::MAX).unwrap_err().to_string();
         assert!(refusal.contains("maximum of 7776000 s"), "{refusal}");
+    }
+
+    #[test]
+    fn a_proof_may_bound_the_life_further() {
+        let caller = caller("spiffe://td/ns/ci/sa/job").living_at_most(Duration::from_secs(60));
+        for (asked, granted) in [(0, Some(60)), (10, Some(10)), (60, Some(60)), (61, None), (9, None)] {
+            let grant = authorizer().authorize(&caller, asked);
+            assert_eq!(grant.as_ref().ok().map(|g| g.lifetime().as_secs()), granted, "{asked}: {grant:?}");
+        }
+        let longer = caller.living_at_most(Duration::MAX);
+        assert!(authorizer().authorize(&longer, i64::MAX).is_err(), "a bound of its own widens nothing");
     }
 
     #[test]

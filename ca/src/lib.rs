@@ -16,25 +16,31 @@ mod check;
 pub mod csr;
 mod der;
 pub mod grant;
+pub mod impersonation;
 pub mod issuer;
 pub mod jwt;
 pub mod key;
 pub mod peer;
 pub mod pem;
+pub mod pods;
 pub mod profile;
 pub mod public_key;
+pub mod service_account;
 pub mod summary;
 mod x509;
 
 pub use bundle::TrustBundle;
-pub use caller::{Caller, Proof};
+pub use caller::{BoundObject, Caller, Proof, Represented};
 pub use csr::{CsrError, VerifiedCsr};
 pub use grant::{Authorizer, Grant, Lifetimes, Refusal};
+pub use impersonation::{ImpersonationError, NodeAccounts};
 pub use issuer::{IssueError, IssuedCertificate, Issuer, LoadError, LocalIssuer};
 pub use jwt::{KeySet, TokenKey, TokenVerifier, TrustedIssuer};
 pub use key::PrivateKey;
+pub use pods::Pods;
 pub use profile::ServingName;
 pub use public_key::PublicKey;
+pub use service_account::ServiceAccount;
 pub use summary::CertificateSummary;
 
 #[cfg(test)]

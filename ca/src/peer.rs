@@ -79,5 +79,5 @@ pub fn identify(
     }
     let proof =
         Proof::ClientCertificate { serial: x509::serial(&leaf), not_after: x509::window(&leaf).not_after };
-    Ok(Caller { identity, proof })
+    Ok(Caller::new(identity, proof))
 }

@@ -74,7 +74,7 @@ impl Ca {
 fn grant(id: &str, seconds: i64) -> Grant {
     let identity = SpiffeId::parse(id).unwrap();
     let authorizer = Authorizer::new(identity.trust_domain(), Lifetimes::default());
-    authorizer.authorize(&Caller { identity, proof: Proof::Operator }, seconds).unwrap()
+    authorizer.authorize(&Caller::new(identity, Proof::Operator), seconds).unwrap()
 }
 
 const REVIEWS: &str = "spiffe://cluster.local/ns/shop/sa/reviews";

@@ -53,7 +53,7 @@ fn openssl_verifies_strictly() {
     };
 
     let identity = SpiffeId::parse("spiffe://cluster.local/ns/shop/sa/reviews").unwrap();
-    let caller = Caller { identity, proof: Proof::Operator };
+    let caller = Caller::new(identity, Proof::Operator);
     let grant = Authorizer::new(domain, Lifetimes::default()).authorize(&caller, 3600).unwrap();
     for (name, csr) in CSRS {
         let leaf = issuer.issue(&grant, &VerifiedCsr::from_pem(csr).unwrap(), now).unwrap();

@@ -135,7 +135,7 @@ pub fn issue(
     now: OffsetDateTime,
 ) -> Result<IssuedKey, OperationError> {
     let material = StateDir::open_existing(dir)?.load(now)?;
-    let caller = Caller { identity: identity.clone(), proof: Proof::Operator };
+    let caller = Caller::new(identity.clone(), Proof::Operator);
     let seconds = lifetime.map_or(0, |life| i64::try_from(life.as_secs()).unwrap_or(i64::MAX));
     let grant = Authorizer::new(identity.trust_domain(), lifetimes).authorize(&caller, seconds)?;
     let key = PrivateKey::generate()?;

@@ -112,10 +112,8 @@ impl TokenVerifier {
         let expires = claims.check(&issuer.audiences, now)?;
         let identity = claims.identity(&self.trust_domain)?;
         let bound = claims.kubernetes.unwrap_or_default();
-        Ok(Caller {
-            identity,
-            proof: Proof::Token { issuer: claims.iss, expires, pod: bound.pod, node: bound.node },
-        })
+        let proof = Proof::Token { issuer: claims.iss, expires, pod: bound.pod, node: bound.node };
+        Ok(Caller::new(identity, proof))
     }
 }
 

@@ -31,12 +31,22 @@ pub struct Workload {
     pub ended: bool,
     /// Load-balancing weight, 0 = unset (WorkloadEntries).
     pub weight: u32,
+    /// `metadata.uid`, which tells a Pod from its successor of the same name; a manifest written by hand has none.
+    pub uid: Option<Name>,
+    /// The node that a Pod was given to, be it started or not.
+    pub node: Option<Name>,
 }
 
 impl Workload {
     /// Namespace and name.
     pub fn key(&self) -> WorkloadKey {
         WorkloadKey { namespace: self.meta.namespace().clone(), name: self.meta.name().clone() }
+    }
+
+    /// Whether the two differ at most in what only proofs of identity look at: UID and node.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        let plain = |one: &Self| Self { uid: None, node: None, ..one.clone() };
+        self == other || plain(self) == plain(other)
     }
 }
 

@@ -146,6 +146,8 @@ impl Claim {
             ready: true,
             ended: false,
             weight: 0,
+            uid: None,
+            node: None,
         }
     }
 }

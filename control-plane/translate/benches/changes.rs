@@ -213,6 +213,8 @@ fn pod(service: usize, pod: usize) -> Object {
         ready: true,
         ended: false,
         weight: 0,
+        uid: None,
+        node: None,
     }))
 }
 

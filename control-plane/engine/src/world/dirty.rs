@@ -248,6 +248,8 @@ mod tests {
             ready: true,
             ended: false,
             weight: 0,
+            uid: None,
+            node: None,
         }))
     }
 
@@ -289,6 +291,16 @@ mod tests {
         assert_eq!(dirty.outbound_hosts(), host("a"));
         assert!(dirty.inbound_of(&key("a-0")) && dirty.scope_of(&key("a-0")));
         assert!(!dirty.inbound_of(&key("b-0")) && !dirty.scope_of(&key("b-0")));
+    }
+
+    #[test]
+    fn the_node_of_a_pod_touches_nothing_and_is_known() {
+        let mut index = shop();
+        let Object::Workload(pod) = pod("a-0", "a") else { unreachable!() };
+        let placed = Workload { uid: Some("1".into()), node: Some("n".into()), ..(*pod).clone() };
+        assert!(index.apply(Change::Upsert(Object::Workload(Arc::new(placed)))).is_empty());
+        let known = index.freeze().pod(&key("a-0")).cloned().unwrap();
+        assert_eq!((known.uid.as_deref(), known.node.as_deref()), (Some("1"), Some("n")));
     }
 
     #[test]

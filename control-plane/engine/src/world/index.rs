@@ -50,13 +50,20 @@ impl Index {
         if old == object {
             return DirtySet::default();
         }
-        let mut dirty = old.as_ref().map(|old| affected(&self.world, old)).unwrap_or_default();
+        // A Pod that was given to a node: nothing is computed from that.
+        let alike = matches!((&old, &object), (Some(Object::Workload(old)), Some(Object::Workload(new))) if old.is_alike(new));
+        let mut dirty = DirtySet::default();
         if let Some(old) = &old {
+            if !alike {
+                dirty.merge(affected(&self.world, old));
+            }
             self.remove(old);
         }
         if let Some(new) = &object {
             self.insert(new.clone());
-            dirty.merge(affected(&self.world, new));
+            if !alike {
+                dirty.merge(affected(&self.world, new));
+            }
         }
         dirty
     }

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use eastwest_model::{Host, MeshConfig, Name, ObjectRef, Workload, WorkloadKey, service::Service};
+use eastwest_model::{Host, Kind, MeshConfig, Name, ObjectRef, Workload, WorkloadKey, service::Service};
 
 use super::Namespace;
 
@@ -49,6 +49,19 @@ impl Snapshot {
     /// Every workload, sorted by namespace, then Pods before WorkloadEntries, then by name.
     pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
         self.namespaces.values().flat_map(|namespace| namespace.workloads.values())
+    }
+
+    /// The Pod of that name.
+    pub fn pod(&self, key: &WorkloadKey) -> Option<&Arc<Workload>> {
+        self.namespaces.get(&key.namespace)?.workloads.pod(&key.name)
+    }
+
+    /// The Pods of a service account.
+    pub fn pods_of(&self, namespace: &str, service_account: &str) -> impl Iterator<Item = &Arc<Workload>> {
+        let workloads = self.namespaces.get(namespace).into_iter().flat_map(|space| space.workloads.values());
+        workloads.filter(move |one| {
+            one.meta.object.kind == Kind::Pod && one.service_account.as_deref() == Some(service_account)
+        })
     }
 
     /// The workload at an address, in one namespace or in any (then the first namespace that has one).

@@ -208,6 +208,7 @@ fn slice(random: &mut Random, namespace: &str) -> EndpointSlice {
 }
 
 fn workload(random: &mut Random, namespace: &str) -> Workload {
+    let mut aside = Random(!random.0);
     let kind = random.one_of(&[Kind::Pod, Kind::Pod, Kind::WorkloadEntry]);
     let pod = kind == Kind::Pod;
     let labels = labels(random);
@@ -227,6 +228,8 @@ fn workload(random: &mut Random, namespace: &str) -> Workload {
         ready: !random.chance(4),
         ended: random.chance(8),
         weight: 0,
+        uid: aside.maybe(|aside| aside.one_of(NAMES).into()),
+        node: aside.maybe(|aside| aside.one_of(NAMES).into()),
     }
 }
 

@@ -20,6 +20,8 @@ pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Objec
         ready: is_ready(&status, phase),
         ended: matches!(phase, Some("Succeeded" | "Failed")),
         weight: 0,
+        uid: root.get("metadata").get("uid").name(),
+        node: spec.get("nodeName").name(),
         meta,
     })))
 }

@@ -29,6 +29,8 @@ pub(super) fn read(mut meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<O
         ready: true,
         ended: false,
         weight: weight(&spec),
+        uid: None,
+        node: None,
         meta,
     })))
 }

@@ -26,8 +26,9 @@ spec:
 ---
 apiVersion: v1
 kind: Pod
-metadata: {name: reviews-0, namespace: shop, labels: {app: reviews}}
+metadata: {name: reviews-0, namespace: shop, uid: 7d0c, labels: {app: reviews}}
 spec:
+  nodeName: node-1
   serviceAccountName: reviews
   initContainers: [{restartPolicy: Always, ports: [{containerPort: 15090}]}, {ports: [{containerPort: 1}]}]
   containers: [{image: x, ports: [{name: web, containerPort: 8080}, {containerPort: 53, protocol: UDP}]}]
@@ -117,6 +118,7 @@ fn services_pods_and_slices() {
     let ports: Vec<_> = pod.container_ports.iter().map(|p| (p.name.as_deref(), p.port)).collect();
     assert_eq!(ports, [(Some("web"), 8080), (None, 15090)]);
     assert!(!pod.ready && !pod.ended);
+    assert_eq!((pod.uid.as_deref(), pod.node.as_deref()), (Some("7d0c"), Some("node-1")));
     assert_eq!(&*slice.service, "reviews");
     let endpoints: Vec<_> =
         slice.endpoints.iter().map(|e| (e.addresses.len(), e.ready, e.pod.as_deref())).collect();

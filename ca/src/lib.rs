@@ -26,6 +26,7 @@ pub mod pods;
 pub mod profile;
 pub mod public_key;
 pub mod service_account;
+pub mod spiffe_bundle;
 pub mod summary;
 mod x509;
 
@@ -41,6 +42,7 @@ pub use pods::Pods;
 pub use profile::ServingName;
 pub use public_key::PublicKey;
 pub use service_account::ServiceAccount;
+pub use spiffe_bundle::SpiffeBundle;
 pub use summary::CertificateSummary;
 
 #[cfg(test)]

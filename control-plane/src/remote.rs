@@ -44,14 +44,23 @@ fn encode(text: &str) -> String {
 /// An address that cannot be reached, and whatever the server answers other than 200.
 pub(crate) async fn ask(server: &str, question: &Question) -> anyhow::Result<Value> {
     let path = question.path();
-    let answer = tokio::time::timeout(TIMEOUT, get(server, &path));
+    let body = fetch(server, &path).await?;
+    serde_json::from_slice(&body).with_context(|| format!("{server}{path} is not an eastwest control plane"))
+}
+
+/// The page `path` of the control plane whose HTTP address is `server`.
+///
+/// # Errors
+/// An address that cannot be reached, and whatever the server answers other than 200.
+pub(crate) async fn fetch(server: &str, path: &str) -> anyhow::Result<Bytes> {
+    let answer = tokio::time::timeout(TIMEOUT, get(server, path));
     let (status, body) =
         answer.await.map_err(|_| anyhow!("{server} does not answer within {TIMEOUT:?}"))??;
     if status != StatusCode::OK {
         let text = String::from_utf8_lossy(&body);
         bail!("{} (from {server})", text.trim());
     }
-    serde_json::from_slice(&body).with_context(|| format!("{server}{path} is not an eastwest control plane"))
+    Ok(body)
 }
 
 async fn get(server: &str, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {

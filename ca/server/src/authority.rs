@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use eastwest_ca::{Authorizer, Issuer as _, Lifetimes, ServingName, TokenVerifier, TrustedIssuer};
+use eastwest_ca::{
+    Authorizer, Issuer as _, Lifetimes, ServingName, SpiffeBundle, TokenVerifier, TrustedIssuer,
+};
 use eastwest_model::TrustDomain;
 use eastwest_proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
 use time::OffsetDateTime;
@@ -137,6 +139,11 @@ impl CertificateAuthority {
     /// The roots as PEM.
     pub fn roots_pem(&self) -> String {
         self.snapshot().roots.pem()
+    }
+
+    /// The trust bundle of our domain, not yet numbered.
+    pub fn bundle(&self) -> SpiffeBundle {
+        SpiffeBundle::of_roots(&self.snapshot().roots)
     }
 
     /// Who a peer is: by its client certificate, else by its bearer token.

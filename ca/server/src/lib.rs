@@ -14,6 +14,7 @@
 
 pub mod authn;
 pub mod authority;
+pub mod bundles;
 mod files;
 pub mod incoming;
 pub mod metrics;
@@ -30,6 +31,7 @@ pub use authn::{
     token::{JwksFileError, jwks_file},
 };
 pub use authority::{CaConfig, CertificateAuthority};
+pub use bundles::OwnBundle;
 pub use incoming::{Connection, Incoming, PeerConnection};
 pub use metrics::Sample;
 pub use serving::default_serving_names;

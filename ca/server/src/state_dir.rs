@@ -278,7 +278,7 @@ impl StateDir {
     }
 
     /// Writes a public file if its content differs.
-    fn write(&self, name: &str, content: &[u8]) -> Result<(), StateError> {
+    pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<(), StateError> {
         let path = self.file(name);
         if fs::read(&path).is_ok_and(|old| old == content) {
             return Ok(());
@@ -295,7 +295,7 @@ impl StateDir {
         }
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 

@@ -30,7 +30,7 @@ enum CaCommand {
     Show(show::ShowArgs),
     /// Issue a key and a certificate to a SPIFFE ID, as files: cert-chain.pem, key.pem, root-cert.pem.
     Issue(issue::IssueArgs),
-    /// Print the trust bundle as PEM.
+    /// Print the trust bundle: what peers of our workloads must trust.
     Bundle(bundle::BundleArgs),
 }
 

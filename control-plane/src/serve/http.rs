@@ -13,6 +13,7 @@ use eastwest_model::{Diagnostic, Severity, WorkloadKey};
 use eastwest_translate::ResourceType;
 use serde::Deserialize;
 use serde_json::json;
+use time::OffsetDateTime;
 
 use super::{Shared, metrics};
 use crate::query::{QueryError, Question};
@@ -25,6 +26,7 @@ const PAGES: &[(&str, &str)] = &[
     ("/readyz", "200 once the input is read and the certificate authority can sign"),
     ("/metrics", "Prometheus metrics"),
     ("/version", "version of this program"),
+    ("/bundle", "the SPIFFE bundle of our trust domain: what peers of our workloads must trust"),
     ("/debug/list", "this list"),
     ("/debug/syncz", "connected proxies: what each was sent, acknowledged and refused, by type"),
     ("/debug/config_errors", "input that is refused, and why"),
@@ -45,6 +47,7 @@ pub(super) fn routes(shared: Arc<Shared>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_page))
         .route("/version", get(version))
+        .route("/bundle", get(bundle))
         .route("/debug/list", get(list))
         .route("/debug/syncz", get(syncz))
         .route("/debug/config_errors", get(config_errors))
@@ -75,6 +78,11 @@ async fn readyz(State(shared): App) -> (StatusCode, String) {
 async fn metrics_page(State(shared): App) -> Response {
     let text = metrics::render(&shared);
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
+}
+
+async fn bundle(State(shared): App) -> Response {
+    let bundle = shared.bundle.newest(OffsetDateTime::now_utc());
+    ([(header::CONTENT_TYPE, "application/json")], bundle.to_json()).into_response()
 }
 
 async fn syncz(State(shared): App) -> Response {

@@ -11,7 +11,7 @@ mod shutdown;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context;
-use eastwest_ca_server::{CertificateAuthority, StateDir};
+use eastwest_ca_server::{CertificateAuthority, OwnBundle, StateDir, bundles::DEFAULT_REFRESH_HINT};
 use eastwest_model::MeshConfig;
 use eastwest_xds_server::XdsServer;
 use time::OffsetDateTime;
@@ -42,6 +42,7 @@ pub(crate) struct Config {
 struct Shared {
     world: watch::Receiver<World>,
     ca: Arc<CertificateAuthority>,
+    bundle: Arc<OwnBundle>,
     xds: XdsServer,
     shutdown: Shutdown,
 }
@@ -82,8 +83,9 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     };
     let local = xds(None);
     let xds = xds(Some(ca.authenticator())).sharing(local.connections());
+    let bundle = Arc::new(OwnBundle::new(ca.clone(), state.clone(), DEFAULT_REFRESH_HINT));
     let shared =
-        Shared { world: world.clone(), ca: ca.clone(), xds: xds.clone(), shutdown: shutdown.clone() };
+        Shared { world: world.clone(), ca: ca.clone(), bundle, xds: xds.clone(), shutdown: shutdown.clone() };
     let services = Services { local, xds, ca: ca.clone(), shared: Arc::new(shared) };
 
     let mut background = JoinSet::new();

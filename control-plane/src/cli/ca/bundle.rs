@@ -1,20 +1,63 @@
-//! `eastwest ca bundle`: what peers must trust.
+//! `eastwest ca bundle`: the trust bundle, for whoever shall trust our certificates.
 
 use std::path::Path;
 
-use clap::Args;
-use eastwest_ca_server::operations;
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use eastwest_ca::SpiffeBundle;
+use eastwest_ca_server::{bundles, operations};
 use time::OffsetDateTime;
 
 use super::{Outcome, Result};
-use crate::output::write_out;
+use crate::{cli::runtime, output::write_out, remote};
 
+/// The arguments of `eastwest ca bundle`.
 #[derive(Debug, Args)]
-pub(super) struct BundleArgs {}
+#[command(after_help = "Examples:\n  eastwest ca bundle > root-cert.pem\n  eastwest ca bundle -o spiffe \
+    --server http://127.0.0.1:15014 > bundle.json")]
+pub(super) struct BundleArgs {
+    /// How to print it.
+    #[arg(short = 'o', long, alias = "output", value_enum, default_value_t, env = "EASTWEST_BUNDLE_FORMAT")]
+    format: BundleFormat,
+    /// HTTP address of a running `serve` to ask, e.g. http://127.0.0.1:15014 [default: read --state-dir].
+    #[arg(long, value_name = "URL", env = "EASTWEST_SERVER")]
+    server: Option<String>,
+}
+
+/// What a trust bundle looks like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum BundleFormat {
+    /// The root certificates, one PEM block after the other.
+    #[default]
+    Pem,
+    /// The SPIFFE bundle document: a JWK Set with sequence number and refresh hint.
+    #[value(alias = "jwks", alias = "json")]
+    Spiffe,
+}
 
 impl BundleArgs {
     pub(super) fn run(self, state_dir: &Path, now: OffsetDateTime) -> Result {
-        write_out(operations::bundle(state_dir, now)?.trim_end())?;
+        let text = match (self.server, self.format) {
+            (Some(server), format) => {
+                let text = runtime()?.block_on(remote::fetch(&server, "/bundle"))?;
+                let text = std::str::from_utf8(&text).context("the answer is not UTF-8")?;
+                let bundle = SpiffeBundle::from_json(text)
+                    .with_context(|| format!("{server}/bundle: is that an eastwest control plane?"))?;
+                format.show(&bundle)
+            }
+            (None, BundleFormat::Pem) => operations::bundle(state_dir, now)?,
+            (None, format) => format.show(&bundles::of_state_dir(state_dir, now)?),
+        };
+        write_out(text.trim_end())?;
         Ok(Outcome::Success)
+    }
+}
+
+impl BundleFormat {
+    fn show(self, bundle: &SpiffeBundle) -> String {
+        match self {
+            Self::Pem => bundle.pem(),
+            Self::Spiffe => bundle.to_json(),
+        }
     }
 }

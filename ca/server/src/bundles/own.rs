@@ -1,0 +1,102 @@
+//! The bundle of our own trust domain and its number, which is kept in the state directory.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use eastwest_ca::{SpiffeBundle, spiffe_bundle::Published};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::{
+    authority::CertificateAuthority,
+    state_dir::{StateDir, StateError},
+};
+
+/// How often consumers are told to look again, unless told otherwise (SPIFFE Federation §4.1 recommends it).
+pub const DEFAULT_REFRESH_HINT: Duration = Duration::from_secs(300);
+
+/// Which content was published last, under which number and with which hint.
+const RECORD: &str = "bundle-sequence.json";
+
+/// The file [`RECORD`].
+#[derive(Serialize, Deserialize)]
+struct Record {
+    /// The hint is content, so whoever publishes without an opinion of his own uses the last one.
+    spiffe_refresh_hint: u64,
+    #[serde(flatten)]
+    published: Published,
+}
+
+/// The newest bundle of our own domain. Its number rises with every change, also across restarts.
+pub struct OwnBundle {
+    ca: Arc<CertificateAuthority>,
+    state: StateDir,
+    refresh_hint: Duration,
+    last: Mutex<Option<Last>>,
+}
+
+struct Last {
+    content: SpiffeBundle,
+    published: Published,
+}
+
+impl OwnBundle {
+    /// The bundle of `ca`, which keeps its state in `state`.
+    pub fn new(ca: Arc<CertificateAuthority>, state: StateDir, refresh_hint: Duration) -> Self {
+        Self { ca, state, refresh_hint, last: Mutex::default() }
+    }
+
+    /// The bundle as it is at `now`. If its number cannot be kept on record, which is logged, it rises nevertheless.
+    pub fn newest(&self, now: OffsetDateTime) -> SpiffeBundle {
+        let content = self.ca.bundle().refreshed_every(self.refresh_hint);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let published = match &*last {
+            Some(known) if known.content == content => known.published.clone(),
+            known => {
+                let before = known.as_ref().map(|known| &known.published);
+                record(&self.state, &content, now).unwrap_or_else(|error| {
+                    tracing::error!(%error, "the number of the trust bundle is not on record");
+                    Published::next(before, &content, now)
+                })
+            }
+        };
+        let sequence = published.sequence;
+        *last = Some(Last { content: content.clone(), published });
+        content.numbered(sequence)
+    }
+}
+
+/// The bundle of the CA in the state directory `dir`, as a server would publish it.
+///
+/// # Errors
+/// There is no CA, or it cannot be used.
+pub fn of_state_dir(dir: &Path, now: OffsetDateTime) -> Result<SpiffeBundle, StateError> {
+    let state = StateDir::open_existing(dir)?;
+    let roots = state.load(now)?.roots;
+    let hint = last_record(&state).map(|record| Duration::from_secs(record.spiffe_refresh_hint));
+    let content = SpiffeBundle::of_roots(&roots).refreshed_every(hint.unwrap_or(DEFAULT_REFRESH_HINT));
+    let published = record(&state, &content, now)?;
+    Ok(content.numbered(published.sequence))
+}
+
+/// What was published last; none if that is not known, and then the next number still is a greater one.
+fn last_record(state: &StateDir) -> Option<Record> {
+    serde_json::from_slice(&fs::read(state.file(RECORD)).ok()?).ok()
+}
+
+/// Puts `content` on record, unless it is there already, and tells its number.
+fn record(state: &StateDir, content: &SpiffeBundle, now: OffsetDateTime) -> Result<Published, StateError> {
+    let before = last_record(state).map(|record| record.published);
+    let published = Published::next(before.as_ref(), content, now);
+    if before.as_ref() != Some(&published) {
+        let spiffe_refresh_hint = content.refresh_hint().unwrap_or(DEFAULT_REFRESH_HINT).as_secs();
+        let record = Record { spiffe_refresh_hint, published: published.clone() };
+        let text = serde_json::to_string(&record).expect("numbers and text always become JSON");
+        state.write(RECORD, text.as_bytes())?;
+    }
+    Ok(published)
+}

@@ -1,0 +1,51 @@
+//! Trust bundles from outside: what `eastwest ca bundle` and the pages of a server give to those who shall trust us.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::{clients::certificates, harness::Bench};
+
+/// The SPIFFE bundle that a command printed.
+fn document(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn the_bundle_is_the_same_from_the_directory_from_the_server_and_after_a_restart() {
+    let bench = Bench::new();
+    bench.run(&["ca", "bundle"]).failure(1, &["eastwest ca init"]);
+    bench.run(&["ca", "init"]).success();
+    let offline = document(bench.run(&["ca", "bundle", "-o", "spiffe"]).success());
+    let key = &offline["keys"][0];
+    assert_eq!((&key["kty"], &key["use"], &key["kid"]), (&json!("EC"), &json!("x509-svid"), &Value::Null));
+    assert_eq!(offline["spiffe_refresh_hint"], 300);
+    assert!(offline["spiffe_sequence"].is_u64());
+
+    for start in ["first", "second"] {
+        let server = bench.serve(&[]);
+        assert_eq!(server.json("/bundle"), offline, "{start}");
+        let url = server.url();
+        let asked = bench.run(&["ca", "bundle", "--format", "jwks", "--server", &url]);
+        assert_eq!(document(asked.success()), offline, "{start}");
+        let pem = bench.run(&["ca", "bundle", "--server", &url]);
+        assert_eq!(certificates(pem.success()), certificates(&bench.root()));
+        server.stop();
+    }
+
+    // Another root: another, greater number. The record is lost with the state; time still makes it rise.
+    fs::remove_dir_all(bench.state()).unwrap();
+    bench.run(&["ca", "init"]).success();
+    let next = document(bench.run(&["ca", "bundle", "-o", "spiffe"]).success());
+    assert_ne!(next["keys"], offline["keys"]);
+    assert!(next["spiffe_sequence"].as_u64() > offline["spiffe_sequence"].as_u64(), "{next} after {offline}");
+}
+
+#[test]
+fn a_server_that_is_none_of_ours_is_named() {
+    let bench = Bench::new();
+    bench
+        .run(&["ca", "bundle", "--server", "http://127.0.0.1:1"])
+        .failure(1, &["127.0.0.1:1", "eastwest serve"]);
+    bench.run(&["ca", "bundle", "-o", "der"]).failure(2, &["--format", "pem", "spiffe"]);
+}

@@ -1,6 +1,6 @@
 //! Trust bundles: the roots of a trust domain, and what they vouch for.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use thiserror::Error;
@@ -9,6 +9,7 @@ use webpki::{EndEntityCert, KeyUsage};
 
 use crate::{
     pem::{self, PemError},
+    revocation::Revocations,
     x509::{self, Window},
 };
 
@@ -30,10 +31,11 @@ pub enum BundleError {
     NotACa(usize, &'static str),
 }
 
-/// The roots of one trust domain; at least one, none twice.
+/// The roots of one trust domain, at least one and none twice, and what has been revoked below them.
 #[derive(Debug, Clone)]
 pub struct TrustBundle {
     roots: Vec<Root>,
+    revocations: Arc<Revocations>,
 }
 
 #[derive(Debug, Clone)]
@@ -62,7 +64,33 @@ impl TrustBundle {
                 roots.push(Root { der, anchor, window });
             }
         }
-        if roots.is_empty() { Err(BundleError::Empty) } else { Ok(Self { roots }) }
+        if roots.is_empty() {
+            Err(BundleError::Empty)
+        } else {
+            Ok(Self { roots, revocations: Arc::default() })
+        }
+    }
+
+    /// The same roots with these revocations instead of those before.
+    #[must_use]
+    pub fn with_revocations(self, revocations: Arc<Revocations>) -> Self {
+        Self { revocations, ..self }
+    }
+
+    /// What has been revoked below the roots.
+    pub fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
+    }
+
+    /// These roots and then those of `other` that are not among them.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        for root in &other.roots {
+            if !self.contains(&root.der) {
+                self.roots.push(root.clone());
+            }
+        }
+        self
     }
 
     /// A bundle from PEM text.
@@ -93,7 +121,8 @@ impl TrustBundle {
         self.roots.iter().map(|root| root.window.not_after).max().unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
-    /// Verifies the path from `leaf` to a root that is itself valid at `now` (RFC 5280 §6), for TLS clients.
+    /// Verifies the path from `leaf` to a root that is itself valid at `now` (RFC 5280 §6), for TLS clients. No
+    /// certificate of the path may have been revoked.
     ///
     /// # Errors
     /// What is wrong with the path.
@@ -101,6 +130,16 @@ impl TrustBundle {
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
+        now: OffsetDateTime,
+    ) -> Result<(), webpki::Error> {
+        self.verify(leaf, intermediates, KeyUsage::client_auth(), now)
+    }
+
+    pub(crate) fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        usage: KeyUsage,
         now: OffsetDateTime,
     ) -> Result<(), webpki::Error> {
         // An anchor carries no dates, so the roots that are not valid now are left out beforehand.
@@ -113,9 +152,9 @@ impl TrustBundle {
                 &anchors,
                 intermediates,
                 UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
-                KeyUsage::client_auth(),
+                usage,
                 None,
-                None,
+                Some(&|path| self.revocations.check(path)),
             )
             .map(|_| ())
     }

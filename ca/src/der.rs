@@ -1,4 +1,7 @@
-//! The few lines of DER (X.690 §10) that a certification request needs. Its attributes are never parsed.
+//! The few lines of DER (X.690 §10) that a certification request and a private key need. A request's
+//! attributes are never parsed.
+
+use zeroize::Zeroizing;
 
 /// Tag of INTEGER.
 pub(crate) const INTEGER: u8 = 0x02;
@@ -6,6 +9,8 @@ pub(crate) const INTEGER: u8 = 0x02;
 pub(crate) const BIT_STRING: u8 = 0x03;
 /// Tag of SEQUENCE.
 pub(crate) const SEQUENCE: u8 = 0x30;
+/// Tag of OCTET STRING.
+pub(crate) const OCTET_STRING: u8 = 0x04;
 /// Tag of a constructed `[0]`.
 pub(crate) const CONTEXT_0: u8 = 0xa0;
 
@@ -66,6 +71,20 @@ impl<'a> Reader<'a> {
     pub(crate) fn end(&self) -> Result<(), Malformed> {
         if self.is_empty() { Ok(()) } else { Err(Malformed) }
     }
+}
+
+/// One element made of `parts`, at most 64 KiB; wiped when dropped, since private keys pass through here.
+pub(crate) fn element(tag: u8, parts: &[&[u8]]) -> Result<Zeroizing<Vec<u8>>, Malformed> {
+    let length = u16::try_from(parts.iter().map(|part| part.len()).sum::<usize>()).map_err(|_| Malformed)?;
+    let [high, low] = length.to_be_bytes();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::from(length) + 4));
+    match length {
+        0..=0x7f => bytes.extend([tag, low]),
+        0x80..=0xff => bytes.extend([tag, 0x81, low]),
+        _ => bytes.extend([tag, 0x82, high, low]),
+    }
+    parts.iter().for_each(|part| bytes.extend_from_slice(part));
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -8,16 +8,18 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use time::OffsetDateTime;
+use x509_parser::certificate::X509Certificate;
 
 use crate::{
     bundle::TrustBundle,
     check,
     csr::VerifiedCsr,
     grant::Grant,
-    key::{PrivateKey, PrivateKeyError},
+    key::{NewKey, PrivateKey, PrivateKeyError},
     pem,
     profile::{self, ServingName},
-    public_key::{PublicKey, hex},
+    public_key::{KeyKind, PublicKey, hex},
+    signing_chain::{ChainError, SigningChain},
     x509::{self, Window},
 };
 
@@ -54,18 +56,15 @@ impl From<rcgen::Error> for IssueError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// No certificate at all.
-    #[error("there is no signing certificate")]
-    NoCertificate,
-    /// A certificate of the chain that cannot be read.
-    #[error("certificate {0} of the chain cannot be read")]
-    Unreadable(usize),
-    /// A certificate of the chain that may not sign.
-    #[error("certificate {0} of the chain is not a CA: {1}")]
-    NotACa(usize, &'static str),
-    /// A certificate that is not signed by the next one, or the last one not by a root.
-    #[error("certificate {0} of the chain is signed neither by the next one nor by a root")]
-    Broken(usize),
+    /// The certificates do not lead from the signing certificate to a root.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// A kind of key that proxies do not verify.
+    #[error("the CA key is {0}, which Envoy does not verify; use ECDSA P-256, P-384 or RSA")]
+    KeyKind(KeyKind),
+    /// A certificate made for trial does not lead to a root by the rules of TLS clients.
+    #[error("clients would refuse what this chain signs: {0}")]
+    Path(webpki::Error),
     /// The key is not that of the signing certificate.
     #[error("the private key does not belong to the signing certificate")]
     KeyMismatch,
@@ -122,8 +121,7 @@ pub struct LocalIssuer {
     signer: rcgen::Issuer<'static, PrivateKey>,
     /// The signer's subject in DER.
     name: Vec<u8>,
-    intermediates: Vec<CertificateDer<'static>>,
-    window: Window,
+    chain: SigningChain,
 }
 
 impl LocalIssuer {
@@ -138,27 +136,51 @@ impl LocalIssuer {
         roots: &TrustBundle,
         now: OffsetDateTime,
     ) -> Result<Self, LoadError> {
-        let certificate = chain.first().cloned().ok_or(LoadError::NoCertificate)?;
-        let window = check_chain(&chain, roots)?;
-        let parsed = x509::parse(&certificate).ok_or(LoadError::Unreadable(0))?;
+        let certificate = chain.first().cloned().ok_or(ChainError::NoCertificate)?;
+        let chain = SigningChain::follow(chain, roots)?;
+        let parsed = x509::parse(&certificate).ok_or(ChainError::Unreadable(0))?;
         if parsed.public_key().raw != key.subject_public_key_info() {
             return Err(LoadError::KeyMismatch);
         }
         let name = parsed.subject().as_raw().to_vec();
         let public = key.public()?;
+        if public.kind() == KeyKind::Ed25519 {
+            return Err(LoadError::KeyKind(public.kind()));
+        }
         let signer = rcgen::Issuer::from_ca_cert_der(&certificate, key).map_err(IssueError::from)?;
-        let intermediates = chain.into_iter().take_while(|c| !roots.contains(c)).collect();
-        let issuer = Self { signer, name, intermediates, window };
+        let issuer = Self { signer, name, chain };
+        issuer.try_out(&parsed, &public, now)?;
+        Ok(issuer)
+    }
 
+    /// Signs a certificate and verifies it as a client would.
+    fn try_out(
+        &self,
+        certificate: &X509Certificate<'_>,
+        key: &PublicKey,
+        now: OffsetDateTime,
+    ) -> Result<(), LoadError> {
         let localhost = ServingName::Dns("localhost".to_owned());
-        let trial = issuer.issue_serving(&[localhost], &public, Duration::from_secs(1), now)?;
-        let trial = x509::parse(&trial.der).ok_or(IssueError::SelfCheck("no readable form"))?;
-        if trial.issuer().as_raw() != issuer.name
-            || trial.verify_signature(Some(parsed.public_key())).is_err()
-        {
+        let trial = self.issue_serving(&[localhost], key, Duration::from_secs(1), now)?.der;
+        let parsed = x509::parse(&trial).ok_or(IssueError::SelfCheck("no readable form"))?;
+        if parsed.issuer().as_raw() != self.name {
+            return Err(IssueError::SelfCheck("another issuer name").into());
+        }
+        if parsed.verify_signature(Some(certificate.public_key())).is_err() {
             return Err(IssueError::SelfCheck("a signature that does not verify").into());
         }
-        Ok(issuer)
+        let root = TrustBundle::new(vec![self.chain.root.clone()])
+            .map_err(|_| ChainError::Broken(self.chain.intermediates.len()))?;
+        match root.verify(&trial, &self.chain.intermediates, webpki::KeyUsage::server_auth(), now) {
+            // Which names are permitted shows with each certificate; "localhost" need not be.
+            Ok(()) | Err(webpki::Error::NameConstraintViolation) => Ok(()),
+            Err(problem) => Err(LoadError::Path(problem)),
+        }
+    }
+
+    /// The root that the chain leads to.
+    pub fn root(&self) -> &CertificateDer<'static> {
+        &self.chain.root
     }
 
     /// Makes the certificate of one of our own servers for `names`.
@@ -180,15 +202,16 @@ impl LocalIssuer {
 
     /// Whether the whole chain is valid at `now`.
     pub fn is_valid(&self, now: OffsetDateTime) -> bool {
-        self.window.contains(now)
+        self.chain.window.contains(now)
     }
 
     fn window_for(&self, lifetime: Duration, now: OffsetDateTime) -> Result<Window, IssueError> {
-        let window = profile::window(now, lifetime, self.window);
-        if self.window.contains(now) && window.not_after > now {
+        let chain = self.chain.window;
+        let window = profile::window(now, lifetime, chain);
+        if chain.contains(now) && window.not_after > now {
             Ok(window)
         } else {
-            Err(IssueError::SignerExpired { from: self.window.not_before, until: self.window.not_after })
+            Err(IssueError::SignerExpired { from: chain.not_before, until: chain.not_after })
         }
     }
 }
@@ -211,15 +234,45 @@ impl Issuer for LocalIssuer {
     }
 
     fn intermediates(&self) -> &[CertificateDer<'static>] {
-        &self.intermediates
+        &self.chain.intermediates
     }
 
     fn not_after(&self) -> OffsetDateTime {
-        self.window.not_after
+        self.chain.window.not_after
     }
 }
 
-/// Makes a self-signed root for `trust_domain`: ten years, backdated.
+/// What a new root shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRoot {
+    /// The trust domain it names.
+    pub trust_domain: TrustDomain,
+    /// The kind of its key.
+    pub key: NewKey,
+    /// How long it lives.
+    pub life: Duration,
+    /// The how-manieth root of its CA it is: those after the first say so in their names.
+    pub generation: u32,
+}
+
+impl NewRoot {
+    /// The usual one: ECDSA P-256, ten years, the first.
+    pub fn of(trust_domain: TrustDomain) -> Self {
+        Self { trust_domain, key: NewKey::default(), life: profile::ROOT_LIFE, generation: 1 }
+    }
+
+    /// Certifies `key` by itself, backdated.
+    ///
+    /// # Errors
+    /// No random numbers, or signing failed.
+    pub fn sign(&self, key: &PrivateKey, now: OffsetDateTime) -> Result<CertificateDer<'static>, IssueError> {
+        let serial = SerialNumber::from_slice(&random_serial()?);
+        let params = profile::root(&self.trust_domain, self.generation, serial, self.life, now);
+        Ok(params.self_signed(key)?.into())
+    }
+}
+
+/// Makes a self-signed root of the usual kind for `trust_domain`.
 ///
 /// # Errors
 /// No random numbers, or signing failed.
@@ -228,35 +281,7 @@ pub fn self_signed_root(
     key: &PrivateKey,
     now: OffsetDateTime,
 ) -> Result<CertificateDer<'static>, IssueError> {
-    let serial = SerialNumber::from_slice(&random_serial()?);
-    Ok(profile::root(trust_domain, serial, now).self_signed(key)?.into())
-}
-
-/// The time during which all of `chain` and the root above it are valid.
-fn check_chain(chain: &[CertificateDer<'static>], roots: &TrustBundle) -> Result<Window, LoadError> {
-    let mut common: Option<Window> = None;
-    for (at, der) in chain.iter().enumerate() {
-        let certificate = x509::parse(der).ok_or(LoadError::Unreadable(at))?;
-        if let Some(problem) = x509::not_a_ca(&certificate) {
-            return Err(LoadError::NotACa(at, problem));
-        }
-        let window = x509::window(&certificate);
-        let so_far = common.map_or(window, |common| common.and(window));
-        common = Some(so_far);
-        if roots.contains(der) {
-            return Ok(so_far);
-        }
-        let above = chain.get(at + 1).into_iter().chain(roots.certificates());
-        let signed_by = |signer: &x509_parser::certificate::X509Certificate<'_>| {
-            certificate.issuer().as_raw() == signer.subject().as_raw()
-                && certificate.verify_signature(Some(signer.public_key())).is_ok()
-        };
-        let signer = above.filter_map(|der| x509::parse(der)).find(signed_by).ok_or(LoadError::Broken(at))?;
-        if at + 1 == chain.len() {
-            return Ok(so_far.and(x509::window(&signer)));
-        }
-    }
-    Err(LoadError::NoCertificate)
+    NewRoot::of(trust_domain.clone()).sign(key, now)
 }
 
 fn issued(der: CertificateDer<'static>, serial: &[u8], window: Window) -> IssuedCertificate {

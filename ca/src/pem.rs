@@ -9,6 +9,12 @@ use zeroize::Zeroizing;
 pub const CERTIFICATE: &str = "CERTIFICATE";
 /// Label of a PKCS#8 private key.
 pub const PRIVATE_KEY: &str = "PRIVATE KEY";
+/// Label of an RSA private key in PKCS#1.
+pub const RSA_PRIVATE_KEY: &str = "RSA PRIVATE KEY";
+/// Label of an elliptic curve private key (RFC 5915).
+pub const EC_PRIVATE_KEY: &str = "EC PRIVATE KEY";
+/// Label of a certificate revocation list.
+pub const REVOCATION_LIST: &str = "X509 CRL";
 
 /// Why a text is not the PEM that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -9,7 +9,7 @@ use rcgen::{
 };
 use rustls_pki_types::ServerName;
 use thiserror::Error;
-use time::OffsetDateTime;
+use time::{OffsetDateTime, macros::datetime};
 
 use crate::{public_key::KeyKind, x509::Window};
 
@@ -17,8 +17,10 @@ use crate::{public_key::KeyKind, x509::Window};
 const BACKDATE: time::Duration = time::Duration::minutes(2);
 /// How far back a root begins: its first leaf must not be older than it on any clock.
 const ROOT_BACKDATE: time::Duration = time::Duration::hours(1);
-/// How long a root lives.
-const ROOT_LIFE: time::Duration = time::Duration::days(3650);
+/// How long a root lives unless told otherwise: ten years.
+pub(crate) const ROOT_LIFE: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+/// The last moment that a certificate can name (RFC 5280 §4.1.2.5).
+const LAST_DAY: OffsetDateTime = datetime!(9999-12-31 23:59:59 UTC);
 /// Longest organization name in characters (RFC 5280 appendix A, ub-organization-name).
 const MAX_ORGANIZATION: usize = 64;
 
@@ -99,17 +101,24 @@ pub(crate) fn serving(
     Ok(params)
 }
 
-/// A self-signed root.
+/// A self-signed root, the `generation`th of its CA. Those that follow each other have names of their own, so that
+/// nobody who looks for a signer by name finds two.
 pub(crate) fn root(
     trust_domain: &TrustDomain,
+    generation: u32,
     serial: SerialNumber,
+    life: Duration,
     now: OffsetDateTime,
 ) -> CertificateParams {
     let now = now.replace_nanosecond(0).unwrap_or(now);
-    let window = Window { not_before: now - ROOT_BACKDATE, not_after: now + ROOT_LIFE };
+    let end = time::Duration::try_from(life).ok().and_then(|life| now.checked_add(life));
+    let window = Window { not_before: now - ROOT_BACKDATE, not_after: end.unwrap_or(LAST_DAY).min(LAST_DAY) };
     let mut params = base(serial, window);
     let name = trust_domain.as_str();
     params.distinguished_name.push(DnType::OrganizationName, &name[..name.len().min(MAX_ORGANIZATION)]);
+    if generation > 1 {
+        params.distinguished_name.push(DnType::CommonName, format!("root {generation}"));
+    }
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params

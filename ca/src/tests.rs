@@ -15,6 +15,7 @@ use crate::{
     peer::{self, PeerError},
     pem,
     public_key::{KeyError, KeyKind},
+    signing_chain::ChainError,
     x509, *,
 };
 
@@ -319,10 +320,10 @@ fn keys_and_chains_that_do_not_belong_together() {
         LocalIssuer::new(key, chain, &roots, now).err()
     };
     assert_eq!(load(other, &[&root], NOW), Some(LoadError::KeyMismatch));
-    assert_eq!(load(PrivateKey::generate().unwrap(), &[&foreign], NOW), Some(LoadError::Broken(0)));
-    assert_eq!(load(PrivateKey::generate().unwrap(), &[], NOW), Some(LoadError::NoCertificate));
+    assert_eq!(load(PrivateKey::generate().unwrap(), &[&foreign], NOW), Some(ChainError::Broken(0).into()));
+    assert_eq!(load(PrivateKey::generate().unwrap(), &[], NOW), Some(ChainError::NoCertificate.into()));
     let half = CertificateDer::from(root[..100].to_vec());
-    assert_eq!(load(PrivateKey::generate().unwrap(), &[&half], NOW), Some(LoadError::Unreadable(0)));
+    assert_eq!(load(PrivateKey::generate().unwrap(), &[&half], NOW), Some(ChainError::Unreadable(0).into()));
     let expired = load(key, &[&root], NOW + 4000 * DAY);
     assert!(matches!(expired, Some(LoadError::Issue(IssueError::SignerExpired { .. }))), "{expired:?}");
     let leaf = Ca::new().leaf(REVIEWS, 0, GOOD[0].1);

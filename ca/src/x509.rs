@@ -1,5 +1,6 @@
 //! Reading certificates, for those that must judge them.
 
+use eastwest_model::SpiffeId;
 use time::OffsetDateTime;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
 
@@ -13,14 +14,27 @@ pub(crate) fn parse(der: &[u8]) -> Option<X509Certificate<'_>> {
     }
 }
 
-/// Why `certificate` may not sign others (X509-SVID §4, RFC 5280 §4.2.1.3 and §4.2.1.9).
+/// Why `certificate` may not sign others (X509-SVID §3.2 and §4, RFC 5280 §4.2.1.3 and §4.2.1.9).
 pub(crate) fn not_a_ca(certificate: &X509Certificate<'_>) -> Option<&'static str> {
     let ca = matches!(certificate.basic_constraints(), Ok(Some(bc)) if bc.value.ca);
     let signs = matches!(certificate.key_usage(), Ok(Some(ku)) if ku.value.key_cert_sign());
     match (ca, signs) {
-        (true, true) => None,
+        (true, true) => not_a_signing_identity(certificate),
         (false, _) => Some("its basic constraints do not say that it is a CA"),
         (_, false) => Some("its key usage does not allow it to sign certificates"),
+    }
+}
+
+/// Why the names in a CA certificate are not those of one: it may name its trust domain, but no workload in it.
+fn not_a_signing_identity(certificate: &X509Certificate<'_>) -> Option<&'static str> {
+    let Some(names) = uri_names(certificate) else { return Some("its alternative names cannot be read") };
+    let mut ids = names.into_iter().filter(|uri| uri.starts_with("spiffe:"));
+    match (ids.next().map(SpiffeId::parse), ids.next()) {
+        (None, _) => None,
+        (Some(_), Some(_)) => Some("it has more than one SPIFFE ID"),
+        (Some(Err(_)), _) => Some("its SPIFFE ID is not valid"),
+        (Some(Ok(id)), None) if id.path().is_empty() => None,
+        (Some(Ok(_)), None) => Some("its SPIFFE ID has a path, which only workloads may have"),
     }
 }
 

@@ -1,9 +1,13 @@
 //! The running CA: everything that must change together is one snapshot (ca.md section 2, "Decide").
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use eastwest_ca::{
-    Authorizer, Issuer as _, Lifetimes, ServingName, SpiffeBundle, TokenVerifier, TrustedIssuer,
+    Authorizer, Issuer as _, Lifetimes, LocalIssuer, ServingName, SpiffeBundle, TokenVerifier, TrustBundle,
+    TrustedIssuer,
 };
 use eastwest_model::TrustDomain;
 use eastwest_proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
@@ -11,6 +15,7 @@ use time::OffsetDateTime;
 
 use crate::{
     authn::{self, Authenticator},
+    horizon::{Horizon, Signer},
     metrics::{Metrics, Sample},
     service::CertificateService,
     serving::{ServingCertificate, ServingError},
@@ -42,6 +47,16 @@ pub struct CaConfig {
     pub token_issuers: Vec<TrustedIssuer>,
 }
 
+/// A signer that new requests no longer meet. Those that began before may still be signed by it.
+pub struct Replaced(Weak<Signer>);
+
+impl Replaced {
+    /// Whether a request may still be signed by it.
+    pub fn is_in_use(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
 /// A running certificate authority.
 pub struct CertificateAuthority {
     current: Current,
@@ -62,8 +77,9 @@ impl CertificateAuthority {
         let mut token_issuers = config.token_issuers;
         let audiences = config.token_audiences;
         token_issuers.extend(keys.own_tokens.map(|own| TrustedIssuer { audiences, ..own }));
-        let issuer = Arc::new(keys.issuer);
-        let serving = ServingCertificate::make(&issuer, &config.serving_names, config.serving_lifetime, now)?;
+        let issuer = Arc::new(Signer::new(keys.issuer, keys.horizon));
+        let serving =
+            ServingCertificate::make(issuer.local(), &config.serving_names, config.serving_lifetime, now)?;
         let snapshot = Snapshot {
             authorizer: Authorizer::new(config.trust_domain.clone(), config.lifetimes),
             tokens: Arc::new(TokenVerifier::new(config.trust_domain.clone(), token_issuers.clone())),
@@ -87,6 +103,38 @@ impl CertificateAuthority {
         self.current.load()
     }
 
+    /// Signs with `issuer` and trusts `roots` from now on, with a serving certificate to match: all at once for every
+    /// request that begins later.
+    ///
+    /// # Errors
+    /// The serving certificate could not be made; everything stays as it was.
+    pub fn install(
+        &self,
+        issuer: &Arc<LocalIssuer>,
+        roots: TrustBundle,
+        now: OffsetDateTime,
+    ) -> Result<Replaced, ServingError> {
+        let before = self.snapshot();
+        let serving = match Arc::ptr_eq(before.issuer.local(), issuer) {
+            true => None,
+            false => Some(ServingCertificate::make(issuer, &self.serving_names, self.serving_lifetime, now)?),
+        };
+        let signer = Arc::new(Signer::new(Arc::clone(issuer), Arc::clone(before.issuer.horizon())));
+        let roots = Arc::new(roots);
+        self.current.change(|old| Snapshot {
+            issuer: Arc::clone(&signer),
+            roots: Arc::clone(&roots),
+            serving: serving.clone().unwrap_or_else(|| old.serving.clone()),
+            ..old.clone()
+        });
+        Ok(Replaced(Arc::downgrade(&before.issuer)))
+    }
+
+    /// Until when the certificates live that were issued.
+    pub fn horizon(&self) -> Arc<Horizon> {
+        Arc::clone(self.snapshot().issuer.horizon())
+    }
+
     /// Issues identities of another trust domain from now on; those of the old one are no longer recognised.
     pub fn set_trust_domain(&self, trust_domain: &TrustDomain) {
         let issuers = self.token_issuers.iter().cloned();
@@ -108,9 +156,16 @@ impl CertificateAuthority {
         if now < snapshot.serving.renew_at {
             return Ok(false);
         }
-        let serving =
-            ServingCertificate::make(&snapshot.issuer, &self.serving_names, self.serving_lifetime, now)?;
-        self.current.change(|old| Snapshot { serving: serving.clone(), ..old.clone() });
+        let serving = ServingCertificate::make(
+            snapshot.issuer.local(),
+            &self.serving_names,
+            self.serving_lifetime,
+            now,
+        )?;
+        self.current.change(|old| match Arc::ptr_eq(old.issuer.local(), snapshot.issuer.local()) {
+            true => Snapshot { serving: serving.clone(), ..old.clone() },
+            false => old.clone(), // another issuer came meanwhile, with a certificate of its own
+        });
         Ok(true)
     }
 
@@ -133,7 +188,7 @@ impl CertificateAuthority {
 
     /// Whether the signing chain is valid at `now`.
     pub fn is_able_to_sign(&self, now: OffsetDateTime) -> bool {
-        self.snapshot().issuer.is_valid(now)
+        self.snapshot().issuer.local().is_valid(now)
     }
 
     /// The roots as PEM.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`state_dir`] | keys and certificates in a directory that only we may read |
 //! | `snapshot` | what one request is judged by: signer, roots, token keys and our own serving certificate |
+//! | [`horizon`] | until when the certificates live that were issued |
 //! | [`authority`] | puts the parts together and changes the snapshot |
 //! | [`authn`] | who a peer is: client certificate first, then bearer token |
 //! | [`service`] | `istio.v1.auth.IstioCertificateService`, with its [`status`] codes and [`metrics`] |
@@ -16,6 +17,7 @@ pub mod authn;
 pub mod authority;
 pub mod bundles;
 mod files;
+pub mod horizon;
 pub mod incoming;
 pub mod metrics;
 pub mod operations;
@@ -30,8 +32,9 @@ pub use authn::{
     Authenticator, AuthnError, Credentials,
     token::{JwksFileError, jwks_file},
 };
-pub use authority::{CaConfig, CertificateAuthority};
+pub use authority::{CaConfig, CertificateAuthority, Replaced};
 pub use bundles::OwnBundle;
+pub use horizon::Horizon;
 pub use incoming::{Connection, Incoming, PeerConnection};
 pub use metrics::Sample;
 pub use serving::default_serving_names;

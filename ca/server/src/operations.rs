@@ -8,13 +8,13 @@ use std::{
 };
 
 use eastwest_ca::{
-    Authorizer, Caller, CertificateSummary, Issuer as _, Lifetimes, PrivateKey, Proof, Refusal, VerifiedCsr,
-    chain,
+    Authorizer, Caller, CertificateSummary, Issuer as _, Lifetimes, NewRoot, PrivateKey, Proof, Refusal,
+    VerifiedCsr, chain,
     issuer::IssueError,
     jwt::{TokenKeyError, TokenRequest},
     key::PrivateKeyError,
 };
-use eastwest_model::{SpiffeId, TrustDomain};
+use eastwest_model::SpiffeId;
 use serde::Serialize;
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     files,
+    horizon::Signer,
     state_dir::{StateDir, StateError, TOKEN_ISSUER, io_error},
 };
 
@@ -61,10 +62,10 @@ pub struct Summary {
 ///
 /// # Errors
 /// A server uses the directory, or it cannot be used.
-pub fn init(dir: &Path, trust_domain: &TrustDomain, now: OffsetDateTime) -> Result<Summary, StateError> {
+pub fn init(dir: &Path, new: &NewRoot, now: OffsetDateTime) -> Result<Summary, StateError> {
     let state = StateDir::open(dir)?;
     let _lock = state.lock()?;
-    state.load_or_create(trust_domain, now)?;
+    state.load_or_create(new, now)?;
     show(dir, now)
 }
 
@@ -139,8 +140,9 @@ pub fn issue(
     let seconds = lifetime.map_or(0, |life| i64::try_from(life.as_secs()).unwrap_or(i64::MAX));
     let grant = Authorizer::new(identity.trust_domain(), lifetimes).authorize(&caller, seconds)?;
     let key = PrivateKey::generate()?;
-    let leaf = material.issuer.issue(&grant, &VerifiedCsr::of(&key)?, now)?;
-    let mut elements = chain::elements(&leaf, &material.issuer, &material.roots);
+    let signer = Signer::new(material.issuer, material.horizon);
+    let leaf = signer.issue(&grant, &VerifiedCsr::of(&key)?, now)?;
+    let mut elements = chain::elements(&leaf, &signer, &material.roots);
     let roots_pem = elements.pop().unwrap_or_default();
     Ok(IssuedKey {
         certificate_chain_pem: elements.concat(),

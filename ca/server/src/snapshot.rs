@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use eastwest_ca::{Authorizer, LocalIssuer, TokenVerifier, TrustBundle};
+use eastwest_ca::{Authorizer, TokenVerifier, TrustBundle};
 use eastwest_model::TrustDomain;
 
-use crate::serving::ServingCertificate;
+use crate::{horizon::Signer, serving::ServingCertificate};
 
 /// What must change together. Immutable.
 #[derive(Clone)]
 pub(crate) struct Snapshot {
     pub(crate) trust_domain: TrustDomain,
     pub(crate) authorizer: Authorizer,
-    pub(crate) issuer: Arc<LocalIssuer>,
+    pub(crate) issuer: Arc<Signer>,
+    /// What peers must lead to, and which of them are revoked.
     pub(crate) roots: Arc<TrustBundle>,
     pub(crate) tokens: Arc<TokenVerifier>,
     pub(crate) serving: ServingCertificate,

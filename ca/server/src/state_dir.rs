@@ -5,21 +5,18 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use eastwest_ca::{
-    KeySet, LocalIssuer, PrivateKey, TokenKey, TrustBundle, TrustedIssuer,
-    bundle::BundleError,
-    issuer::{LoadError, self_signed_root},
-    jwt::TokenKeyError,
-    key::PrivateKeyError,
+    KeySet, LocalIssuer, NewKey, NewRoot, PrivateKey, TokenKey, TrustBundle, TrustedIssuer,
+    bundle::BundleError, issuer::LoadError, jwt::TokenKeyError, key::PrivateKeyError,
 };
-use eastwest_model::TrustDomain;
 use thiserror::Error;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::files;
+use crate::{files, horizon::Horizon};
 
 /// `iss` of the tokens that the token key signs.
 pub const TOKEN_ISSUER: &str = "eastwest";
@@ -29,6 +26,7 @@ const CA_CERTIFICATE: &str = "ca-cert.pem";
 const ROOTS: &str = "root-cert.pem";
 const TOKEN_KEY: &str = "token-key.pem";
 const TOKEN_JWKS: &str = "token-jwks.json";
+const HORIZON: &str = "issued-until";
 const LOCK: &str = "lock";
 
 /// How to get out of a damaged state.
@@ -120,9 +118,11 @@ pub enum StateError {
 /// What a CA signs with, from wherever it was kept.
 pub struct KeyMaterial {
     /// Signs certificates.
-    pub issuer: LocalIssuer,
+    pub issuer: Arc<LocalIssuer>,
     /// What peers trust.
     pub roots: TrustBundle,
+    /// Until when the certificates live that were issued, kept beside the key.
+    pub horizon: Arc<Horizon>,
     /// Issuer of the tokens that our own token key signs, its audiences still empty.
     pub own_tokens: Option<TrustedIssuer>,
 }
@@ -176,6 +176,11 @@ impl StateDir {
         }
     }
 
+    /// Until when the certificates live that were issued from here.
+    pub fn horizon(&self) -> Horizon {
+        Horizon::kept_in(self.file(HORIZON))
+    }
+
     /// Where the trust anchor is written for agents.
     pub fn root_cert_path(&self) -> PathBuf {
         self.file(ROOTS)
@@ -186,19 +191,31 @@ impl StateDir {
     ///
     /// # Errors
     /// Anything half-written, mismatched, readable by others or out of date is refused, never replaced.
-    pub fn load_or_create(
-        &self,
-        trust_domain: &TrustDomain,
-        now: OffsetDateTime,
-    ) -> Result<KeyMaterial, StateError> {
-        self.create_absent(trust_domain, now)?;
-        let tokens = self.token_key()?;
+    pub fn load_or_create(&self, new: &NewRoot, now: OffsetDateTime) -> Result<KeyMaterial, StateError> {
+        self.create_absent(new, now)?;
+        let own_tokens = self.own_tokens()?;
         let material = self.load(now)?;
-        self.write(ROOTS, material.roots.pem().as_bytes())?;
+        self.publish_roots(&material.roots)?;
+        Ok(KeyMaterial { own_tokens: Some(own_tokens), ..material })
+    }
+
+    /// The issuer of our own tokens; makes the token key if absent, and writes its key set.
+    ///
+    /// # Errors
+    /// The key cannot be read or made.
+    pub fn own_tokens(&self) -> Result<TrustedIssuer, StateError> {
+        let tokens = self.token_key()?;
         self.write(TOKEN_JWKS, tokens.jwks().as_bytes())?;
         let keys = KeySet::from_json(&tokens.jwks()).map_err(|error| self.create_error(error))?;
-        let own = TrustedIssuer { issuer: TOKEN_ISSUER.to_owned(), audiences: Vec::new(), keys };
-        Ok(KeyMaterial { own_tokens: Some(own), ..material })
+        Ok(TrustedIssuer { issuer: TOKEN_ISSUER.to_owned(), audiences: Vec::new(), keys })
+    }
+
+    /// Writes the trust anchor for agents.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn publish_roots(&self, roots: &TrustBundle) -> Result<(), StateError> {
+        self.write(ROOTS, roots.pem().as_bytes())
     }
 
     /// Loads the CA without its token key.
@@ -227,7 +244,8 @@ impl StateDir {
             key: key_path,
             source,
         })?;
-        Ok(KeyMaterial { issuer, roots, own_tokens: None })
+        let horizon = Arc::new(self.horizon());
+        Ok(KeyMaterial { issuer: Arc::new(issuer), roots, horizon, own_tokens: None })
     }
 
     /// The token key, made if absent. Of several processes that make one at the same time, one wins.
@@ -237,7 +255,7 @@ impl StateDir {
     pub fn token_key(&self) -> Result<TokenKey, StateError> {
         let path = self.file(TOKEN_KEY);
         if !path.exists() {
-            self.create_key(TOKEN_KEY)?;
+            self.create_key(TOKEN_KEY, NewKey::P256)?;
         }
         let key = self.read_key(&path)?;
         TokenKey::new(&key).map_err(|source| StateError::TokenKey { path, source })
@@ -245,7 +263,7 @@ impl StateDir {
 
     /// Makes key and certificate if neither is there. The trust anchor is written last, so a key alone, without it,
     /// is what a crash in here leaves behind: such a key has signed nothing yet and gets its certificate now.
-    fn create_absent(&self, trust_domain: &TrustDomain, now: OffsetDateTime) -> Result<(), StateError> {
+    fn create_absent(&self, new: &NewRoot, now: OffsetDateTime) -> Result<(), StateError> {
         let (key, certificate, roots) = (self.file(CA_KEY), self.file(CA_CERTIFICATE), self.file(ROOTS));
         if certificate.exists() {
             return Ok(());
@@ -254,9 +272,9 @@ impl StateDir {
             return Err(StateError::Missing { missing: certificate, present: roots });
         }
         if !key.exists() {
-            self.create_key(CA_KEY)?;
+            self.create_key(CA_KEY, new.key)?;
         }
-        let root = self_signed_root(trust_domain, &self.read_key(&key)?, now);
+        let root = new.sign(&self.read_key(&key)?, now);
         let roots = TrustBundle::new(vec![root.map_err(|error| self.create_error(error))?]);
         let roots = roots.map_err(|error| self.create_error(error))?;
         files::create(&certificate, roots.pem().as_bytes(), files::PUBLIC)
@@ -264,8 +282,8 @@ impl StateDir {
             .map_err(io_error("write", &certificate))
     }
 
-    fn create_key(&self, name: &str) -> Result<(), StateError> {
-        let key = PrivateKey::generate().map_err(|error| self.create_error(error))?;
+    fn create_key(&self, name: &str, kind: NewKey) -> Result<(), StateError> {
+        let key = PrivateKey::generate_as(kind).map_err(|error| self.create_error(error))?;
         let path = self.file(name);
         let written = files::create(&path, key.to_pem().as_bytes(), files::SECRET);
         written.map(|_| ()).map_err(io_error("write", &path))

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
-use eastwest_ca::Lifetimes;
+use eastwest_ca::{Lifetimes, NewRoot};
 use eastwest_ca_server::{StateDir, StateError, operations};
 use eastwest_model::TrustDomain;
 use time::OffsetDateTime;
@@ -12,15 +12,15 @@ fn init_show_bundle_issue_token() {
     let (dir, now) = (tempfile::tempdir().unwrap(), OffsetDateTime::now_utc());
     let state = dir.path().join("state");
     assert!(matches!(operations::show(&state, now), Err(StateError::NoCa(_))));
-    let domain = TrustDomain::parse("cluster.local").unwrap();
+    let new = NewRoot::of(TrustDomain::parse("cluster.local").unwrap());
 
     // A token may come first: it makes the directory and its key, and the CA is made around them.
     let token =
         operations::token(&state, "shop", "reviews", "istio-ca", Duration::from_secs(60), now).unwrap();
     assert_eq!(token.split('.').count(), 3);
     assert!(matches!(operations::bundle(&state, now), Err(StateError::NoCa(_))));
-    let summary = operations::init(&state, &domain, now).unwrap();
-    assert_eq!(operations::init(&state, &domain, now).unwrap(), summary, "nothing is made anew");
+    let summary = operations::init(&state, &new, now).unwrap();
+    assert_eq!(operations::init(&state, &new, now).unwrap(), summary, "nothing is made anew");
     assert_eq!(operations::show(&state, now).unwrap(), summary);
     assert_eq!(summary.roots[0].subject, "O=cluster.local");
     assert_eq!(summary.roots[0].key, "ECDSA P-256");
@@ -49,8 +49,8 @@ fn init_show_bundle_issue_token() {
 fn init_stays_away_from_a_running_server() {
     let (dir, now) = (tempfile::tempdir().unwrap(), OffsetDateTime::now_utc());
     let state = dir.path().join("state");
-    let domain = TrustDomain::parse("cluster.local").unwrap();
+    let new = NewRoot::of(TrustDomain::parse("cluster.local").unwrap());
     let _lock = StateDir::open(&state).unwrap().lock().unwrap();
-    let refused = operations::init(&state, &domain, now).unwrap_err().to_string();
+    let refused = operations::init(&state, &new, now).unwrap_err().to_string();
     assert!(refused.contains("another eastwest uses this state directory"), "{refused}");
 }

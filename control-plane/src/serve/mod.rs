@@ -11,6 +11,7 @@ mod shutdown;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context;
+use eastwest_ca::NewRoot;
 use eastwest_ca_server::{CertificateAuthority, OwnBundle, StateDir, bundles::DEFAULT_REFRESH_HINT};
 use eastwest_model::MeshConfig;
 use eastwest_xds_server::XdsServer;
@@ -73,7 +74,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let state = StateDir::open(&config.state_dir)?;
     let _lock = state.lock()?;
     let mesh = world.borrow().snapshot.mesh().clone();
-    let keys = state.load_or_create(&mesh.trust_domain, OffsetDateTime::now_utc())?;
+    let keys = state.load_or_create(&NewRoot::of(mesh.trust_domain.clone()), OffsetDateTime::now_utc())?;
     let at = Place { root_namespace: &mesh.root_namespace, tls: addresses[1].ip() };
     let ca = authority::start(&config.authority, keys, mesh.trust_domain.clone(), &at)?;
 

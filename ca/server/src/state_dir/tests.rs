@@ -2,10 +2,12 @@
 
 use std::{os::unix::fs::PermissionsExt as _, sync::Barrier, thread};
 
+use eastwest_model::TrustDomain;
+
 use super::*;
 
-fn domain() -> TrustDomain {
-    TrustDomain::parse("cluster.local").unwrap()
+fn usual() -> NewRoot {
+    NewRoot::of(TrustDomain::parse("cluster.local").unwrap())
 }
 
 fn now() -> OffsetDateTime {
@@ -16,13 +18,13 @@ fn now() -> OffsetDateTime {
 fn filled() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state");
-    StateDir::open(&path).unwrap().load_or_create(&domain(), now()).unwrap();
+    StateDir::open(&path).unwrap().load_or_create(&usual(), now()).unwrap();
     (dir, path)
 }
 
 /// What the next start says.
 fn refusal(path: &Path, now: OffsetDateTime) -> String {
-    let result = StateDir::open(path).and_then(|state| state.load_or_create(&domain(), now));
+    let result = StateDir::open(path).and_then(|state| state.load_or_create(&usual(), now));
     result.map(|_| ()).unwrap_err().to_string()
 }
 
@@ -40,7 +42,7 @@ fn first_start_creates_and_the_second_finds() {
     let read = |name: &str| fs::read(path.join(name)).unwrap();
     let all = [CA_KEY, CA_CERTIFICATE, ROOTS, TOKEN_KEY, TOKEN_JWKS];
     let before = all.map(read);
-    StateDir::open(&path).unwrap().load_or_create(&domain(), now()).unwrap();
+    StateDir::open(&path).unwrap().load_or_create(&usual(), now()).unwrap();
     assert_eq!(all.map(read), before);
     assert_eq!(read(ROOTS), read(CA_CERTIFICATE));
 }
@@ -56,7 +58,7 @@ fn permissions_for_others_are_refused() {
         assert!(said.contains(&format!("chmod {good:03o} {}", file.display())), "{said}");
         chmod(&file, good);
     }
-    StateDir::open(&path).unwrap().load_or_create(&domain(), now()).unwrap();
+    StateDir::open(&path).unwrap().load_or_create(&usual(), now()).unwrap();
 }
 
 #[test]
@@ -72,7 +74,7 @@ fn half_written_files_are_refused() {
             assert_eq!(fs::read(&file).unwrap(), &whole[..length], "nothing is replaced");
         }
         fs::write(&file, &whole).unwrap();
-        StateDir::open(&path).unwrap().load_or_create(&domain(), now()).unwrap();
+        StateDir::open(&path).unwrap().load_or_create(&usual(), now()).unwrap();
     }
 }
 
@@ -112,7 +114,7 @@ fn an_interrupted_first_start_is_finished() {
     let key = fs::read(path.join(CA_KEY)).unwrap();
     fs::remove_file(path.join(CA_CERTIFICATE)).unwrap();
     fs::remove_file(path.join(ROOTS)).unwrap();
-    StateDir::open(&path).unwrap().load_or_create(&domain(), now()).unwrap();
+    StateDir::open(&path).unwrap().load_or_create(&usual(), now()).unwrap();
     assert_eq!(fs::read(path.join(CA_KEY)).unwrap(), key);
 }
 
@@ -121,7 +123,7 @@ fn the_trust_anchor_is_written_again() {
     let (_dir, path) = filled();
     let roots = fs::read(path.join(ROOTS)).unwrap();
     fs::write(path.join(ROOTS), "half").unwrap();
-    StateDir::open(&path).unwrap().load_or_create(&domain(), now()).unwrap();
+    StateDir::open(&path).unwrap().load_or_create(&usual(), now()).unwrap();
     assert_eq!(fs::read(path.join(ROOTS)).unwrap(), roots);
 }
 

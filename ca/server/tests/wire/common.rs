@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use eastwest_ca::{CertificateSummary, Lifetimes, TrustedIssuer, pem};
+use eastwest_ca::{CertificateSummary, Lifetimes, NewRoot, TrustedIssuer, pem};
 use eastwest_ca_server::{
     CaConfig, CertificateAuthority, Incoming, StateDir, default_serving_names,
     operations::{self, IssuedKey},
@@ -76,7 +76,10 @@ impl Ca {
         let dir = tempfile::tempdir().unwrap();
         let now = OffsetDateTime::now_utc();
         let trust_domain = TrustDomain::parse("cluster.local").unwrap();
-        let keys = StateDir::open(&state(&dir)).unwrap().load_or_create(&trust_domain, now).unwrap();
+        let keys = StateDir::open(&state(&dir))
+            .unwrap()
+            .load_or_create(&NewRoot::of(trust_domain.clone()), now)
+            .unwrap();
         let listeners = [
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
             TcpListener::bind("127.0.0.1:0").await.unwrap(),

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use clap::Args;
+use eastwest_ca::NewRoot;
 use eastwest_ca_server::operations;
 use eastwest_model::TrustDomain;
 use time::OffsetDateTime;
@@ -24,7 +25,7 @@ impl InitArgs {
         let mut problems = Problems::default();
         let domain = problems.take("--trust-domain", TrustDomain::parse(&self.trust_domain));
         let domain = domain.ok_or(Failure::Usage(problems))?;
-        self.output.print(&operations::init(state_dir, &domain, now)?, show::describe)?;
+        self.output.print(&operations::init(state_dir, &NewRoot::of(domain), now)?, show::describe)?;
         Ok(Outcome::Success)
     }
 }

@@ -1,0 +1,190 @@
+//! Until when the certificates live that were issued. A root may be taken out of use only when nothing that depends on
+//! it is left, so this outlives the process.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use eastwest_ca::{Grant, IssueError, IssuedCertificate, Issuer, LocalIssuer, VerifiedCsr};
+use rustls_pki_types::CertificateDer;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::files;
+
+/// The share of a certificate's life by which the record runs ahead, so that not every certificate costs a write.
+const AHEAD: i32 = 8;
+
+/// The latest end of all certificates issued; in a file, if it has one.
+#[derive(Debug)]
+pub struct Horizon {
+    /// What was issued, in seconds since 1970.
+    latest: AtomicI64,
+    /// What the file says; never less than `latest`, unless the file cannot be written.
+    recorded: AtomicI64,
+    file: Option<PathBuf>,
+    /// Held while the file is written.
+    writing: Mutex<()>,
+}
+
+impl Default for Horizon {
+    /// Of a CA that has issued nothing and keeps no record.
+    fn default() -> Self {
+        Self {
+            latest: AtomicI64::new(0),
+            recorded: AtomicI64::new(i64::MAX),
+            file: None,
+            writing: Mutex::default(),
+        }
+    }
+}
+
+impl Horizon {
+    /// As the file says; of a CA that has issued nothing if there is none.
+    pub fn kept_in(file: PathBuf) -> Self {
+        let recorded = read(&file);
+        Self {
+            latest: recorded.into(),
+            recorded: recorded.into(),
+            file: Some(file),
+            writing: Mutex::default(),
+        }
+    }
+
+    /// The latest end of all certificates issued, or somewhat later.
+    pub fn latest(&self) -> OffsetDateTime {
+        let own = self.latest.load(Ordering::Acquire);
+        // Another process may have issued some by hand.
+        let others = self.file.as_deref().map_or(0, read);
+        let seconds = if others > self.recorded.load(Ordering::Acquire) { own.max(others) } else { own };
+        OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    }
+
+    /// Notes a certificate before it is handed out.
+    fn note(&self, not_after: OffsetDateTime, now: OffsetDateTime) {
+        let end = not_after.unix_timestamp();
+        self.latest.fetch_max(end, Ordering::AcqRel);
+        if end > self.recorded.load(Ordering::Acquire) {
+            self.record(not_after, now);
+        }
+    }
+
+    fn record(&self, not_after: OffsetDateTime, now: OffsetDateTime) {
+        let Some(file) = &self.file else { return };
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if not_after.unix_timestamp() <= self.recorded.load(Ordering::Acquire) {
+            return; // by another thread, meanwhile
+        }
+        let ahead = not_after + (not_after - now) / AHEAD;
+        let others = OffsetDateTime::from_unix_timestamp(read(file)).unwrap_or(ahead);
+        let ahead = ahead.max(others);
+        let text = ahead.format(&Rfc3339).unwrap_or_default();
+        match files::replace(file, text.as_bytes(), files::PUBLIC) {
+            Ok(()) => self.recorded.store(ahead.unix_timestamp(), Ordering::Release),
+            // Whoever asked must not suffer for it; the next certificate tries again.
+            Err(error) => {
+                tracing::error!(file = %file.display(), %error, "the end of certificates issued is not recorded")
+            }
+        }
+    }
+}
+
+/// What the file says, in seconds since 1970; 0 if there is none.
+fn read(file: &Path) -> i64 {
+    let text = fs::read_to_string(file).ok();
+    let time = text.and_then(|text| OffsetDateTime::parse(text.trim(), &Rfc3339).ok());
+    time.map_or(0, OffsetDateTime::unix_timestamp)
+}
+
+/// An issuer whose certificates are noted in a horizon.
+pub(crate) struct Signer {
+    local: Arc<LocalIssuer>,
+    horizon: Arc<Horizon>,
+}
+
+impl Signer {
+    pub(crate) fn new(local: Arc<LocalIssuer>, horizon: Arc<Horizon>) -> Self {
+        Self { local, horizon }
+    }
+
+    /// The issuer itself, for what is no workload's.
+    pub(crate) fn local(&self) -> &Arc<LocalIssuer> {
+        &self.local
+    }
+
+    pub(crate) fn horizon(&self) -> &Arc<Horizon> {
+        &self.horizon
+    }
+}
+
+impl Issuer for Signer {
+    fn issue(
+        &self,
+        grant: &Grant,
+        csr: &VerifiedCsr,
+        now: OffsetDateTime,
+    ) -> Result<IssuedCertificate, IssueError> {
+        let issued = self.local.issue(grant, csr, now)?;
+        self.horizon.note(issued.not_after, now);
+        Ok(issued)
+    }
+
+    fn intermediates(&self) -> &[CertificateDer<'static>] {
+        self.local.intermediates()
+    }
+
+    fn not_after(&self) -> OffsetDateTime {
+        self.local.not_after()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(seconds).unwrap()
+    }
+
+    #[test]
+    fn the_record_runs_ahead_and_outlives_the_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("issued-until");
+        let first = Horizon::kept_in(file.clone());
+        assert_eq!(first.latest(), at(0));
+        first.note(at(1800), at(1000));
+        assert_eq!(first.latest(), at(1800));
+        let recorded = Horizon::kept_in(file.clone()).latest();
+        assert_eq!(recorded, at(1900), "an eighth of 800 s ahead");
+        fs::remove_file(&file).unwrap();
+        first.note(at(1850), at(1050));
+        assert!(!file.exists(), "what the record covers costs no write");
+        first.note(at(1901), at(1101));
+        assert_eq!(Horizon::kept_in(file).latest(), at(2001));
+        first.note(at(1500), at(1400));
+        assert_eq!(first.latest(), at(1901), "a shorter life changes nothing");
+    }
+
+    #[test]
+    fn two_processes_do_not_lower_each_others_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("issued-until");
+        let (server, by_hand) = (Horizon::kept_in(file.clone()), Horizon::kept_in(file.clone()));
+        server.note(at(1800), at(1000));
+        by_hand.note(at(9000), at(1000));
+        assert_eq!(server.latest(), at(10_000));
+        server.note(at(1950), at(1150));
+        assert_eq!(Horizon::kept_in(file).latest(), at(10_000));
+    }
+
+    #[test]
+    fn without_a_file_it_is_kept_in_memory() {
+        let horizon = Horizon::default();
+        horizon.note(at(1800), at(1000));
+        assert_eq!(horizon.latest(), at(1800));
+    }
+}

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context;
-use clap::Args;
+use clap::{ArgMatches, Args, Command, FromArgMatches, error::ErrorKind, parser::ValueSource};
 use eastwest_engine::Index;
 use eastwest_model::{MeshConfig, TrustDomain};
 use serde_json::Value;
@@ -18,14 +18,60 @@ use crate::{
 /// The flags that choose the source.
 #[derive(Debug, Args)]
 pub(crate) struct WorldArgs {
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    mesh: MeshArgs,
+}
+
+/// Who is asked. A flag on the command line wins over what the environment says, whichever of the two it is.
+#[derive(Debug)]
+enum Source {
+    Directory(PathBuf),
+    Server(String),
+}
+
+/// Both flags, and what clap makes of them; [`Source`] chooses.
+#[derive(Debug, Args)]
+struct SourceArgs {
     /// Ask a directory of Kubernetes manifests instead of a running control plane.
-    #[arg(long, value_name = "DIR", env = "EASTWEST_CONFIG_DIR", conflicts_with = "server")]
+    #[arg(long, value_name = "DIR", env = "EASTWEST_CONFIG_DIR")]
     config_dir: Option<PathBuf>,
     /// Ask the running control plane at this HTTP address [default: http://127.0.0.1:15014].
     #[arg(long, value_name = "URL", env = "EASTWEST_SERVER")]
     server: Option<String>,
-    #[command(flatten)]
-    mesh: MeshArgs,
+}
+
+impl Args for Source {
+    fn augment_args(command: Command) -> Command {
+        SourceArgs::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        SourceArgs::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for Source {
+    fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Self, clap::Error> {
+        let typed = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        let by_hand = (typed("config_dir"), typed("server"));
+        let SourceArgs { config_dir, server } = SourceArgs::from_arg_matches(matches)?;
+        match (config_dir, server) {
+            (Some(_), Some(_)) if by_hand == (true, true) => Err(clap::Error::raw(
+                ErrorKind::ArgumentConflict,
+                "--config-dir and --server exclude each other: ask a directory, or a running control plane\n",
+            )),
+            (_, Some(server)) if by_hand.1 => Ok(Self::Server(server)),
+            (Some(directory), _) => Ok(Self::Directory(directory)),
+            (None, server) => Ok(Self::Server(server.unwrap_or_else(|| "http://127.0.0.1:15014".to_owned()))),
+        }
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> std::result::Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 /// The flags that stand in for a MeshConfig.
@@ -50,9 +96,9 @@ impl MeshArgs {
 impl WorldArgs {
     /// Asks the source that the flags name.
     pub(super) fn ask(&self, question: &Question) -> Result<Value> {
-        let Some(directory) = &self.config_dir else {
-            let server = self.server.as_deref().unwrap_or("http://127.0.0.1:15014");
-            return Ok(runtime()?.block_on(remote::ask(server, question))?);
+        let directory = match &self.source {
+            Source::Directory(directory) => directory,
+            Source::Server(server) => return Ok(runtime()?.block_on(remote::ask(server, question))?),
         };
         let mut problems = Problems::default();
         let Some(mesh) = self.mesh.read(&mut problems) else { return Err(Failure::Usage(problems)) };

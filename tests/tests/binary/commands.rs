@@ -16,6 +16,30 @@ const QUESTIONS: [(&[&str], i32); 6] = [
 ];
 
 #[test]
+fn a_source_on_the_command_line_wins_over_the_environment() {
+    let bench = Bench::new();
+    let server = bench.serve(&[]);
+    let (url, nobody) = (server.url(), "http://127.0.0.1:9");
+    let shown = |flags: &[&str], variables: &[(&str, &str)]| {
+        bench.run_with(&[&["tls", "bookshop/storefront-0"], flags].concat(), variables)
+    };
+    let (directory, asked) = (("EASTWEST_CONFIG_DIR", "manifests"), ("EASTWEST_SERVER", &*url));
+    let elsewhere = [("EASTWEST_CONFIG_DIR", "nowhere"), ("EASTWEST_SERVER", nobody)];
+    let expected = shown(&["--config-dir", "manifests"], &[]).success().to_owned();
+    for (flags, variables) in [
+        (&["--server", &*url][..], &elsewhere[..]),
+        (&["--config-dir", "manifests"], &elsewhere),
+        (&[], &[directory]),
+        (&[], &[asked]),
+        (&[], &[directory, ("EASTWEST_SERVER", nobody)]),
+    ] {
+        assert_eq!(shown(flags, variables).success(), expected, "{flags:?} {variables:?}");
+    }
+    let both = shown(&["--server", &url, "--config-dir", "manifests"], &[]);
+    both.failure(2, &["--config-dir and --server exclude each other"]);
+}
+
+#[test]
 fn a_directory_and_a_server_give_the_same_answers() {
     let bench = Bench::new();
     let server = bench.serve(&[]);

@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::{
     ClientScope, Snapshot,
     compute::{
-        self,
+        self, credentials,
         endpoints::{self, Backend},
         registry,
     },
@@ -304,10 +304,16 @@ pub(crate) fn endpoints(
     tls: &ClientTlsSetting,
 ) -> Vec<EndpointExplanation> {
     let of_port = backends.iter().filter(|backend| backend.port_name == cluster.port.name);
+    // O7: without its credential the client connects to nobody. A client without a proxy needs none.
+    let own = *tls == cluster.tls;
+    let lack = own.then(|| credentials::lack(&cluster.trace.steps)).flatten();
     of_port
         .filter_map(|backend| {
             let endpoint = cluster.endpoints.iter().find(|one| one.address == backend.address)?;
-            let pair = pair::look(snapshot, view.namespace(), tls, endpoint, backend);
+            let mut pair = pair::look(snapshot, view.namespace(), tls, endpoint, backend);
+            if let Some(lack) = lack {
+                (pair.outcome, pair.reason) = (Outcome::Refused, lack.reason.clone());
+            }
             Some(explained(snapshot, endpoint, backend, pair))
         })
         .collect()

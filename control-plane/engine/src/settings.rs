@@ -9,6 +9,7 @@ use std::{
 
 use eastwest_model::{
     Host, Name, ObjectRef, SpiffeId, TrustDomain, WorkloadKey,
+    credential::{KeyPair, TrustBundle},
     mesh::{OutboundTrafficPolicy, TlsVersion},
     policy::MutualTlsMode,
     service::{Protocol, ServicePort},
@@ -124,6 +125,8 @@ pub struct OutboundCluster {
     pub trace: Trace,
     /// The endpoints, sorted by address, unready ones included.
     pub endpoints: Vec<Endpoint>,
+    /// The credentials that the setting names, as far as the control plane can hand them out (O7).
+    pub secrets: BTreeMap<Name, Secret>,
 }
 
 impl OutboundCluster {
@@ -225,8 +228,31 @@ pub struct OriginatedTls {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum CertificateSource {
-    Files { certificate: Name, key: Name },
+    Files {
+        certificate: Name,
+        key: Name,
+    },
+    /// A credential, by the name under which proxies ask for it.
     Credential(Name),
+}
+
+/// A secret that the control plane hands out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// Certificate and key.
+    Pair(KeyPair),
+    /// Trust bundle.
+    Trust(TrustBundle),
+}
+
+impl Secret {
+    /// SHA-256 of its certificate, or of its certificates, in hexadecimal.
+    pub fn fingerprint(&self) -> &Name {
+        match self {
+            Self::Pair(pair) => &pair.fingerprint,
+            Self::Trust(bundle) => &bundle.fingerprint,
+        }
+    }
 }
 
 /// Where a trust bundle comes from.
@@ -234,7 +260,7 @@ pub enum CertificateSource {
 pub enum TrustSource {
     /// A file.
     File(Name),
-    /// A credential's `-cacert`.
+    /// A credential, by the name under which proxies ask for it, which ends in `-cacert`.
     Credential(Name),
     /// The roots of the operating system.
     System,

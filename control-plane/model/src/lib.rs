@@ -1,5 +1,6 @@
 //! Identities, names, workloads, services and policies, parsed so that only valid ones exist.
 
+pub mod credential;
 pub mod diagnostic;
 pub mod identity;
 pub mod mesh;
@@ -10,6 +11,7 @@ pub mod policy;
 pub mod service;
 pub mod workload;
 
+pub use credential::{Credential, CredentialRef};
 pub use diagnostic::{Diagnostic, Severity};
 pub use identity::{SpiffeId, TrustDomain};
 pub use mesh::MeshConfig;

@@ -33,6 +33,7 @@ pub enum Kind {
     EndpointSlice,
     Pod,
     ConfigMap,
+    Secret,
     PeerAuthentication,
     DestinationRule,
     ServiceEntry,

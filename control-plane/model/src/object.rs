@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
+    credential::Credential,
     mesh::MeshConfig,
     meta::{Created, Meta},
     names::{Kind, ObjectRef},
@@ -24,6 +25,8 @@ pub enum Object {
     Sidecar(Arc<Sidecar>),
     PeerAuthentication(Arc<PeerAuthentication>),
     DestinationRule(Arc<DestinationRule>),
+    /// A Secret, or a ConfigMap other than the mesh's.
+    Credential(Arc<Credential>),
     /// The mesh's settings, with the ConfigMap that they come from.
     MeshConfig(Arc<Meta>, Arc<MeshConfig>),
 }
@@ -40,6 +43,7 @@ impl Object {
             Self::Sidecar(object) => &object.meta,
             Self::PeerAuthentication(object) => &object.meta,
             Self::DestinationRule(object) => &object.meta,
+            Self::Credential(object) => &object.meta,
         }
     }
 
@@ -70,6 +74,7 @@ impl Object {
             Self::Sidecar(object) => &mut Arc::make_mut(object).meta,
             Self::PeerAuthentication(object) => &mut Arc::make_mut(object).meta,
             Self::DestinationRule(object) => &mut Arc::make_mut(object).meta,
+            Self::Credential(object) => &mut Arc::make_mut(object).meta,
         }
     }
 

@@ -122,6 +122,18 @@ impl<'a> Field<'a> {
         self.text().filter(|text| !text.is_empty()).map(Into::into)
     }
 
+    /// Text that no message may quote.
+    pub(crate) fn secret(&self) -> Option<&'a str> {
+        match self.value {
+            Value::Null => None,
+            Value::String(text) => Some(text),
+            _ => {
+                self.error("is not text");
+                None
+            }
+        }
+    }
+
     /// True or false.
     pub(crate) fn flag(&self) -> Option<bool> {
         match self.value {

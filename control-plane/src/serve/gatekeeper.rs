@@ -41,7 +41,7 @@ impl Gatekeeper for Gate {
         }
         let account = caller.as_ref().and_then(service_account);
         let workload = known.unwrap_or_else(|| Arc::new(claim.stand_in(node, account)));
-        let view = self.subscribers.subscribe(workload, facts(node)?).await?;
+        let view = self.subscribers.subscribe(workload, facts(node, caller.is_some())?).await?;
         Ok(Admission { identity: caller.map(|caller| caller.identity.to_string()), view })
     }
 }
@@ -152,8 +152,9 @@ impl Claim {
     }
 }
 
-/// What a node tells about its program and its ports.
-fn facts(node: &Node) -> Result<ProxyFacts, Status> {
+/// What a node tells about its program and its ports, and whether it has proven who it is: secrets are for nobody else,
+/// so the plaintext port never serves them.
+fn facts(node: &Node, proven: bool) -> Result<ProxyFacts, Status> {
     let audience = if node.user_agent() == STOCK_ENVOY { Audience::Envoy } else { Audience::Other };
     let usual = ProxyFacts::usual(audience);
     let inbound_port = port(node, "INBOUND_LISTENER_PORT")?.unwrap_or(usual.inbound_port);
@@ -163,7 +164,7 @@ fn facts(node: &Node) -> Result<ProxyFacts, Status> {
             "node.metadata.INBOUND_LISTENER_PORT and OUTBOUND_LISTENER_PORT are both {inbound_port}: give two ports"
         )));
     }
-    Ok(ProxyFacts { audience, inbound_port, outbound_port })
+    Ok(ProxyFacts { audience, inbound_port, outbound_port, proven })
 }
 
 /// A port in the metadata, a text as Istio writes it.
@@ -215,17 +216,17 @@ mod tests {
 
     #[test]
     fn only_envoy_goes_without_our_own_type() {
-        assert_eq!(facts(&node("envoy", &[])).unwrap(), ProxyFacts::usual(Audience::Envoy));
-        assert_eq!(facts(&node("", &[])).unwrap(), ProxyFacts::usual(Audience::Other));
+        assert_eq!(facts(&node("envoy", &[]), true).unwrap(), ProxyFacts::usual(Audience::Envoy));
+        assert_eq!(facts(&node("", &[]), true).unwrap(), ProxyFacts::usual(Audience::Other));
     }
 
     #[test]
     fn ports_are_the_proxys_word_if_they_are_ports() {
         let (inbound, outbound) = ("INBOUND_LISTENER_PORT", "OUTBOUND_LISTENER_PORT");
-        let found = facts(&node("envoy", &[(inbound, "16006"), (outbound, "16001")])).unwrap();
+        let found = facts(&node("envoy", &[(inbound, "16006"), (outbound, "16001")]), true).unwrap();
         assert_eq!((found.inbound_port, found.outbound_port), (16006, 16001));
         for (key, value) in [(inbound, "0"), (inbound, "65536"), (outbound, "http"), (inbound, "15001")] {
-            let refused = facts(&node("envoy", &[(key, value)])).unwrap_err();
+            let refused = facts(&node("envoy", &[(key, value)]), true).unwrap_err();
             assert_eq!(refused.code(), tonic::Code::InvalidArgument);
             assert!(refused.message().contains(key), "{}", refused.message());
         }

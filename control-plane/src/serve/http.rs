@@ -35,7 +35,7 @@ const PAGES: &[(&str, &str)] = &[
     ("/debug/explain?client=NS/POD&host=HOST&port=PORT", "one client-to-server pair"),
     (
         "/debug/config_dump?workload=NS/POD",
-        "the resources of a workload's proxy; &types=cds,lds chooses; no secrets",
+        "the resources of a workload's proxy; &types=cds,lds chooses; no private keys",
     ),
     ("/debug/workloads", "the workloads that are known"),
 ];

@@ -35,6 +35,17 @@ impl ProxyKey {
     }
 }
 
+impl ProxyKey {
+    /// The facts that count: a proxy that has proven its identity counts as proven only if it is that of a known
+    /// workload, because the labels of any other one are its own word, and rules choose by them who gets a secret.
+    fn entitlement(&self, snapshot: &Snapshot) -> ProxyFacts {
+        let known = snapshot.workload(&self.workload);
+        let same = known
+            .is_some_and(|one| one.service_account.is_some() && one.service_account == self.service_account);
+        ProxyFacts { proven: self.facts.proven && same, ..self.facts }
+    }
+}
+
 /// Every connected proxy.
 #[derive(Debug, Default)]
 pub struct Fleet {
@@ -90,7 +101,7 @@ impl Fleet {
             view: Arc::default(),
         };
         let settings = proxy.settings(&key, shared);
-        proxy.view = translator.view(&settings, &shared.resources, facts, None);
+        proxy.view = translator.view(&settings, &shared.resources, key.entitlement(snapshot), None);
         let view = Arc::clone(&proxy.view);
         self.proxies.insert(key, proxy);
         Ok(view)
@@ -128,7 +139,8 @@ impl Fleet {
                 proxy.renew_inbound(snapshot, key);
             }
             let settings = proxy.settings(key, scope);
-            let next = self.translator.view(&settings, &scope.resources, key.facts, Some(&proxy.view));
+            let facts = key.entitlement(snapshot);
+            let next = self.translator.view(&settings, &scope.resources, facts, Some(&proxy.view));
             if !Arc::ptr_eq(&proxy.view, &next) {
                 proxy.view = Arc::clone(&next);
                 changed.push((key.clone(), next));

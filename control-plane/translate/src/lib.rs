@@ -22,6 +22,7 @@ mod rds;
 pub mod render;
 mod resource;
 mod resource_type;
+mod sds;
 mod tls_context;
 mod tls_mode;
 mod workload;
@@ -62,12 +63,16 @@ pub struct ProxyFacts {
     pub inbound_port: u16,
     /// Where the redirection sends outbound connections, another one; usually [`names::OUTBOUND_PORT`].
     pub outbound_port: u16,
+    /// It has proven who it is. Only then it is handed secrets, and only if its workload is known, for else its labels
+    /// are its own word.
+    pub proven: bool,
 }
 
 impl ProxyFacts {
     /// The facts of most proxies of a kind.
     pub fn usual(audience: Audience) -> Self {
-        Self { audience, inbound_port: names::INBOUND_PORT, outbound_port: names::OUTBOUND_PORT }
+        let (inbound_port, outbound_port) = (names::INBOUND_PORT, names::OUTBOUND_PORT);
+        Self { audience, inbound_port, outbound_port, proven: true }
     }
 }
 
@@ -117,7 +122,11 @@ impl Translator {
             Arc::clone(&outbound.endpoints),
             self.join(&outbound.listeners, &taken, listeners, before),
             Arc::clone(&outbound.routes),
-            following(before, TypeUrl::SECRET, Vec::new()),
+            if facts.proven {
+                Arc::clone(&outbound.secrets)
+            } else {
+                following(before, TypeUrl::SECRET, Vec::new())
+            },
         ];
         if facts.audience == Audience::Other {
             let own = Arc::new(workload::encode(settings, outbound.settings()));

@@ -16,6 +16,7 @@ use crate::{
     names::PASSTHROUGH_CLUSTER,
     rds,
     resource::{Cache, Generator, Key, key},
+    sds::SecretInputs,
     workload,
 };
 
@@ -27,6 +28,7 @@ pub struct OutboundResources {
     pub(crate) endpoints: Arc<ResourceSet>,
     pub(crate) listeners: Arc<ResourceSet>,
     pub(crate) routes: Arc<ResourceSet>,
+    pub(crate) secrets: Arc<ResourceSet>,
     /// See [`OutboundResources::settings`].
     settings: OnceLock<Vec<u8>>,
 }
@@ -37,6 +39,7 @@ struct HostResources {
     of: Arc<OutboundService>,
     clusters: Vec<Arc<EncodedResource>>,
     assignments: Vec<Arc<EncodedResource>>,
+    secrets: Vec<Arc<EncodedResource>>,
 }
 
 impl OutboundResources {
@@ -58,8 +61,10 @@ impl OutboundResources {
         let assignments = hosts.values().flat_map(|host| &host.assignments).cloned().collect();
         let all_listeners = listeners(outbound).iter().map(|inputs| cache.get(inputs)).collect();
         let routes = rds::routes(outbound).iter().map(|inputs| cache.get(inputs)).collect();
+        let secrets = secrets(&hosts);
         Self {
             hosts,
+            secrets: succeed(TypeUrl::SECRET, before.map(|before| &before.secrets), secrets),
             clusters: succeed(TypeUrl::CLUSTER, before.map(|before| &before.clusters), clusters),
             endpoints: succeed(TypeUrl::ENDPOINT, before.map(|before| &before.endpoints), assignments),
             listeners: succeed(TypeUrl::LISTENER, before.map(|before| &before.listeners), all_listeners),
@@ -73,6 +78,7 @@ impl OutboundResources {
     pub(crate) fn renew(&mut self, cache: &mut Cache, outbound: &Outbound, hosts: &BTreeSet<Host>) {
         let (mut clusters, mut assignments) = (BTreeMap::new(), BTreeMap::new());
         let (mut on_listeners, mut on_routes) = (BTreeSet::new(), BTreeSet::new());
+        let mut on_secrets = false;
         for host in hosts {
             let service = outbound.services.get(host);
             let before = match service {
@@ -80,6 +86,7 @@ impl OutboundResources {
                 None => self.hosts.remove(host),
             };
             let after = self.hosts.get(host);
+            on_secrets |= [before.as_ref(), after].into_iter().flatten().any(|one| !one.secrets.is_empty());
             edit(&mut clusters, before.as_ref().map(|one| &one.clusters), after.map(|one| &one.clusters));
             edit(
                 &mut assignments,
@@ -94,6 +101,9 @@ impl OutboundResources {
         self.clusters = self.clusters.edited(clusters);
         self.endpoints = self.endpoints.edited(assignments);
         self.settings = OnceLock::new();
+        if on_secrets {
+            self.secrets = self.secrets.next(secrets(&self.hosts));
+        }
         if !on_listeners.is_empty() {
             let all = listeners(outbound);
             let all = all.iter().map(|inputs| (inputs.name(), inputs));
@@ -119,9 +129,11 @@ impl OutboundResources {
 
 impl HostResources {
     fn new(cache: &mut Cache, service: &Arc<OutboundService>) -> Self {
+        let named = service.clusters.iter().flat_map(|cluster| &cluster.secrets);
         let by_eds = service.clusters.iter().filter(|cluster| cluster.discovery == Discovery::Eds);
         Self {
             of: Arc::clone(service),
+            secrets: named.map(|(name, secret)| cache.get(&SecretInputs { name, secret })).collect(),
             assignments: by_eds.map(|cluster| cache.get(&AssignmentInputs::new(cluster))).collect(),
             clusters: service
                 .clusters
@@ -130,6 +142,13 @@ impl HostResources {
                 .collect(),
         }
     }
+}
+
+/// The secrets of all hosts, each one once: the same name is the same secret to all clients of a scope.
+fn secrets(hosts: &BTreeMap<Host, HostResources>) -> Vec<Arc<EncodedResource>> {
+    let all = hosts.values().flat_map(|host| &host.secrets);
+    let by_name: BTreeMap<_, _> = all.map(|secret| (secret.name(), secret)).collect();
+    by_name.into_values().cloned().collect()
 }
 
 /// What a host contributes to listeners and routes: the inputs, by name, that would be if it were alone.

@@ -3,14 +3,15 @@
 use eastwest_engine::settings::WorkloadTls;
 use eastwest_model::WorkloadKey;
 use eastwest_proto::{
-    Any,
+    Any, Message as _, Name as _,
+    envoy::extensions::transport_sockets::tls::v3::Secret,
     json::{JsonError, to_json},
 };
 use eastwest_xds::EncodedResource;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{Audience, ProxyFacts, ResourceType, Translator};
+use crate::{Audience, ProxyFacts, ResourceType, Translator, sds};
 
 /// The resources of one proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -36,7 +37,7 @@ pub struct RenderedResource {
 }
 
 /// Renders the resources of a workload's proxy, of the wanted types or of all if none is named. Equal settings give
-/// equal text. Secrets are never among them: resources name their certificates, they do not hold them.
+/// equal text. The keys of secrets are redacted: what stands there instead names the certificate.
 ///
 /// # Errors
 /// A message that has no JSON: a type that is missing from the protocol crate.
@@ -46,16 +47,32 @@ pub fn render(settings: &WorkloadTls, types: &[ResourceType]) -> Result<Renderin
     let view = translator.view(settings, &outbound, ProxyFacts::usual(Audience::Other), None);
     let wanted = ResourceType::ALL.into_iter().filter(|one| types.is_empty() || types.contains(one));
     let sets = wanted.filter_map(|one| Some((one, view.get(&one.type_url())?)));
-    let resources = sets.flat_map(|(of, set)| set.iter().map(move |resource| rendered(of, resource)));
+    let resources =
+        sets.flat_map(|(of, set)| set.iter().map(move |resource| rendered(settings, of, resource)));
     Ok(Rendering { workload: settings.workload.clone(), resources: resources.collect::<Result<_, _>>()? })
 }
 
-fn rendered(resource_type: ResourceType, resource: &EncodedResource) -> Result<RenderedResource, JsonError> {
-    let any = Any { type_url: resource.type_url().as_str().to_owned(), value: resource.body() };
+fn rendered(
+    settings: &WorkloadTls,
+    resource_type: ResourceType,
+    resource: &EncodedResource,
+) -> Result<RenderedResource, JsonError> {
+    let mut any = Any { type_url: resource.type_url().as_str().to_owned(), value: resource.body() };
+    if resource_type == ResourceType::Sds {
+        any = without_key(settings, resource)?;
+    }
     Ok(RenderedResource {
         resource_type,
         name: resource.name().to_string(),
         version: resource.version().to_string(),
         resource: to_json(&any)?,
     })
+}
+
+fn without_key(settings: &WorkloadTls, resource: &EncodedResource) -> Result<Any, JsonError> {
+    let clusters = settings.outbound.services.values().flat_map(|service| &service.clusters);
+    let secret = clusters.flat_map(|cluster| cluster.secrets.get(resource.name())).next();
+    let fingerprint = secret.map_or("unknown", |secret| secret.fingerprint());
+    let malformed = |reason| JsonError::Malformed { type_name: Secret::full_name(), reason };
+    Ok(Any::pack(&sds::redacted(Secret::decode(resource.body()).map_err(malformed)?, fingerprint)))
 }

@@ -6,7 +6,7 @@ use eastwest_xds::TypeUrl;
 use serde::{Serialize, Serializer};
 use thiserror::Error;
 
-/// A type of resource that proxies are sent; secrets are not among them, for nobody is shown those.
+/// A type of resource that proxies are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ResourceType {
     /// Clusters.
@@ -17,18 +17,20 @@ pub enum ResourceType {
     Lds,
     /// Routes.
     Rds,
+    /// Secrets; people are shown their certificates, never their keys.
+    Sds,
     /// Our own [`TypeUrl::WORKLOAD_TLS`], which stock Envoy is not sent.
     Workload,
 }
 
 /// The text names no type of resource.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0:?} is no type of resource: write cds, eds, lds, rds or workload")]
+#[error("{0:?} is no type of resource: write cds, eds, lds, rds, sds or workload")]
 pub struct UnknownType(String);
 
 impl ResourceType {
     /// All of them, in the order in which they are pushed.
-    pub const ALL: [Self; 5] = [Self::Cds, Self::Eds, Self::Lds, Self::Rds, Self::Workload];
+    pub const ALL: [Self; 6] = [Self::Cds, Self::Eds, Self::Lds, Self::Rds, Self::Sds, Self::Workload];
 
     /// Its type URL.
     pub fn type_url(self) -> TypeUrl {
@@ -37,6 +39,7 @@ impl ResourceType {
             Self::Eds => TypeUrl::ENDPOINT,
             Self::Lds => TypeUrl::LISTENER,
             Self::Rds => TypeUrl::ROUTE,
+            Self::Sds => TypeUrl::SECRET,
             Self::Workload => TypeUrl::WORKLOAD_TLS,
         }
     }
@@ -47,6 +50,7 @@ impl ResourceType {
             Self::Eds => "eds",
             Self::Lds => "lds",
             Self::Rds => "rds",
+            Self::Sds => "sds",
             Self::Workload => "workload",
         }
     }

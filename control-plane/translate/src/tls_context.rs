@@ -113,7 +113,7 @@ pub(crate) fn upstream_originated(tls: &OriginatedTls, protocol: Protocol) -> Tr
             ..Default::default()
         }),
         Some(CertificateSource::Credential(name)) => {
-            common.tls_certificate_sds_secret_configs.push(credential(name, ""));
+            common.tls_certificate_sds_secret_configs.push(credential(name));
         }
         None => {}
     }
@@ -168,7 +168,7 @@ fn validation(
         TrustSource::Credential(name) => {
             ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
                 default_validation_context: Some(context),
-                validation_context_sds_secret_config: Some(credential(name, "-cacert")),
+                validation_context_sds_secret_config: Some(credential(name)),
             })
         }
     })
@@ -214,16 +214,15 @@ fn agent_secret(name: &str) -> SdsSecretConfig {
     SdsSecretConfig { name: name.to_owned(), sds_config: Some(source) }
 }
 
-/// A secret of the control plane, fetched with Envoy's own time limit: one that never comes must not hold up the rest.
-/// Its name says what kind of object it is; a Secret unless it is said (O7).
-fn credential(name: &str, part: &str) -> SdsSecretConfig {
-    let kind = if name.contains("://") { "" } else { "kubernetes://" };
+/// A secret of the control plane (O7), fetched with Envoy's own time limit: one that never comes must not hold up the
+/// rest.
+fn credential(name: &str) -> SdsSecretConfig {
     let source = ConfigSource {
         resource_api_version: ApiVersion::V3 as i32,
         config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
         ..Default::default()
     };
-    SdsSecretConfig { name: format!("{kind}{name}{part}"), sds_config: Some(source) }
+    SdsSecretConfig { name: name.to_owned(), sds_config: Some(source) }
 }
 
 fn file(path: &str) -> DataSource {

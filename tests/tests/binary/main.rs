@@ -15,5 +15,6 @@ mod harness;
 mod lifecycle;
 mod render;
 mod resources;
+mod secrets;
 mod streams;
 mod xds;

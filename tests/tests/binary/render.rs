@@ -22,7 +22,7 @@ fn a_directory_and_a_server_render_the_same_bytes_each_time() {
     assert_eq!(page, bench.run(&["render", WHO, "--config-dir", "manifests"]).json());
     assert!(server.page("/debug/list").1.contains("/debug/config_dump"));
     assert_eq!(server.page("/debug/config_dump?workload=payments/nobody").0, 404);
-    assert_eq!(server.page(&format!("/debug/config_dump?workload={WHO}&types=sds")).0, 400);
+    assert_eq!(server.page(&format!("/debug/config_dump?workload={WHO}&types=secrets")).0, 400);
     server.stop();
 }
 
@@ -47,7 +47,9 @@ fn resources_are_complete_in_order_and_filtered_by_type() {
     let expected: Vec<_> =
         all.iter().filter(|(of, _)| ["eds", "rds"].contains(&of.as_str())).cloned().collect();
     assert_eq!(some, expected);
-    bench.run(&["render", WHO, "--config-dir", "manifests", "--type", "sds"]).failure(2, &["--type", "sds"]);
+    bench
+        .run(&["render", WHO, "--config-dir", "manifests", "--type", "secrets"])
+        .failure(2, &["--type", "secrets"]);
     bench
         .run(&["render", "payments/nobody", "--config-dir", "manifests"])
         .failure(1, &["payments/nobody", WHO]);

@@ -12,8 +12,11 @@ use eastwest_proto::{
             listener::v3::{Listener, filter::ConfigType},
             route::v3::RouteConfiguration,
         },
-        extensions::filters::network::http_connection_manager::v3::{
-            HttpConnectionManager, http_connection_manager::RouteSpecifier,
+        extensions::{
+            filters::network::http_connection_manager::v3::{
+                HttpConnectionManager, http_connection_manager::RouteSpecifier,
+            },
+            transport_sockets::tls::v3::Secret,
         },
         service::discovery::v3::{
             DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
@@ -21,7 +24,7 @@ use eastwest_proto::{
         },
     },
     google::rpc,
-    type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE},
+    type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET},
 };
 use eastwest_tests::bookshop::Member;
 use prost_types::{Struct, Value, value::Kind};
@@ -114,6 +117,7 @@ fn name_of(any: &Any) -> String {
         ENDPOINT => any.unpack::<ClusterLoadAssignment>().unwrap().cluster_name,
         LISTENER => any.unpack::<Listener>().unwrap().name,
         ROUTE => any.unpack::<RouteConfiguration>().unwrap().name,
+        SECRET => any.unpack::<Secret>().unwrap().name,
         other => panic!("a resource of type {other}"),
     }
 }

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use eastwest_tests::mesh::{Mesh, Pod};
 
 mod cells;
+mod credentials;
 mod destination;
 mod harness;
 mod identity;

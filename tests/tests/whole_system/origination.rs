@@ -22,7 +22,7 @@ use serde_json::Value;
 use Outcome::{NameRefused, NotTls, RefusedByServer, Served, Untrusted};
 
 /// How long a changed rule may take to be in force.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A machine outside the mesh: no manifest knows it but the ServiceEntries of this test.
 const OUTSIDE: Member = Member {
@@ -37,19 +37,19 @@ const OUTSIDE: Member = Member {
 
 /// A server outside, called as `http://HOST`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Server {
-    host: &'static str,
+pub(crate) struct Server {
+    pub(crate) host: &'static str,
     /// Where it speaks TLS.
-    port: u16,
+    pub(crate) port: u16,
     /// What its certificate is for.
-    certified: &'static str,
+    pub(crate) certified: &'static str,
     /// Whether it demands a certificate of its clients.
-    demanding: bool,
+    pub(crate) demanding: bool,
 }
 
-const OPEN: Server =
+pub(crate) const OPEN: Server =
     Server { host: "external.example.org", port: 8443, certified: "external.example.org", demanding: false };
-const DEMANDING: Server =
+pub(crate) const DEMANDING: Server =
     Server { host: "demanding.example.org", port: 9443, certified: "demanding.example.org", demanding: true };
 /// Its certificate is for somebody else.
 const IMPOSTOR: Server =
@@ -58,7 +58,7 @@ const SERVERS: [Server; 3] = [OPEN, DEMANDING, IMPOSTOR];
 
 /// What becomes of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+pub(crate) enum Outcome {
     /// The server answers.
     Served,
     /// The sidecar does not trust who signed the server's certificate.
@@ -177,7 +177,7 @@ const CASES: [Case; 17] = [
 ];
 
 /// A server of somebody else, called in plaintext on a port of its own and reached with TLS.
-fn entry(server: Server) -> String {
+pub(crate) fn entry(server: Server) -> String {
     let name = server.host.split('.').next().unwrap_or_default();
     format!(
         "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
@@ -191,13 +191,13 @@ fn entry(server: Server) -> String {
 }
 
 /// One test CA with the certificates it has signed.
-struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
     /// Makes one, with its certificate in `DIR/NAME.pem`.
-    fn new(dir: &Path, name: &str) -> Result<Self> {
+    pub(crate) fn new(dir: &Path, name: &str) -> Result<Self> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -207,7 +207,7 @@ impl Authority {
     }
 
     /// A certificate for `host` in `DIR/NAME.pem`, its key, which the sidecar may read, beside it.
-    fn certify(&self, dir: &Path, name: &str, host: &str) -> Result<()> {
+    pub(crate) fn certify(&self, dir: &Path, name: &str, host: &str) -> Result<()> {
         let mut params = CertificateParams::new([host.to_owned()])?;
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate()?;
@@ -218,39 +218,44 @@ impl Authority {
     }
 }
 
-/// Servers and clients have CAs of their own; nobody trusts the foreign one.
-fn certificates(dir: &Path) -> Result<()> {
+/// Servers and clients have CAs of their own, and that of the clients is returned; nobody trusts the foreign one.
+fn certificates(dir: &Path) -> Result<Authority> {
     fs::create_dir(dir)?;
     let servers = Authority::new(dir, "servers")?;
     for server in SERVERS {
         servers.certify(dir, server.host, server.certified)?;
     }
-    Authority::new(dir, "clients")?.certify(dir, "client", "client.example.org")?;
-    Authority::new(dir, "foreign")?.certify(dir, "stranger", "client.example.org")
+    Authority::new(dir, "foreign")?.certify(dir, "stranger", "client.example.org")?;
+    let clients = Authority::new(dir, "clients")?;
+    clients.certify(dir, "client", "client.example.org")?;
+    Ok(clients)
 }
 
 /// The servers outside, a caller in the mesh, and a call that has nothing to do with them.
-struct Scene {
+pub(crate) struct Scene {
     // Dropped in this order: the mesh is last.
     _servers: Vec<Process>,
-    client: Pod,
+    pub(crate) client: Pod,
     outside: Pod,
     _legacy: Pod,
-    certificates: PathBuf,
-    mesh: Mesh,
+    pub(crate) certificates: PathBuf,
+    /// The CA that the demanding server trusts.
+    pub(crate) clients: Authority,
+    pub(crate) mesh: Mesh,
 }
 
 impl Scene {
-    fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let mesh = Mesh::start()?;
         let dir = mesh.dir().join("certificates");
-        certificates(&dir)?;
+        let clients = certificates(&dir)?;
         let outside = mesh.lift_plain(OUTSIDE)?;
         let serving = SERVERS.into_iter().map(|server| serve(&mesh, &outside, &dir, server));
         let servers = serving.collect::<Result<_>>()?;
         mesh.manifests.write("external.yaml", &SERVERS.map(entry).concat())?;
         let (client, legacy) = (mesh.lift(STOREFRONT)?, mesh.lift_plain(LEGACY)?);
-        let scene = Self { _servers: servers, client, outside, _legacy: legacy, certificates: dir, mesh };
+        let scene =
+            Self { _servers: servers, client, outside, _legacy: legacy, certificates: dir, clients, mesh };
         for server in SERVERS {
             until("the servers to be known", PATIENCE, || scene.cluster(server))?;
         }
@@ -258,7 +263,7 @@ impl Scene {
     }
 
     /// The cluster that Envoy uses for a server, as it was sent.
-    fn cluster(&self, server: Server) -> Result<Option<Value>> {
+    pub(crate) fn cluster(&self, server: Server) -> Result<Option<Value>> {
         let dump: Value =
             serde_json::from_str(&self.client.admin("/config_dump?resource=dynamic_active_clusters")?)?;
         let clusters = dump["configs"].as_array().context("a dump has configs")?;
@@ -290,12 +295,12 @@ impl Scene {
         })
     }
 
-    fn call(&self, server: Server) -> Result<Answer> {
+    pub(crate) fn call(&self, server: Server) -> Result<Answer> {
         app::curl(&self.client.namespace, server.host, OUTSIDE.address, 80, "/")
     }
 
     /// What a call meets, by its answer and Envoy's figures, and what the caller is told.
-    fn observe(&self, server: Server) -> Result<(Outcome, String)> {
+    pub(crate) fn observe(&self, server: Server) -> Result<(Outcome, String)> {
         let figures = ["upstream_cx_total", "ssl.fail_verify_error", "ssl.fail_verify_san"];
         let figures = figures.into_iter().chain(["ssl.connection_error", "ssl.handshake"]);
         let name = |figure| format!("cluster.{}.{figure}", cluster_name(server));

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod auto_mtls;
+pub(crate) mod credentials;
 mod destination_rule;
 pub(crate) mod endpoints;
 mod inbound;

@@ -2,6 +2,7 @@
 
 use eastwest_model::{
     Host, MeshConfig, Name,
+    credential::TRUST_SUFFIX,
     policy::{ClientTls, ClientTlsMode},
 };
 
@@ -104,7 +105,7 @@ fn certificate(tls: &ClientTls) -> Option<CertificateSource> {
         return None;
     }
     match (&tls.credential_name, &tls.client_certificate, &tls.private_key) {
-        (Some(name), ..) => Some(CertificateSource::Credential(name.clone())),
+        (Some(name), ..) => Some(CertificateSource::Credential(resource(name))),
         (None, Some(certificate), Some(key)) => {
             Some(CertificateSource::Files { certificate: certificate.clone(), key: key.clone() })
         }
@@ -118,8 +119,13 @@ fn trust(tls: &ClientTls) -> Option<TrustSource> {
         return None;
     }
     Some(match (&tls.credential_name, &tls.ca_certificates) {
-        (Some(name), _) => TrustSource::Credential(name.clone()),
+        (Some(name), _) => TrustSource::Credential(format!("{}{TRUST_SUFFIX}", resource(name)).into()),
         (None, Some(file)) => TrustSource::File(file.clone()),
         (None, None) => TrustSource::System,
     })
+}
+
+/// O7: the name by which a proxy asks for a credential says what kind of object it is; a Secret unless it is said.
+fn resource(name: &Name) -> Name {
+    if name.contains("://") { name.clone() } else { format!("kubernetes://{name}").into() }
 }

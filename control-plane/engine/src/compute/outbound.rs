@@ -10,6 +10,7 @@ use eastwest_model::{
 
 use super::{
     accounts, auto_mtls,
+    credentials::{self, Handout},
     destination_rule::{self, Selection},
     endpoints::{self, Backend},
     merge::Merged,
@@ -45,6 +46,7 @@ fn service(snapshot: &Snapshot, scope: &ClientScope, view: View<'_>) -> Outbound
     let backends = endpoints::of(snapshot, &view);
     let builder = Builder {
         snapshot,
+        client: scope.namespace(),
         view: &view,
         accounts: accounts::of(snapshot, &view, &backends),
         backends,
@@ -66,6 +68,8 @@ fn service(snapshot: &Snapshot, scope: &ClientScope, view: View<'_>) -> Outbound
 /// Everything that the clusters of a host have in common.
 struct Builder<'a> {
     snapshot: &'a Snapshot,
+    /// The clients' namespace.
+    client: &'a Name,
     view: &'a View<'a>,
     backends: Vec<Backend>,
     accounts: Vec<Name>,
@@ -142,7 +146,11 @@ impl<'a> Builder<'a> {
         let lingering =
             marking.filter(|_| draft.block.tls.is_none()).and_then(|mode| self.lingering(draft, mode));
         let before = self.view.steps.iter().chain(&self.selection.steps).cloned();
-        let steps = before.chain(lingering).chain([last]).collect();
+        let Handout { secrets, steps: credentials } = match draft.block.tls {
+            Some((block, source)) => credentials::of(self.snapshot, self.client, (block, source), &tls),
+            None => Handout::default(),
+        };
+        let steps = before.chain(lingering).chain(credentials).chain([last]).collect();
         let endpoint = |backend: &Backend| Endpoint {
             address: backend.address.clone(),
             // O1: the proxy looks names up itself, and what it finds carries no mark.
@@ -161,6 +169,7 @@ impl<'a> Builder<'a> {
             policy,
             trace: Trace { steps },
             endpoints: self.backends(draft.port, draft.subset).map(endpoint).collect(),
+            secrets,
         }
     }
 

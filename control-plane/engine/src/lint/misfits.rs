@@ -7,7 +7,10 @@ use eastwest_model::{Diagnostic, Name, ObjectRef, Origin, policy::MutualTlsMode}
 
 use super::warning;
 use crate::{
-    ClientScope, Snapshot, compute::registry::View, explain::EndpointExplanation, pair::Outcome,
+    ClientScope, Snapshot,
+    compute::{credentials, registry::View},
+    explain::EndpointExplanation,
+    pair::Outcome,
     settings::OutboundCluster,
 };
 
@@ -34,6 +37,10 @@ impl Misfits {
         cluster: &OutboundCluster,
         endpoints: &[EndpointExplanation],
     ) {
+        // What it lacks is a finding of its own.
+        if credentials::lack(&cluster.trace.steps).is_some() {
+            return;
+        }
         for endpoint in endpoints {
             let Some(trouble) = trouble(snapshot, endpoint) else { continue };
             let server = endpoint.pair.server.policy.as_ref();

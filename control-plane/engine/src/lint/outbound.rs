@@ -54,13 +54,14 @@ pub(super) fn used(outbound: &Outbound) -> impl Iterator<Item = &ObjectRef> {
 pub(super) fn withheld_credentials(outbound: &Outbound) -> impl Iterator<Item = Diagnostic> {
     let steps = outbound.services.values().flat_map(|one| &one.clusters).flat_map(|one| &one.trace.steps);
     steps
-        .filter(|step| step.rule == "O7")
+        .filter(|step| step.rule == "O7" && step.outcome == trace::Outcome::Won)
         .filter_map(|step| of_step(step, "spec.trafficPolicy.tls.credentialName"))
 }
 
 /// The steps of a trace that people trip over.
 fn of_trace(step: &Step) -> Option<Diagnostic> {
     match (step.outcome, step.rule) {
+        (trace::Outcome::Lost, "O7") => of_step(step, "spec.trafficPolicy.tls.credentialName"),
         (trace::Outcome::Lost, "D1" | "O1") => of_step(step, "spec.host"),
         (trace::Outcome::Lost, "D7" | "D8" | "D9") => of_step(step, "spec"),
         (trace::Outcome::Lost, "D5") if step.beaten_by.is_some() => of_step(step, "spec.exportTo"),

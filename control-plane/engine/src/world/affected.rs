@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use eastwest_model::{
-    Host, Name, Object, Workload,
+    Credential, CredentialRef, Host, Name, Object, Workload,
+    credential::TRUST_SUFFIX,
     policy::{DestinationRule, PeerAuthentication},
     service::{EndpointSlice, Service, ServiceEntry, Sidecar},
 };
@@ -25,6 +26,7 @@ pub(super) fn affected(world: &Snapshot, object: &Object) -> DirtySet {
         Object::Sidecar(sidecar) => of_sidecar(world, sidecar),
         Object::PeerAuthentication(policy) => of_policy(world, policy),
         Object::DestinationRule(rule) => of_rule(world, rule),
+        Object::Credential(credential) => of_credential(world, credential),
     }
 }
 
@@ -143,4 +145,24 @@ fn near(world: &Snapshot, host: &Host) -> Vec<Host> {
     let partial = [format!("{host}.svc.{domain}"), format!("{host}.{domain}")].map(|full| Host::new(&full));
     let alias = world.service_of(host).map(|service| world.alias_chain(service));
     partial.into_iter().chain(alias.into_iter().flatten()).collect()
+}
+
+/// A credential matters to the hosts of the rules that name it, itself or as the trust bundle of another one.
+fn of_credential(world: &Snapshot, credential: &Credential) -> DirtySet {
+    let own = &credential.meta.object;
+    let namespace = credential.meta.namespace();
+    let stem = own.name.strip_suffix(TRUST_SUFFIX);
+    let names_it = |rule: &DestinationRule| {
+        let names = rule.tls_blocks().filter_map(|tls| tls.credential_name.as_deref());
+        names.filter_map(|name| CredentialRef::parse(name, namespace)).any(|reference| {
+            let named = &reference.object;
+            named.kind == own.kind
+                && named.namespace == own.namespace
+                && (named.name == own.name || stem == Some(&*named.name))
+        })
+    };
+    let rules = world.namespace(namespace).destination_rules.values();
+    let mut dirty = DirtySet::default();
+    rules.filter(|rule| names_it(rule)).for_each(|rule| dirty.merge(of_rule(world, rule)));
+    dirty
 }

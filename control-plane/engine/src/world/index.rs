@@ -83,9 +83,11 @@ impl Index {
                 space?.peer_authentications.get(name).cloned().map(Object::PeerAuthentication)
             }
             Kind::DestinationRule => space?.destination_rules.get(name).cloned().map(Object::DestinationRule),
-            Kind::ConfigMap => {
-                let meta = self.mesh_source.as_ref().filter(|meta| meta.object == *reference)?;
-                Some(Object::MeshConfig(meta.clone(), self.world.mesh.clone()))
+            Kind::ConfigMap | Kind::Secret => {
+                match self.mesh_source.as_ref().filter(|meta| meta.object == *reference) {
+                    Some(meta) => Some(Object::MeshConfig(meta.clone(), self.world.mesh.clone())),
+                    None => space?.credentials.get(&(*kind, name.clone())).cloned().map(Object::Credential),
+                }
             }
             _ => None,
         }
@@ -115,6 +117,10 @@ impl Index {
             Object::DestinationRule(new) => {
                 Arc::make_mut(&mut self.space(&namespace).destination_rules).insert(name, new);
             }
+            Object::Credential(new) => {
+                let key = (new.meta.object.kind, name);
+                Arc::make_mut(&mut self.space(&namespace).credentials).insert(key, new);
+            }
         }
     }
 
@@ -138,6 +144,9 @@ impl Index {
                 drop(Arc::make_mut(&mut space.peer_authentications).remove(name))
             }
             Object::DestinationRule(_) => drop(Arc::make_mut(&mut space.destination_rules).remove(name)),
+            Object::Credential(_) => {
+                drop(Arc::make_mut(&mut space.credentials).remove(&(*kind, name.clone())));
+            }
         }
         if space.is_empty() {
             self.world.namespaces.remove(namespace);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use eastwest_model::{
-    Name,
+    Credential, Kind, Name,
     policy::PeerAuthentication,
     service::{Service, ServiceEntry, Sidecar},
 };
@@ -20,6 +20,8 @@ pub(crate) struct Namespace {
     pub sidecars: Arc<BTreeMap<Name, Arc<Sidecar>>>,
     pub peer_authentications: Arc<BTreeMap<Name, Arc<PeerAuthentication>>>,
     pub destination_rules: Arc<Rules>,
+    /// Secrets and ConfigMaps.
+    pub credentials: Arc<BTreeMap<(Kind, Name), Arc<Credential>>>,
 }
 
 impl Namespace {
@@ -32,5 +34,6 @@ impl Namespace {
             && self.sidecars.is_empty()
             && self.peer_authentications.is_empty()
             && self.destination_rules.is_empty()
+            && self.credentials.is_empty()
     }
 }

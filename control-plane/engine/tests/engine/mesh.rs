@@ -38,6 +38,11 @@ impl Mesh {
         (add(parts), add(more))
     }
 
+    /// The frozen world.
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.0
+    }
+
     /// The report of a workload as JSON.
     pub(crate) fn report(&self, workload: &str) -> Value {
         serde_json::to_value(report::tls_report(&self.0, &workload.parse().unwrap()).unwrap()).unwrap()

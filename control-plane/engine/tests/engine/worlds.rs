@@ -7,8 +7,9 @@ use std::{
 };
 
 use eastwest_model::{
-    Created, Host, Kind, Labels, MeshConfig, Meta, Name, Object, ObjectRef, Origin, Selector, TrustDomain,
-    Workload,
+    Created, Credential, Host, Kind, Labels, MeshConfig, Meta, Name, Object, ObjectRef, Origin, Selector,
+    TrustDomain, Workload,
+    credential::{KeyPair, PrivateKey, TrustBundle},
     policy::{
         ClientTls, ClientTlsMode, DestinationRule, LoadBalancer, MutualTlsMode, PeerAuthentication,
         PortTrafficPolicy, Subset, TrafficPolicy,
@@ -94,7 +95,7 @@ pub(crate) fn stranger(random: &mut Random) -> Object {
 }
 
 fn in_namespace(random: &mut Random, namespace: &str) -> Object {
-    match random.below(20) {
+    match random.below(21) {
         0..3 => Object::Service(Arc::new(service(random, namespace))),
         3..5 => Object::EndpointSlice(Arc::new(slice(random, namespace))),
         5..9 => Object::Workload(Arc::new(workload(random, namespace))),
@@ -102,6 +103,7 @@ fn in_namespace(random: &mut Random, namespace: &str) -> Object {
         11 => Object::Sidecar(Arc::new(sidecar(random, namespace))),
         12..15 => Object::PeerAuthentication(Arc::new(peer_authentication(random, namespace))),
         15..19 => Object::DestinationRule(Arc::new(destination_rule(random, namespace))),
+        19 => Object::Credential(Arc::new(credential(random, namespace))),
         _ => mesh(random),
     }
 }
@@ -295,8 +297,36 @@ fn tls(random: &mut Random) -> ClientTls {
         client_certificate: file("/certificate.pem"),
         private_key: file("/key.pem"),
         ca_certificates: None,
-        credential_name: credential.then(|| "secret".into()),
+        credential_name: credential
+            .then(|| random.one_of(&["secret", "secret", "configmap://a/secret", "b/secret"]).into()),
         insecure_skip_verify: random.chance(4),
+    }
+}
+
+/// The credential that rules name, or its trust bundle beside it; usable or not.
+fn credential(random: &mut Random, namespace: &str) -> Credential {
+    let kind = random.one_of(&[Kind::Secret, Kind::Secret, Kind::ConfigMap]);
+    let name = random.one_of(&["secret", "secret", "secret-cacert"]);
+    let text = |random: &mut Random| Name::from(random.one_of(&["one", "two", "three"]));
+    let pair = |random: &mut Random| KeyPair {
+        certificate_chain: text(random),
+        private_key: PrivateKey::new(random.one_of(&["one", "two"]).to_owned().into()),
+        fingerprint: text(random),
+    };
+    let bundle = |random: &mut Random| TrustBundle {
+        certificates: text(random),
+        crl: None,
+        fingerprint: text(random),
+    };
+    let unusable = || Name::from("is unusable");
+    Credential {
+        pair: (kind == Kind::Secret)
+            .then(|| if random.chance(4) { Err(unusable()) } else { Ok(pair(random)) }),
+        trust: random.maybe(|random| if random.chance(4) { Err(unusable()) } else { Ok(bundle(random)) }),
+        meta: Meta {
+            object: ObjectRef::new(kind, namespace, name),
+            ..meta(random, kind, namespace, Labels::new())
+        },
     }
 }
 

@@ -116,3 +116,14 @@ pub struct DestinationRule {
     /// Subsets in their order.
     pub subsets: Vec<Subset>,
 }
+
+impl DestinationRule {
+    /// Every `tls` block: general, of ports, of subsets and of their ports.
+    pub fn tls_blocks(&self) -> impl Iterator<Item = &ClientTls> {
+        let subsets = self.subsets.iter().filter_map(|subset| subset.traffic_policy.as_ref());
+        let policies = self.traffic_policy.iter().chain(subsets);
+        policies.flat_map(|policy| {
+            policy.tls.iter().chain(policy.ports.iter().filter_map(|port| port.tls.as_ref()))
+        })
+    }
+}

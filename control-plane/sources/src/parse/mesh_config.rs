@@ -1,4 +1,4 @@
-//! ConfigMap `istio` of the root namespace: its key `mesh` is the MeshConfig. Other ConfigMaps mean nothing here.
+//! ConfigMap `istio` of the root namespace: its key `mesh` is the MeshConfig.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -28,10 +28,12 @@ const FIELDS: &[&str] = &[
     "accessLogFile",
 ];
 
+/// Whether this ConfigMap is the one.
+pub(super) fn is_it(meta: &Meta, defaults: &MeshConfig) -> bool {
+    &**meta.name() == NAME && *meta.namespace() == defaults.root_namespace
+}
+
 pub(super) fn read(meta: Meta, root: &Field<'_>, defaults: &MeshConfig) -> Option<Object> {
-    if &**meta.name() != NAME || *meta.namespace() != defaults.root_namespace {
-        return None;
-    }
     let field = root.get("data").get("mesh");
     let text = field.required("ConfigMap istio holds the MeshConfig under the key \"mesh\"").text()?;
     let (documents, errors) = manifest::read(text, "");

@@ -3,6 +3,7 @@
 //! A kind that decides nothing here is passed over in silence: a directory may well hold Deployments too. Of a kind that
 //! does, every mistake is reported, and an object with an error is refused while its neighbours go on.
 
+mod credential;
 mod destination_rule;
 mod endpoint_slice;
 mod export_to;
@@ -121,7 +122,8 @@ const READERS: &[Reader] = &[
     reader(Kind::Namespace, CORE, &["v1"], |meta, _, _| Some(Object::Namespace(Arc::new(meta)))),
     reader(Kind::Service, CORE, &["v1"], service::read),
     reader(Kind::Pod, CORE, &["v1"], pod::read),
-    reader(Kind::ConfigMap, CORE, &["v1"], mesh_config::read),
+    reader(Kind::ConfigMap, CORE, &["v1"], credential::config_map),
+    reader(Kind::Secret, CORE, &["v1"], credential::secret),
     reader(Kind::EndpointSlice, DISCOVERY, &["v1", "v1beta1"], endpoint_slice::read),
     reader(Kind::PeerAuthentication, SECURITY, &["v1", "v1beta1"], peer_authentication::read),
     reader(Kind::DestinationRule, NETWORKING, ISTIO_VERSIONS, destination_rule::read),

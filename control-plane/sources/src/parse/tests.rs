@@ -1,6 +1,7 @@
 //! Text in, golden text out. A manifest in short form goes in, findings come out as `! field: message` (error) or
 //! `? field: message` (warning).
 
+mod credentials;
 mod kinds;
 mod policies;
 
@@ -48,7 +49,7 @@ fn kinds_without_meaning_are_passed_over() {
     let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n---\n\
                 apiVersion: serving.knative.dev/v1\nkind: Service\nspec: 5\n---\n\
                 apiVersion: networking.istio.io/v1\nkind: VirtualService\n---\n\
-                apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: other}\ndata: {mesh: '['}\n";
+                apiVersion: v1\nkind: Secret\ntype: kubernetes.io/service-account-token\nmetadata: {name: t}\n";
     assert_eq!(parse(text), Parsed::default());
 }
 

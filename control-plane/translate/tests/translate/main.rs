@@ -10,6 +10,7 @@ mod inbound;
 mod outbound;
 mod pairs;
 mod people;
+mod secrets;
 mod sharing;
 mod world;
 #[allow(dead_code, unreachable_pub, reason = "the engine's tests use more of it")]

@@ -93,7 +93,7 @@ fn types_are_chosen_and_the_text_is_always_the_same() {
     for one in ResourceType::ALL {
         assert_eq!(one.to_string().parse(), Ok(one));
     }
-    assert!("sds".parse::<ResourceType>().is_err());
+    assert!("secrets".parse::<ResourceType>().is_err());
 }
 
 /// `proxies: type +added ~changed -removed`, with how many names each.

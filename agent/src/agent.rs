@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     certificate::{
-        client::{CaClient, system_clock},
+        client::{Ask, CaClient, system_clock},
         rotation::{Held, Rotation},
         svid::Svid,
         written,
@@ -112,7 +112,8 @@ fn create_dir(dir: &Path) -> Result<(), AgentError> {
 }
 
 fn start_rotation(settings: &Arc<Settings>, parts: &mut Parts) -> Held {
-    let (rotation, held) = Rotation::new(CaClient::new(settings.clone(), system_clock()), system_clock());
+    let (rotation, held) =
+        Rotation::new(CaClient::new(Ask::from(settings.as_ref()), system_clock()), system_clock());
     parts.spawn(async {
         rotation.run().await;
         Ok(())

@@ -122,6 +122,8 @@ pub(crate) struct ControlPlane {
     pub(crate) port: u16,
     /// The name in its certificate.
     pub(crate) name: ServerName<'static>,
+    /// The flag that says where it is; the one for its name is called the same with `-name`.
+    pub(crate) flag: &'static str,
 }
 
 impl fmt::Display for ControlPlane {
@@ -152,7 +154,10 @@ impl Settings {
     /// Parses everything and collects every mistake.
     pub(crate) fn parse(config: AgentConfig) -> Result<Self, ConfigError> {
         let mut mistakes = Mistakes::default();
-        let control_plane = mistakes.note("control-plane", control_plane(&config));
+        let control_plane = mistakes.note(
+            "control-plane",
+            control_plane("--control-plane", &config.control_plane, config.control_plane_name.as_deref()),
+        );
         let identity = mistakes.note("namespace, --service-account, --trust-domain", identity(&config));
         let ip = mistakes.note("ip", ip(&config.ip));
         let dir = mistakes.note("dir", directory(&config.dir));
@@ -192,8 +197,12 @@ impl Mistakes {
     }
 }
 
-fn control_plane(config: &AgentConfig) -> Result<ControlPlane, String> {
-    let address = config.control_plane.as_str();
+/// The control plane at HOST:PORT, as `flag` says, and the name to expect there.
+pub(crate) fn control_plane(
+    flag: &'static str,
+    address: &str,
+    name: Option<&str>,
+) -> Result<ControlPlane, String> {
     if address.is_empty() {
         return Err("missing; give HOST:PORT of the control plane's TLS port, for example \
                     eastwest.istio-system.svc:15012"
@@ -211,10 +220,10 @@ fn control_plane(config: &AgentConfig) -> Result<ControlPlane, String> {
     if host.contains(':') && host.parse::<IpAddr>().is_err() {
         return Err(format!("{host:?} is neither a host name nor an IP address; give HOST:PORT"));
     }
-    let name = config.control_plane_name.as_deref().unwrap_or(host);
+    let name = name.unwrap_or(host);
     let name = ServerName::try_from(name.to_owned())
-        .map_err(|_| format!("{name:?} (or --control-plane-name) is neither a DNS name nor an IP address"))?;
-    Ok(ControlPlane { host: host.to_owned(), port, name })
+        .map_err(|_| format!("{name:?} (or {flag}-name) is neither a DNS name nor an IP address"))?;
+    Ok(ControlPlane { host: host.to_owned(), port, name, flag })
 }
 
 fn identity(config: &AgentConfig) -> Result<SpiffeId, String> {

@@ -17,6 +17,7 @@ mod certificate;
 mod config;
 mod envoy;
 mod files;
+mod order;
 mod sds;
 mod shutdown;
 mod status;
@@ -25,7 +26,9 @@ mod supervisor;
 mod tests;
 
 pub use agent::{AgentError, run};
+pub use certificate::client::TokenSource;
 pub use config::{AgentConfig, ConfigError};
+pub use order::{Order, OrderError, Ordered, RefusedError, order};
 pub use sds::SocketError;
 pub use shutdown::Shutdown;
 pub use supervisor::SpawnError;

@@ -2,11 +2,12 @@
 
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
+use eastwest_model::SpiffeId;
 use eastwest_proto::istio::v1::auth::{
     IstioCertificateRequest, istio_certificate_service_client::IstioCertificateServiceClient,
 };
@@ -18,6 +19,7 @@ use tonic::{
     metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint},
 };
+use zeroize::Zeroizing;
 
 use super::{
     key::WorkloadKey,
@@ -25,7 +27,7 @@ use super::{
     svid::{AnswerError, Expected, Svid},
     tls::{self, CaRootError},
 };
-use crate::config::Settings;
+use crate::config::{ControlPlane, Settings};
 
 /// Time for one attempt: connection, handshake and call.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -38,11 +40,11 @@ pub(crate) enum IssueError {
     #[error(transparent)]
     CaRoot(#[from] CaRootError),
     #[error(
-        "cannot connect to the control plane at {address}: {source}; is it running, and is --control-plane right?"
+        "cannot connect to the control plane at {address}: {source}; is it running, and is {flag} right?"
     )]
-    Connect { address: String, source: io::Error },
+    Connect { address: String, source: io::Error, flag: &'static str },
     #[error("no TLS with the control plane at {address}: {source}{remedy}")]
-    Handshake { address: String, source: io::Error, remedy: &'static str },
+    Handshake { address: String, source: io::Error, remedy: String },
     #[error("no answer from the control plane at {address} within {DEADLINE:?}")]
     Timeout { address: String },
     #[error("the CA refused: {}: {}{}", .0.code(), .0.message(), remedy(.0.code()))]
@@ -55,30 +57,65 @@ pub(crate) enum IssueError {
     Tls(#[from] rustls::Error),
 }
 
-/// Asks the CA that `settings` name.
+/// Where a token is found.
+pub enum TokenSource {
+    /// In a file, read anew at each use.
+    File(PathBuf),
+    /// Here.
+    Given(Zeroizing<String>),
+}
+
+/// Whom to ask for which certificate, and by what proof.
+pub(crate) struct Ask {
+    pub(crate) control_plane: ControlPlane,
+    /// The identity that the CSR names.
+    pub(crate) identity: SpiffeId,
+    /// Whether the CA may choose another trust domain.
+    pub(crate) any_trust_domain: bool,
+    /// Trust anchor for the control plane, read anew at each connection.
+    pub(crate) ca_root: PathBuf,
+    pub(crate) token: TokenSource,
+    pub(crate) cluster_id: String,
+    /// Life to ask for.
+    pub(crate) cert_ttl: Duration,
+}
+
+impl From<&Settings> for Ask {
+    fn from(settings: &Settings) -> Self {
+        let config = &settings.config;
+        Self {
+            control_plane: settings.control_plane.clone(),
+            identity: settings.identity.clone(),
+            any_trust_domain: !settings.trust_domain_fixed,
+            ca_root: config.ca_root.clone(),
+            token: TokenSource::File(config.token_file.clone()),
+            cluster_id: config.cluster_id.clone(),
+            cert_ttl: config.cert_ttl,
+        }
+    }
+}
+
+/// Asks a CA.
 pub(crate) struct CaClient {
-    settings: Arc<Settings>,
+    ask: Ask,
     clock: WallClock,
 }
 
 impl CaClient {
-    pub(crate) fn new(settings: Arc<Settings>, clock: WallClock) -> Self {
-        Self { settings, clock }
+    pub(crate) fn new(ask: Ask, clock: WallClock) -> Self {
+        Self { ask, clock }
     }
 
     async fn call(&self, current: Option<&Svid>, attempt: u32) -> Result<Svid, IssueError> {
         let key = WorkloadKey::generate()?;
-        let csr = key.signing_request(&self.settings.identity)?;
+        let csr = key.signing_request(&self.ask.identity)?;
         let credentials = self.credentials(current, attempt)?;
-        let roots = tls::control_plane_roots(&self.settings.config.ca_root, current)?;
+        let roots = tls::control_plane_roots(&self.ask.ca_root, current)?;
         let stream = self.connect(tls::client_config(&roots, credentials.certificate)?).await?;
         let mut client = IstioCertificateServiceClient::new(self.channel(stream).await?);
         let answer =
             client.create_certificate(self.request(csr, credentials.token)).await.map_err(refused)?;
-        let expected = Expected {
-            identity: &self.settings.identity,
-            any_trust_domain: !self.settings.trust_domain_fixed,
-        };
+        let expected = Expected { identity: &self.ask.identity, any_trust_domain: self.ask.any_trust_domain };
         Ok(Svid::accept(&answer.into_inner().cert_chain, &key, &expected, (self.clock)())?)
     }
 
@@ -90,7 +127,7 @@ impl CaClient {
         attempt: u32,
     ) -> Result<Credentials<'a>, IssueError> {
         let certificate = current.filter(|svid| !svid.expired((self.clock)()));
-        match (read_token(&self.settings.config.token_file), certificate) {
+        match (read_token(&self.ask.token), certificate) {
             (Ok(token), certificate) => {
                 let certificate = certificate.filter(|_| attempt.is_multiple_of(2));
                 Ok(Credentials { token: Some(token), certificate })
@@ -104,23 +141,23 @@ impl CaClient {
     }
 
     async fn connect(&self, config: rustls::ClientConfig) -> Result<TlsStream<TcpStream>, IssueError> {
-        let peer = &self.settings.control_plane;
+        let peer = &self.ask.control_plane;
         let address = peer.to_string();
         let tcp = match TcpStream::connect((peer.host.as_str(), peer.port)).await {
             Ok(tcp) => tcp,
-            Err(source) => return Err(IssueError::Connect { address, source }),
+            Err(source) => return Err(IssueError::Connect { address, source, flag: peer.flag }),
         };
         let handshake = TlsConnector::from(Arc::new(config)).connect(peer.name.clone(), tcp);
         handshake.await.map_err(|source| IssueError::Handshake {
             address,
-            remedy: handshake_remedy(&source),
+            remedy: handshake_remedy(&source, peer.flag),
             source,
         })
     }
 
     /// A channel over that one connection.
     async fn channel(&self, stream: TlsStream<TcpStream>) -> Result<Channel, IssueError> {
-        let authority = &self.settings.control_plane;
+        let authority = &self.ask.control_plane;
         let uri = |scheme| format!("{scheme}://{authority}");
         let unusable = |error: &dyn std::fmt::Display| {
             IssueError::Refused(Box::new(Status::internal(format!("cannot use {authority}: {error}"))))
@@ -137,14 +174,13 @@ impl CaClient {
     }
 
     fn request(&self, csr: String, token: Option<Token>) -> Request<IstioCertificateRequest> {
-        let config = &self.settings.config;
-        let validity_duration = i64::try_from(config.cert_ttl.as_secs()).unwrap_or(i64::MAX);
+        let validity_duration = i64::try_from(self.ask.cert_ttl.as_secs()).unwrap_or(i64::MAX);
         let mut request = Request::new(IstioCertificateRequest { csr, validity_duration, metadata: None });
         request.set_timeout(DEADLINE);
         if let Some(Token(token)) = token {
             request.metadata_mut().insert("authorization", token);
         }
-        if let Ok(cluster) = config.cluster_id.parse() {
+        if let Ok(cluster) = self.ask.cluster_id.parse() {
             request.metadata_mut().insert("clusterid", cluster);
         }
         request
@@ -155,7 +191,7 @@ impl Issue for CaClient {
     type Error = IssueError;
 
     async fn issue(&self, current: Option<&Svid>, attempt: u32) -> Result<Svid, IssueError> {
-        let address = self.settings.control_plane.to_string();
+        let address = self.ask.control_plane.to_string();
         let call = tokio::time::timeout(DEADLINE, self.call(current, attempt));
         call.await.unwrap_or(Err(IssueError::Timeout { address }))
     }
@@ -170,10 +206,18 @@ struct Credentials<'a> {
 struct Token(MetadataValue<Ascii>);
 
 /// Reads the token, anew at each use because it is replaced long before it expires.
-fn read_token(path: &Path) -> Result<Token, IssueError> {
-    let error =
-        |reason: &str| IssueError::Token { path: path.display().to_string(), reason: reason.to_owned() };
-    let text = std::fs::read_to_string(path).map_err(|cause| error(&cause.to_string()))?;
+fn read_token(source: &TokenSource) -> Result<Token, IssueError> {
+    let error = |reason: &str| {
+        let path = match source {
+            TokenSource::File(path) => path.display().to_string(),
+            TokenSource::Given(_) => "that was given".to_owned(),
+        };
+        IssueError::Token { path, reason: reason.to_owned() }
+    };
+    let text = match source {
+        TokenSource::File(path) => read_secret(path).map_err(|cause| error(&cause.to_string()))?,
+        TokenSource::Given(text) => text.clone(),
+    };
     if text.trim().is_empty() {
         return Err(error("it is empty"));
     }
@@ -184,29 +228,33 @@ fn read_token(path: &Path) -> Result<Token, IssueError> {
     Ok(Token(value))
 }
 
+fn read_secret(path: &Path) -> io::Result<Zeroizing<String>> {
+    std::fs::read_to_string(path).map(Zeroizing::new)
+}
+
 fn refused(status: Status) -> IssueError {
     IssueError::Refused(Box::new(status))
 }
 
 /// What to do about a failed handshake, as the rest of a sentence.
-fn handshake_remedy(error: &io::Error) -> &'static str {
+fn handshake_remedy(error: &io::Error, flag: &str) -> String {
     use rustls::{CertificateError, Error};
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
     match cause {
         Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            "; its certificate does not lead to --ca-root: is that the root of this control plane?"
+            "; its certificate does not lead to --ca-root: is that the root of this control plane?".to_owned()
         }
         Some(Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        )) => "; name it as its certificate does, with --control-plane-name if need be",
+        )) => format!("; name it as its certificate does, with {flag}-name if need be"),
         Some(Error::InvalidCertificate(
             CertificateError::Expired
             | CertificateError::ExpiredContext { .. }
             | CertificateError::NotValidYet
             | CertificateError::NotValidYetContext { .. },
-        )) => "; do the clocks of both sides agree?",
-        Some(Error::InvalidMessage(_)) => "; is that its TLS port?",
-        _ => "",
+        )) => "; do the clocks of both sides agree?".to_owned(),
+        Some(Error::InvalidMessage(_)) => "; is that its TLS port?".to_owned(),
+        _ => String::new(),
     }
 }
 
@@ -214,9 +262,9 @@ fn handshake_remedy(error: &io::Error) -> &'static str {
 fn remedy(code: Code) -> &'static str {
     match code {
         Code::Unauthenticated => {
-            "; is the token in --token-file fresh, for --namespace and --service-account, and from an issuer that the control plane trusts?"
+            "; is the token fresh, for this namespace and service account, and from an issuer that the control plane trusts?"
         }
-        Code::Unimplemented => "; is --control-plane the address of a certificate authority?",
+        Code::Unimplemented => "; is that the address of a certificate authority?",
         _ => "",
     }
 }
@@ -251,7 +299,7 @@ mod tests {
         let issued = SystemTime::now();
         let svid = TestCa::new("root").svid(issued, life);
         let clock: WallClock = Arc::new(move || issued + HOUR);
-        let client = CaClient::new(Settings::parse(config).unwrap().into(), clock);
+        let client = CaClient::new(Ask::from(&Settings::parse(config).unwrap()), clock);
         [0, 1].map(|attempt| {
             let credentials = client.credentials(Some(&svid), attempt).ok()?;
             Some((credentials.token.is_some(), credentials.certificate.is_some()))
@@ -279,11 +327,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         std::fs::write(&path, " ey.to.ken\n").unwrap();
-        let Token(value) = read_token(&path).unwrap();
+        let Token(value) = read_token(&TokenSource::File(path.clone())).unwrap();
         assert_eq!(value, "Bearer ey.to.ken");
         assert!(!format!("{value:?}").contains("ey.to.ken"));
         std::fs::write(&path, "two\nlines").unwrap();
-        let error = read_token(&path).err().unwrap().to_string();
+        let error = read_token(&TokenSource::File(path.clone())).err().unwrap().to_string();
         assert!(error.contains("--token-file") && !error.contains("two"), "{error}");
     }
 }

@@ -31,7 +31,7 @@ pub(crate) async fn follow(
 
 /// Each file is replaced in one step, the key first: a reader that waits for `cert-chain.pem` to change
 /// finds the key that belongs to it.
-fn write(svid: &Svid, dir: &Path) -> io::Result<()> {
+pub(crate) fn write(svid: &Svid, dir: &Path) -> io::Result<()> {
     write_atomically(&dir.join("key.pem"), svid.key_pem.as_bytes(), PRIVATE)?;
     write_atomically(&dir.join("root-cert.pem"), svid.bundle_pem.as_bytes(), PUBLIC)?;
     write_atomically(&dir.join("cert-chain.pem"), svid.chain_pem.as_bytes(), PUBLIC)

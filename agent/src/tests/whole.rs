@@ -13,7 +13,7 @@ use tonic::Status;
 use crate::{
     AgentConfig, AgentError, Shutdown,
     certificate::{
-        client::{CaClient, IssueError, system_clock},
+        client::{Ask, CaClient, IssueError, system_clock},
         rotation::Issue,
     },
     config::Settings,
@@ -200,7 +200,7 @@ async fn each_failure_names_its_remedy() {
     }
     let ca = FakeCa::new(|_, _| Err(Status::unauthenticated("request authenticate failure")));
     let agent = TestAgent::start_with(ca, |_| {}).await;
-    agent.status_becomes("/healthz/ready", 503, "is the token in --token-file fresh").await;
+    agent.status_becomes("/healthz/ready", 503, "is the token fresh").await;
 }
 
 #[tokio::test]
@@ -305,7 +305,7 @@ async fn a_control_plane_that_says_nothing_is_given_up_after_the_deadline() {
     };
     fs::write(&config.ca_root, TestCa::new("root").root_pem).unwrap();
     fs::write(&config.token_file, "token").unwrap();
-    let client = CaClient::new(Settings::parse(config).unwrap().into(), system_clock());
+    let client = CaClient::new(Ask::from(&Settings::parse(config).unwrap()), system_clock());
     let begun = tokio::time::Instant::now();
     let error = client.issue(None, 0).await.unwrap_err();
     assert!(matches!(error, IssueError::Timeout { .. }), "{error}");

@@ -58,6 +58,16 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+/// A service account such as `shop/reviews`: namespace and name.
+pub(crate) fn service_account(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((namespace, account)) if !namespace.is_empty() && !account.is_empty() => {
+            Ok((namespace.to_owned(), account.to_owned()))
+        }
+        _ => Err(format!("{text:?} is not NAMESPACE/SERVICE-ACCOUNT, for example shop/reviews")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

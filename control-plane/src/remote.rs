@@ -63,6 +63,18 @@ pub(crate) async fn fetch(server: &str, path: &str) -> anyhow::Result<Bytes> {
     Ok(body)
 }
 
+/// Whether the server whose HTTP address is `server` is ready, and if not, what it says.
+///
+/// # Errors
+/// An address that cannot be reached, or that is none.
+pub(crate) async fn ready(server: &str) -> anyhow::Result<Result<(), String>> {
+    let (status, body) = get(server, "/readyz").await?;
+    Ok(match status {
+        StatusCode::OK => Ok(()),
+        status => Err(format!("{status}: {}", String::from_utf8_lossy(&body).trim())),
+    })
+}
+
 async fn get(server: &str, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
     let remedy = "is `eastwest serve` running? Name its HTTP address with --server, or ask a directory with --config-dir";
     let uri: Uri = server

@@ -6,8 +6,8 @@ use std::{
 };
 
 use eastwest_ca::{
-    Authorizer, Issuer as _, Lifetimes, LocalIssuer, ServingName, SpiffeBundle, TokenVerifier, TrustBundle,
-    TrustedIssuer,
+    Authorizer, CertificateSummary, Issuer as _, Lifetimes, LocalIssuer, ServingName, SpiffeBundle,
+    TokenVerifier, TrustBundle, TrustedIssuer,
 };
 use eastwest_model::TrustDomain;
 use eastwest_proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
@@ -21,6 +21,7 @@ use crate::{
     serving::{ServingCertificate, ServingError},
     snapshot::{Current, Snapshot},
     state_dir::KeyMaterial,
+    test_root,
 };
 
 /// Longest wait before the age of the serving certificate is looked at again: clocks jump.
@@ -189,6 +190,21 @@ impl CertificateAuthority {
     /// Whether the signing chain is valid at `now`.
     pub fn is_able_to_sign(&self, now: OffsetDateTime) -> bool {
         self.snapshot().issuer.local().is_valid(now)
+    }
+
+    /// Whose identities are issued.
+    pub fn trust_domain(&self) -> TrustDomain {
+        self.snapshot().trust_domain.clone()
+    }
+
+    /// Whether the root whose key everybody has is among the roots.
+    pub fn has_test_root(&self) -> bool {
+        test_root::is_among(&self.snapshot().roots)
+    }
+
+    /// The roots in a few words.
+    pub fn roots(&self) -> Vec<CertificateSummary> {
+        self.snapshot().roots.certificates().filter_map(CertificateSummary::of).collect()
     }
 
     /// The roots as PEM.

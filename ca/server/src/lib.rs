@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`state_dir`] | keys and certificates in a directory that only we may read |
+//! | [`given`], [`test_root`] | keys and certificates that were given; the one that everybody has |
 //! | `snapshot` | what one request is judged by: signer, roots, token keys and our own serving certificate |
 //! | [`horizon`] | until when the certificates live that were issued |
 //! | [`authority`] | puts the parts together and changes the snapshot |
@@ -17,6 +18,7 @@ pub mod authn;
 pub mod authority;
 pub mod bundles;
 mod files;
+pub mod given;
 pub mod horizon;
 pub mod incoming;
 pub mod metrics;
@@ -26,6 +28,7 @@ pub mod serving;
 mod snapshot;
 pub mod state_dir;
 pub mod status;
+pub mod test_root;
 pub mod tls;
 
 pub use authn::{
@@ -34,6 +37,7 @@ pub use authn::{
 };
 pub use authority::{CaConfig, CertificateAuthority, Replaced};
 pub use bundles::OwnBundle;
+pub use given::GivenRootError;
 pub use horizon::Horizon;
 pub use incoming::{Connection, Incoming, PeerConnection};
 pub use metrics::Sample;

@@ -14,7 +14,7 @@ use eastwest_ca::{
     jwt::{TokenKeyError, TokenRequest},
     key::PrivateKeyError,
 };
-use eastwest_model::SpiffeId;
+use eastwest_model::{SpiffeId, TrustDomain};
 use serde::Serialize;
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -25,6 +25,9 @@ use crate::{
     horizon::Signer,
     state_dir::{StateDir, StateError, TOKEN_ISSUER, io_error},
 };
+
+/// A root's organization of this many bytes may be the beginning of a longer trust domain (RFC 5280 appendix A).
+const MAX_ORGANIZATION: usize = 64;
 
 /// Why an operation failed.
 #[derive(Debug, Error)]
@@ -87,6 +90,14 @@ pub fn show(dir: &Path, now: OffsetDateTime) -> Result<Summary, StateError> {
 /// There is no CA, or it cannot be used.
 pub fn bundle(dir: &Path, now: OffsetDateTime) -> Result<String, StateError> {
     Ok(StateDir::open_existing(dir)?.load(now)?.roots.pem())
+}
+
+/// The trust domain that the root in `dir` names, if there is a CA and its root names one in full.
+pub fn trust_domain(dir: &Path, now: OffsetDateTime) -> Option<TrustDomain> {
+    let material = StateDir::open_existing(dir).ok()?.load(now).ok()?;
+    let root = CertificateSummary::of(material.roots.certificates().next()?)?;
+    let name = root.subject.strip_prefix("O=").filter(|name| name.len() < MAX_ORGANIZATION)?;
+    TrustDomain::parse(name).ok()
 }
 
 /// A key and its certificate. Not to be shown.

@@ -193,8 +193,16 @@ impl StateDir {
     /// Anything half-written, mismatched, readable by others or out of date is refused, never replaced.
     pub fn load_or_create(&self, new: &NewRoot, now: OffsetDateTime) -> Result<KeyMaterial, StateError> {
         self.create_absent(new, now)?;
+        self.adopt(self.load(now)?)
+    }
+
+    /// Serves `material`, wherever it was kept, from here: adds our token key, made if absent, and writes the trust
+    /// anchor and the token key's key set. Call it with the lock held.
+    ///
+    /// # Errors
+    /// The token key cannot be read or made, or a file cannot be written.
+    pub fn adopt(&self, material: KeyMaterial) -> Result<KeyMaterial, StateError> {
         let own_tokens = self.own_tokens()?;
-        let material = self.load(now)?;
         self.publish_roots(&material.roots)?;
         Ok(KeyMaterial { own_tokens: Some(own_tokens), ..material })
     }

@@ -3,7 +3,9 @@
 mod bundle;
 mod init;
 mod issue;
+mod serve;
 mod show;
+mod wait_ready;
 
 use std::path::PathBuf;
 
@@ -28,8 +30,12 @@ enum CaCommand {
     Init(init::InitArgs),
     /// Show the root: subject, serial number, validity, fingerprint.
     Show(show::ShowArgs),
+    /// Run the certificate authority without a mesh: for CI clusters and tests, ready in under a second.
+    Serve(Box<serve::ServeArgs>),
+    /// Wait until a server is ready; exit 1 with the last reason if it is not in time.
+    WaitReady(wait_ready::WaitReadyArgs),
     /// Issue a key and a certificate to a SPIFFE ID, as files: cert-chain.pem, key.pem, root-cert.pem.
-    Issue(issue::IssueArgs),
+    Issue(Box<issue::IssueArgs>),
     /// Print the trust bundle: what peers of our workloads must trust.
     Bundle(bundle::BundleArgs),
 }
@@ -40,6 +46,8 @@ impl CaArgs {
         match self.command {
             CaCommand::Init(args) => args.run(&self.state_dir, now),
             CaCommand::Show(args) => args.run(&self.state_dir, now),
+            CaCommand::Serve(args) => args.run(&self.state_dir),
+            CaCommand::WaitReady(args) => args.run(),
             CaCommand::Issue(args) => args.run(&self.state_dir, now),
             CaCommand::Bundle(args) => args.run(&self.state_dir, now),
         }

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use super::{Failure, Outcome, Result};
 use crate::{
-    config::{Problems, duration},
+    config::{Problems, duration, service_account},
     output::write_out,
 };
 
@@ -35,21 +35,13 @@ pub(crate) struct TokenArgs {
 impl TokenArgs {
     pub(super) fn run(self) -> Result {
         let mut problems = Problems::default();
-        let account =
-            self.service_account.split_once('/').filter(|(ns, sa)| !ns.is_empty() && !sa.is_empty());
-        if account.is_none() {
-            let text = &self.service_account;
-            problems.add(
-                "--service-account",
-                format!("{text:?} is not NAMESPACE/SERVICE-ACCOUNT, for example shop/reviews"),
-            );
-        }
+        let account = problems.take("--service-account", service_account(&self.service_account));
         let ttl = problems.take("--ttl", duration(&self.ttl));
         let (Some((namespace, account)), Some(ttl)) = (account, ttl) else {
             return Err(Failure::Usage(problems));
         };
         let now = OffsetDateTime::now_utc();
-        let token = operations::token(&self.state_dir, namespace, account, &self.audience, ttl, now)?;
+        let token = operations::token(&self.state_dir, &namespace, &account, &self.audience, ttl, now)?;
         write_out(&token)?;
         Ok(Outcome::Success)
     }

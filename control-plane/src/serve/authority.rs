@@ -3,7 +3,9 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use eastwest_ca::{Lifetimes, ServingName};
-use eastwest_ca_server::{CaConfig, CertificateAuthority, KeyMaterial, default_serving_names, jwks_file};
+use eastwest_ca_server::{
+    CaConfig, CertificateAuthority, KeyMaterial, default_serving_names, jwks_file, test_root,
+};
 use eastwest_model::TrustDomain;
 use time::OffsetDateTime;
 
@@ -72,5 +74,9 @@ pub(super) fn start(
         token_audiences: audiences,
         token_issuers,
     };
-    Ok(CertificateAuthority::new(ca, keys, OffsetDateTime::now_utc())?)
+    let ca = CertificateAuthority::new(ca, keys, OffsetDateTime::now_utc())?;
+    if ca.has_test_root() {
+        tracing::error!("{}", test_root::WARNING);
+    }
+    Ok(ca)
 }

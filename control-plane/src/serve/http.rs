@@ -1,33 +1,30 @@
-//! The HTTP port: health, metrics, version and the debug pages.
+//! The HTTP port of a mesh: what every server has, and the debug pages.
 
 use std::sync::Arc;
 
 use axum::{
     Json, Router,
     extract::{Query, State},
-    http::{StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
     routing::get,
 };
+use eastwest_ca_server::{CertificateAuthority, OwnBundle};
 use eastwest_model::{Diagnostic, Severity, WorkloadKey};
 use eastwest_translate::ResourceType;
 use serde::Deserialize;
-use serde_json::json;
-use time::OffsetDateTime;
 
-use super::{Shared, metrics};
+use super::{
+    Shared, metrics,
+    pages::{self, Pages, Served},
+    shutdown::Shutdown,
+};
 use crate::query::{QueryError, Question};
 
 type App = State<Arc<Shared>>;
 
-/// The pages, with a line on each for `/debug/list`.
-const PAGES: &[(&str, &str)] = &[
-    ("/healthz", "200 while the process runs"),
-    ("/readyz", "200 once the input is read and the certificate authority can sign"),
-    ("/metrics", "Prometheus metrics"),
-    ("/version", "version of this program"),
-    ("/bundle", "the SPIFFE bundle of our trust domain: what peers of our workloads must trust"),
-    ("/debug/list", "this list"),
+/// The pages of a mesh, with a line on each for `/debug/list`.
+const PAGES: Pages = &[
     ("/debug/syncz", "connected proxies: what each was sent, acknowledged and refused, by type"),
     ("/debug/config_errors", "input that is refused, and why"),
     ("/debug/check", "all findings about the input, warnings too"),
@@ -42,13 +39,7 @@ const PAGES: &[(&str, &str)] = &[
 
 /// The routes of the HTTP port.
 pub(super) fn routes(shared: Arc<Shared>) -> Router {
-    Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics_page))
-        .route("/version", get(version))
-        .route("/bundle", get(bundle))
-        .route("/debug/list", get(list))
+    pages::common(PAGES)
         .route("/debug/syncz", get(syncz))
         .route("/debug/config_errors", get(config_errors))
         .route("/debug/check", get(async |app: App| answer(&app, &Question::Check)))
@@ -56,33 +47,25 @@ pub(super) fn routes(shared: Arc<Shared>) -> Router {
         .route("/debug/explain", get(explain))
         .route("/debug/config_dump", get(config_dump))
         .route("/debug/workloads", get(workloads))
-        .fallback(async || (StatusCode::NOT_FOUND, "no such page; /debug/list names them\n"))
         .with_state(shared)
 }
 
-async fn list() -> String {
-    PAGES.iter().map(|(path, about)| format!("{path:50} {about}\n")).collect()
-}
-
-async fn version() -> Response {
-    Json(json!({"name": "eastwest", "version": env!("CARGO_PKG_VERSION")})).into_response()
-}
-
-async fn readyz(State(shared): App) -> (StatusCode, String) {
-    match shared.unready() {
-        None => (StatusCode::OK, "ok\n".to_owned()),
-        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+impl Served for Shared {
+    fn authority(&self) -> &CertificateAuthority {
+        &self.ca
     }
-}
 
-async fn metrics_page(State(shared): App) -> Response {
-    let text = metrics::render(&shared);
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
-}
+    fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
 
-async fn bundle(State(shared): App) -> Response {
-    let bundle = shared.bundle.newest(OffsetDateTime::now_utc());
-    ([(header::CONTENT_TYPE, "application/json")], bundle.to_json()).into_response()
+    fn bundle(&self) -> &OwnBundle {
+        &self.bundle
+    }
+
+    fn metrics(&self) -> String {
+        metrics::render(self)
+    }
 }
 
 async fn syncz(State(shared): App) -> Response {

@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use eastwest_ca_server::CertificateAuthority;
 use eastwest_model::Severity;
 use eastwest_xds_server::TypeCounters;
 
@@ -32,21 +33,30 @@ impl Page {
     }
 }
 
-/// The whole page.
+/// The page of a mesh.
 pub(super) fn render(shared: &Shared) -> String {
-    let mut page = Page::default();
-    let version = format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
-    page.metric("eastwest_build_info", "gauge", "Version of this program.", [(version, 1.0)]);
-    certificate_authority(&mut page, shared);
+    let mut page = authority(&shared.ca);
     streams(&mut page, shared);
     world(&mut page, shared);
     page.0
 }
 
-fn certificate_authority(page: &mut Page, shared: &Shared) {
-    for sample in shared.ca.metrics() {
+/// The page of an authority without a mesh.
+pub(super) fn render_authority(ca: &CertificateAuthority) -> String {
+    authority(ca).0
+}
+
+fn authority(ca: &CertificateAuthority) -> Page {
+    let mut page = Page::default();
+    let version = format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+    page.metric("eastwest_build_info", "gauge", "Version of this program.", [(version, 1.0)]);
+    for sample in ca.metrics() {
         page.metric(sample.name, sample.kind, sample.help, [(String::new(), sample.value)]);
     }
+    let help = "1 if the root whose key everybody has is trusted.";
+    let insecure = f64::from(u8::from(ca.has_test_root()));
+    page.metric("eastwest_insecure_test_root", "gauge", help, [(String::new(), insecure)]);
+    page
 }
 
 fn streams(page: &mut Page, shared: &Shared) {

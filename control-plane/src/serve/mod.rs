@@ -1,9 +1,11 @@
 //! The control plane: wiring of source, publisher, certificate authority and ports.
 
+mod alone;
 mod authority;
 mod gatekeeper;
 mod http;
 mod metrics;
+mod pages;
 mod ports;
 mod publisher;
 mod shutdown;
@@ -18,7 +20,10 @@ use eastwest_xds_server::XdsServer;
 use time::OffsetDateTime;
 use tokio::{sync::watch, task::JoinSet};
 
-pub(crate) use self::authority::{AuthorityConfig, TokenConfig, TokenIssuerConfig};
+pub(crate) use self::{
+    alone::{AloneConfig, Root, StatePlace, run as run_alone},
+    authority::{AuthorityConfig, TokenConfig, TokenIssuerConfig},
+};
 use self::{
     authority::Place,
     gatekeeper::Gate,
@@ -46,17 +51,6 @@ struct Shared {
     bundle: Arc<OwnBundle>,
     xds: XdsServer,
     shutdown: Shutdown,
-}
-
-impl Shared {
-    /// Why we are not ready, if we are not.
-    fn unready(&self) -> Option<&'static str> {
-        if self.shutdown.is_requested() {
-            return Some("shutting down");
-        }
-        let able = self.ca.is_able_to_sign(OffsetDateTime::now_utc());
-        (!able).then_some("the certificate authority cannot sign: see `eastwest ca show`")
-    }
 }
 
 /// Runs the control plane until SIGTERM.

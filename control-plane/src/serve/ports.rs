@@ -38,12 +38,6 @@ impl Ports {
     /// # Errors
     /// An address that is in use or not ours; names the flag.
     pub(super) async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let bind = async |flag: &str, address: SocketAddr| {
-            let remedy =
-                "is another control plane running? Choose another address, or port 0 for any free one";
-            let listener = TcpListener::bind(address).await;
-            listener.with_context(|| format!("{flag}: cannot listen on {address} ({remedy})"))
-        };
         Ok(Self {
             grpc: bind("--grpc-addr", config.grpc).await?,
             tls: bind("--grpc-tls-addr", config.tls).await?,
@@ -59,27 +53,55 @@ impl Ports {
     /// Serves until shutdown; new connections end with its first signal, HTTP with the streams.
     pub(super) async fn serve(self, services: Services, shutdown: &Shutdown) -> anyhow::Result<()> {
         let Services { local, xds, ca, shared } = services;
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(eastwest_proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()
-            .context("gRPC reflection")?;
-        let (_, health) = tonic_health::server::health_reporter();
         let plain = builder()
             .add_service(local.aggregated())
             .serve_with_incoming_shutdown(Incoming::plain(self.grpc), shutdown.requested());
-        let tls = builder()
-            .add_service(xds.aggregated())
-            .add_service(ca.service())
-            .add_service(health)
-            .add_service(reflection)
-            .serve_with_incoming_shutdown(Incoming::tls(self.tls, server_config(&ca)), shutdown.requested());
+        let tls = serve_tls(self.tls, &ca, Some(xds), shutdown);
         let pages = axum::serve(self.http, http::routes(shared)).with_graceful_shutdown(shutdown.requested());
         let (plain, tls, pages) = tokio::join!(plain, tls, pages.into_future());
         plain.context("--grpc-addr")?;
-        tls.context("--grpc-tls-addr")?;
+        tls?;
         pages.context("--http-addr")
     }
+}
+
+/// Binds one port.
+///
+/// # Errors
+/// An address that is in use or not ours; names the flag.
+pub(super) async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let remedy = "is another control plane running? Choose another address, or port 0 for any free one";
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("{flag}: cannot listen on {address} ({remedy})"))
+}
+
+/// gRPC over TLS until shutdown: the CA, health and reflection, and xDS where there is a mesh.
+pub(super) async fn serve_tls(
+    listener: TcpListener,
+    ca: &Arc<CertificateAuthority>,
+    xds: Option<XdsServer>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    let mut reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(eastwest_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+    if xds.is_none() {
+        let names = [
+            eastwest_proto::istio::v1::auth::istio_certificate_service_server::SERVICE_NAME,
+            tonic_health::pb::health_server::SERVICE_NAME,
+        ];
+        reflection =
+            names.into_iter().fold(reflection, |reflection, name| reflection.with_service_name(name));
+    }
+    let (_, health) = tonic_health::server::health_reporter();
+    builder()
+        .add_optional_service(xds.map(|xds| xds.aggregated()))
+        .add_service(ca.service())
+        .add_service(health)
+        .add_service(reflection.build_v1().context("gRPC reflection")?)
+        .serve_with_incoming_shutdown(Incoming::tls(listener, server_config(ca)), shutdown.requested())
+        .await
+        .context("--grpc-tls-addr")
 }
 
 fn builder() -> Server {

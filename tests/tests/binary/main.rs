@@ -6,6 +6,7 @@
 
 mod authority;
 mod bundles;
+mod ci_page;
 mod clients;
 mod commands;
 mod configuration;

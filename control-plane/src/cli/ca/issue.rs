@@ -1,38 +1,164 @@
-//! `eastwest ca issue`: a key and its certificate in one call.
+//! `eastwest ca issue`: a key and its certificate in one call, by the state directory or by a running server.
 
-use std::path::{Path, PathBuf};
-
-use clap::Args;
-use eastwest_ca::Lifetimes;
-use eastwest_ca_server::operations::{self, OperationError};
-use eastwest_model::SpiffeId;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-
-use super::{Failure, Outcome, Result};
-use crate::{
-    config::{Problems, duration},
-    output::write_out,
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
 };
 
+use clap::Args;
+use eastwest_agent::{Order, OrderError, TokenSource};
+use eastwest_ca::Lifetimes;
+use eastwest_ca_server::{
+    StateDir,
+    operations::{self, OperationError},
+};
+use eastwest_model::{SpiffeId, TrustDomain, identity::IdentityError};
+use serde::Serialize;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use zeroize::Zeroizing;
+
+use super::{super::runtime, Failure, Outcome, Result};
+use crate::{
+    config::{Problems, duration, service_account},
+    output::OutputArgs,
+};
+
+/// The trust domain to begin with when neither flag nor root nor CA says another.
+const USUAL_TRUST_DOMAIN: &str = "cluster.local";
+/// Life of a certificate that the state directory signs; a server has a default of its own.
+const USUAL_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Life of the token that is made for one call.
+const TOKEN_LIFE: Duration = Duration::from_secs(60);
+
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  eastwest ca issue spiffe://cluster.local/ns/shop/sa/reviews --out certs\n  \
+    eastwest ca issue --server 127.0.0.1:15012 --service-account shop/reviews --out certs"
+)]
 pub(super) struct IssueArgs {
     /// The identity, e.g. spiffe://cluster.local/ns/shop/sa/reviews.
     #[arg(value_name = "SPIFFE-ID")]
-    identity: String,
+    identity: Option<String>,
+    /// The identity as NAMESPACE/SERVICE-ACCOUNT, instead of SPIFFE-ID.
+    #[arg(long, value_name = "NS/SA", env = "EASTWEST_SERVICE_ACCOUNT")]
+    service_account: Option<String>,
+    /// Trust domain of that service account [default: the one that the root names, or that the server issues].
+    #[arg(long, value_name = "NAME", env = "EASTWEST_TRUST_DOMAIN")]
+    trust_domain: Option<String>,
     /// Where the files go; created with mode 0700.
     #[arg(long, value_name = "DIR", default_value = ".", env = "EASTWEST_OUT")]
     out: PathBuf,
-    /// Life of the certificate.
-    #[arg(long, value_name = "DURATION", default_value = "24h", env = "EASTWEST_CERT_TTL")]
-    ttl: String,
+    /// Life of the certificate [default: 24h, or what the server usually gives].
+    #[arg(long, value_name = "DURATION", env = "EASTWEST_CERT_TTL")]
+    ttl: Option<String>,
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Flags for a running server.
+#[derive(Debug, Args)]
+struct ServerArgs {
+    /// Have the running server at this TLS address sign; the key is made here and stays here.
+    #[arg(long, value_name = "HOST:PORT", env = "EASTWEST_CONTROL_PLANE")]
+    server: Option<String>,
+    /// Name that its certificate must carry [default: the host of --server].
+    #[arg(long, value_name = "NAME", env = "EASTWEST_CONTROL_PLANE_NAME")]
+    server_name: Option<String>,
+    /// Trust anchor for the server [default: root-cert.pem in the state directory].
+    #[arg(long, value_name = "FILE", env = "EASTWEST_CA_ROOT")]
+    ca_root: Option<PathBuf>,
+    /// Token that proves the identity [default: one made with the token key of the state directory].
+    #[arg(long, value_name = "FILE", env = "EASTWEST_TOKEN_FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
+    /// The token itself; better in the variable, for everybody can read a command line.
+    #[arg(long, value_name = "TOKEN", env = "EASTWEST_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// The audience (`aud`) of a token that is made.
+    #[arg(long, value_name = "AUD", default_value = "istio-ca", env = "EASTWEST_TOKEN_AUDIENCE")]
+    token_audience: String,
+    /// Name of the cluster that the token is of.
+    #[arg(long, value_name = "ID", default_value = "Kubernetes", env = "EASTWEST_CLUSTER_ID")]
+    cluster_id: String,
+}
+
+/// What was issued, for people and programs; the key is in its file alone.
+#[derive(Serialize)]
+struct Report {
+    identity: SpiffeId,
+    serial: String,
+    not_after: String,
+    certificate_chain: PathBuf,
+    private_key: PathBuf,
+    roots: PathBuf,
 }
 
 impl IssueArgs {
     pub(super) fn run(self, state_dir: &Path, now: OffsetDateTime) -> Result {
         let mut problems = Problems::default();
-        let identity = problems.take("SPIFFE-ID", SpiffeId::parse(&self.identity));
-        let ttl = problems.take("--ttl", duration(&self.ttl));
-        let (Some(identity), Some(ttl)) = (identity, ttl) else { return Err(Failure::Usage(problems)) };
+        let identity = self.identity(state_dir, now, &mut problems);
+        let ttl = self.ttl.as_deref().map(|ttl| problems.take("--ttl", duration(ttl)));
+        let (Some(identity), false) = (identity, ttl == Some(None)) else {
+            return Err(Failure::Usage(problems));
+        };
+        let ttl = ttl.flatten();
+        let report = match self.server.server.clone() {
+            Some(server) => self.order(server, identity, ttl, state_dir, now)?,
+            None => self.sign(identity, ttl.unwrap_or(USUAL_LIFE), state_dir, now)?,
+        };
+        self.output.print(&report, describe)?;
+        Ok(Outcome::Success)
+    }
+
+    /// The one identity that was named.
+    fn identity(&self, state_dir: &Path, now: OffsetDateTime, problems: &mut Problems) -> Option<SpiffeId> {
+        match (&self.identity, &self.service_account) {
+            (Some(identity), None) => problems.take("SPIFFE-ID", SpiffeId::parse(identity)),
+            (None, Some(account)) => {
+                let account = problems.take("--service-account", service_account(account));
+                let domain = self.trust_domain(state_dir, now);
+                let domain = problems.take("--trust-domain", domain);
+                let (namespace, account) = account?;
+                problems.take("--service-account", SpiffeId::workload(&domain?, &namespace, &account))
+            }
+            (None, None) => {
+                problems
+                    .add("SPIFFE-ID", "name the identity, or a --service-account NAMESPACE/SERVICE-ACCOUNT");
+                None
+            }
+            (Some(_), Some(_)) => {
+                problems.add("--service-account", "the identity is named twice; leave one of the two away");
+                None
+            }
+        }
+    }
+
+    /// What was told; else, of the state directory, what its root names.
+    fn trust_domain(
+        &self,
+        state_dir: &Path,
+        now: OffsetDateTime,
+    ) -> std::result::Result<TrustDomain, IdentityError> {
+        let told = self.trust_domain.clone().filter(|domain| !domain.is_empty());
+        let named = || match self.server.server {
+            Some(_) => None,
+            None => operations::trust_domain(state_dir, now),
+        };
+        match told {
+            Some(domain) => TrustDomain::parse(&domain),
+            None => named().map_or_else(|| TrustDomain::parse(USUAL_TRUST_DOMAIN), Ok),
+        }
+    }
+
+    /// Signs with the state directory.
+    fn sign(
+        &self,
+        identity: SpiffeId,
+        ttl: Duration,
+        state_dir: &Path,
+        now: OffsetDateTime,
+    ) -> Result<Report> {
         let issued = operations::issue(state_dir, &identity, Some(ttl), Lifetimes::default(), now);
         let issued = issued.map_err(|error| match error {
             OperationError::Refused(refusal) => {
@@ -40,14 +166,74 @@ impl IssueArgs {
             }
             error => error.into(),
         })?;
-        let files = issued.write(&self.out)?;
-        let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
-        write_out(&format!(
-            "issued {identity}\nserial {}, until {}\n{}",
-            issued.serial,
-            issued.not_after.format(&Rfc3339)?,
-            files.join("\n")
-        ))?;
-        Ok(Outcome::Success)
+        let [certificate_chain, private_key, roots] = issued.write(&self.out)?;
+        let not_after = issued.not_after.format(&Rfc3339)?;
+        Ok(Report { identity, serial: issued.serial, not_after, certificate_chain, private_key, roots })
     }
+
+    /// Has a server sign.
+    fn order(
+        &self,
+        server: String,
+        identity: SpiffeId,
+        ttl: Option<Duration>,
+        state_dir: &Path,
+        now: OffsetDateTime,
+    ) -> Result<Report> {
+        let token = self.server.token(&identity, state_dir, now)?;
+        let ca_root = self.server.ca_root.clone();
+        let any_trust_domain = self.identity.is_none() && self.trust_domain.is_none();
+        let order = Order {
+            server,
+            server_name: self.server.server_name.clone(),
+            ca_root: ca_root.unwrap_or_else(|| state_dir.join("root-cert.pem")),
+            token,
+            identity,
+            any_trust_domain,
+            cluster_id: self.server.cluster_id.clone(),
+            cert_ttl: ttl.unwrap_or_default(),
+        };
+        let ordered = runtime()?.block_on(eastwest_agent::order(order)).map_err(|error| match error {
+            OrderError::Config(mistakes) => Failure::Usage(mistakes.0.into_iter().collect()),
+            error @ OrderError::Refused(_) => error.into(),
+        })?;
+        ordered.write(&self.out)?;
+        Ok(Report {
+            identity: ordered.identity().clone(),
+            serial: ordered.serial().to_owned(),
+            not_after: OffsetDateTime::from(ordered.not_after()).format(&Rfc3339)?,
+            certificate_chain: self.out.join("cert-chain.pem"),
+            private_key: self.out.join("key.pem"),
+            roots: self.out.join("root-cert.pem"),
+        })
+    }
+}
+
+impl ServerArgs {
+    /// The token that was told, else a new one of the state directory, if that is the server's.
+    fn token(&self, identity: &SpiffeId, state_dir: &Path, now: OffsetDateTime) -> Result<TokenSource> {
+        if let Some(path) = &self.token_file {
+            return Ok(TokenSource::File(path.clone()));
+        }
+        if let Some(token) = &self.token {
+            return Ok(TokenSource::Given(Zeroizing::new(token.clone())));
+        }
+        let mistake = |problem: String| Failure::Usage([problem].into_iter().collect());
+        let remedy =
+            "--token-file: name a token for this identity, or with --state-dir the server's state directory";
+        if StateDir::open_existing(state_dir).is_err() {
+            return Err(mistake(remedy.to_owned()));
+        }
+        let (namespace, account) =
+            identity.as_workload().map_err(|error| mistake(format!("{remedy}: {error}")))?;
+        let token = operations::token(state_dir, namespace, account, &self.token_audience, TOKEN_LIFE, now)?;
+        Ok(TokenSource::Given(Zeroizing::new(token)))
+    }
+}
+
+fn describe(report: &Report) -> String {
+    let files = [&report.certificate_chain, &report.private_key, &report.roots];
+    let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+    let Report { identity, serial, not_after, .. } = report;
+    format!("issued {identity}\nserial {serial}, until {not_after}\n{}", files.join("\n"))
 }

@@ -1,0 +1,155 @@
+//! `eastwest ca serve`: the authority without a mesh.
+
+use std::{
+    hash::{BuildHasher as _, Hasher as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use eastwest_model::TrustDomain;
+use zeroize::Zeroizing;
+
+use super::{
+    super::{init_logs, runtime, serve::authority::AuthorityArgs},
+    Failure, Outcome, Result,
+};
+use crate::{
+    config::{Problems, address},
+    serve::{self, AloneConfig, Root, StatePlace},
+};
+
+/// Life of a certificate when neither flag nor request names one: long enough for a test, useless afterwards.
+const USUAL_LIFE: &str = "10m";
+/// Trust domain of an authority that is kept.
+const KEPT_TRUST_DOMAIN: &str = "cluster.local";
+/// Variables that hold a root as PEM. There are no such flags: everybody can read a command line.
+const ROOT_PEM: [&str; 2] = ["EASTWEST_ROOT_CERT_PEM", "EASTWEST_ROOT_KEY_PEM"];
+
+#[derive(Debug, Args)]
+#[command(after_help = "The root is that of the state directory unless files are named, or the variables \
+    EASTWEST_ROOT_CERT_PEM and EASTWEST_ROOT_KEY_PEM hold one as PEM, for the secrets of CI systems.\n\n\
+    Example:\n  eastwest ca serve --ephemeral &\n  eastwest ca wait-ready")]
+pub(super) struct ServeArgs {
+    /// Keep token key and root in a directory for this run alone.
+    #[arg(long, env = "EASTWEST_EPHEMERAL")]
+    ephemeral: bool,
+    /// Sign with this root: its certificate, PEM.
+    #[arg(long, value_name = "FILE", env = "EASTWEST_ROOT_CERT")]
+    root_cert: Option<PathBuf>,
+    /// The key of that root, PKCS#8 in PEM.
+    #[arg(long, value_name = "FILE", env = "EASTWEST_ROOT_KEY")]
+    root_key: Option<PathBuf>,
+    /// Sign with a root whose key everybody has: a fixed trust anchor for golden tests. Never trust it elsewhere.
+    #[arg(long, env = "EASTWEST_INSECURE_TEST_ROOT")]
+    insecure_test_root: bool,
+    /// Let others than this machine reach an authority with that root.
+    #[arg(long, env = "EASTWEST_INSECURE_ALLOW_REMOTE")]
+    insecure_allow_remote: bool,
+    /// Trust domain of the identities [default: cluster.local; with --ephemeral a new one each run, ci-….test].
+    #[arg(long, value_name = "NAME", env = "EASTWEST_TRUST_DOMAIN")]
+    trust_domain: Option<String>,
+    /// TLS gRPC: the certificate service. Port 0 lets the system choose.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15012", env = "EASTWEST_GRPC_TLS_ADDR")]
+    grpc_tls_addr: String,
+    /// HTTP: /metrics, /healthz, /readyz, /version, /debug/…
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15014", env = "EASTWEST_HTTP_ADDR")]
+    http_addr: String,
+    #[command(flatten)]
+    authority: AuthorityArgs,
+}
+
+impl ServeArgs {
+    pub(super) fn run(self, state_dir: &Path) -> Result {
+        let mut problems = Problems::default();
+        let config = self
+            .read(state_dir, &mut problems)
+            .filter(|_| problems.is_empty())
+            .ok_or(Failure::Usage(problems))?;
+        init_logs();
+        runtime()?.block_on(serve::run_alone(config))?;
+        Ok(Outcome::Success)
+    }
+
+    fn read(self, state_dir: &Path, problems: &mut Problems) -> Option<AloneConfig> {
+        let root = self.root(problems);
+        let domain = self.trust_domain.unwrap_or_else(|| match self.ephemeral {
+            true => new_trust_domain(),
+            false => KEPT_TRUST_DOMAIN.to_owned(),
+        });
+        let trust_domain = problems.take("--trust-domain", TrustDomain::parse(&domain));
+        let tls = problems.take("--grpc-tls-addr", address(&self.grpc_tls_addr));
+        let http = problems.take("--http-addr", address(&self.http_addr));
+        let authority = self.authority.read(problems, USUAL_LIFE);
+        let remote = |tls: &SocketAddr| !tls.ip().is_loopback();
+        if self.insecure_test_root && !self.insecure_allow_remote && tls.as_ref().is_some_and(remote) {
+            problems.add(
+                "--insecure-test-root",
+                "anybody has the key of this root: use a loopback --grpc-tls-addr, or say --insecure-allow-remote",
+            );
+        }
+        Some(AloneConfig {
+            state: if self.ephemeral {
+                StatePlace::Temporary
+            } else {
+                StatePlace::Kept(state_dir.to_owned())
+            },
+            root: root?,
+            trust_domain: trust_domain?,
+            authority: authority?,
+            tls: tls?,
+            http: http?,
+            insecure_remote: self.insecure_allow_remote,
+        })
+    }
+
+    /// The one root that was named.
+    fn root(&self, problems: &mut Problems) -> Option<Root> {
+        let by_files = self.root_cert.is_some() || self.root_key.is_some();
+        let pem =
+            ROOT_PEM.map(|name| std::env::var(name).ok().filter(|text| !text.is_empty()).map(Zeroizing::new));
+        let by_environment = pem.iter().any(Option::is_some);
+        match (by_files, by_environment, self.insecure_test_root) {
+            (false, false, false) => Some(Root::State),
+            (false, false, true) => Some(Root::Test),
+            (true, false, false) => self.root_in_files(problems),
+            (false, true, false) => root_in_environment(pem, problems),
+            _ => {
+                problems.add(
+                    "--root-cert, EASTWEST_ROOT_CERT_PEM, --insecure-test-root",
+                    "more than one root is named; name one",
+                );
+                None
+            }
+        }
+    }
+
+    fn root_in_files(&self, problems: &mut Problems) -> Option<Root> {
+        let mut read = |flag: &str, path: &Option<PathBuf>| {
+            let path = path.as_ref().ok_or("a root needs certificate and key: name this file too".to_owned());
+            let text = path.and_then(|path| {
+                std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+            });
+            problems.take(flag, text).map(Zeroizing::new)
+        };
+        let (certificate, key) = (read("--root-cert", &self.root_cert), read("--root-key", &self.root_key));
+        let (certificate, key) = (certificate?.to_string(), key?);
+        Some(Root::Given { from: "--root-cert, --root-key".to_owned(), certificate, key })
+    }
+}
+
+fn root_in_environment(pem: [Option<Zeroizing<String>>; 2], problems: &mut Problems) -> Option<Root> {
+    let [certificate, key] = pem;
+    let mut need = |name: &str, text: Option<Zeroizing<String>>| {
+        problems.take(name, text.ok_or("is not set, but a root needs certificate and key"))
+    };
+    let (certificate, key) = (need(ROOT_PEM[0], certificate), need(ROOT_PEM[1], key));
+    let (certificate, key) = (certificate?.to_string(), key?);
+    Some(Root::Given { from: ROOT_PEM.join(", "), certificate, key })
+}
+
+/// A trust domain that no other run has, below a top-level domain that is reserved for tests (RFC 2606).
+fn new_trust_domain() -> String {
+    let random = std::hash::RandomState::new().build_hasher().finish();
+    format!("ci-{random:016x}.test")
+}

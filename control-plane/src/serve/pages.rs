@@ -1,0 +1,97 @@
+//! The pages that every server has: health, metrics, version, and its certificate authority.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use eastwest_ca_server::{CertificateAuthority, OwnBundle, test_root};
+use serde_json::json;
+use time::OffsetDateTime;
+
+use super::{metrics, shutdown::Shutdown};
+
+/// Paths, with a line on each for `/debug/list`.
+pub(super) type Pages = &'static [(&'static str, &'static str)];
+
+const COMMON: Pages = &[
+    ("/healthz", "200 while the process runs"),
+    ("/readyz", "200 once the input is read and the certificate authority can sign"),
+    ("/metrics", "Prometheus metrics"),
+    ("/version", "version of this program"),
+    ("/bundle", "the SPIFFE bundle of our trust domain: what peers of our workloads must trust"),
+    ("/debug/list", "this list"),
+    ("/debug/ca", "the certificate authority: trust domain and roots"),
+];
+
+/// What the pages look at.
+pub(super) trait Served: Send + Sync + 'static {
+    fn authority(&self) -> &CertificateAuthority;
+    fn shutdown(&self) -> &Shutdown;
+    fn bundle(&self) -> &OwnBundle;
+    /// The text of `/metrics`.
+    fn metrics(&self) -> String;
+
+    /// Why we are not ready, if we are not.
+    fn unready(&self) -> Option<&'static str> {
+        if self.shutdown().is_requested() {
+            return Some("shutting down");
+        }
+        let able = self.authority().is_able_to_sign(OffsetDateTime::now_utc());
+        (!able).then_some("the certificate authority cannot sign: see `eastwest ca show`")
+    }
+}
+
+/// The routes of these pages; `/debug/list` names `further` ones as well.
+pub(super) fn common<S: Served>(further: Pages) -> Router<Arc<S>> {
+    let list = move || std::future::ready(list(further));
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz::<S>))
+        .route("/metrics", get(metrics_page::<S>))
+        .route("/version", get(version))
+        .route("/bundle", get(bundle::<S>))
+        .route("/debug/list", get(list))
+        .route("/debug/ca", get(authority::<S>))
+        .fallback(async || (StatusCode::NOT_FOUND, "no such page; /debug/list names them\n"))
+}
+
+fn list(further: Pages) -> String {
+    COMMON.iter().chain(further).map(|(path, about)| format!("{path:50} {about}\n")).collect()
+}
+
+async fn version() -> Response {
+    Json(json!({"name": "eastwest", "version": env!("CARGO_PKG_VERSION")})).into_response()
+}
+
+async fn readyz<S: Served>(State(served): State<Arc<S>>) -> (StatusCode, String) {
+    match served.unready() {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+async fn metrics_page<S: Served>(State(served): State<Arc<S>>) -> Response {
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], served.metrics()).into_response()
+}
+
+async fn bundle<S: Served>(State(served): State<Arc<S>>) -> Response {
+    let bundle = served.bundle().newest(OffsetDateTime::now_utc());
+    ([(header::CONTENT_TYPE, "application/json")], bundle.to_json()).into_response()
+}
+
+async fn authority<S: Served>(State(served): State<Arc<S>>) -> Response {
+    let ca = served.authority();
+    let insecure = ca.has_test_root();
+    Json(json!({
+        "trust_domain": ca.trust_domain(),
+        "roots": ca.roots(),
+        "insecure_test_root": insecure,
+        "warning": insecure.then_some(test_root::WARNING),
+    }))
+    .into_response()
+}

@@ -12,5 +12,8 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    // Keys and tokens lie in memory, some in the environment: no core dump has them, and of our own user nobody may
+    // look. Where the system has no such thing nothing is lost. What `agent` starts is its own master again.
+    let _ = nix::sys::prctl::set_dumpable(false);
     cli::Cli::parse().run()
 }

@@ -45,7 +45,7 @@ impl Bench {
 
     /// `eastwest` in this folder with these arguments, and none of the environment's settings. It need not be told
     /// where the state is.
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(programs::eastwest().unwrap());
         command.env_clear().env("EASTWEST_STATE_DIR", self.state()).current_dir(self.dir.path());
         command.args(arguments);

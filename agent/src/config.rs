@@ -56,6 +56,8 @@ pub struct AgentConfig {
     pub inbound_port: u16,
     /// `--outbound-port`, where intercepted outbound connections arrive.
     pub outbound_port: u16,
+    /// `--internal-listeners`: whether Envoy may have listeners behind listeners.
+    pub internal_listeners: bool,
     /// `--admin-port` of Envoy, on 127.0.0.1.
     pub admin_port: u16,
     /// `--status-port` of the agent's own status server; 0 takes a free one.
@@ -88,6 +90,7 @@ impl Default for AgentConfig {
             cert_ttl: Duration::from_secs(24 * 60 * 60),
             inbound_port: 15006,
             outbound_port: 15001,
+            internal_listeners: true,
             admin_port: 15000,
             status_port: 15021,
             drain_time: Duration::from_secs(5),

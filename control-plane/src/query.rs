@@ -32,6 +32,8 @@ pub(crate) enum Question {
         workload: WorkloadKey,
         /// Of these types only; empty = all.
         types: Vec<ResourceType>,
+        /// Whether the proxy has internal listeners, as that of `eastwest agent` does.
+        internal_listeners: bool,
     },
 }
 
@@ -84,10 +86,10 @@ impl World {
                 serde_json::to_value(explain::explain(&self.snapshot, client, host, *port)?)?
             }
             Question::Check => serde_json::to_value(self.findings())?,
-            Question::Render { workload, types } => {
+            Question::Render { workload, types, internal_listeners } => {
                 let settings = compute::workload_tls(&self.snapshot, workload);
                 let settings = settings.ok_or_else(|| self.unknown(workload))?;
-                let mut rendering = serde_json::to_value(render(&settings, types)?)?;
+                let mut rendering = serde_json::to_value(render(&settings, types, *internal_listeners)?)?;
                 rendering.sort_all_objects();
                 rendering
             }

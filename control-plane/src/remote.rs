@@ -25,9 +25,12 @@ impl Question {
                 format!("/debug/explain?client={client}&host={}&port={port}", encode(host))
             }
             Self::Check => "/debug/check".to_owned(),
-            Self::Render { workload, types } => {
+            Self::Render { workload, types, internal_listeners } => {
                 let types: Vec<_> = types.iter().map(ToString::to_string).collect();
-                format!("/debug/config_dump?workload={workload}&types={}", types.join(","))
+                let types = types.join(",");
+                format!(
+                    "/debug/config_dump?workload={workload}&types={types}&internal_listeners={internal_listeners}"
+                )
             }
         }
     }

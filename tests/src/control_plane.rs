@@ -89,6 +89,14 @@ impl ControlPlane {
         Ok(run(token)?.trim().to_owned())
     }
 
+    /// A key and a certificate for anybody, as files in `out`: `eastwest ca issue`.
+    pub fn issue(&self, spiffe_id: &str, out: &Path) -> Result<()> {
+        let mut issue = Command::new(&self.command.program);
+        issue.args(["ca", "issue", spiffe_id, "--out"]).arg(out);
+        issue.arg("--state-dir").arg(&self.command.state);
+        run(issue).map(drop)
+    }
+
     /// A page of its HTTP port, such as `/metrics`.
     pub fn page(&self, hub: &Namespace, path: &str) -> Result<String> {
         let mut curl = hub.command("curl");

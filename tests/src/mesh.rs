@@ -56,9 +56,14 @@ impl Mesh {
 
     /// A pod whose sidecar asks for certificates that live as long as `cert_ttl`.
     pub fn lift_with_ttl(&self, member: Member, cert_ttl: &str) -> Result<Pod> {
+        self.lift_with(member, &["--cert-ttl", cert_ttl])
+    }
+
+    /// A pod whose agent has these flags besides those that say who it is.
+    pub fn lift_with(&self, member: Member, flags: &[&str]) -> Result<Pod> {
         let mut pod = self.lift_plain(member)?;
         iptables::redirect(&pod.namespace)?;
-        let sidecar = Sidecar::start(&pod.namespace, &member, &self.control_plane, &pod.dir, cert_ttl)
+        let sidecar = Sidecar::start(&pod.namespace, &member, &self.control_plane, &pod.dir, flags)
             .with_context(|| format!("the sidecar of {}", member.pod))?;
         pod.sidecar = Some(sidecar);
         Ok(pod)

@@ -46,16 +46,16 @@ pub struct Certificate {
 }
 
 impl Sidecar {
-    /// Starts the agent of `member` in `pod`, in the folder `dir`, and waits until Envoy serves.
+    /// Starts the agent of `member` in `pod`, in the folder `dir`, with further flags, and waits until Envoy serves.
     pub fn start(
         pod: &Namespace,
         member: &Member,
         control_plane: &ControlPlane,
         dir: &Path,
-        cert_ttl: &str,
+        flags: &[&str],
     ) -> Result<Self> {
         let work = hand_over(member, control_plane, dir)?;
-        let command = agent_command(pod, member, &work, cert_ttl)?;
+        let command = agent_command(pod, member, &work, flags)?;
         let mut agent = Process::spawn("eastwest agent", command, &dir.join("sidecar.log"))?;
         agent.wait_for_line("eastwest agent ready", START)?;
         until("readiness of the sidecar", START, || {
@@ -101,7 +101,7 @@ fn hand_over(member: &Member, control_plane: &ControlPlane, dir: &Path) -> Resul
     Ok(work)
 }
 
-fn agent_command(pod: &Namespace, member: &Member, work: &Path, cert_ttl: &str) -> Result<Command> {
+fn agent_command(pod: &Namespace, member: &Member, work: &Path, flags: &[&str]) -> Result<Command> {
     let mut agent = pod.command_as(SIDECAR_ID, programs::eastwest()?);
     agent.args(["agent", "--control-plane", &ControlPlane::address()]);
     agent.arg("--ca-root").arg(work.join("root-cert.pem"));
@@ -111,7 +111,7 @@ fn agent_command(pod: &Namespace, member: &Member, work: &Path, cert_ttl: &str) 
     agent.args(["--label", &format!("app={}", member.app)]);
     agent.args(["--label", &format!("version={}", member.version)]);
     agent.args(["--label", "security.istio.io/tlsMode=istio"]);
-    agent.args(["--cert-ttl", cert_ttl]).arg("--dir").arg(work);
+    agent.args(flags).arg("--dir").arg(work);
     agent.arg("--").arg(programs::envoy()?).arg("-c").arg(work.join("envoy.yaml"));
     agent.args(["--disable-hot-restart", "--drain-strategy", "immediate", "--concurrency", "1"]);
     agent.args(["--drain-time-s", &DRAIN_SECONDS.to_string()]);

@@ -32,7 +32,7 @@ pub(crate) fn yaml(settings: &Settings) -> Result<String, serde_saphyr::ser_erro
 
 /// The bootstrap.
 pub(crate) fn bootstrap(settings: &Settings) -> Value {
-    json!({
+    let mut bootstrap = json!({
         "node": node(settings),
         "admin": {"address": socket_address("127.0.0.1", settings.config.admin_port)},
         "dynamic_resources": {
@@ -46,7 +46,26 @@ pub(crate) fn bootstrap(settings: &Settings) -> Value {
             "lds_config": ads(),
         },
         "static_resources": {"clusters": [control_plane_cluster(settings), agent_cluster(settings)]},
-    })
+    });
+    if settings.config.internal_listeners {
+        allow_internal_listeners(&mut bootstrap);
+    }
+    bootstrap
+}
+
+/// Lets the control plane put listeners behind listeners, inside the process. By default Envoy ends a connection
+/// between them by a reset, which throws away what is still under way: the last response before `connection: close`.
+fn allow_internal_listeners(bootstrap: &mut Value) {
+    bootstrap["bootstrap_extensions"] = json!([{
+        "name": "envoy.bootstrap.internal_listener",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener",
+        },
+    }]);
+    bootstrap["layered_runtime"] = json!({"layers": [{
+        "name": "eastwest",
+        "static_layer": {"envoy.reloadable_features.enable_send_rst_on_user_space_socket": false},
+    }]});
 }
 
 /// Who asks. The control plane authorizes by certificate; this must agree with it.
@@ -69,6 +88,7 @@ fn node(settings: &Settings) -> Value {
             "INBOUND_LISTENER_PORT": config.inbound_port.to_string(),
             "OUTBOUND_LISTENER_PORT": config.outbound_port.to_string(),
             "ENVOY_STATUS_PORT": config.status_port.to_string(),
+            "INTERNAL_LISTENERS": config.internal_listeners.to_string(),
         },
     })
 }

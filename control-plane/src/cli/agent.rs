@@ -81,6 +81,18 @@ pub(crate) struct AgentArgs {
     /// Where intercepted outbound connections arrive.
     #[arg(long, value_name = "PORT", default_value_t = 15001, env = "EASTWEST_OUTBOUND_PORT")]
     outbound_port: u16,
+    /// Let Envoy inspect inbound connections in listeners behind the first one: servers that speak first are then
+    /// heard at once on plaintext ports, for some microseconds a request.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        default_value_t = true,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set,
+        env = "EASTWEST_INTERNAL_LISTENERS"
+    )]
+    internal_listeners: bool,
     /// Envoy's admin port on 127.0.0.1.
     #[arg(long, value_name = "PORT", default_value_t = 15000, env = "EASTWEST_ADMIN_PORT")]
     admin_port: u16,
@@ -157,6 +169,7 @@ impl AgentArgs {
             cert_ttl,
             inbound_port: self.inbound_port,
             outbound_port: self.outbound_port,
+            internal_listeners: self.internal_listeners,
             admin_port: self.admin_port,
             status_port: self.status_port,
             drain_time,

@@ -26,6 +26,9 @@ pub(crate) struct RenderArgs {
     /// not sent.
     #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', env = "EASTWEST_TYPE")]
     types: Vec<ResourceType>,
+    /// As for a proxy with internal listeners, which `eastwest agent` starts unless told otherwise.
+    #[arg(long, env = "EASTWEST_INTERNAL_LISTENERS")]
+    internal_listeners: bool,
     #[command(flatten)]
     world: WorldArgs,
     /// How to print.
@@ -35,7 +38,11 @@ pub(crate) struct RenderArgs {
 
 impl RenderArgs {
     pub(super) fn run(self) -> Result {
-        let question = Question::Render { workload: self.workload, types: self.types };
+        let question = Question::Render {
+            workload: self.workload,
+            types: self.types,
+            internal_listeners: self.internal_listeners,
+        };
         let rendering = self.world.ask(&question)?;
         OutputArgs { output: self.output }.print(&rendering, describe)?;
         Ok(Outcome::Success)

@@ -164,7 +164,20 @@ fn facts(node: &Node, proven: bool) -> Result<ProxyFacts, Status> {
             "node.metadata.INBOUND_LISTENER_PORT and OUTBOUND_LISTENER_PORT are both {inbound_port}: give two ports"
         )));
     }
-    Ok(ProxyFacts { audience, inbound_port, outbound_port, proven })
+    let internal_listeners = flag(node, "INTERNAL_LISTENERS")?;
+    Ok(ProxyFacts { audience, inbound_port, outbound_port, internal_listeners, proven })
+}
+
+/// A yes or no in the metadata, a text as Istio writes it; absent is no.
+fn flag(node: &Node, key: &str) -> Result<bool, Status> {
+    match node.metadata_text(key) {
+        Some("true") => Ok(true),
+        Some("false") => Ok(false),
+        None if !node.metadata().fields.contains_key(key) => Ok(false),
+        _ => Err(Status::invalid_argument(format!(
+            "node.metadata.{key} is neither of the texts \"true\" and \"false\""
+        ))),
+    }
 }
 
 /// A port in the metadata, a text as Istio writes it.
@@ -230,5 +243,16 @@ mod tests {
             assert_eq!(refused.code(), tonic::Code::InvalidArgument);
             assert!(refused.message().contains(key), "{}", refused.message());
         }
+    }
+
+    #[test]
+    fn internal_listeners_are_for_those_who_say_so() {
+        let of =
+            |metadata: &[(&str, &str)]| facts(&node("envoy", metadata), true).map(|f| f.internal_listeners);
+        let key = "INTERNAL_LISTENERS";
+        assert!(!of(&[]).unwrap());
+        assert!(!of(&[(key, "false")]).unwrap());
+        assert!(of(&[(key, "true")]).unwrap());
+        assert!(of(&[(key, "yes")]).unwrap_err().message().contains(key));
     }
 }

@@ -32,7 +32,8 @@ const PAGES: Pages = &[
     ("/debug/explain?client=NS/POD&host=HOST&port=PORT", "one client-to-server pair"),
     (
         "/debug/config_dump?workload=NS/POD",
-        "the resources of a workload's proxy; &types=cds,lds chooses; no private keys",
+        "the resources of a workload's proxy, no private keys; &types=cds,lds chooses, &internal_listeners=true as for \
+         `eastwest agent`",
     ),
     ("/debug/workloads", "the workloads that are known"),
 ];
@@ -115,12 +116,17 @@ struct DumpQuery {
     /// Names with commas between them; none = all types.
     #[serde(default)]
     types: String,
+    #[serde(default)]
+    internal_listeners: bool,
 }
 
 async fn config_dump(app: App, Query(query): Query<DumpQuery>) -> Response {
     let types = query.types.split(',').filter(|name| !name.is_empty()).map(str::parse::<ResourceType>);
     match (query.workload.parse(), types.collect()) {
-        (Ok(workload), Ok(types)) => answer(&app, &Question::Render { workload, types }),
+        (Ok(workload), Ok(types)) => {
+            let internal_listeners = query.internal_listeners;
+            answer(&app, &Question::Render { workload, types, internal_listeners })
+        }
         (Err(error), _) => bad_request(error),
         (_, Err(error)) => bad_request(error),
     }

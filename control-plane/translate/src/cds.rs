@@ -122,6 +122,26 @@ impl Generator for OriginalDestination {
     }
 }
 
+/// A cluster that leads to an internal listener of its own name, inside the process.
+#[derive(Hash)]
+pub(crate) struct Internal {
+    pub(crate) name: &'static str,
+}
+
+impl Generator for Internal {
+    const KIND: &'static str = "internal";
+
+    fn generate(&self) -> EncodedResource {
+        let cluster = Cluster {
+            circuit_breakers: Some(no_limits()),
+            load_assignment: Some(eds::internal_assignment(self.name)),
+            transport_socket: Some(tls_context::internal_upstream()),
+            ..named(self.name)
+        };
+        encode(TypeUrl::CLUSTER, self.name, &cluster)
+    }
+}
+
 /// The cluster without endpoints.
 #[derive(Hash)]
 pub(crate) struct BlackHole;

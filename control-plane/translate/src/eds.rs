@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use eastwest_engine::settings::{Endpoint, EndpointAddress, OutboundCluster};
 use eastwest_proto::envoy::config::{
-    core::v3::{Address, Metadata, SocketAddress, address, socket_address::PortSpecifier},
+    core::v3::{
+        Address, EnvoyInternalAddress, Metadata, SocketAddress, address,
+        envoy_internal_address::AddressNameSpecifier, socket_address::PortSpecifier,
+    },
     endpoint::v3::{
         ClusterLoadAssignment, Endpoint as EnvoyEndpoint, LbEndpoint, LocalityLbEndpoints,
         lb_endpoint::HostIdentifier,
@@ -72,18 +75,32 @@ pub(crate) fn assignment(name: &str, targets: &[Target<'_>]) -> ClusterLoadAssig
     ClusterLoadAssignment { cluster_name: name.to_owned(), endpoints, ..Default::default() }
 }
 
+/// The assignment whose one endpoint is an internal listener.
+pub(crate) fn internal_assignment(listener: &str) -> ClusterLoadAssignment {
+    let internal = EnvoyInternalAddress {
+        address_name_specifier: Some(AddressNameSpecifier::ServerListenerName(listener.to_owned())),
+        ..Default::default()
+    };
+    let address = Address { address: Some(address::Address::EnvoyInternalAddress(internal)) };
+    let here = LocalityLbEndpoints { lb_endpoints: vec![at(address)], ..Default::default() };
+    ClusterLoadAssignment { cluster_name: listener.to_owned(), endpoints: vec![here], ..Default::default() }
+}
+
 fn lb_endpoint(target: &Target<'_>) -> LbEndpoint {
     let address = match target.address {
         EndpointAddress::Socket(address) => socket_address(&address.ip().to_string(), address.port()),
         EndpointAddress::Dns { host, port } => socket_address(host, *port),
     };
-    let endpoint = EnvoyEndpoint { address: Some(address), ..Default::default() };
     LbEndpoint {
         metadata: target.mutual_tls.then(mutual_tls),
         load_balancing_weight: (target.weight > 0).then_some(target.weight),
-        host_identifier: Some(HostIdentifier::Endpoint(endpoint)),
-        ..Default::default()
+        ..at(address)
     }
+}
+
+fn at(address: Address) -> LbEndpoint {
+    let endpoint = EnvoyEndpoint { address: Some(address), ..Default::default() };
+    LbEndpoint { host_identifier: Some(HostIdentifier::Endpoint(endpoint)), ..Default::default() }
 }
 
 fn mutual_tls() -> Metadata {

@@ -36,7 +36,10 @@ use eastwest_engine::settings::{Inbound, Outbound, WorkloadTls};
 use eastwest_xds::{EncodedResource, ResourceSet, TypeUrl, Version, View};
 
 use crate::{
-    cds::OriginalDestination, names::INBOUND_PASSTHROUGH_CLUSTER, outbound::succeed, resource::Cache,
+    cds::{Internal, OriginalDestination},
+    names::INBOUND_PASSTHROUGH_CLUSTER,
+    outbound::succeed,
+    resource::Cache,
 };
 
 pub use crate::{
@@ -66,13 +69,20 @@ pub struct ProxyFacts {
     /// It has proven who it is. Only then it is handed secrets, and only if its workload is known, for else its labels
     /// are its own word.
     pub proven: bool,
+    /// Whether it can have internal listeners: servers that speak first are then heard at once on plaintext ports.
+    pub internal_listeners: bool,
 }
 
 impl ProxyFacts {
     /// The facts of most proxies of a kind.
     pub fn usual(audience: Audience) -> Self {
-        let (inbound_port, outbound_port) = (names::INBOUND_PORT, names::OUTBOUND_PORT);
-        Self { audience, inbound_port, outbound_port, proven: true }
+        Self {
+            audience,
+            inbound_port: names::INBOUND_PORT,
+            outbound_port: names::OUTBOUND_PORT,
+            proven: true,
+            internal_listeners: false,
+        }
     }
 }
 
@@ -110,11 +120,9 @@ impl Translator {
         facts: ProxyFacts,
         before: Option<&Arc<View>>,
     ) -> Arc<View> {
-        let clusters = self.inbound_clusters(&settings.inbound);
-        let listeners = vec![
-            self.cache.get(&lds::InboundInputs::new(&settings.inbound, facts.inbound_port)),
-            self.cache.get(&lds::OutboundInputs::new(&settings.outbound, facts.outbound_port)),
-        ];
+        let clusters = self.inbound_clusters(&settings.inbound, facts);
+        let mut listeners = lds::inbound_listeners(&mut self.cache, &settings.inbound, facts);
+        listeners.push(self.cache.get(&lds::OutboundInputs::new(&settings.outbound, facts.outbound_port)));
         // Envoy refuses a second listener of the same address.
         let taken = [facts.inbound_port, facts.outbound_port].map(names::any_address_listener);
         let mut sets = vec![
@@ -144,11 +152,17 @@ impl Translator {
         self.cache.forget_unused();
     }
 
-    fn inbound_clusters(&mut self, inbound: &Inbound) -> Vec<Arc<EncodedResource>> {
+    fn inbound_clusters(&mut self, inbound: &Inbound, facts: ProxyFacts) -> Vec<Arc<EncodedResource>> {
         let listed = inbound.ports.iter().filter(|(_, port)| port.listed.is_some());
         let names = listed.map(|(number, _)| names::inbound_cluster(*number));
         let names = names.chain([INBOUND_PASSTHROUGH_CLUSTER.to_owned()]);
-        names.map(|name| self.cache.get(&OriginalDestination { name, inbound: true })).collect()
+        let mut clusters: Vec<_> =
+            names.map(|name| self.cache.get(&OriginalDestination { name, inbound: true })).collect();
+        if facts.internal_listeners {
+            let internal = [names::INBOUND_INSPECTED, names::INBOUND_PLAINTEXT];
+            clusters.extend(internal.map(|name| self.cache.get(&Internal { name })));
+        }
+        clusters
     }
 
     /// The shared resources without those that clash with the workload's own, and these. Workloads with equal ones get

@@ -10,6 +10,10 @@ pub const PASSTHROUGH_CLUSTER: &str = "PassthroughCluster";
 pub const BLACK_HOLE_CLUSTER: &str = "BlackHoleCluster";
 /// Where connections to ports go that no service lists.
 pub const INBOUND_PASSTHROUGH_CLUSTER: &str = "InboundPassthroughCluster";
+/// The internal listener that inspects first bytes behind `virtualInbound`, and the cluster that leads to it.
+pub const INBOUND_INSPECTED: &str = "inbound-inspected";
+/// The internal listener for plaintext of undeclared protocol, and the cluster that leads to it.
+pub const INBOUND_PLAINTEXT: &str = "inbound-plaintext";
 /// The workload's own certificate, a secret of the agent.
 pub const OWN_CERTIFICATE: &str = "default";
 /// The trust bundle, a secret of the agent.

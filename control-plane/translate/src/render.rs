@@ -36,15 +36,21 @@ pub struct RenderedResource {
     pub resource: Value,
 }
 
-/// Renders the resources of a workload's proxy, of the wanted types or of all if none is named. Equal settings give
-/// equal text. The keys of secrets are redacted: what stands there instead names the certificate.
+/// Renders the resources of a workload's proxy with or without internal listeners, of the wanted types or of all if
+/// none is named. Equal settings give equal text. The keys of secrets are redacted: what stands there instead names
+/// the certificate.
 ///
 /// # Errors
 /// A message that has no JSON: a type that is missing from the protocol crate.
-pub fn render(settings: &WorkloadTls, types: &[ResourceType]) -> Result<Rendering, JsonError> {
+pub fn render(
+    settings: &WorkloadTls,
+    types: &[ResourceType],
+    internal_listeners: bool,
+) -> Result<Rendering, JsonError> {
     let mut translator = Translator::default();
     let outbound = translator.outbound(&settings.outbound, None);
-    let view = translator.view(settings, &outbound, ProxyFacts::usual(Audience::Other), None);
+    let facts = ProxyFacts { internal_listeners, ..ProxyFacts::usual(Audience::Other) };
+    let view = translator.view(settings, &outbound, facts, None);
     let wanted = ResourceType::ALL.into_iter().filter(|one| types.is_empty() || types.contains(one));
     let sets = wanted.filter_map(|one| Some((one, view.get(&one.type_url())?)));
     let resources =

@@ -11,6 +11,7 @@ use eastwest_proto::{
             grpc_service, transport_socket,
         },
         extensions::transport_sockets::{
+            internal_upstream::v3::InternalUpstreamTransport,
             raw_buffer::v3::RawBuffer,
             tls::v3::{
                 CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
@@ -131,6 +132,12 @@ pub(crate) fn upstream_originated(tls: &OriginatedTls, protocol: Protocol) -> Tr
 /// Plaintext, where a transport socket must be named.
 pub(crate) fn raw_buffer() -> TransportSocket {
     socket("envoy.transport_sockets.raw_buffer", &RawBuffer {})
+}
+
+/// To an internal listener: bytes as they are, and what filters left for it.
+pub(crate) fn internal_upstream() -> TransportSocket {
+    let upstream = InternalUpstreamTransport { transport_socket: Some(raw_buffer()) };
+    socket("envoy.transport_sockets.internal_upstream", &upstream)
 }
 
 /// The agent's certificate and trust bundle; peers must carry a name that one of `names` matches.

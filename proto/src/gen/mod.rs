@@ -55,6 +55,13 @@ pub mod envoy {
                 }
             }
         }
+        pub mod bootstrap {
+            pub mod internal_listener {
+                pub mod v3 {
+                    include!("envoy.extensions.bootstrap.internal_listener.v3.rs");
+                }
+            }
+        }
         pub mod clusters {
             pub mod common {
                 pub mod dns {
@@ -112,6 +119,11 @@ pub mod envoy {
                         include!("envoy.extensions.filters.network.http_connection_manager.v3.rs");
                     }
                 }
+                pub mod set_filter_state {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.network.set_filter_state.v3.rs");
+                    }
+                }
                 pub mod tcp_proxy {
                     pub mod v3 {
                         include!("envoy.extensions.filters.network.tcp_proxy.v3.rs");
@@ -120,6 +132,11 @@ pub mod envoy {
             }
         }
         pub mod transport_sockets {
+            pub mod internal_upstream {
+                pub mod v3 {
+                    include!("envoy.extensions.transport_sockets.internal_upstream.v3.rs");
+                }
+            }
             pub mod raw_buffer {
                 pub mod v3 {
                     include!("envoy.extensions.transport_sockets.raw_buffer.v3.rs");

@@ -7,6 +7,7 @@ use eastwest_tests::{
     app::{Talk, curl_with},
     bookshop::{LEGACY, ORDERS, PAYMENTS, STOREFRONT},
     mesh::Mesh,
+    process::run,
 };
 
 use crate::nothing_was_refused;
@@ -27,7 +28,7 @@ fn a_pod_without_a_proxy_is_refused_under_strict_and_served_under_permissive() -
         let answer = legacy.call_pod(&PAYMENTS, port, "/")?;
         assert!(matches!(answer.code, 52 | 56), "STRICT port {port} answered: {answer:?}");
     }
-    let unmatched = payments.stat("listener.0.0.0.0_15006.no_filter_chain_match")?;
+    let unmatched = payments.stats("no_filter_chain_match")?;
     assert_eq!(unmatched, 3, "refused for want of TLS");
 
     let url = format!("https://{}:8080/", PAYMENTS.address);
@@ -49,6 +50,32 @@ fn a_pod_without_a_proxy_is_refused_under_strict_and_served_under_permissive() -
     println!("in plaintext, a server that speaks first was heard after {waited:.2?}");
     assert!(waited < Duration::from_secs(5));
     println!("STRICT refused 3 plaintext calls and 1 without certificate; PERMISSIVE and DISABLE served");
+    nothing_was_refused(&mesh, &[&payments, &orders])
+}
+
+/// Between listeners of one process Envoy can lose what is under way when a connection ends.
+#[test]
+#[ignore = "needs root and stock Envoy"]
+fn an_answer_before_the_end_of_its_connection_arrives() -> Result<()> {
+    let mesh = Mesh::start()?;
+    let (payments, orders) = (mesh.lift(PAYMENTS)?, mesh.lift(ORDERS)?);
+    let legacy = mesh.lift_plain(LEGACY)?;
+    let own = mesh.dir().join("own");
+    mesh.control_plane.issue("spiffe://cluster.local/ns/bookshop/sa/legacy", &own)?;
+    for round in 0..10 {
+        let close = ["--header", "connection: close"];
+        let address = ORDERS.address;
+        let plain = curl_with(&legacy.namespace, address, address, 8080, "/", &close)?;
+        assert!(plain.is_ok(), "plaintext, round {round}: {plain:?}");
+
+        let mut curl = legacy.namespace.command("curl");
+        curl.args(["--silent", "--show-error", "--fail", "--max-time", "5", "--insecure", "--http1.1"]);
+        curl.args(close);
+        curl.arg("--cert").arg(own.join("cert-chain.pem")).arg("--key").arg(own.join("key.pem"));
+        curl.arg(format!("https://{}:8080/", PAYMENTS.address));
+        let answer = run(curl)?;
+        assert!(answer.contains("payments-0"), "mutual TLS, round {round}: {answer}");
+    }
     nothing_was_refused(&mesh, &[&payments, &orders])
 }
 

@@ -20,11 +20,14 @@ fn settings(control_plane: &str, name: Option<&str>) -> Settings {
     Settings::parse(config).unwrap()
 }
 
-fn variants() -> [Settings; 3] {
+fn variants() -> [Settings; 4] {
+    let mut without = settings("127.0.0.1:15012", None);
+    without.config.internal_listeners = false;
     [
         settings("eastwest.istio-system.svc:15012", None),
         settings("127.0.0.1:15012", None),
         settings("[::1]:15012", Some("istiod.istio-system.svc")),
+        without,
     ]
 }
 
@@ -50,6 +53,18 @@ fn every_field_is_one_that_envoy_knows() {
 }
 
 #[test]
+fn what_is_said_of_internal_listeners_is_so() {
+    for allowed in [true, false] {
+        let mut settings = settings("127.0.0.1:15012", None);
+        settings.config.internal_listeners = allowed;
+        let typed: Bootstrap = json::from_json(&bootstrap(&settings)).unwrap();
+        assert_eq!(typed.bootstrap_extensions.len(), usize::from(allowed));
+        let said = &node(&settings)["metadata"]["INTERNAL_LISTENERS"];
+        assert_eq!(said, if allowed { "true" } else { "false" });
+    }
+}
+
+#[test]
 fn the_name_expected_decides_about_sni_and_san() {
     let tls =
         |settings: &Settings| control_plane_cluster(settings)["transport_socket"]["typed_config"].clone();
@@ -57,7 +72,7 @@ fn the_name_expected_decides_about_sni_and_san() {
         let context = &tls["common_tls_context"]["combined_validation_context"];
         context["default_validation_context"]["match_typed_subject_alt_names"][0].clone()
     };
-    let [dns, ip, named] = variants().map(|settings| tls(&settings));
+    let [dns, ip, named, _] = variants().map(|settings| tls(&settings));
     assert_eq!(dns["sni"], "eastwest.istio-system.svc");
     assert_eq!(san(&dns), json!({"san_type": "DNS", "matcher": {"exact": "eastwest.istio-system.svc"}}));
     assert_eq!(ip.get("sni"), None, "RFC 6066: no address as server name");

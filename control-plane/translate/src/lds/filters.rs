@@ -33,6 +33,7 @@ use eastwest_proto::{
                         },
                         http_filter,
                     },
+                    set_filter_state::v3::Config as SetConnectionState,
                     tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier},
                 },
             },
@@ -130,18 +131,10 @@ pub(super) fn refusal_log(path: Option<&Name>) -> Vec<AccessLog> {
 }
 
 fn access_log(path: Option<&Name>) -> Vec<AccessLog> {
-    let source = || DataSource {
-        specifier: Some(data_source::Specifier::InlineString(LOG_FORMAT.to_owned())),
-        ..Default::default()
-    };
     let log = |path: &Name| {
-        let format = SubstitutionFormatString {
-            format: Some(Format::TextFormatSource(source())),
-            ..Default::default()
-        };
         let file = FileAccessLog {
             path: path.to_string(),
-            access_log_format: Some(AccessLogFormat::LogFormat(format)),
+            access_log_format: Some(AccessLogFormat::LogFormat(text(LOG_FORMAT))),
         };
         AccessLog {
             name: "envoy.access_loggers.file".to_owned(),
@@ -154,19 +147,36 @@ fn access_log(path: Option<&Name>) -> Vec<AccessLog> {
 
 /// Overrides the ALPN of the upstream TLS handshake.
 fn upstream_alpn(protocol: &str) -> SetFilterState {
-    let value = DataSource {
-        specifier: Some(data_source::Specifier::InlineString(protocol.to_owned())),
-        ..Default::default()
-    };
-    let format =
-        SubstitutionFormatString { format: Some(Format::TextFormatSource(value)), ..Default::default() };
-    let state = FilterStateValue {
-        shared_with_upstream: filter_state_value::SharedWithUpstream::Once as i32,
-        key: Some(filter_state_value::Key::ObjectKey("envoy.network.application_protocols".to_owned())),
-        value: Some(filter_state_value::Value::FormatString(format)),
-        ..Default::default()
-    };
+    let state = told_upstream("envoy.network.application_protocols", protocol);
     SetFilterState { on_request_headers: vec![state], ..Default::default() }
+}
+
+/// Tells an internal listener where the connection comes from and wanted to go; [`original_dst`] reads it there.
+pub(super) fn pass_addresses_on() -> Filter {
+    let address = |end: &str, of: &str| {
+        told_upstream(&format!("envoy.filters.listener.original_dst.{end}"), &format!("%{of}_ADDRESS%"))
+    };
+    let addresses = vec![address("local_ip", "DOWNSTREAM_LOCAL"), address("remote_ip", "DOWNSTREAM_REMOTE")];
+    let config = SetConnectionState { on_new_connection: addresses, ..Default::default() };
+    filter("envoy.filters.network.set_filter_state", &config)
+}
+
+/// A value that the upstream connection, and nothing behind it, gets to know.
+fn told_upstream(key: &str, format: &str) -> FilterStateValue {
+    FilterStateValue {
+        shared_with_upstream: filter_state_value::SharedWithUpstream::Once as i32,
+        key: Some(filter_state_value::Key::ObjectKey(key.to_owned())),
+        value: Some(filter_state_value::Value::FormatString(text(format))),
+        ..Default::default()
+    }
+}
+
+fn text(format: &str) -> SubstitutionFormatString {
+    let source = DataSource {
+        specifier: Some(data_source::Specifier::InlineString(format.to_owned())),
+        ..Default::default()
+    };
+    SubstitutionFormatString { format: Some(Format::TextFormatSource(source)), ..Default::default() }
 }
 
 fn filter<M: Message + MessageName>(name: &str, config: &M) -> Filter {

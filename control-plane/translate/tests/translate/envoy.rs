@@ -8,9 +8,10 @@ use std::{
 };
 
 use eastwest_proto::envoy::config::listener::v3::Listener;
+use eastwest_translate::{Audience, ProxyFacts};
 use serde_json::{Value, json};
 
-use crate::world::{self, Resources, read};
+use crate::world::{self, Resources, read, settings};
 
 /// Stock Envoy: the one that `EASTWEST_ENVOY` names, else the one that `cargo xtask tools` fetched.
 fn stock_envoy(test: &str) -> Option<PathBuf> {
@@ -28,7 +29,11 @@ fn stock_envoy_accepts_the_shop() {
     let Some(envoy) = stock_envoy("stock_envoy_accepts_the_shop") else { return };
     let world = read("shop.yaml");
     for workload in ["shop/web-0", "shop/reviews-0", "shop/db-0"] {
-        assert_eq!(complaints(&envoy, &Resources::of(&world, workload)), "", "{workload}");
+        for internal_listeners in [false, true] {
+            let facts = ProxyFacts { internal_listeners, ..ProxyFacts::usual(Audience::Envoy) };
+            let resources = Resources::for_proxy(&settings(&world, workload), facts);
+            assert_eq!(complaints(&envoy, &resources), "", "{workload}, internal: {internal_listeners}");
+        }
     }
 }
 
@@ -75,6 +80,7 @@ fn bootstrap(resources: &Resources, dir: &Path) -> Value {
     let mut listeners = world::json(&resources.listeners);
     let routes = world::json(&resources.routes);
     listeners.extend(routes.into_iter().enumerate().map(|(at, routes)| route_listener(at, routes)));
+    let internal = "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener";
     json!({
         "node": {"id": "test", "cluster": "test"},
         "dynamic_resources": {"ads_config": {
@@ -82,6 +88,10 @@ fn bootstrap(resources: &Resources, dir: &Path) -> Value {
             "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}]
         }},
         "static_resources": {"clusters": clusters, "listeners": listeners},
+        "bootstrap_extensions": [{
+            "name": "envoy.bootstrap.internal_listener",
+            "typed_config": {"@type": internal},
+        }],
     })
 }
 

@@ -26,7 +26,7 @@ use eastwest_proto::{
 };
 use eastwest_translate::{Audience, ProxyFacts};
 
-use crate::world::{Connection, Resources, outcome, read, settings};
+use crate::world::{Connection, Resources, inbound_outcome, outcome, read, settings};
 
 const MODES: [MutualTlsMode; 3] = [MutualTlsMode::Strict, MutualTlsMode::Permissive, MutualTlsMode::Disable];
 /// HTTP, TCP, undeclared, and a port that no service lists.
@@ -77,15 +77,28 @@ fn inbound(mode: MutualTlsMode, ports: &[(u16, MutualTlsMode, Option<Protocol>)]
     }
 }
 
+/// Inspection in line, and behind `virtualInbound`.
+const SHAPES: [bool; 2] = [false, true];
+
 fn resources(inbound: Inbound) -> Resources {
+    shaped(inbound, false)
+}
+
+fn shaped(inbound: Inbound, internal_listeners: bool) -> Resources {
     let identity = SpiffeId::parse("spiffe://cluster.local/ns/shop/sa/web").unwrap();
     let workload = "shop/web-0".parse().unwrap();
     let outbound = Arc::new(Outbound::default());
-    Resources::from_settings(&WorkloadTls { workload, identity, inbound: Arc::new(inbound), outbound })
+    let facts = ProxyFacts { internal_listeners, ..ProxyFacts::usual(Audience::Envoy) };
+    Resources::for_proxy(&WorkloadTls { workload, identity, inbound: Arc::new(inbound), outbound }, facts)
 }
 
-fn virtual_inbound(inbound: Inbound) -> Listener {
-    resources(inbound).listener("virtualInbound").unwrap().clone()
+/// Each inbound listener of both shapes.
+fn inbound_listeners(inbound: &Inbound) -> Vec<Listener> {
+    let of = |internal| shaped(inbound.clone(), internal).listeners;
+    let listeners = SHAPES.into_iter().flat_map(of);
+    let inbound: Vec<_> = listeners.filter(|listener| !listener.name.contains("Outbound")).collect();
+    assert_eq!(inbound.len(), 4, "one in line, three where two are behind");
+    inbound
 }
 
 fn chains(listener: &Listener) -> BTreeMap<&str, &FilterChain> {
@@ -101,15 +114,17 @@ fn every_cell_of_the_table() {
         for (k, kind) in KINDS.into_iter().enumerate() {
             // The mode of the workload differs, so that the passthrough chains would show.
             let other = MODES[(m + 1) % 3];
-            let listener = virtual_inbound(inbound(other, &[(8080, mode, kind)]));
-            for (transport, protocols, expected) in TABLE {
+            let shapes = SHAPES.map(|internal| shaped(inbound(other, &[(8080, mode, kind)]), internal));
+            for (resources, (transport, protocols, expected)) in
+                shapes.iter().flat_map(|shape| TABLE.iter().map(move |row| (shape, row)))
+            {
                 let connection = Connection { port: 8080, server_name: "", transport, protocols };
                 let expected = match (expected[3 * m + k.min(2)], kind) {
                     ("refused", _) => "refused".to_owned(),
                     (how, Some(_)) => format!("{how} inbound|8080||"),
                     (how, None) => format!("{how} InboundPassthroughCluster"),
                 };
-                let found = outcome(&listener, &connection);
+                let found = inbound_outcome(resources, &connection);
                 assert_eq!(found, expected, "{mode} {kind:?} {transport} {protocols:?}");
             }
         }
@@ -118,20 +133,28 @@ fn every_cell_of_the_table() {
 
 #[test]
 fn ports_that_nobody_named_follow_the_workload() {
-    for (m, mode) in MODES.into_iter().enumerate() {
+    for ((m, mode), internal) in MODES.into_iter().enumerate().flat_map(|m| SHAPES.map(|shape| (m, shape))) {
         let ports = [(8080, MODES[(m + 1) % 3], Some(Protocol::Http)), (15006, mode, Some(Protocol::Tcp))];
-        let listener = virtual_inbound(inbound(mode, &ports));
+        let resources = shaped(inbound(mode, &ports), internal);
         for (transport, protocols, expected) in TABLE {
             let connection = Connection { port: 9999, server_name: "", transport, protocols };
             let expected = match expected[3 * m + 2] {
                 "refused" => "refused".to_owned(),
                 how => format!("{how} InboundPassthroughCluster"),
             };
-            assert_eq!(outcome(&listener, &connection), expected, "{mode} {transport} {protocols:?}");
+            assert_eq!(
+                inbound_outcome(&resources, &connection),
+                expected,
+                "{mode} {transport} {protocols:?}"
+            );
         }
         for transport in ["raw_buffer", "tls"] {
             let own = Connection { port: 15006, server_name: "", transport, protocols: &[] };
-            assert_eq!(outcome(&listener, &own), "raw tcp BlackHoleCluster", "would come back for ever");
+            assert_eq!(
+                inbound_outcome(&resources, &own),
+                "raw tcp BlackHoleCluster",
+                "would come back for ever"
+            );
         }
     }
 }
@@ -150,18 +173,17 @@ fn all_combinations() -> impl Iterator<Item = Inbound> {
 #[test]
 fn listener_fields_depend_on_no_mode() {
     let mut seen = BTreeSet::new();
-    for inbound in all_combinations() {
-        let listener = Listener { filter_chains: Vec::new(), ..virtual_inbound(inbound) };
+    for listener in all_combinations().flat_map(|inbound| inbound_listeners(&inbound)) {
+        let listener = Listener { filter_chains: Vec::new(), ..listener };
         seen.insert(listener.encode_to_vec());
     }
-    assert_eq!(seen.len(), 1);
+    assert_eq!(seen.len(), 4, "one for each listener");
 }
 
 /// Envoy refuses the whole listener otherwise (envoy-dataplane.md section 9).
 #[test]
 fn no_two_chains_match_the_same() {
-    for inbound in all_combinations() {
-        let listener = virtual_inbound(inbound);
+    for listener in all_combinations().flat_map(|inbound| inbound_listeners(&inbound)) {
         let mut matches = BTreeSet::new();
         for chain in chains(&listener).values() {
             let found = chain.filter_chain_match.clone().unwrap();
@@ -176,13 +198,19 @@ fn no_two_chains_match_the_same() {
     }
 }
 
-/// A connection lives as long as its chain has the same name and bytes.
+/// A connection lives as long as its chain has the same name and bytes; one that was handed over has two chains.
 #[test]
 fn the_chains_of_the_mesh_are_the_same_in_strict_and_permissive() {
-    for kind in KINDS {
-        let of = |mode| virtual_inbound(inbound(mode, &[(8080, mode, kind)]));
+    for (kind, internal) in KINDS.into_iter().flat_map(|kind| SHAPES.map(|shape| (kind, shape))) {
+        let of = |mode| shaped(inbound(mode, &[(8080, mode, kind)]), internal);
         let (strict, permissive) = (of(MutualTlsMode::Strict), of(MutualTlsMode::Permissive));
-        let (strict, permissive) = (chains(&strict), chains(&permissive));
+        if internal {
+            let front = |resources: &Resources| resources.listener("virtualInbound").unwrap().encode_to_vec();
+            assert_eq!(front(&strict), front(&permissive), "the first listener does not even change");
+        }
+        let inspecting = if internal { "inbound-inspected" } else { "virtualInbound" };
+        let (strict, permissive) = (strict.listener(inspecting), permissive.listener(inspecting));
+        let (strict, permissive) = (chains(strict.unwrap()), chains(permissive.unwrap()));
         let mesh: Vec<_> = strict.keys().filter(|name| name.contains("-mesh")).collect();
         assert!(mesh.len() >= 2, "{mesh:?}");
         for name in mesh {
@@ -194,30 +222,61 @@ fn the_chains_of_the_mesh_are_the_same_in_strict_and_permissive() {
 #[test]
 fn a_port_leaves_the_chains_of_another_alone() {
     let of = |mode, kind| {
-        virtual_inbound(inbound(
-            MutualTlsMode::Strict,
-            &[(8080, mode, kind), (9090, MutualTlsMode::Strict, Some(Protocol::Http))],
-        ))
+        let others = (9090, MutualTlsMode::Strict, Some(Protocol::Http));
+        inbound_listeners(&inbound(MutualTlsMode::Strict, &[(8080, mode, kind), others]))
     };
     let before = of(MutualTlsMode::Strict, Some(Protocol::Tcp));
-    let before = chains(&before);
     for (mode, kind) in MODES.into_iter().flat_map(|mode| KINDS.map(|kind| (mode, kind))) {
-        let after = of(mode, kind);
-        let after = chains(&after);
-        for (name, chain) in before.iter().filter(|(name, _)| !name.contains("-8080-")) {
-            assert_eq!(chain.encode_to_vec(), after[name].encode_to_vec(), "{name}");
+        for (before, after) in before.iter().zip(of(mode, kind)) {
+            let after = chains(&after);
+            for (name, chain) in chains(before).iter().filter(|(name, _)| !name.contains("-8080-")) {
+                assert_eq!(chain.encode_to_vec(), after[name].encode_to_vec(), "{}: {name}", before.name);
+            }
         }
+    }
+}
+
+/// A switch of the whole workload leaves ports with modes of their own alone.
+#[test]
+fn the_mode_of_the_workload_leaves_ports_with_their_own_alone() {
+    let of = |mode| inbound_listeners(&inbound(mode, &[(8080, MutualTlsMode::Strict, Some(Protocol::Http))]));
+    let before = of(MutualTlsMode::Strict);
+    for mode in MODES {
+        for (before, after) in before.iter().zip(of(mode)) {
+            let after = chains(&after);
+            for (name, chain) in chains(before).iter().filter(|(name, _)| name.contains("-8080-")) {
+                assert_eq!(chain.encode_to_vec(), after[name].encode_to_vec(), "{}: {name}", before.name);
+            }
+        }
+    }
+}
+
+/// Nothing is inspected where there is nothing to find out, and hardly waited for where it does not decide about TLS.
+#[test]
+fn plaintext_ports_do_not_wait_where_inspection_is_behind() {
+    let disable = MutualTlsMode::Disable;
+    let found = shaped(inbound(disable, &[(9090, disable, Some(Protocol::Tcp))]), true);
+    let front = found.listener("virtualInbound").unwrap();
+    let filters: Vec<_> = front.listener_filters.iter().map(|filter| filter.name.as_str()).collect();
+    assert_eq!(filters, ["envoy.filters.listener.original_dst"]);
+    let declared = Connection { port: 9090, server_name: "", transport: "raw_buffer", protocols: &[] };
+    assert_eq!(outcome(front, &declared), "raw tcp inbound|9090||", "served by the first listener");
+    let undeclared = Connection { port: 9999, ..declared };
+    assert_eq!(outcome(front, &undeclared), "raw tcp inbound-plaintext");
+    let wait = found.listener("inbound-plaintext").unwrap().listener_filters_timeout.unwrap();
+    assert!(wait.seconds == 0 && wait.nanos <= 100_000_000, "{wait:?}");
+    for cluster in ["inbound-inspected", "inbound-plaintext"] {
+        assert!(found.cluster(cluster).is_some(), "{cluster}");
     }
 }
 
 #[test]
 fn peers_prove_a_trust_domain_and_resume_nothing() {
-    let listener = virtual_inbound(inbound(
-        MutualTlsMode::Strict,
-        &[(8080, MutualTlsMode::Permissive, Some(Protocol::Http))],
-    ));
+    let ports = [(8080, MutualTlsMode::Permissive, Some(Protocol::Http))];
+    let listeners = inbound_listeners(&inbound(MutualTlsMode::Strict, &ports));
+    let chains = listeners.iter().flat_map(|listener| &listener.filter_chains);
     let mut secured = 0;
-    for chain in listener.filter_chains.iter().filter(|chain| chain.transport_socket.is_some()) {
+    for chain in chains.filter(|chain| chain.transport_socket.is_some()) {
         secured += 1;
         let Some(ConfigType::TypedConfig(config)) = &chain.transport_socket.as_ref().unwrap().config_type
         else {
@@ -242,7 +301,7 @@ fn peers_prove_a_trust_domain_and_resume_nothing() {
         let prefix = |text: &str| MatchPattern::Prefix(text.to_owned());
         assert_eq!(patterns, [prefix("spiffe://cluster.local/"), prefix("spiffe://old.example/")]);
     }
-    assert_eq!(secured, 1 + 3, "the port's mesh chain, and three for all other ports");
+    assert_eq!(secured, 2 * (1 + 3), "in each shape the port's mesh chain, and three for all other ports");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::world::{Resources, path, read, settings, world};
 const WEB: &str = "shop/web-0";
 
 fn rendering(world: &Snapshot, types: &[ResourceType]) -> Rendering {
-    render(&settings(world, WEB), types).unwrap()
+    render(&settings(world, WEB), types, false).unwrap()
 }
 
 /// The shop with more manifests.

@@ -144,7 +144,7 @@ fn who_has_proven_nothing_or_is_not_known_is_handed_nothing() {
 fn people_see_the_certificate_and_never_the_key() {
     let world = index().freeze();
     let settings = settings(&world, "yard/client");
-    let text = serde_json::to_string_pretty(&render(&settings, &[]).unwrap()).unwrap();
+    let text = serde_json::to_string_pretty(&render(&settings, &[], false).unwrap()).unwrap();
     let own = text.split("\"type\": \"sds\"").nth(1).unwrap();
     assert!(own.contains("[redacted] key of the certificate with SHA-256 "), "{own}");
     let key = settings.outbound.services.values().flat_map(|one| &one.clusters).find_map(|cluster| {

@@ -153,6 +153,25 @@ pub(crate) fn outcome(listener: &Listener, connection: &Connection<'_>) -> Strin
     format!("{socket} {}", destination(chain))
 }
 
+/// What the inbound listeners do with a connection: those behind `virtualInbound` see the same connection, with what
+/// they find out themselves. Bytes of TLS are no HTTP to a listener that does not look for TLS.
+pub(crate) fn inbound_outcome(resources: &Resources, connection: &Connection<'_>) -> String {
+    let mut listener = resources.listener("virtualInbound").unwrap();
+    loop {
+        let finds = |filter: &str| listener.listener_filters.iter().any(|one| one.name.ends_with(filter));
+        let tls = connection.transport == "tls";
+        let seen = finds(if tls { "tls_inspector" } else { "http_inspector" });
+        let transport = if finds("tls_inspector") { connection.transport } else { "raw_buffer" };
+        let protocols = if seen { connection.protocols } else { &[] };
+        let found = outcome(listener, &Connection { transport, protocols, ..*connection });
+        match found.strip_prefix("raw tcp ").and_then(|cluster| resources.listener(cluster)) {
+            Some(behind) => listener = behind,
+            None if tls && found.starts_with("raw http") => return "refused".to_owned(),
+            None => return found,
+        }
+    }
+}
+
 /// A chain and what it matches.
 type Candidate<'a> = (FilterChainMatch, &'a FilterChain);
 
@@ -169,7 +188,9 @@ fn narrow<T: PartialEq>(
 
 /// `http` or `tcp`, and the cluster or the name of the routes.
 fn destination(chain: &FilterChain) -> String {
-    let Some(ConfigType::TypedConfig(config)) = &chain.filters[0].config_type else { panic!("no config") };
+    let Some(ConfigType::TypedConfig(config)) = &chain.filters.last().unwrap().config_type else {
+        panic!("no config")
+    };
     if let Ok(proxy) = config.unpack::<TcpProxy>() {
         let Some(ClusterSpecifier::Cluster(cluster)) = proxy.cluster_specifier else { panic!("no cluster") };
         return format!("tcp {cluster}");

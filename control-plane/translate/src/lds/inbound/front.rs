@@ -1,0 +1,88 @@
+//! `virtualInbound` of an Envoy with internal listeners: it inspects nothing.
+
+use eastwest_engine::settings::Inbound;
+use eastwest_model::Name;
+use eastwest_proto::envoy::config::{
+    core::v3::TrafficDirection,
+    listener::v3::{FilterChain, Listener},
+};
+use eastwest_xds::{EncodedResource, TypeUrl};
+
+use super::{
+    Place, Port,
+    chains::{Group, black_hole, chain_name, to},
+};
+use crate::{
+    eds::socket_address,
+    lds::filters,
+    names::{INBOUND_INSPECTED, INBOUND_PLAINTEXT, VIRTUAL_INBOUND},
+    resource::{Generator, encode},
+};
+
+/// Inputs of `virtualInbound`. Of the modes only what decides who serves a port: STRICT and PERMISSIVE are one.
+#[derive(Hash)]
+pub(super) struct Front<'a> {
+    listener_port: u16,
+    ports: Vec<Served>,
+    unlisted: Place,
+    access_log_file: Option<&'a Name>,
+}
+
+/// A port and who serves it.
+#[derive(Hash)]
+enum Served {
+    Here(Port),
+    Behind(u16, Place),
+}
+
+impl<'a> Front<'a> {
+    pub(super) fn new(inbound: &'a Inbound, listener_port: u16) -> Self {
+        let served = |port: Port| match port.place() {
+            Place::Front => Served::Here(port),
+            place => Served::Behind(port.number, place),
+        };
+        Self {
+            listener_port,
+            ports: Port::all(inbound, listener_port).map(served).collect(),
+            unlisted: Place::unlisted(inbound),
+            access_log_file: inbound.access_log_file.as_ref(),
+        }
+    }
+}
+
+impl Generator for Front<'_> {
+    const KIND: &'static str = "virtualInbound before internal listeners";
+
+    fn generate(&self) -> EncodedResource {
+        let log = self.access_log_file;
+        let ports = self.ports.iter().map(|served| match served {
+            Served::Here(port) => Group::of(port, log).uninspected(),
+            Served::Behind(port, place) => hand_over(Some(*port), *place),
+        });
+        let chains = [black_hole(self.listener_port, log)].into_iter().chain(ports);
+        let listener = Listener {
+            name: VIRTUAL_INBOUND.to_owned(),
+            address: Some(socket_address("0.0.0.0", self.listener_port)),
+            filter_chains: chains.chain([hand_over(None, self.unlisted)]).collect(),
+            listener_filters: vec![filters::original_dst()],
+            traffic_direction: TrafficDirection::Inbound as i32,
+            ..Default::default()
+        };
+        encode(TypeUrl::LISTENER, VIRTUAL_INBOUND, &listener)
+    }
+}
+
+/// A chain to the listener that serves a port, which is told where the connection comes from and wanted to go. It logs
+/// the connection; here nothing is logged.
+fn hand_over(port: Option<u16>, place: Place) -> FilterChain {
+    let (name, listener) = match place {
+        Place::Plaintext => ("plaintext", INBOUND_PLAINTEXT),
+        Place::Front | Place::Inspected => ("inspected", INBOUND_INSPECTED),
+    };
+    FilterChain {
+        name: chain_name(port, name),
+        filter_chain_match: Some(to(port)),
+        filters: vec![filters::pass_addresses_on(), filters::tcp(listener, None)],
+        ..Default::default()
+    }
+}

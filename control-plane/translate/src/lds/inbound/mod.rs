@@ -1,0 +1,96 @@
+//! What a workload asks of its callers: `virtualInbound`, and the listeners behind it.
+//!
+//! Whether a caller speaks TLS or HTTP is found out by listener filters, which wait for its first bytes. That wait is a
+//! delay for protocols in which the server speaks first, and the filters are a field of the listener: it may not depend
+//! on a mode, for a change of it closes every connection of the pod (envoy-dataplane.md section 5). So there are two
+//! shapes, with the same outcome for every kind of traffic (tls-policy.md I2):
+//!
+//! - *In line*, for every Envoy: `virtualInbound` inspects all connections.
+//! - *Behind*, for an Envoy with internal listeners: `virtualInbound` inspects nothing. It serves plaintext ports of
+//!   declared protocol itself, at once, and hands all others over inside the process: to a listener that inspects as
+//!   above, or for plaintext ports of undeclared protocol to one that looks for HTTP and hardly waits. Which port goes
+//!   where is a matter of chains.
+
+mod chains;
+mod front;
+mod inspecting;
+
+use std::sync::Arc;
+
+use eastwest_engine::settings::Inbound;
+use eastwest_model::{policy::MutualTlsMode, service::Protocol};
+use eastwest_xds::EncodedResource;
+
+use self::{front::Front, inspecting::Inspecting};
+use crate::{ProxyFacts, resource::Cache};
+
+/// The inbound listeners of a proxy.
+pub(crate) fn listeners(
+    cache: &mut Cache,
+    inbound: &Inbound,
+    facts: ProxyFacts,
+) -> Vec<Arc<EncodedResource>> {
+    let port = facts.inbound_port;
+    if facts.internal_listeners {
+        vec![
+            cache.get(&Front::new(inbound, port)),
+            cache.get(&Inspecting::behind(inbound, port)),
+            cache.get(&Inspecting::plaintext(inbound, port)),
+        ]
+    } else {
+        vec![cache.get(&Inspecting::in_line(inbound, port))]
+    }
+}
+
+/// A port with settings of its own.
+#[derive(Hash, Clone, Copy)]
+struct Port {
+    number: u16,
+    mode: MutualTlsMode,
+    /// What it carries if a service lists it.
+    listed: Option<Protocol>,
+}
+
+impl Port {
+    /// All of them, but for the listener's own.
+    fn all(inbound: &Inbound, listener_port: u16) -> impl Iterator<Item = Self> {
+        let ports = inbound.ports.iter();
+        ports
+            .map(|(number, port)| Self { number: *number, mode: port.mode, listed: port.listed })
+            .filter(move |port| port.number != listener_port)
+    }
+
+    fn protocol(&self) -> Protocol {
+        self.listed.unwrap_or(Protocol::Undeclared)
+    }
+
+    fn place(&self) -> Place {
+        Place::of(self.mode, self.protocol())
+    }
+}
+
+/// Who serves a port in the shape with internal listeners.
+#[derive(Hash, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// `virtualInbound` itself: there is nothing to find out.
+    Front,
+    /// The listener that tells TLS and HTTP apart.
+    Inspected,
+    /// The listener that only looks for HTTP.
+    Plaintext,
+}
+
+impl Place {
+    fn of(mode: MutualTlsMode, protocol: Protocol) -> Self {
+        match (mode, protocol) {
+            (MutualTlsMode::Disable, Protocol::Undeclared) => Self::Plaintext,
+            (MutualTlsMode::Disable, _) => Self::Front,
+            _ => Self::Inspected,
+        }
+    }
+
+    /// Who serves ports without settings of their own.
+    fn unlisted(inbound: &Inbound) -> Self {
+        Self::of(inbound.mode, Protocol::Undeclared)
+    }
+}

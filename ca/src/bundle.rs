@@ -13,6 +13,9 @@ use crate::{
     x509::{self, Window},
 };
 
+/// id-kp-documentSigning (RFC 9336 §3.1), the content of its OBJECT IDENTIFIER.
+const DOCUMENT_SIGNING: &[u8] = b"\x2b\x06\x01\x05\x05\x07\x03\x24";
+
 /// Why certificates are no trust bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -133,6 +136,16 @@ impl TrustBundle {
         now: OffsetDateTime,
     ) -> Result<(), webpki::Error> {
         self.verify(leaf, intermediates, KeyUsage::client_auth(), now)
+    }
+
+    /// The same for a key that signs the ledger's checkpoints.
+    pub(crate) fn verify_ledger_key(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: OffsetDateTime,
+    ) -> Result<(), webpki::Error> {
+        self.verify(leaf, intermediates, KeyUsage::required(DOCUMENT_SIGNING), now)
     }
 
     pub(crate) fn verify(

@@ -18,7 +18,7 @@ use crate::{
     key::{NewKey, PrivateKey, PrivateKeyError},
     pem,
     profile::{self, ServingName},
-    public_key::{KeyKind, PublicKey, hex},
+    public_key::{KeyKind, PublicKey, fingerprint, hex},
     signing_chain::{ChainError, SigningChain},
     x509::{self, Window},
 };
@@ -198,6 +198,23 @@ impl LocalIssuer {
         let serial = random_serial()?;
         let params = profile::serving(names, SerialNumber::from_slice(&serial), window)?;
         Ok(issued(params.signed_by(key, &self.signer)?.into(), &serial, window))
+    }
+
+    /// Certifies the key that signs the ledger's checkpoints, for as long as the whole chain lives.
+    pub(crate) fn issue_ledger(
+        &self,
+        key: &PublicKey,
+        now: OffsetDateTime,
+    ) -> Result<IssuedCertificate, IssueError> {
+        let window = self.window_for(Duration::MAX, now)?;
+        let serial = random_serial()?;
+        let params = profile::ledger(SerialNumber::from_slice(&serial), window);
+        Ok(issued(params.signed_by(key, &self.signer)?.into(), &serial, window))
+    }
+
+    /// SHA-256 of the signing key's SubjectPublicKeyInfo in hexadecimal.
+    pub fn key_sha256(&self) -> String {
+        fingerprint(&self.signer.key().subject_public_key_info())
     }
 
     /// Whether the whole chain is valid at `now`.

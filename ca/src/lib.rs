@@ -9,17 +9,21 @@
 //! authorization or without proof of possession does not compile. Nothing here reads a clock, a file or the
 //! environment; keys, serial numbers and ECDSA signatures draw on the system's random numbers.
 
+pub mod admission;
 pub mod bundle;
 pub mod caller;
 pub mod chain;
 mod check;
 pub mod csr;
 mod der;
+pub mod expiry;
+pub mod fair;
 pub mod grant;
 pub mod impersonation;
 pub mod issuer;
 pub mod jwt;
 pub mod key;
+pub mod ledger;
 pub mod peer;
 pub mod pem;
 pub mod plugged;

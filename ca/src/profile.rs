@@ -24,6 +24,9 @@ const LAST_DAY: OffsetDateTime = datetime!(9999-12-31 23:59:59 UTC);
 /// Longest organization name in characters (RFC 5280 appendix A, ub-organization-name).
 const MAX_ORGANIZATION: usize = 64;
 
+/// id-kp-documentSigning (RFC 9336 §3.1).
+const DOCUMENT_SIGNING: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 3, 36];
+
 /// A name or address in our own serving certificate.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ServingName {
@@ -99,6 +102,14 @@ pub(crate) fn serving(
         });
     }
     Ok(params)
+}
+
+/// The certificate of the key that signs the ledger's checkpoints. It serves for documents (RFC 9336) and no peer.
+pub(crate) fn ledger(serial: SerialNumber, window: Window) -> CertificateParams {
+    let mut params = end_entity(serial, window);
+    params.distinguished_name.push(DnType::CommonName, "eastwest ledger");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Other(DOCUMENT_SIGNING.to_vec())];
+    params
 }
 
 /// A self-signed root, the `generation`th of its CA. Those that follow each other have names of their own, so that

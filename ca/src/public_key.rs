@@ -152,7 +152,7 @@ impl PublicKey {
 
     /// SHA-256 of the SubjectPublicKeyInfo in hexadecimal: names the key in logs.
     pub fn fingerprint(&self) -> String {
-        hex(digest::digest(&digest::SHA256, &self.spki).as_ref())
+        fingerprint(&self.spki)
     }
 
     /// Whether `signature` over `message` is this key's, by a signature algorithm in DER that fits the key.
@@ -232,9 +232,15 @@ fn rsa_numbers(spki: &[u8]) -> Result<RsaNumbers<'_>, der::Malformed> {
     Ok((key, modulus, exponent))
 }
 
+/// SHA-256 in hexadecimal.
+pub(crate) fn fingerprint(bytes: &[u8]) -> String {
+    hex(digest::digest(&digest::SHA256, bytes).as_ref())
+}
+
 /// Lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half & 0xf)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The running CA: everything that must change together is one snapshot (ca.md section 2, "Decide").
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -11,14 +11,18 @@ use eastwest_ca::{
 };
 use eastwest_model::TrustDomain;
 use eastwest_proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
+use thiserror::Error;
 use time::OffsetDateTime;
 
 use crate::{
     authn::{self, Authenticator},
     horizon::{Horizon, Signer},
-    metrics::{Metrics, Sample},
-    service::CertificateService,
+    ledger::{LedgerConfig, LedgerError, Writer},
+    limits::{Guard, Limits},
+    metrics::{Ends, Family, Metrics},
+    service::{CertificateService, Desk},
     serving::{ServingCertificate, ServingError},
+    signers::Signers,
     snapshot::{Current, Snapshot},
     state_dir::KeyMaterial,
     test_root,
@@ -46,6 +50,25 @@ pub struct CaConfig {
     pub token_audiences: Vec<String>,
     /// Further issuers of tokens.
     pub token_issuers: Vec<TrustedIssuer>,
+    /// Where everything issued and refused is written down.
+    pub ledger: LedgerConfig,
+    /// How much is done for one peer.
+    pub limits: Limits,
+}
+
+/// Why a CA cannot start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No serving certificate.
+    #[error(transparent)]
+    Serving(#[from] ServingError),
+    /// No ledger.
+    #[error("ledger: {0}")]
+    Ledger(#[from] LedgerError),
+    /// No threads to sign.
+    #[error("cannot start the threads that sign: {0}")]
+    Signers(#[source] std::io::Error),
 }
 
 /// A signer that new requests no longer meet. Those that began before may still be signed by it.
@@ -66,15 +89,15 @@ pub struct CertificateAuthority {
     serving_names: Vec<ServingName>,
     serving_lifetime: Duration,
     token_issuers: Vec<TrustedIssuer>,
-    metrics: Arc<Metrics>,
+    desk: Arc<Desk>,
 }
 
 impl CertificateAuthority {
-    /// Starts a CA and makes its serving certificate.
+    /// Starts a CA: opens its ledger, makes its serving certificate and starts its signers.
     ///
     /// # Errors
-    /// The serving certificate could not be made.
-    pub fn new(config: CaConfig, keys: KeyMaterial, now: OffsetDateTime) -> Result<Arc<Self>, ServingError> {
+    /// One of the three failed.
+    pub fn new(config: CaConfig, keys: KeyMaterial, now: OffsetDateTime) -> Result<Arc<Self>, StartError> {
         let mut token_issuers = config.token_issuers;
         let audiences = config.token_audiences;
         token_issuers.extend(keys.own_tokens.map(|own| TrustedIssuer { audiences, ..own }));
@@ -89,14 +112,22 @@ impl CertificateAuthority {
             issuer,
             serving,
         };
+        let current = Current::new(snapshot);
+        let desk = Desk {
+            current: current.clone(),
+            guard: Guard::new(&config.limits),
+            signers: Signers::start(config.limits.signers).map_err(StartError::Signers)?,
+            ledger: Writer::start(&config.ledger, current.clone())?,
+            metrics: Metrics::default(),
+        };
         Ok(Arc::new(Self {
-            current: Current::new(snapshot),
+            current,
             cluster_id: config.cluster_id,
             lifetimes: config.lifetimes,
             serving_names: config.serving_names,
             serving_lifetime: config.serving_lifetime,
             token_issuers,
-            metrics: Arc::default(),
+            desk: Arc::new(desk),
         }))
     }
 
@@ -187,9 +218,10 @@ impl CertificateAuthority {
         }
     }
 
-    /// Whether the signing chain is valid at `now`.
+    /// Whether the signing chain is valid at `now` and the ledger can be written.
     pub fn is_able_to_sign(&self, now: OffsetDateTime) -> bool {
         self.snapshot().issuer.local().is_valid(now)
+            && !self.desk.ledger.state().failing.load(Ordering::Relaxed)
     }
 
     /// Whose identities are issued.
@@ -229,15 +261,16 @@ impl CertificateAuthority {
     /// The gRPC service, for ports with TLS alone.
     pub fn service(&self) -> IstioCertificateServiceServer<CertificateService> {
         IstioCertificateServiceServer::new(CertificateService::new(
-            self.current.clone(),
+            Arc::clone(&self.desk),
             self.authenticator(),
-            Arc::clone(&self.metrics),
         ))
     }
 
-    /// Counters and gauges under istiod's names.
-    pub fn metrics(&self) -> Vec<Sample> {
+    /// Counters and gauges, under istiod's names where it has them.
+    pub fn metrics(&self) -> Vec<Family> {
         let snapshot = self.snapshot();
-        self.metrics.samples(snapshot.roots.not_after(), snapshot.issuer.not_after())
+        let ends = Ends { roots: snapshot.roots.not_after(), chain: snapshot.issuer.not_after() };
+        let Desk { metrics, ledger, signers, .. } = &*self.desk;
+        metrics.families(ends, ledger.state(), signers.waiting(), OffsetDateTime::now_utc())
     }
 }

@@ -9,6 +9,8 @@
 //! | [`authority`] | puts the parts together and changes the snapshot |
 //! | [`authn`] | who a peer is: client certificate first, then bearer token |
 //! | [`service`] | `istio.v1.auth.IstioCertificateService`, with its [`status`] codes and [`metrics`] |
+//! | [`limits`], `signers` | who may ask how often, and the threads that sign, fairly |
+//! | [`ledger`] | what was issued and refused, on disk before the answer leaves |
 //! | [`tls`], [`incoming`] | the ports: TLS with optional client certificates, or plaintext |
 //! | [`operations`] | what the command line does with a state directory |
 //!
@@ -21,10 +23,13 @@ mod files;
 pub mod given;
 pub mod horizon;
 pub mod incoming;
+pub mod ledger;
+pub mod limits;
 pub mod metrics;
 pub mod operations;
 pub mod service;
 pub mod serving;
+mod signers;
 mod snapshot;
 pub mod state_dir;
 pub mod status;
@@ -35,12 +40,14 @@ pub use authn::{
     Authenticator, AuthnError, Credentials,
     token::{JwksFileError, jwks_file},
 };
-pub use authority::{CaConfig, CertificateAuthority, Replaced};
+pub use authority::{CaConfig, CertificateAuthority, Replaced, StartError};
 pub use bundles::OwnBundle;
 pub use given::GivenRootError;
 pub use horizon::Horizon;
 pub use incoming::{Connection, Incoming, PeerConnection};
-pub use metrics::Sample;
+pub use ledger::{LedgerConfig, LedgerError};
+pub use limits::Limits;
+pub use metrics::{Family, Sample};
 pub use serving::default_serving_names;
 pub use state_dir::{KeyMaterial, StateDir, StateError, StateLock, TOKEN_ISSUER};
 pub use tls::server_config;

@@ -13,6 +13,7 @@ use eastwest_ca::{
     issuer::IssueError,
     jwt::{TokenKeyError, TokenRequest},
     key::PrivateKeyError,
+    ledger::{Asker, Event, Issued},
 };
 use eastwest_model::{SpiffeId, TrustDomain};
 use serde::Serialize;
@@ -23,6 +24,7 @@ use zeroize::Zeroizing;
 use crate::{
     files,
     horizon::Signer,
+    ledger::{Journal, LedgerConfig, LedgerError},
     state_dir::{StateDir, StateError, TOKEN_ISSUER, io_error},
 };
 
@@ -45,6 +47,9 @@ pub enum OperationError {
     /// No key could be made.
     #[error(transparent)]
     Key(#[from] PrivateKeyError),
+    /// The ledger cannot be written, so nothing is issued.
+    #[error("ledger: {0}")]
+    Ledger(#[from] LedgerError),
     /// No token could be made.
     #[error(transparent)]
     Token(#[from] TokenKeyError),
@@ -135,10 +140,11 @@ impl IssuedKey {
     }
 }
 
-/// Makes a key and certifies it for `identity` with the CA in `dir`, for `lifetime` or the default life.
+/// Makes a key and certifies it for `identity` with the CA in `dir`, for `lifetime` or the default life. The ledger has
+/// it when this returns.
 ///
 /// # Errors
-/// The directory cannot be used, or identity or life are beyond what is granted.
+/// The directory or its ledger cannot be used, or identity or life are beyond what is granted.
 pub fn issue(
     dir: &Path,
     identity: &SpiffeId,
@@ -151,8 +157,11 @@ pub fn issue(
     let seconds = lifetime.map_or(0, |life| i64::try_from(life.as_secs()).unwrap_or(i64::MAX));
     let grant = Authorizer::new(identity.trust_domain(), lifetimes).authorize(&caller, seconds)?;
     let key = PrivateKey::generate()?;
+    let csr = VerifiedCsr::of(&key)?;
     let signer = Signer::new(material.issuer, material.horizon);
-    let leaf = signer.issue(&grant, &VerifiedCsr::of(&key)?, now)?;
+    let leaf = signer.issue(&grant, &csr, now)?;
+    let record = Event::Issued(Box::new(Issued::new(&leaf, &grant, &csr, Asker::caller(&caller, None))));
+    Journal::open(&LedgerConfig::of(dir))?.commit(&[record], signer.local(), now)?;
     let mut elements = chain::elements(&leaf, &signer, &material.roots);
     let roots_pem = elements.pop().unwrap_or_default();
     Ok(IssuedKey {

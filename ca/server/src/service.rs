@@ -1,20 +1,36 @@
 //! `istio.v1.auth.IstioCertificateService` (ca.md section 1).
+//!
+//! ```text
+//! limits of the peer → authenticate → limits of the caller → a signer's turn:
+//!     authorize → verify the CSR → profile, sign, self-check → ledger → answer
+//! ```
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use eastwest_ca::{Caller, IssuedCertificate, Issuer as _, VerifiedCsr, chain};
+use eastwest_ca::{
+    Caller, Issuer as _, VerifiedCsr, chain,
+    ledger::{Asker, Issued, Refused},
+};
 use eastwest_proto::istio::v1::auth::{
     IstioCertificateRequest, IstioCertificateResponse,
     istio_certificate_service_server::IstioCertificateService,
 };
 use prost_types::{Struct, value::Kind};
 use time::OffsetDateTime;
-use tokio::{sync::Semaphore, task, time::timeout};
-use tonic::{Request, Response, Status};
+use tokio::{sync::oneshot, time::timeout};
+use tonic::{Extensions, Request, Response, Status};
 
 use crate::{
     authn::{Authenticator, Credentials},
+    incoming::PeerConnection,
+    ledger::Writer,
+    limits::{Guard, Owner},
     metrics::{Metrics, count},
+    signers::Signers,
     snapshot::{Current, Snapshot},
     status::RequestError,
 };
@@ -24,63 +40,93 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Metadata key by which a node's proxy asks for the identity of one of its pods.
 const IMPERSONATED_IDENTITY: &str = "ImpersonatedIdentity";
 
+/// What all requests of a CA share.
+pub(crate) struct Desk {
+    pub(crate) current: Current,
+    pub(crate) guard: Guard,
+    pub(crate) signers: Signers,
+    pub(crate) ledger: Writer,
+    pub(crate) metrics: Metrics,
+}
+
 /// The service that signs workload certificates.
 pub struct CertificateService {
-    current: Current,
+    desk: Arc<Desk>,
     authenticator: Arc<dyn Authenticator>,
-    metrics: Arc<Metrics>,
-    /// Signing runs beside the threads that serve streams, on as many as there are cores.
-    signers: Arc<Semaphore>,
+}
+
+/// A certificate that is in the ledger, and the answer with it.
+struct Answer {
+    issued: Issued,
+    cert_chain: Vec<String>,
 }
 
 impl CertificateService {
-    /// Answers whom `authenticator` recognises with what `current` has at that moment; counts in `metrics`.
-    pub(crate) fn new(
-        current: Current,
-        authenticator: Arc<dyn Authenticator>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        Self { current, authenticator, metrics, signers: Arc::new(Semaphore::new(cores)) }
+    /// Answers whom `authenticator` recognises.
+    pub(crate) fn new(desk: Arc<Desk>, authenticator: Arc<dyn Authenticator>) -> Self {
+        Self { desk, authenticator }
     }
 
+    /// Tells in `asker` who asked, as far as it came to that.
     async fn create(
         &self,
         request: Request<IstioCertificateRequest>,
-    ) -> Result<IstioCertificateResponse, RequestError> {
+        asker: &mut Asker,
+    ) -> Result<Answer, RequestError> {
         let (metadata, extensions, message) = request.into_parts();
+        let peer = address(&extensions);
+        *asker = Asker::stranger(peer);
+        self.desk.guard.peer(peer, Instant::now())?;
+
         let credentials = Credentials { metadata: &metadata, extensions: &extensions };
         let now = OffsetDateTime::now_utc();
-        let caller = self.authenticator.authenticate(&credentials, now).await?;
+        let caller = self
+            .authenticator
+            .authenticate(&credentials, now)
+            .await
+            .inspect_err(|_| self.desk.guard.failed(peer, Instant::now()))?;
+        *asker = Asker::caller(&caller, peer);
+        let owner = Owner::of(&caller);
+        self.desk.guard.request(&owner, Instant::now())?;
         if asks_for_another(message.metadata.as_ref()) {
             return Err(RequestError::Impersonation);
         }
-        let permit = Arc::clone(&self.signers).acquire_owned().await.map_err(|_| RequestError::Worker)?;
-        let snapshot = self.current.load();
-        let worker = task::spawn_blocking(move || {
-            let answer = issue(&snapshot, &caller, &message, now);
-            drop(permit);
-            answer
-        });
-        let cert_chain = worker.await.map_err(|_| RequestError::Worker)??;
-        Ok(IstioCertificateResponse { cert_chain })
+
+        let (reply, answer) = oneshot::channel();
+        let task = Task { desk: Arc::clone(&self.desk), caller, asker: asker.clone(), message, now };
+        self.desk.signers.submit(owner, move || task.run(reply)).map_err(|_| RequestError::QueueFull)?;
+        answer.await.map_err(|_| RequestError::Worker)?
     }
 
-    fn note(&self, error: &RequestError) {
+    fn note(&self, error: &RequestError, status: &Status, asker: Asker) {
+        let metrics = &self.desk.metrics;
         match error {
             RequestError::Unauthenticated(_) | RequestError::Impersonation => {
-                count(&self.metrics.authentication_failures);
+                count(&metrics.authentication_failures);
                 tracing::info!(%error, "certificate refused");
             }
             RequestError::Csr(_) | RequestError::Refused(_) => {
-                count(&self.metrics.signing_failures);
+                count(&metrics.signing_failures);
                 tracing::info!(%error, "certificate refused");
             }
-            RequestError::Issue(_) | RequestError::Busy | RequestError::Worker => {
-                count(&self.metrics.signing_failures);
+            RequestError::TooManyFailures { .. } => {
+                count(&metrics.throttled_peers);
+                tracing::debug!(%error, "certificate refused");
+            }
+            RequestError::TooManyRequests { .. } | RequestError::QueueFull => {
+                count(&metrics.throttled_callers);
+                tracing::debug!(%error, "certificate refused");
+            }
+            RequestError::Issue(_)
+            | RequestError::Busy
+            | RequestError::Worker
+            | RequestError::Unwritten(_) => {
+                count(&metrics.signing_failures);
                 tracing::error!(%error, "certificate not issued");
             }
         }
+        let code = format!("{:?}", status.code());
+        self.desk.ledger.refused(Refused::new(code, error.to_string(), asker));
     }
 }
 
@@ -90,43 +136,79 @@ impl IstioCertificateService for CertificateService {
         &self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
-        count(&self.metrics.requests);
-        let answer = timeout(DEADLINE, self.create(request)).await;
-        answer
-            .unwrap_or(Err(RequestError::Busy))
-            .map(Response::new)
-            .map_err(|error| {
-                self.note(&error);
-                Status::from(&error)
-            })
-            .inspect(|_| count(&self.metrics.issued))
+        let (begin, metrics) = (Instant::now(), &self.desk.metrics);
+        count(&metrics.requests);
+        let mut asker = Asker::default();
+        let answer = timeout(DEADLINE, self.create(request, &mut asker)).await;
+        match answer.unwrap_or(Err(RequestError::Busy)) {
+            Ok(Answer { issued, cert_chain }) => {
+                metrics.issued(&issued, begin.elapsed());
+                log_issued(&issued);
+                Ok(Response::new(IstioCertificateResponse { cert_chain }))
+            }
+            Err(error) => {
+                let status = Status::from(&error);
+                self.note(&error, &status, asker);
+                Err(status)
+            }
+        }
     }
 }
 
-/// The pipeline from an authenticated caller to the answer.
-fn issue(
-    snapshot: &Snapshot,
-    caller: &Caller,
-    message: &IstioCertificateRequest,
+/// What a signer does for an authenticated caller.
+struct Task {
+    desk: Arc<Desk>,
+    caller: Caller,
+    asker: Asker,
+    message: IstioCertificateRequest,
     now: OffsetDateTime,
-) -> Result<Vec<String>, RequestError> {
-    let grant = snapshot.authorizer.authorize(caller, message.validity_duration)?;
-    let csr = VerifiedCsr::from_pem(&message.csr)?;
-    let leaf = snapshot.issuer.issue(&grant, &csr, now)?;
-    log_issued(caller, &csr, &leaf);
-    Ok(chain::elements(&leaf, snapshot.issuer.as_ref(), &snapshot.roots))
 }
 
-fn log_issued(caller: &Caller, csr: &VerifiedCsr, leaf: &IssuedCertificate) {
+impl Task {
+    /// Issues, and answers once the ledger has it. Nothing is done for whoever no longer waits.
+    fn run(self, reply: oneshot::Sender<Result<Answer, RequestError>>) {
+        if reply.is_closed() {
+            return;
+        }
+        let desk = Arc::clone(&self.desk);
+        match self.issue(&desk.current.load()) {
+            // The requester may have gone away meanwhile: then nobody gets the certificate.
+            Ok((issued, cert_chain)) => desk.ledger.issued(issued, |issued| {
+                let _ = reply.send(issued.map(|issued| Answer { issued, cert_chain }).map_err(Into::into));
+            }),
+            Err(error) => {
+                let _ = reply.send(Err(error));
+            }
+        }
+    }
+
+    fn issue(self, snapshot: &Snapshot) -> Result<(Issued, Vec<String>), RequestError> {
+        let grant = snapshot.authorizer.authorize(&self.caller, self.message.validity_duration)?;
+        let csr = VerifiedCsr::from_pem(&self.message.csr)?;
+        let leaf = snapshot.issuer.issue(&grant, &csr, self.now)?;
+        let chain = chain::elements(&leaf, snapshot.issuer.as_ref(), &snapshot.roots);
+        Ok((Issued::new(&leaf, &grant, &csr, self.asker), chain))
+    }
+}
+
+fn log_issued(issued: &Issued) {
+    let Asker { proof, node, pod, .. } = &issued.asker;
     tracing::info!(
-        identity = %caller.identity,
-        serial = leaf.serial,
-        not_after = %leaf.not_after,
-        proof = caller.proof.kind(),
-        key = %csr.key().kind(),
-        key_sha256 = csr.key().fingerprint(),
+        identity = %issued.identity,
+        serial = issued.serial,
+        not_after = %issued.not_after,
+        proof,
+        node,
+        pod,
+        key = issued.key,
+        key_sha256 = issued.key_sha256,
         "certificate issued"
     );
+}
+
+/// Where a request came from.
+fn address(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<PeerConnection>()?.remote.map(|remote| remote.ip())
 }
 
 /// Whether the request names an identity of its own; a missing or empty one is none.

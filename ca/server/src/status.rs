@@ -1,8 +1,14 @@
 //! What a refused or failed request answers (ca.md section 1, "Status codes").
 
+use std::time::Duration;
+
 use eastwest_ca::{CsrError, IssueError, Refusal};
 use thiserror::Error;
-use tonic::Status;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// When to try again if too many wait: one second's work is done by then.
+const QUEUE_RETRY: Duration = Duration::from_secs(1);
 
 /// Why a request got no certificate, by who is to blame.
 #[derive(Debug, Error)]
@@ -20,11 +26,29 @@ pub enum RequestError {
     /// The caller may not have what it asks for.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Too many proofs from the peer's address have failed.
+    #[error("too many proofs of identity from this address have failed")]
+    TooManyFailures {
+        /// When it may ask again.
+        retry: Duration,
+    },
+    /// The caller asks too often.
+    #[error("the caller asks for too many certificates")]
+    TooManyRequests {
+        /// When it may ask again.
+        retry: Duration,
+    },
+    /// Too many requests, of the caller or of all, wait already.
+    #[error("too many requests wait for a signature")]
+    QueueFull,
     /// We are at fault.
     #[error(transparent)]
     Issue(#[from] IssueError),
-    /// We are too busy.
-    #[error("too many requests wait for a signature")]
+    /// The ledger cannot be written, so nothing may be issued.
+    #[error(transparent)]
+    Unwritten(#[from] crate::ledger::Unwritten),
+    /// We are too slow.
+    #[error("the request was not answered in time")]
     Busy,
     /// A worker of ours went away.
     #[error("the signing worker ended early")]
@@ -36,6 +60,12 @@ pub fn unauthenticated() -> Status {
     Status::unauthenticated("request authenticate failure")
 }
 
+/// Too much, with a hint (google.rpc.RetryInfo) of when to come back; clients of istio's agent do so by themselves.
+fn exhausted(message: &str, retry: Duration) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(retry));
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
 impl From<&RequestError> for Status {
     fn from(error: &RequestError) -> Self {
         match error {
@@ -44,7 +74,12 @@ impl From<&RequestError> for Status {
             | RequestError::Refused(Refusal::Identity(..)) => unauthenticated(),
             RequestError::Csr(error) => Self::invalid_argument(error.to_string()),
             RequestError::Refused(error) => Self::invalid_argument(error.to_string()),
+            RequestError::TooManyFailures { retry } | RequestError::TooManyRequests { retry } => {
+                exhausted("too many certificate requests; try again later", *retry)
+            }
+            RequestError::QueueFull => exhausted("the CA is busy; try again later", QUEUE_RETRY),
             RequestError::Issue(_) | RequestError::Worker => Self::internal("the CA could not sign"),
+            RequestError::Unwritten(_) => Self::unavailable("the CA cannot keep its ledger; try again later"),
             RequestError::Busy => Self::deadline_exceeded("the CA is busy; try again"),
         }
     }

@@ -3,6 +3,7 @@
 mod bundle;
 mod init;
 mod issue;
+mod ledger;
 mod serve;
 mod show;
 mod wait_ready;
@@ -38,6 +39,8 @@ enum CaCommand {
     Issue(Box<issue::IssueArgs>),
     /// Print the trust bundle: what peers of our workloads must trust.
     Bundle(bundle::BundleArgs),
+    /// Verify or query the ledger of what was issued and refused.
+    Ledger(ledger::LedgerArgs),
 }
 
 impl CaArgs {
@@ -50,6 +53,7 @@ impl CaArgs {
             CaCommand::WaitReady(args) => args.run(),
             CaCommand::Issue(args) => args.run(&self.state_dir, now),
             CaCommand::Bundle(args) => args.run(&self.state_dir, now),
+            CaCommand::Ledger(args) => args.run(&self.state_dir, now),
         }
     }
 }

@@ -107,7 +107,7 @@ pub(crate) async fn run(config: AloneConfig) -> anyhow::Result<()> {
     let state = StateDir::open(path)?;
     let _lock = state.lock()?;
     let keys = keys(&config, &state)?;
-    let at = Place { root_namespace: ROOT_NAMESPACE, tls: addresses[0].ip() };
+    let at = Place { root_namespace: ROOT_NAMESPACE, tls: addresses[0].ip(), state_dir: path };
     let ca = authority::start(&config.authority, keys, config.trust_domain, &at)?;
     warn_of_test_root(&ca, addresses[0], config.insecure_remote)?;
 

@@ -1,10 +1,11 @@
 //! The certificate authority as it was configured: of a mesh, or alone.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use eastwest_ca::{Lifetimes, ServingName};
 use eastwest_ca_server::{
-    CaConfig, CertificateAuthority, KeyMaterial, default_serving_names, jwks_file, test_root,
+    CaConfig, CertificateAuthority, KeyMaterial, LedgerConfig, Limits, default_serving_names, jwks_file,
+    test_root,
 };
 use eastwest_model::TrustDomain;
 use time::OffsetDateTime;
@@ -42,6 +43,8 @@ pub(super) struct Place<'a> {
     pub(super) root_namespace: &'a str,
     /// Address of its TLS port.
     pub(super) tls: IpAddr,
+    /// Where its ledger is kept.
+    pub(super) state_dir: &'a Path,
 }
 
 /// Starts the authority that signs with `keys`.
@@ -73,6 +76,8 @@ pub(super) fn start(
         serving_lifetime: SERVING_LIFETIME,
         token_audiences: audiences,
         token_issuers,
+        ledger: LedgerConfig::of(at.state_dir),
+        limits: Limits::default(),
     };
     let ca = CertificateAuthority::new(ca, keys, OffsetDateTime::now_utc())?;
     if ca.has_test_root() {

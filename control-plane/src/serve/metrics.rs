@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use eastwest_ca_server::CertificateAuthority;
+use eastwest_ca_server::{CertificateAuthority, Family};
 use eastwest_model::Severity;
 use eastwest_xds_server::TypeCounters;
 
@@ -17,7 +17,7 @@ pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 struct Page(String);
 
 impl Page {
-    /// A metric with its samples: labels, already written as `{name="value"}` or empty, and value.
+    /// A metric with its samples: what follows the name, such as `{name="value"}` or nothing, and value.
     fn metric(
         &mut self,
         name: &str,
@@ -50,8 +50,10 @@ fn authority(ca: &CertificateAuthority) -> Page {
     let mut page = Page::default();
     let version = format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
     page.metric("eastwest_build_info", "gauge", "Version of this program.", [(version, 1.0)]);
-    for sample in ca.metrics() {
-        page.metric(sample.name, sample.kind, sample.help, [(String::new(), sample.value)]);
+    for Family { name, help, kind, samples } in ca.metrics() {
+        let samples =
+            samples.into_iter().map(|sample| (format!("{}{}", sample.suffix, sample.labels), sample.value));
+        page.metric(name, kind, help, samples);
     }
     let help = "1 if the root whose key everybody has is trusted.";
     let insecure = f64::from(u8::from(ca.has_test_root()));

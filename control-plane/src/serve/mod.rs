@@ -69,7 +69,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let _lock = state.lock()?;
     let mesh = world.borrow().snapshot.mesh().clone();
     let keys = state.load_or_create(&NewRoot::of(mesh.trust_domain.clone()), OffsetDateTime::now_utc())?;
-    let at = Place { root_namespace: &mesh.root_namespace, tls: addresses[1].ip() };
+    let at =
+        Place { root_namespace: &mesh.root_namespace, tls: addresses[1].ip(), state_dir: &config.state_dir };
     let ca = authority::start(&config.authority, keys, mesh.trust_domain.clone(), &at)?;
 
     let xds = |authenticator| {

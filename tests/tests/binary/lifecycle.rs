@@ -43,6 +43,10 @@ fn the_trust_anchor_is_there_when_the_server_is_ready_and_keys_are_for_the_owner
     assert_eq!(mode(&bench.state()), 0o700);
     for entry in fs::read_dir(bench.state()).unwrap() {
         let path = entry.unwrap().path();
+        if path.is_dir() {
+            assert_eq!(mode(&path), 0o700, "{}", path.display());
+            continue;
+        }
         let wanted = if path.ends_with("root-cert.pem")
             || path.ends_with("ca-cert.pem")
             || path.ends_with("token-jwks.json")
@@ -133,12 +137,16 @@ fn well_formed(metrics: &str) {
     for line in metrics.lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').unwrap();
-            assert!(["counter", "gauge"].contains(&kind), "{line}");
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
             assert!(!declared.contains(&name), "declared twice: {line}");
             declared.push(name);
         } else if !line.starts_with("# HELP ") {
             let (sample, value) = line.rsplit_once(' ').unwrap();
-            assert_eq!(declared.last().copied(), sample.split('{').next(), "{line}");
+            let suffix = declared.last().and_then(|name| sample.split('{').next()?.strip_prefix(name));
+            assert!(
+                suffix.is_some_and(|suffix| ["", "_bucket", "_sum", "_count"].contains(&suffix)),
+                "{line}"
+            );
             value.parse::<f64>().unwrap();
         }
     }

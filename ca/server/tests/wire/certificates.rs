@@ -268,8 +268,10 @@ async fn many_at_once_get_distinct_serial_numbers() {
     serials.sort();
     serials.dedup();
     assert_eq!(serials.len(), 80);
-    let value =
-        |name: &str| ca.authority.metrics().iter().find(|s| s.name == name).map(|sample| sample.value);
+    let value = |name: &str| {
+        let families = ca.authority.metrics();
+        families.iter().find(|family| family.name == name).map(|family| family.samples[0].value)
+    };
     assert_eq!(value("citadel_server_csr_count"), Some(80.0));
     assert_eq!(value("citadel_server_success_cert_issuance_count"), Some(80.0));
     assert_eq!(value("citadel_server_authentication_failure_count"), Some(0.0));

@@ -9,7 +9,7 @@ use std::{
 
 use eastwest_ca::{CertificateSummary, Lifetimes, NewRoot, TrustedIssuer, pem};
 use eastwest_ca_server::{
-    CaConfig, CertificateAuthority, Incoming, StateDir, default_serving_names,
+    CaConfig, CertificateAuthority, Incoming, LedgerConfig, Limits, StateDir, default_serving_names,
     operations::{self, IssuedKey},
     server_config,
 };
@@ -64,7 +64,7 @@ pub(crate) struct Ca {
     pub(crate) tls: SocketAddr,
     pub(crate) plaintext: SocketAddr,
     /// Ends with this value.
-    _tasks: tokio::task::JoinSet<()>,
+    tasks: tokio::task::JoinSet<()>,
 }
 
 impl Ca {
@@ -73,6 +73,10 @@ impl Ca {
     }
 
     pub(crate) async fn start_with(token_issuers: Vec<TrustedIssuer>) -> Self {
+        Self::start_within(Limits::default(), token_issuers).await
+    }
+
+    pub(crate) async fn start_within(limits: Limits, token_issuers: Vec<TrustedIssuer>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let now = OffsetDateTime::now_utc();
         let trust_domain = TrustDomain::parse("cluster.local").unwrap();
@@ -93,6 +97,8 @@ impl Ca {
             serving_lifetime: Duration::from_secs(24 * 3600),
             token_audiences: vec!["istio-ca".to_owned()],
             token_issuers,
+            ledger: LedgerConfig::of(&state(&dir)),
+            limits,
         };
         let authority = CertificateAuthority::new(config, keys, now).unwrap();
         let mut tasks = tokio::task::JoinSet::new();
@@ -103,12 +109,18 @@ impl Ca {
             let router = Server::builder().add_service(authority.service());
             tasks.spawn(async move { router.serve_with_incoming(incoming).await.unwrap() });
         }
-        Self { dir, authority, tls, plaintext, _tasks: tasks }
+        Self { dir, authority, tls, plaintext, tasks }
     }
 
     /// The state directory.
     pub(crate) fn path(&self) -> PathBuf {
         state(&self.dir)
+    }
+
+    /// Ends it, which completes its ledger once the last connection has gone; the state directory is left.
+    pub(crate) async fn stop(mut self) -> tempfile::TempDir {
+        self.tasks.shutdown().await;
+        self.dir
     }
 
     /// A good token.

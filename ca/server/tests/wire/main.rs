@@ -3,5 +3,7 @@
 
 mod certificates;
 mod common;
+mod ledger;
 mod log;
+mod overload;
 mod port;

@@ -1,0 +1,98 @@
+//! The ledger on disk: nothing leaves the CA before its record does.
+//!
+//! One thread writes. It takes all records that wait, appends them with a checkpoint in one write, has the system put
+//! them on the disk (`fdatasync`), and only then lets the answers go: many requests share the cost of one commit. If a
+//! commit fails, its certificates are thrown away and the requests are answered Unavailable. The command line may
+//! append beside a server: a lock is held during each commit, and what others have appended is read first.
+
+mod journal;
+mod read;
+mod segment;
+mod writer;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use thiserror::Error;
+
+pub(crate) use journal::Journal;
+pub use read::{Query, ReadError, query, verify};
+pub use writer::Unwritten;
+pub(crate) use writer::{LedgerState, Writer};
+
+/// Name of the folder in a state directory.
+const FOLDER: &str = "ledger";
+
+/// Where the ledger is kept and when a new file is begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerConfig {
+    /// The directory; made with mode 0700.
+    pub dir: PathBuf,
+    /// A file is followed by another once it has this many bytes.
+    pub segment_bytes: u64,
+    /// Or once it is this old.
+    pub segment_age: Duration,
+}
+
+impl LedgerConfig {
+    /// The ledger of a state directory: 16 MiB or 30 days a file.
+    pub fn of(state_dir: &Path) -> Self {
+        Self {
+            dir: state_dir.join(FOLDER),
+            segment_bytes: 16 << 20,
+            segment_age: Duration::from_secs(30 * 24 * 3600),
+        }
+    }
+}
+
+/// Why the ledger cannot be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// The system refused.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The newest file is damaged where no crash could have damaged it.
+    #[error(
+        "{}: line {line} does not follow the one before it, and it is not the end of an unfinished write; see \
+         `eastwest ca ledger verify`, then move the directory away to begin a new ledger, and keep it", path.display()
+    )]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+    },
+    /// The newest file was moved away, cut or replaced while it was in use.
+    #[error("{}: is not the file any more that the ledger was written to; put it back, or restart", .0.display())]
+    Replaced(PathBuf),
+    /// The key cannot sign, or is readable by others.
+    #[error("{}: {reason}; restore it from a backup, or move it away to go on with a new one", path.display())]
+    Key {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A record cannot be written or signed.
+    #[error("{0}")]
+    Record(String),
+}
+
+/// Adds what was tried on which file to what the system said.
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> LedgerError {
+    let path = path.to_owned();
+    move |source| LedgerError::Io { action, path, source }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! The files of a ledger: `00000001.jsonl` and so on.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use eastwest_ca::ledger::{Event, Hash, Head, Record, chain::Line};
+use ring::digest;
+use time::OffsetDateTime;
+
+use super::{LedgerError, io_error};
+use crate::files;
+
+const EXTENSION: &str = "jsonl";
+const LOCK: &str = "lock";
+
+/// Makes the directory of a ledger, if absent.
+pub(super) fn make_dir(dir: &Path) -> Result<(), LedgerError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error("create the directory", dir))
+}
+
+/// The file that whoever commits holds locked.
+pub(super) fn lock_file(dir: &Path) -> Result<File, LedgerError> {
+    let path = dir.join(LOCK);
+    let file = OpenOptions::new().create(true).append(true).mode(files::SECRET).open(&path);
+    file.map_err(io_error("open", &path))
+}
+
+/// The file of a segment.
+pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:08}.{EXTENSION}"))
+}
+
+/// Whether a segment follows the one with this number.
+pub(super) fn is_followed(dir: &Path, number: u64) -> bool {
+    path(dir, number + 1).exists()
+}
+
+/// The numbers of the segments in `dir`, in order.
+pub(super) fn numbers(dir: &Path) -> Result<Vec<u64>, LedgerError> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(dir).map_err(io_error("read", dir))? {
+        let path = entry.map_err(io_error("read", dir))?.path();
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        if let Some(number) = stem.and_then(|stem| stem.parse().ok())
+            && path.extension().is_some_and(|extension| extension == EXTENSION)
+        {
+            numbers.push(number);
+        }
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// What a crash left at the end of a segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Torn {
+    pub(super) bytes: u64,
+    pub(super) sha256: String,
+}
+
+impl Torn {
+    /// The note about `text`, unless there is none.
+    fn of(text: &[u8]) -> Option<Self> {
+        let sha256 = digest::digest(&digest::SHA256, text);
+        let sha256 = sha256.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        (!text.is_empty()).then_some(Self { bytes: text.len() as u64, sha256 })
+    }
+}
+
+/// The newest segment, open for appending.
+#[derive(Debug)]
+pub(super) struct Segment {
+    file: File,
+    path: PathBuf,
+    pub(super) number: u64,
+    /// Bytes that are part of the ledger.
+    pub(super) length: u64,
+    /// When it began.
+    pub(super) began: OffsetDateTime,
+    /// Where the ledger ends.
+    pub(super) head: Head,
+    /// Ledger key and CA key of the last signer in it.
+    pub(super) signer: Option<(String, String)>,
+}
+
+impl Segment {
+    /// Creates the segment that follows `head`; another process may not have done so meanwhile.
+    pub(super) fn create(
+        dir: &Path,
+        number: u64,
+        head: Head,
+        now: OffsetDateTime,
+    ) -> Result<Self, LedgerError> {
+        let path = path(dir, number);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(files::SECRET).open(&path);
+        let file = file.map_err(io_error("create", &path))?;
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error("write", dir))?;
+        Ok(Self { file, path, number, length: 0, began: now, head, signer: None })
+    }
+
+    /// Opens a segment and reads it to its end. What a crash left of a commit is cut off; if that is all there is, the
+    /// file is removed.
+    pub(super) fn open(dir: &Path, number: u64) -> Result<(Option<Self>, Option<Torn>), LedgerError> {
+        let path = path(dir, number);
+        let text = fs::read(&path).map_err(io_error("read", &path))?;
+        let Some((head, began)) = beginning(&text) else {
+            if has_checkpoint(&text) {
+                return Err(LedgerError::Damaged { path, line: 1 });
+            }
+            fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            return Ok((None, Torn::of(&text)));
+        };
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(io_error("open", &path))?;
+        let mut segment = Self { file, path, number, length: 0, began, head, signer: None };
+        let torn = segment.take_in(&text)?;
+        Ok((Some(segment), torn))
+    }
+
+    /// Reads what others have appended since.
+    pub(super) fn catch_up(&mut self) -> Result<Option<Torn>, LedgerError> {
+        let ours = self.file.metadata().map_err(io_error("read", &self.path))?;
+        let there = fs::metadata(&self.path).map_err(io_error("find", &self.path))?;
+        if (ours.dev(), ours.ino()) != (there.dev(), there.ino()) {
+            return Err(LedgerError::Replaced(self.path.clone()));
+        }
+        let Some(more) = ours.len().checked_sub(self.length) else {
+            return Err(LedgerError::Replaced(self.path.clone()));
+        };
+        if more == 0 {
+            return Ok(None);
+        }
+        let mut text = vec![0; usize::try_from(more).unwrap_or(usize::MAX)];
+        self.file.read_exact_at(&mut text, self.length).map_err(io_error("read", &self.path))?;
+        self.take_in(&text)
+    }
+
+    /// Goes through the lines of `text`, which begins at our length. The first that does not follow, and all after
+    /// it, are cut off if no checkpoint comes after: then nobody was ever answered on their account.
+    fn take_in(&mut self, text: &[u8]) -> Result<Option<Torn>, LedgerError> {
+        let mut rest = text;
+        let mut lines = 0;
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let Some((hash, record)) = next(&rest[..end], self.head.hash) else { break };
+            if let Event::Signer { key, ca, .. } = record.event {
+                self.signer = Some((key, ca));
+            }
+            self.head = Head { next: record.seq + 1, hash };
+            self.length += end as u64 + 1;
+            rest = &rest[end + 1..];
+            lines += 1;
+        }
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        if has_checkpoint(rest) {
+            return Err(LedgerError::Damaged { path: self.path.clone(), line: lines + 1 });
+        }
+        self.cut()?;
+        Ok(Torn::of(rest))
+    }
+
+    /// Appends whole lines and has the system put them on the disk. If that fails, they are cut off again.
+    pub(super) fn append(&mut self, lines: &[u8], head: Head) -> Result<(), LedgerError> {
+        let written = self.file.write_all_at(lines, self.length).and_then(|()| self.file.sync_data());
+        if let Err(source) = written {
+            // If this fails too, whoever opens the ledger next cuts them off.
+            let _ = self.cut();
+            return Err(io_error("write", &self.path)(source));
+        }
+        self.length += lines.len() as u64;
+        self.head = head;
+        Ok(())
+    }
+
+    /// Removes whatever follows the part that counts.
+    fn cut(&mut self) -> Result<(), LedgerError> {
+        self.file.set_len(self.length).map_err(io_error("cut", &self.path))?;
+        self.file.sync_data().map_err(io_error("cut", &self.path))
+    }
+}
+
+/// The line as a record, if it follows `before`.
+fn next(line: &[u8], before: Hash) -> Option<(Hash, Record)> {
+    let line = Line::parse(line)?;
+    let hash = line.follows(before)?;
+    Some((hash, serde_json::from_slice(line.record).ok()?))
+}
+
+/// What the first line says: the head before it, and when it was written.
+fn beginning(text: &[u8]) -> Option<(Head, OffsetDateTime)> {
+    let end = text.iter().position(|byte| *byte == b'\n')?;
+    let record: Record = serde_json::from_slice(Line::parse(&text[..end])?.record).ok()?;
+    let Event::Segment { previous, .. } = record.event else { return None };
+    Some((Head { next: record.seq, hash: previous }, record.time))
+}
+
+/// Whether a whole checkpoint stands in `text`: then a commit was finished.
+fn has_checkpoint(text: &[u8]) -> bool {
+    let checkpoint = |line: &[u8]| {
+        let record = Line::parse(line).and_then(|line| serde_json::from_slice::<Record>(line.record).ok());
+        matches!(record, Some(Record { event: Event::Checkpoint { .. }, .. }))
+    };
+    text.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n")).any(checkpoint)
+}

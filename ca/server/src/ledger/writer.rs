@@ -1,0 +1,260 @@
+//! The thread that writes the ledger.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use eastwest_ca::ledger::{Asker, Event, Issued, Refusals, Refused};
+use thiserror::Error;
+use time::OffsetDateTime;
+
+use super::{Journal, LedgerConfig, LedgerError};
+use crate::snapshot::Current;
+
+/// Most records that wait for the writer; signing waits when it is full.
+const QUEUE: usize = 4096;
+/// Most records of one commit.
+const BATCH: usize = 1024;
+/// How long refusals of one source are counted before the count is written.
+const WINDOW: time::Duration = time::Duration::minutes(1);
+/// Most sources in such a time that are named: of those who proved nothing, and of callers.
+const MAX_STRANGERS: usize = 64;
+const MAX_CALLERS: usize = 1024;
+/// Most refusals that are kept while the disk is full.
+const MAX_CARRIED: usize = 1024;
+/// How often writing is tried again while it fails.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// The record was not written, so what it is about must not leave the house. The log says why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the ledger cannot be written")]
+pub struct Unwritten;
+
+/// What to do with a record once it is on the disk, or will never be.
+type Done = Box<dyn FnOnce(Result<Issued, Unwritten>) + Send>;
+
+enum Message {
+    Issued(Box<Issued>, Done),
+    Refused(Box<Refused>),
+}
+
+/// How the ledger fares; for metrics and readiness.
+#[derive(Debug, Default)]
+pub(crate) struct LedgerState {
+    /// Whether the last commit failed.
+    pub(crate) failing: AtomicBool,
+    /// Records that wait.
+    pub(crate) waiting: AtomicU64,
+    /// Commits so far.
+    pub(crate) commits: AtomicU64,
+    /// Records so far, in the whole ledger.
+    pub(crate) records: AtomicU64,
+    /// Bytes of the newest segment.
+    pub(crate) bytes: AtomicU64,
+    /// Number of the newest segment.
+    pub(crate) segment: AtomicU64,
+    /// Refusals that could not be queued or kept; they are counted in a record of their own.
+    pub(crate) uncounted: AtomicU64,
+}
+
+/// The writing end of the ledger for the rest of the CA. Dropping it writes what is left.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    queue: Option<SyncSender<Message>>,
+    thread: Option<JoinHandle<()>>,
+    state: Arc<LedgerState>,
+}
+
+impl Writer {
+    /// Opens the ledger and starts the thread. Its key is certified by the issuer that `current` has.
+    ///
+    /// # Errors
+    /// The ledger cannot be used or written.
+    pub(crate) fn start(config: &LedgerConfig, current: Current) -> Result<Self, LedgerError> {
+        let mut journal = Journal::open(config)?;
+        journal.commit(&[], current.load().issuer.local(), OffsetDateTime::now_utc())?;
+        let (queue, messages) = mpsc::sync_channel(QUEUE);
+        let state = Arc::new(LedgerState::default());
+        let scribe = Scribe {
+            journal,
+            current,
+            state: Arc::clone(&state),
+            strangers: Refusals::new(WINDOW, MAX_STRANGERS),
+            callers: Refusals::new(WINDOW, MAX_CALLERS),
+            carried: Vec::new(),
+        };
+        scribe.note_size();
+        let thread = thread::Builder::new().name("ca-ledger".to_owned()).spawn(move || scribe.run(&messages));
+        let thread = thread.map_err(|source| thread_error(config, source))?;
+        Ok(Self { queue: Some(queue), thread: Some(thread), state })
+    }
+
+    /// Writes that a certificate was issued, then calls `done`. Waits while too many records wait.
+    pub(crate) fn issued(
+        &self,
+        issued: Issued,
+        done: impl FnOnce(Result<Issued, Unwritten>) + Send + 'static,
+    ) {
+        count(&self.state.waiting);
+        let message = Message::Issued(Box::new(issued), Box::new(done));
+        let Some(queue) = &self.queue else { return };
+        if let Err(mpsc::SendError(Message::Issued(_, done))) = queue.send(message) {
+            done(Err(Unwritten)); // the thread is gone, which must not happen
+        }
+    }
+
+    /// Writes that a certificate was refused; nobody waits for it.
+    pub(crate) fn refused(&self, refused: Refused) {
+        count(&self.state.waiting);
+        let message = Message::Refused(Box::new(refused));
+        if self.queue.as_ref().is_none_or(|queue| queue.try_send(message).is_err()) {
+            self.state.waiting.fetch_sub(1, Ordering::Relaxed);
+            count(&self.state.uncounted);
+        }
+    }
+
+    /// How the ledger fares.
+    pub(crate) fn state(&self) -> &LedgerState {
+        &self.state
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // it has said in the log what went wrong
+        }
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+fn thread_error(config: &LedgerConfig, source: io::Error) -> LedgerError {
+    LedgerError::Io { action: "start the thread that writes", path: config.dir.clone(), source }
+}
+
+/// The writing thread.
+struct Scribe {
+    journal: Journal,
+    current: Current,
+    state: Arc<LedgerState>,
+    strangers: Refusals,
+    callers: Refusals,
+    /// Refusals of commits that failed.
+    carried: Vec<Event>,
+}
+
+impl Scribe {
+    fn run(mut self, messages: &Receiver<Message>) {
+        loop {
+            let first = match messages.recv_timeout(self.patience()) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            self.commit(first.into_iter().chain(messages.try_iter().take(BATCH)));
+        }
+        let counts = self.strangers.take().into_iter().chain(self.callers.take());
+        self.carried.extend(counts.map(|refused| Event::Refused(Box::new(refused))));
+        self.commit(std::iter::empty());
+        let head = self.journal.head();
+        tracing::info!(last = head.next - 1, head = %head.hash, "ledger closed");
+    }
+
+    /// How long to wait for a message: until counts are due, or until a failing disk is tried again.
+    fn patience(&self) -> Duration {
+        if self.state.failing.load(Ordering::Relaxed) {
+            return RETRY;
+        }
+        let due = self.strangers.due().into_iter().chain(self.callers.due()).min();
+        let left = due.map(|due| due - OffsetDateTime::now_utc());
+        left.map_or(Duration::MAX, |left| Duration::try_from(left).unwrap_or_default())
+    }
+
+    fn commit(&mut self, messages: impl Iterator<Item = Message>) {
+        let now = OffsetDateTime::now_utc();
+        let mut events = std::mem::take(&mut self.carried);
+        let mut answers: VecDeque<Done> = VecDeque::new();
+        for message in messages {
+            self.state.waiting.fetch_sub(1, Ordering::Relaxed);
+            match message {
+                Message::Issued(issued, done) => {
+                    events.push(Event::Issued(issued));
+                    answers.push_back(done);
+                }
+                Message::Refused(refused) => {
+                    let class = match refused.asker.caller {
+                        Some(_) => &mut self.callers,
+                        None => &mut self.strangers,
+                    };
+                    events.extend(class.note(*refused, now).map(|now| Event::Refused(Box::new(now))));
+                }
+            }
+        }
+        events.extend(self.crowd());
+        let counts = self.strangers.take_due(now).into_iter().chain(self.callers.take_due(now));
+        events.extend(counts.map(|refused| Event::Refused(Box::new(refused))));
+        let failing = self.state.failing.load(Ordering::Relaxed);
+        if events.is_empty() && !failing {
+            return;
+        }
+        let written = self.journal.commit(&events, self.current.load().issuer.local(), now);
+        if let Err(error) = &written {
+            tracing::error!(%error, "the ledger cannot be written: no certificate is issued until it can");
+        } else if failing {
+            tracing::info!("the ledger can be written again");
+        }
+        self.state.failing.store(written.is_err(), Ordering::Relaxed);
+        count(&self.state.commits);
+        self.note_size();
+        for event in events {
+            match event {
+                Event::Issued(issued) => {
+                    let outcome = if written.is_ok() { Ok(*issued) } else { Err(Unwritten) };
+                    if let Some(done) = answers.pop_front() {
+                        done(outcome);
+                    }
+                }
+                refused if written.is_err() => self.carry(refused),
+                _ => {}
+            }
+        }
+    }
+
+    /// Keeps a refusal for the next commit, if there is room.
+    fn carry(&mut self, event: Event) {
+        if self.carried.len() < MAX_CARRIED {
+            self.carried.push(event);
+        } else {
+            count(&self.state.uncounted);
+        }
+    }
+
+    /// The refusals for which there was no room, as one.
+    fn crowd(&self) -> Option<Event> {
+        let count = self.state.uncounted.swap(0, Ordering::Relaxed);
+        let reason = "more refusals at once than the ledger takes in";
+        let refused = Refused { count, ..Refused::new("Unknown", reason, Asker::default()) };
+        (count > 0).then(|| Event::Refused(Box::new(refused)))
+    }
+
+    fn note_size(&self) {
+        let (bytes, segment) = self.journal.size();
+        if segment > 0 {
+            self.state.bytes.store(bytes, Ordering::Relaxed);
+            self.state.segment.store(segment, Ordering::Relaxed);
+            self.state.records.store(self.journal.head().next - 1, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Too much of one peer is not too much for others. Outcomes are judged, not times.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use eastwest_ca::admission::Rate;
+use eastwest_ca_server::Limits;
+use tokio::task::JoinSet;
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use super::common::{Ca, identity, request};
+
+fn rate(per_second: u32, burst: u32) -> Rate {
+    Rate { per_second: NonZeroU32::new(per_second).unwrap(), burst: NonZeroU32::new(burst).unwrap() }
+}
+
+/// Row 25: one pod asks thousands of times, from many connections at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_one_is_throttled_and_others_are_served() {
+    const FLOOD: usize = 3_000;
+    let ca = Ca::start_within(Limits { requests: rate(1, 200), ..Limits::default() }, Vec::new()).await;
+    let mut flood = JoinSet::new();
+    for _ in 0..50 {
+        let mut client = ca.client().token(&ca.token("shop", "flood")).await;
+        flood.spawn(async move {
+            let mut granted = 0;
+            for _ in 0..FLOOD / 50 {
+                match client.create(request()).await {
+                    Ok(_) => granted += 1,
+                    Err(status) => {
+                        assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+                        let retry = status.get_details_retry_info().and_then(|info| info.retry_delay);
+                        assert!(retry.is_some_and(|delay| delay > Duration::ZERO), "{status:?}");
+                    }
+                }
+            }
+            granted
+        });
+    }
+    let mut others = JoinSet::new();
+    for n in 0..10 {
+        let account = format!("other-{n}");
+        let mut client = ca.client().token(&ca.token("shop", &account)).await;
+        others.spawn(async move {
+            for _ in 0..20 {
+                let answer = client.create(request()).await.expect("others are not concerned");
+                assert_eq!(identity(&answer), format!("spiffe://cluster.local/ns/shop/sa/{account}"));
+            }
+        });
+    }
+    others.join_all().await;
+    let granted: usize = flood.join_all().await.into_iter().sum();
+    assert!((200..FLOOD / 2).contains(&granted), "{granted} certificates for the flood");
+}
+
+/// An address whose proofs keep failing is refused unseen, also with a good proof, until it calms down.
+#[tokio::test]
+async fn an_address_that_keeps_failing_is_refused_unseen() {
+    let ca = Ca::start_within(Limits { failures: rate(5, 10), ..Limits::default() }, Vec::new()).await;
+    let mut stranger = ca.client().token("a.b.c").await;
+    let mut codes = Vec::new();
+    for _ in 0..30 {
+        codes.push(stranger.create(request()).await.unwrap_err().code());
+    }
+    assert_eq!(codes[..10], [Code::Unauthenticated; 10]);
+    assert!(codes[10..].contains(&Code::ResourceExhausted), "{codes:?}");
+    let mut good = ca.client().token(&ca.token("shop", "reviews")).await;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while let Err(status) = good.create(request()).await {
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert!(tokio::time::Instant::now() < deadline, "it should be heard again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

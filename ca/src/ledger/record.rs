@@ -1,0 +1,219 @@
+//! What a record of the ledger says.
+
+use std::net::IpAddr;
+
+use eastwest_model::SpiffeId;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::hash::Hash;
+use crate::{
+    caller::{Caller, Proof},
+    csr::VerifiedCsr,
+    grant::Grant,
+    issuer::IssuedCertificate,
+};
+
+/// Longest reason in bytes: parts of it are a stranger's.
+const MAX_REASON: usize = 512;
+
+/// One record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its number in the ledger, from 1 without gaps.
+    pub seq: u64,
+    /// When it was written.
+    #[serde(with = "time::serde::rfc3339")]
+    pub time: OffsetDateTime,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// A [`Record`] to be written.
+#[derive(Serialize)]
+pub(super) struct Written<'a> {
+    pub(super) seq: u64,
+    #[serde(with = "time::serde::rfc3339")]
+    pub(super) time: OffsetDateTime,
+    #[serde(flatten)]
+    pub(super) event: &'a Event,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Event {
+    /// A file began.
+    Segment {
+        /// Its number, from 1.
+        number: u64,
+        /// The hash at which the one before it ended.
+        previous: Hash,
+    },
+    /// The CA certified a ledger key.
+    Signer {
+        /// SHA-256 of its SubjectPublicKeyInfo.
+        key: String,
+        /// The same of the CA's key.
+        ca: String,
+        /// Its certificate and the intermediates above it, in DER as base64.
+        chain: Vec<String>,
+    },
+    /// A certificate was issued.
+    Issued(Box<Issued>),
+    /// A certificate was refused.
+    Refused(Box<Refused>),
+    /// A crash had left half a record, which was cut off.
+    Repaired {
+        /// How many bytes.
+        bytes: u64,
+        /// Their SHA-256.
+        sha256: String,
+    },
+    /// All before is vouched for.
+    Checkpoint {
+        /// The ledger key.
+        key: String,
+        /// Its signature over the hash before this record, as base64.
+        signature: String,
+    },
+}
+
+/// A certificate that was issued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issued {
+    /// Whom it names.
+    pub identity: SpiffeId,
+    /// Its serial number in hexadecimal.
+    pub serial: String,
+    /// Kind of its key.
+    pub key: String,
+    /// SHA-256 of the key's SubjectPublicKeyInfo.
+    pub key_sha256: String,
+    /// End of its life.
+    #[serde(with = "time::serde::rfc3339")]
+    pub not_after: OffsetDateTime,
+    /// Seconds granted; the end of the signing chain may cut them.
+    pub ttl: u64,
+    /// Who asked.
+    #[serde(flatten)]
+    pub asker: Asker,
+}
+
+impl Issued {
+    /// What is to be said about `leaf`.
+    pub fn new(leaf: &IssuedCertificate, grant: &Grant, csr: &VerifiedCsr, asker: Asker) -> Self {
+        Self {
+            identity: grant.identity().clone(),
+            serial: leaf.serial.clone(),
+            key: csr.key().kind().to_string(),
+            key_sha256: csr.key().fingerprint(),
+            not_after: leaf.not_after,
+            ttl: grant.lifetime().as_secs(),
+            asker,
+        }
+    }
+}
+
+/// A refusal, or many alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// The gRPC code answered.
+    pub code: String,
+    /// Why; of many, why the last.
+    pub reason: String,
+    /// How many.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub count: u64,
+    /// When the first of many was.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub since: Option<OffsetDateTime>,
+    /// Who asked, as far as is known.
+    #[serde(flatten)]
+    pub asker: Asker,
+}
+
+fn one() -> u64 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference
+fn is_one(count: &u64) -> bool {
+    *count == 1
+}
+
+impl Refused {
+    /// A single refusal with a gRPC code.
+    pub fn new(code: impl Into<String>, reason: impl Into<String>, asker: Asker) -> Self {
+        let mut reason = reason.into();
+        reason.truncate(reason.floor_char_boundary(MAX_REASON));
+        Self { code: code.into(), reason, count: 1, since: None, asker }
+    }
+}
+
+/// Who asked, and how that was proven.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asker {
+    /// Whose identity was proven.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caller: Option<SpiffeId>,
+    /// How.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof: Option<String>,
+    /// Issuer of the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof_issuer: Option<String>,
+    /// Subject of a job's token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof_subject: Option<String>,
+    /// Serial number of the client certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof_serial: Option<String>,
+    /// The pod that the token is bound to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// Its UID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
+    /// The node it runs on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// The pod that a node's proxy spoke for, `NAMESPACE/NAME`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub for_pod: Option<String>,
+    /// Where the request came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<IpAddr>,
+}
+
+impl Asker {
+    /// An authenticated peer.
+    pub fn caller(caller: &Caller, peer: Option<IpAddr>) -> Self {
+        let proof = &caller.proof;
+        let (proof_issuer, proof_subject, proof_serial) = match proof {
+            Proof::ClientCertificate { serial, .. } => (None, None, Some(serial)),
+            Proof::Token { issuer, .. } => (Some(issuer), None, None),
+            Proof::Oidc { issuer, subject, .. } => (Some(issuer), Some(subject), None),
+            Proof::Reviewed { .. } | Proof::Operator => (None, None, None),
+        };
+        Self {
+            caller: Some(caller.identity.clone()),
+            proof: Some(proof.kind().to_owned()),
+            proof_issuer: proof_issuer.cloned(),
+            proof_subject: proof_subject.cloned(),
+            proof_serial: proof_serial.cloned(),
+            pod: proof.pod().map(|pod| pod.name.clone()),
+            pod_uid: proof.pod().map(|pod| pod.uid.clone()),
+            node: proof.node().map(|node| node.name.clone()),
+            for_pod: caller.represented().map(|represented| represented.pod().to_string()),
+            peer,
+        }
+    }
+
+    /// A peer that proved nothing.
+    pub fn stranger(peer: Option<IpAddr>) -> Self {
+        Self { peer, ..Self::default() }
+    }
+}

@@ -1,0 +1,192 @@
+//! `eastwest ca ledger`: verify and query what was issued and refused. Works beside a running server.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use eastwest_ca::{
+    TrustBundle,
+    ledger::{Event, Hash, Record, Report},
+};
+use eastwest_ca_server::{StateDir, ledger};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::{Failure, Outcome, Result};
+use crate::{
+    config::{Problems, duration},
+    output::{OutputArgs, table},
+};
+
+/// The arguments of `eastwest ca ledger`.
+#[derive(Debug, Args)]
+pub(super) struct LedgerArgs {
+    #[command(subcommand)]
+    command: LedgerCommand,
+    /// Roots that vouch for the ledger key, as PEM [default: those of the state directory].
+    #[arg(long, value_name = "FILE", global = true, env = "EASTWEST_LEDGER_ROOTS")]
+    roots: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum LedgerCommand {
+    /// Verify every record; exit 1 at the first that is broken, and say which and how.
+    Verify(VerifyArgs),
+    /// Print the certificates issued and refused, oldest first.
+    Query(QueryArgs),
+}
+
+#[derive(Debug, Args)]
+struct VerifyArgs {
+    /// A record that must be there, `NUMBER:HASH` as an earlier run printed it: notices a ledger that was cut short.
+    #[arg(long, value_name = "NUMBER:HASH", env = "EASTWEST_LEDGER_HEAD")]
+    head: Option<String>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+struct QueryArgs {
+    /// Only of this SPIFFE ID, or NAMESPACE/SERVICE-ACCOUNT.
+    #[arg(long, value_name = "ID", env = "EASTWEST_LEDGER_IDENTITY")]
+    identity: Option<String>,
+    /// Only the certificate with this serial number, in hexadecimal.
+    #[arg(long, value_name = "HEX", env = "EASTWEST_LEDGER_SERIAL")]
+    serial: Option<String>,
+    /// Only since this time (RFC 3339), or this long ago, for example 2h.
+    #[arg(long, value_name = "TIME", env = "EASTWEST_LEDGER_SINCE")]
+    since: Option<String>,
+    /// Only refusals.
+    #[arg(long, env = "EASTWEST_LEDGER_REFUSED")]
+    refused: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl LedgerArgs {
+    pub(super) fn run(self, state_dir: &Path, now: OffsetDateTime) -> Result {
+        let roots = || match &self.roots {
+            Some(file) => {
+                let text = fs::read_to_string(file);
+                let text = text.with_context(|| format!("--roots: cannot read {}", file.display()))?;
+                TrustBundle::from_pem(&text).with_context(|| format!("--roots {}", file.display()))
+            }
+            None => Ok(StateDir::open_existing(state_dir)?.load(now)?.roots),
+        };
+        match self.command {
+            LedgerCommand::Verify(args) => args.run(state_dir, roots),
+            LedgerCommand::Query(args) => args.run(state_dir, roots, now),
+        }
+    }
+}
+
+impl VerifyArgs {
+    fn run(self, state_dir: &Path, roots: impl Fn() -> anyhow::Result<TrustBundle>) -> Result {
+        let mut problems = Problems::default();
+        let known = self.head.map(|text| problems.take("--head", head(&text)));
+        let known = known.map(|known| known.ok_or(Failure::Usage(problems))).transpose()?;
+        let report = ledger::verify(state_dir, &roots()?, known)?;
+        self.output.print(&report, describe)?;
+        Ok(Outcome::Success)
+    }
+}
+
+impl QueryArgs {
+    fn run(
+        self,
+        state_dir: &Path,
+        roots: impl Fn() -> anyhow::Result<TrustBundle>,
+        now: OffsetDateTime,
+    ) -> Result {
+        let mut problems = Problems::default();
+        let since = self.since.map(|text| problems.take("--since", moment(&text, now)));
+        let since = since.map(|since| since.ok_or(Failure::Usage(problems))).transpose()?;
+        let serial = self.serial.map(|text| text.replace(':', "").to_ascii_lowercase());
+        let query = ledger::Query { identity: self.identity, serial, since, refused: self.refused };
+        let (records, report) = ledger::query(state_dir, &roots()?, &query);
+        // What came before a broken record is shown: it stands as it was written.
+        self.output.print(&records, |records| {
+            let header = ["TIME", "EVENT", "IDENTITY", "SERIAL", "UNTIL", "PROOF", "NODE", "POD", "REASON"];
+            table(header, records.iter().filter_map(row))
+        })?;
+        report?;
+        Ok(Outcome::Success)
+    }
+}
+
+fn head(text: &str) -> std::result::Result<(u64, Hash), String> {
+    let parts =
+        text.split_once(':').and_then(|(number, hash)| Some((number.parse().ok()?, hash.parse().ok()?)));
+    parts.ok_or_else(|| format!("{text:?} is not NUMBER:HASH as `eastwest ca ledger verify` prints it"))
+}
+
+/// A time, or how long before `now`.
+fn moment(text: &str, now: OffsetDateTime) -> std::result::Result<OffsetDateTime, String> {
+    let ago = || duration(text).ok().and_then(|ago| now.checked_sub(ago.try_into().ok()?));
+    OffsetDateTime::parse(text, &Rfc3339).ok().or_else(ago).ok_or_else(|| {
+        format!("{text:?} is neither a time such as 2026-01-31T12:00:00Z nor a duration such as 2h or 7d")
+    })
+}
+
+fn describe(report: &Report) -> String {
+    let Report { first_segment, segments, records, issued, refused, checkpoints, .. } = report;
+    let mut text = format!(
+        "the ledger is whole\nrecords      {records} in {segments} segments from {first_segment}, under {checkpoints} \
+         checkpoints\nissued       {issued}\nrefused      {refused}\n"
+    );
+    if report.uncovered > 0 || report.unfinished > 0 {
+        text += &format!(
+            "unfinished   {} records and {} bytes that a crash left; nobody was answered on their account\n",
+            report.uncovered, report.unfinished
+        );
+    }
+    if report.repaired > 0 {
+        text += &format!("repaired     {} times after a crash\n", report.repaired);
+    }
+    text + &format!("head         {}:{}", report.last, report.head)
+}
+
+fn row(record: &Record) -> Option<[String; 9]> {
+    let time = |time: OffsetDateTime| time.format(&Rfc3339).unwrap_or_default();
+    let or_none = |text: Option<&str>| text.filter(|text| !text.is_empty()).unwrap_or("-").to_owned();
+    let (event, asker, identity, serial, until, reason) = match &record.event {
+        Event::Issued(issued) => (
+            "issued".to_owned(),
+            &issued.asker,
+            issued.identity.to_string(),
+            issued.serial.clone(),
+            time(issued.not_after),
+            "-".to_owned(),
+        ),
+        Event::Refused(refused) => (
+            if refused.count > 1 { format!("{} refused", refused.count) } else { "refused".to_owned() },
+            &refused.asker,
+            or_none(refused.asker.caller.as_ref().map(|caller| caller.as_str())),
+            "-".to_owned(),
+            "-".to_owned(),
+            format!("{}: {}", refused.code, refused.reason.escape_debug()),
+        ),
+        _ => return None,
+    };
+    let [proof, node, pod] = [&asker.proof, &asker.node, &asker.pod].map(|text| or_none(text.as_deref()));
+    Some([time(record.time), event, identity, serial, until, proof, node, pod, reason])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_heads() {
+        let now = OffsetDateTime::UNIX_EPOCH + time::Duration::days(1);
+        assert_eq!(moment("2h", now), Ok(now - time::Duration::hours(2)));
+        assert_eq!(moment("1970-01-02T00:00:00Z", now), Ok(now));
+        assert!(moment("yesterday", now).unwrap_err().contains("neither a time"));
+        assert_eq!(head(&format!("7:{}", "ab".repeat(32))).map(|(number, _)| number), Ok(7));
+        for bad in ["", "7", "7:ab", "x:00"] {
+            assert!(head(bad).is_err(), "{bad}");
+        }
+    }
+}

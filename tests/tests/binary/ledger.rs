@@ -1,0 +1,71 @@
+//! `eastwest ca ledger`: what was issued and refused, beside a running server and after it.
+
+use std::fs;
+
+use eastwest_ca::ledger::Record;
+use tonic::Code;
+
+use crate::{
+    clients::{certify, tls},
+    harness::{Bench, PATIENCE},
+};
+
+fn records(bench: &Bench, flags: &[&str]) -> Vec<serde_json::Value> {
+    let finished = bench.run(&[&["ca", "ledger", "query", "-o", "json"], flags].concat());
+    let records: Vec<Record> = serde_json::from_str(finished.success()).expect("records of the ledger");
+    records.iter().map(|record| serde_json::to_value(record).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_issued_and_refused_is_in_the_ledger() {
+    let bench = Bench::new();
+    let server = bench.serve(&[]);
+    let ask = async |token: Option<&str>, seconds| {
+        certify(tls(server.tls, &bench.root(), None).await.unwrap(), token, seconds).await
+    };
+    let token = bench.token("bookshop/storefront");
+    ask(Some(&token), 0).await.unwrap();
+    assert_eq!(ask(Some(&token), 1).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(ask(Some("a.b.c"), 0).await.unwrap_err().code(), Code::Unauthenticated);
+    bench.run(&["ca", "issue", "spiffe://cluster.local/ns/ci/sa/job", "--out", "job"]).success();
+
+    // Refusals are written without anybody waiting for it.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while records(&bench, &["--refused"]).len() < 2 {
+        assert!(std::time::Instant::now() < deadline, "{:?}", records(&bench, &[]));
+    }
+    let storefront = records(&bench, &["--identity", "bookshop/storefront"]);
+    assert_eq!(storefront.len(), 2, "{storefront:?}");
+    assert_eq!(storefront[0]["event"], "issued");
+    assert_eq!(storefront[0]["identity"], "spiffe://cluster.local/ns/bookshop/sa/storefront");
+    assert_eq!((&storefront[0]["proof"], &storefront[0]["ttl"]), (&"token".into(), &86_400.into()));
+    assert_eq!(
+        (&storefront[1]["event"], &storefront[1]["code"]),
+        (&"refused".into(), &"InvalidArgument".into())
+    );
+    let job = records(&bench, &["--identity", "ci/job"]);
+    assert_eq!((job.len(), &job[0]["proof"]), (1, &"operator".into()), "`ca issue` beside the server");
+    let serial = job[0]["serial"].as_str().unwrap();
+    assert_eq!(records(&bench, &["--serial", &serial.to_uppercase()]), job);
+    assert!(records(&bench, &["--since", "2100-01-01T00:00:00Z"]).is_empty());
+    assert_eq!(bench.run(&["ca", "ledger", "query", "--since", "soon"]).code, 2);
+
+    let verified = bench.run(&["ca", "ledger", "verify"]);
+    let verified = verified.success();
+    assert!(verified.contains("the ledger is whole") && verified.contains("issued       2"), "{verified}");
+    server.stop();
+    let report = bench.run(&["ca", "ledger", "verify", "-o", "json"]).json();
+    let head = format!("{}:{}", report["last"], report["head"].as_str().unwrap());
+    bench.run(&["ca", "ledger", "verify", "--head", &head]).success();
+
+    let segment = bench.state().join("ledger/00000001.jsonl");
+    let text = fs::read_to_string(&segment).unwrap();
+    for secret in [token.as_str(), "PRIVATE", "a.b.c"] {
+        assert!(!text.contains(secret), "{secret} is in the ledger");
+    }
+    fs::write(&segment, text.replacen("storefront", "storefr0nt", 1)).unwrap();
+    let broken = bench.run(&["ca", "ledger", "verify"]);
+    assert_eq!(broken.code, 1);
+    assert!(broken.err.contains("segment 1, line 4: the hash does not fit"), "{}", broken.err);
+    assert_eq!(bench.run(&["ca", "ledger", "query"]).code, 1);
+}

@@ -1,6 +1,7 @@
 //! Puts the parts together: one task each for rotation, SDS and status, and the command supervised.
 
 use std::{
+    collections::BTreeSet,
     io::{self, Write},
     net::Ipv4Addr,
     path::{Path, PathBuf},
@@ -20,6 +21,7 @@ use crate::{
     },
     config::{AgentConfig, ConfigError, Settings},
     envoy::{admin::EnvoyAdmin, bootstrap},
+    file_secrets::FileSecrets,
     files,
     sds::{self, SocketError},
     shutdown::Shutdown,
@@ -142,13 +144,15 @@ fn start_secrets(
     stop: &CancellationToken,
 ) {
     let (publisher, view) = watch::channel(Arc::new(View::new([])));
+    let (asked, wanted) = watch::channel(BTreeSet::new());
+    let files = FileSecrets::new(settings.config.certificate_dirs.clone());
     let (held, ca_root, stop) = (held.clone(), settings.config.ca_root.clone(), stop.clone());
     parts.spawn(async {
-        sds::publish(held, ca_root, publisher).await;
+        sds::publish(held, ca_root, files, wanted, publisher).await;
         Ok(())
     });
     parts.spawn(async move {
-        socket.serve(view, stop).await.map_err(|error| AgentError::Internal(error.to_string()))
+        socket.serve(view, asked, stop).await.map_err(|error| AgentError::Internal(error.to_string()))
     });
 }
 

@@ -50,6 +50,8 @@ pub struct AgentConfig {
     pub dir: PathBuf,
     /// `--write-certs DIR`: also keep certificates and key as files there.
     pub write_certs: Option<PathBuf>,
+    /// `--certificate-dir DIR`: below these folders lie the certificates that rules may name as files.
+    pub certificate_dirs: Vec<PathBuf>,
     /// `--cert-ttl`, requested life of a certificate.
     pub cert_ttl: Duration,
     /// `--inbound-port`, where intercepted inbound connections arrive.
@@ -87,6 +89,7 @@ impl Default for AgentConfig {
             cluster_domain: "cluster.local".into(),
             dir: ".eastwest-agent".into(),
             write_certs: None,
+            certificate_dirs: vec!["/".into()],
             cert_ttl: Duration::from_secs(24 * 60 * 60),
             inbound_port: 15006,
             outbound_port: 15001,

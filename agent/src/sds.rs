@@ -5,11 +5,13 @@
 //! | `default` | certificate chain and key of the workload |
 //! | `ROOTCA` | roots of the mesh |
 //! | `CONTROL_PLANE_ROOTCA` | roots that the control plane's certificate may lead to |
+//! | `file-cert:…`, `file-root:…` | files that rules name, see [`file_secrets`](crate::file_secrets) |
 //!
 //! Each rotation and each change of a root is pushed unasked. An expired certificate stays: Envoy keeps the
 //! last one anyway, its peers refuse it, and established connections live on.
 
 use std::{
+    collections::BTreeSet,
     io,
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -17,29 +19,28 @@ use std::{
     time::Duration,
 };
 
-use eastwest_proto::{
-    Message,
-    envoy::{
-        config::core::v3::{DataSource, data_source::Specifier},
-        extensions::transport_sockets::tls::v3::{
-            CertificateValidationContext, Secret, TlsCertificate, secret::Type,
-        },
-    },
+use eastwest_proto::envoy::extensions::transport_sockets::tls::v3::{
+    CertificateValidationContext, TlsCertificate, secret::Type,
 };
-use eastwest_xds::{EncodedResource, ResourceSet, TypeUrl, View};
+use eastwest_xds::{EncodedResource, Request, ResourceSet, TypeUrl, View};
 use eastwest_xds_server::{Admission, Gatekeeper, Node, Peer, XdsServer};
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::watch,
+    time::MissedTickBehavior,
 };
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, transport::Server};
 
-use crate::certificate::{
-    rotation::Held,
-    svid::Svid,
-    tls::{CaRootError, control_plane_roots},
+use crate::{
+    certificate::{
+        rotation::Held,
+        svid::Svid,
+        tls::{CaRootError, control_plane_roots},
+    },
+    file_secrets::{self, FileSecrets, is_file},
+    secret::{inline, secret},
 };
 
 /// Name of the secret with chain and key.
@@ -104,16 +105,17 @@ impl Socket {
         }
     }
 
-    /// Serves `view` until `stop`.
+    /// Serves `view` until `stop`, and notes in `wanted` which files are asked for.
     ///
     /// # Errors
     /// When the listener fails.
     pub(crate) async fn serve(
         self,
         view: watch::Receiver<Arc<View>>,
+        wanted: Wanted,
         stop: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
-        let server = XdsServer::new(Arc::new(Everybody(view)), stop.clone());
+        let server = XdsServer::new(Arc::new(Everybody { view, wanted }), stop.clone());
         let incoming = UnixListenerStream::new(self.listener);
         let server = Server::builder().add_service(server.secrets());
         server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await
@@ -131,19 +133,45 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// The socket's mode is the authentication: whoever may open it is the workload.
-struct Everybody(watch::Receiver<Arc<View>>);
+struct Everybody {
+    view: watch::Receiver<Arc<View>>,
+    wanted: Wanted,
+}
+
+/// The files that were asked for, by the names of their secrets.
+pub(crate) type Wanted = watch::Sender<BTreeSet<String>>;
 
 #[tonic::async_trait]
 impl Gatekeeper for Everybody {
     async fn admit(&self, _: &Peer, _: &Node) -> Result<Admission, Status> {
-        Ok(Admission { identity: None, view: self.0.clone() })
+        Ok(Admission { identity: None, view: self.view.clone() })
+    }
+
+    fn asked(&self, request: &Request) {
+        let new = |known: &BTreeSet<String>| -> Vec<String> {
+            let names = request.interest.names().iter();
+            names.filter(|name| is_file(name) && !known.contains(*name)).cloned().collect()
+        };
+        self.wanted.send_if_modified(|known| {
+            let new = new(known);
+            known.extend(new.iter().cloned());
+            !new.is_empty()
+        });
     }
 }
 
-/// Keeps `view` equal to the certificate held and the trust anchor's file `ca_root`. Before the first
-/// certificate the view knows no secrets, so requests wait. Drop the future to end it.
-pub(crate) async fn publish(mut held: Held, ca_root: PathBuf, view: watch::Sender<Arc<View>>) {
+/// Keeps `view` equal to the certificate held, the trust anchor's file `ca_root` and the `wanted` files. Before the
+/// first certificate the view knows no secrets, so requests wait. Drop the future to end it.
+pub(crate) async fn publish(
+    mut held: Held,
+    ca_root: PathBuf,
+    mut files: FileSecrets,
+    mut wanted: watch::Receiver<BTreeSet<String>>,
+    view: watch::Sender<Arc<View>>,
+) {
     let mut poll = tokio::time::interval(ROOT_FILE_POLL);
+    let mut file_poll = tokio::time::interval(file_secrets::POLL);
+    file_poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut roots = None;
     loop {
         let svid = held.svid.borrow_and_update().clone();
@@ -154,9 +182,12 @@ pub(crate) async fn publish(mut held: Held, ca_root: PathBuf, view: watch::Sende
                 Err(error) => warn(&error),
             }
             let roots = roots.as_deref().unwrap_or(&svid.bundle_pem);
-            let set = Arc::new(ResourceSet::new(TypeUrl::SECRET, secrets(&svid, roots)));
+            files.want(&wanted.borrow_and_update());
+            let all = secrets(&svid, roots).into_iter().chain(files.resources());
+            let set = Arc::new(ResourceSet::new(TypeUrl::SECRET, all));
             view.send_if_modified(|view| {
-                let next = view.next([set]);
+                let same = view.get(&TypeUrl::SECRET).is_some_and(|old| old.version() == set.version());
+                let next = if same { Arc::clone(view) } else { view.next([set]) };
                 let changed = !Arc::ptr_eq(view, &next);
                 *view = next;
                 changed
@@ -164,6 +195,8 @@ pub(crate) async fn publish(mut held: Held, ca_root: PathBuf, view: watch::Sende
         }
         tokio::select! {
             changed = held.svid.changed() => if changed.is_err() { return },
+            changed = wanted.changed() => if changed.is_err() { return },
+            _ = file_poll.tick(), if !files.is_empty() => {}
             _ = poll.tick() => {}
         }
     }
@@ -190,16 +223,6 @@ fn secrets(svid: &Svid, control_plane_roots: &str) -> [Arc<EncodedResource>; 3] 
         secret(MESH_ROOTS, roots(&svid.bundle_pem)),
         secret(CONTROL_PLANE_ROOTS, roots(control_plane_roots)),
     ]
-}
-
-fn secret(name: &str, content: Type) -> Arc<EncodedResource> {
-    let secret = Secret { name: name.to_owned(), r#type: Some(content) };
-    Arc::new(EncodedResource::new(TypeUrl::SECRET, name, &secret.encode_to_vec()))
-}
-
-fn inline(pem: &str) -> Option<DataSource> {
-    let specifier = Some(Specifier::InlineBytes(pem.as_bytes().to_vec().into()));
-    Some(DataSource { specifier, watched_directory: None })
 }
 
 #[cfg(test)]

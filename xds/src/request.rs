@@ -31,6 +31,16 @@ pub enum Interest {
     },
 }
 
+impl Interest {
+    /// The names that are asked for: all of them in state-of-the-world, those that are new in delta.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Self::Names(names) => names,
+            Self::Change { subscribe, .. } => subscribe,
+        }
+    }
+}
+
 impl Default for Interest {
     fn default() -> Self {
         Self::Names(Vec::new())

@@ -34,12 +34,21 @@ pub(crate) struct Subscription(mpsc::Receiver<Secret>);
 impl Subscription {
     /// Subscribes to `name` and acknowledges whatever comes.
     pub(crate) async fn new(socket: &Path, name: &str, variant: Variant) -> Self {
+        Self::open(socket, name, variant, false).await
+    }
+
+    /// Subscribes to `name`, which is not there yet.
+    pub(crate) async fn absent(socket: &Path, name: &str, variant: Variant) -> Self {
+        Self::open(socket, name, variant, true).await
+    }
+
+    async fn open(socket: &Path, name: &str, variant: Variant, absent: bool) -> Self {
         let client = SecretDiscoveryServiceClient::new(connect(socket.to_owned()).await);
         let (secrets, received) = mpsc::channel(16);
         let name = name.to_owned();
         match variant {
             Variant::StateOfTheWorld => tokio::spawn(state_of_the_world(client, name, secrets)),
-            Variant::Delta => tokio::spawn(delta(client, name, secrets)),
+            Variant::Delta => tokio::spawn(delta(client, name, absent, secrets)),
         };
         Self(received)
     }
@@ -114,6 +123,7 @@ async fn state_of_the_world(
 async fn delta(
     mut client: SecretDiscoveryServiceClient<Channel>,
     name: String,
+    mut absent: bool,
     secrets: mpsc::Sender<Secret>,
 ) {
     let (requests, outgoing) = mpsc::channel(1);
@@ -126,7 +136,8 @@ async fn delta(
     requests.send(subscribe).await.unwrap();
     let mut responses = client.delta_secrets(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
     while let Ok(Some(response)) = responses.message().await {
-        assert!(response.removed_resources.is_empty(), "no secret is ever taken away");
+        let gone = response.removed_resources.is_empty() || std::mem::take(&mut absent);
+        assert!(gone, "no secret is ever taken away");
         for resource in response.resources {
             secrets.send(resource.resource.unwrap().unpack().unwrap()).await.unwrap();
         }

@@ -311,3 +311,23 @@ async fn a_control_plane_that_says_nothing_is_given_up_after_the_deadline() {
     assert!(matches!(error, IssueError::Timeout { .. }), "{error}");
     assert_eq!(begun.elapsed().as_secs(), 10);
 }
+
+/// A rule may name a file before it is there, and the file may change later.
+#[tokio::test]
+async fn files_that_rules_name_are_served_when_they_are_there_and_when_they_change() {
+    let agent = TestAgent::start(HOUR).await;
+    agent.status_becomes("/healthz/ready", 200, "ready").await;
+    let file = agent.dir.path().join("partner.pem");
+    let name = format!("file-root:{}", file.display());
+    let mut streams = Vec::new();
+    for variant in VARIANTS {
+        streams.push(Subscription::absent(&agent.socket(), &name, variant).await);
+    }
+    for root in [&agent.ca.ca.root_pem, &TestCa::new("partner").root_pem] {
+        fs::write(agent.dir.path().join("draft"), root).unwrap();
+        fs::rename(agent.dir.path().join("draft"), &file).unwrap();
+        for stream in &mut streams {
+            assert_eq!(within(stream.next_roots()).await, *root);
+        }
+    }
+}

@@ -72,6 +72,15 @@ pub(crate) struct AgentArgs {
     /// Also write certificate, key and trust bundle here at each renewal; without it keys stay in memory.
     #[arg(long, value_name = "DIR", env = "EASTWEST_WRITE_CERTS")]
     write_certs: Option<PathBuf>,
+    /// Certificates that rules name as files are read below this folder only (repeatable).
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/",
+        value_delimiter = ',',
+        env = "EASTWEST_CERTIFICATE_DIR"
+    )]
+    certificate_dir: Vec<PathBuf>,
     /// Life of the certificate to ask for; renewed at about half of it.
     #[arg(long, value_name = "DURATION", default_value = "24h", env = "EASTWEST_CERT_TTL")]
     cert_ttl: String,
@@ -166,6 +175,7 @@ impl AgentArgs {
             cluster_domain: self.cluster_domain,
             dir: self.dir,
             write_certs: self.write_certs,
+            certificate_dirs: self.certificate_dir,
             cert_ttl,
             inbound_port: self.inbound_port,
             outbound_port: self.outbound_port,

@@ -6,16 +6,15 @@ use eastwest_proto::{
     Any, Message, Name as MessageName,
     envoy::{
         config::core::v3::{
-            AggregatedConfigSource, ApiConfigSource, ApiVersion, ConfigSource, DataSource, GrpcService,
-            TransportSocket, api_config_source::ApiType, config_source::ConfigSourceSpecifier, data_source,
-            grpc_service, transport_socket,
+            AggregatedConfigSource, ApiConfigSource, ApiVersion, ConfigSource, GrpcService, TransportSocket,
+            api_config_source::ApiType, config_source::ConfigSourceSpecifier, grpc_service, transport_socket,
         },
         extensions::transport_sockets::{
             internal_upstream::v3::InternalUpstreamTransport,
             raw_buffer::v3::RawBuffer,
             tls::v3::{
                 CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
-                SubjectAltNameMatcher, TlsCertificate, TlsParameters, UpstreamTlsContext,
+                SubjectAltNameMatcher, TlsParameters, UpstreamTlsContext,
                 common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
                 downstream_tls_context::SessionTicketKeysType,
                 subject_alt_name_matcher::SanType,
@@ -39,9 +38,8 @@ const CIPHER_SUITES: [&str; 6] = [
     "AES128-GCM-SHA256",
 ];
 
-/// The roots of the sidecar's own system, where Debian, Alpine and Envoy's images have them. `system_root_certs` is for
-/// gRPC clients: Envoy ignores it, and then refuses every server.
-const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// How long the agent, on the same machine, may take to hand out a file.
+const FILE_PATIENCE: Duration = Duration { seconds: 2, nanos: 0 };
 
 /// The server side: a client certificate of one of the trust domains is required, and sessions are never resumed, for
 /// a resumed session outlives the certificates (envoy-dataplane.md section 9).
@@ -108,11 +106,10 @@ pub(crate) fn upstream_originated(tls: &OriginatedTls, protocol: Protocol) -> Tr
         common.alpn_protocols = vec!["h2".to_owned()];
     }
     match &tls.certificate {
-        Some(CertificateSource::Files { certificate, key }) => common.tls_certificates.push(TlsCertificate {
-            certificate_chain: Some(file(certificate)),
-            private_key: Some(file(key)),
-            ..Default::default()
-        }),
+        Some(CertificateSource::Files { certificate, key }) => {
+            let name = format!("file-cert:{certificate}~{key}");
+            common.tls_certificate_sds_secret_configs.push(file_secret(name));
+        }
         Some(CertificateSource::Credential(name)) => {
             common.tls_certificate_sds_secret_configs.push(credential(name));
         }
@@ -163,22 +160,15 @@ fn validation(
     sans: Vec<SubjectAltNameMatcher>,
 ) -> Option<ValidationContextType> {
     let context = CertificateValidationContext { match_typed_subject_alt_names: sans, ..Default::default() };
-    Some(match trust? {
-        TrustSource::File(path) => ValidationContextType::ValidationContext(CertificateValidationContext {
-            trusted_ca: Some(file(path)),
-            ..context
-        }),
-        TrustSource::System => ValidationContextType::ValidationContext(CertificateValidationContext {
-            trusted_ca: Some(file(SYSTEM_ROOTS)),
-            ..context
-        }),
-        TrustSource::Credential(name) => {
-            ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
-                default_validation_context: Some(context),
-                validation_context_sds_secret_config: Some(credential(name)),
-            })
-        }
-    })
+    let roots = match trust? {
+        TrustSource::File(path) => file_secret(format!("file-root:{path}")),
+        TrustSource::System => file_secret("file-root:system".to_owned()),
+        TrustSource::Credential(name) => credential(name),
+    };
+    Some(ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
+        default_validation_context: Some(context),
+        validation_context_sds_secret_config: Some(roots),
+    }))
 }
 
 /// Each name exactly. What is no URI may be of either kind.
@@ -201,6 +191,17 @@ fn matcher(kind: SanType, pattern: MatchPattern) -> SubjectAltNameMatcher {
 
 /// A secret of the agent. Fetched without a time limit: nothing may go out before it is there.
 fn agent_secret(name: &str) -> SdsSecretConfig {
+    of_agent(name.to_owned(), Duration::default())
+}
+
+/// A file of the pod that the agent serves (O5), as Istio's agent does under the same name. A file that is missing is
+/// never answered: the cluster is taken without it then, so that its connections fail, instead of waiting beside
+/// settings that no longer hold.
+fn file_secret(name: String) -> SdsSecretConfig {
+    of_agent(name, FILE_PATIENCE)
+}
+
+fn of_agent(name: String, patience: Duration) -> SdsSecretConfig {
     let envoy = grpc_service::EnvoyGrpc { cluster_name: SDS_CLUSTER.to_owned(), ..Default::default() };
     let service = GrpcService {
         target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(envoy)),
@@ -214,11 +215,11 @@ fn agent_secret(name: &str) -> SdsSecretConfig {
         ..Default::default()
     };
     let source = ConfigSource {
-        initial_fetch_timeout: Some(Duration::default()),
+        initial_fetch_timeout: Some(patience),
         resource_api_version: ApiVersion::V3 as i32,
         config_source_specifier: Some(ConfigSourceSpecifier::ApiConfigSource(api)),
     };
-    SdsSecretConfig { name: name.to_owned(), sds_config: Some(source) }
+    SdsSecretConfig { name, sds_config: Some(source) }
 }
 
 /// A secret of the control plane (O7), fetched with Envoy's own time limit: one that never comes must not hold up the
@@ -230,10 +231,6 @@ fn credential(name: &str) -> SdsSecretConfig {
         ..Default::default()
     };
     SdsSecretConfig { name: name.to_owned(), sds_config: Some(source) }
-}
-
-fn file(path: &str) -> DataSource {
-    DataSource { specifier: Some(data_source::Specifier::Filename(path.to_owned())), ..Default::default() }
 }
 
 fn socket<M: Message + MessageName>(name: &str, config: &M) -> TransportSocket {

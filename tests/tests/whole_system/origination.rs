@@ -323,13 +323,6 @@ impl Scene {
             if outcome == Served { String::new() } else { format!("{} {}", answer.status, answer.body) };
         Ok((outcome, told))
     }
-
-    /// Why the caller's sidecar is without a cluster, as `/debug/syncz` tells.
-    fn error(&self) -> Result<Option<String>> {
-        let syncz = self.mesh.control_plane.syncz(self.mesh.hub())?;
-        let types = syncz[0]["types"].as_array().context("a connection has types")?;
-        Ok(types.iter().find_map(|state| state["error"].as_str()).map(str::to_owned))
-    }
 }
 
 fn cluster_name(server: Server) -> String {
@@ -380,41 +373,38 @@ fn the_host_header_names_the_server(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// A rule that names a file which is not there: Envoy refuses that one cluster and says so, and the
-/// rest of the same change is in force. A cluster that it has already stays as it was; of a host that
-/// is new there is none.
-///
-/// Known deviation (O5): Envoy reads the files, where an agent could hand them out as secrets that it
-/// watches. So files that come or change later count when the rule changes or Envoy starts again.
+/// A rule that names a file which is not there: connections to that host fail, none goes out in plaintext, and
+/// everything else goes on. The file counts as soon as it is there, and again when it changes.
 fn a_missing_file_costs_nobody_else(scene: &Scene) -> Result<()> {
-    const MISSING: &str = "{mode: SIMPLE, caCertificates: DIR/missing.pem}";
+    const LATE: &str =
+        "{mode: SIMPLE, caCertificates: DIR/late.pem, subjectAltNames: [external.example.org]}";
     const SKIP: &str = "{mode: SIMPLE, insecureSkipVerify: true}";
-    let newcomer = Server { host: "newcomer.example.org", ..OPEN };
-    let at_first = scene.cluster(OPEN)?;
-    let entries = SERVERS.into_iter().chain([newcomer]).map(entry).collect::<String>();
-    // The rule comes first: without it the newcomer would be called in plaintext for a moment.
-    scene.switch(IMPOSTOR, &[(OPEN.host, MISSING), (newcomer.host, MISSING), (IMPOSTOR.host, SKIP)])?;
-    let told = until("the refusal of one cluster", PATIENCE, || scene.error())?;
-    println!("/debug/syncz: {told}");
-    for part in [&cluster_name(OPEN), "missing.pem"] {
-        assert!(told.contains(part), "{part}: {told}");
-    }
-    scene.mesh.manifests.write("external.yaml", &entries)?;
-    until("the refusal of the newcomer", PATIENCE, || {
-        Ok(scene.error()?.filter(|told| told.contains(&cluster_name(newcomer))))
-    })?;
-
+    let late = scene.certificates.join("late.pem");
+    let write = |from: &str| -> Result<()> {
+        let draft = scene.certificates.join("draft.pem");
+        fs::copy(scene.certificates.join(from), &draft)?;
+        Ok(fs::rename(draft, &late)?)
+    };
+    let becomes = |due: Outcome| {
+        until(&due.to_string(), PATIENCE, || Ok((scene.observe(OPEN)?.0 == due).then_some(())))
+    };
+    // What was in force must not stay: in plaintext it would be.
+    scene.switch(OPEN, &[(OPEN.host, "{mode: DISABLE}")])?;
+    assert_eq!(scene.observe(OPEN)?.0, NotTls);
+    scene.switch(OPEN, &[(OPEN.host, LATE), (IMPOSTOR.host, SKIP)])?;
+    let answer = scene.call(OPEN)?;
+    println!("without its file: {} {}", answer.status, answer.body);
+    assert_eq!(answer.status, 503, "{answer:?}");
     assert_eq!(scene.observe(IMPOSTOR)?.0, Served, "the rest of the same change is in force");
     assert_eq!(scene.client.call(&LEGACY, 80, "/")?.seen()?["pod"], "legacy-0", "others are called as ever");
-    assert_eq!(scene.cluster(OPEN)?, at_first, "what was in force stays");
-    assert_eq!(scene.observe(OPEN)?.0, Served);
-    assert_eq!(scene.cluster(newcomer)?, None);
-    let answer = scene.call(newcomer)?;
-    println!("a host whose only rule is refused: {} {}", answer.status, answer.body);
-    assert_eq!(answer.status, 503, "not in plaintext, nor as a host that nobody knows: {answer:?}");
 
-    let right = "{mode: SIMPLE, caCertificates: DIR/servers.pem, subjectAltNames: [external.example.org]}";
-    scene.switch(newcomer, &[(OPEN.host, right), (newcomer.host, right)])?;
-    assert_eq!(scene.observe(newcomer)?.0, Served, "a corrected rule counts at once");
-    until("the end of the complaint", PATIENCE, || Ok(scene.error()?.is_none().then_some(())))
+    write("servers.pem")?;
+    becomes(Served)?;
+    write("foreign.pem")?;
+    becomes(Untrusted)?;
+    write("servers.pem")?;
+    becomes(Served)?;
+    fs::remove_file(&late)?;
+    assert_eq!(scene.observe(OPEN)?.0, Served, "what was good once stays");
+    crate::nothing_was_refused(&scene.mesh, &[&scene.client])
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use eastwest_xds::View;
+use eastwest_xds::{Request, View};
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
@@ -19,6 +19,10 @@ pub trait Gatekeeper: Send + Sync + 'static {
     /// # Errors
     /// Any status ends the stream with it; `UNAVAILABLE` if there is no configuration yet (xds.md rule 49).
     async fn admit(&self, peer: &Peer, node: &Node) -> Result<Admission, Status>;
+
+    /// Called with every request of a stream that was let in, before it is answered; whoever makes resources when they
+    /// are asked for learns their names here.
+    fn asked(&self, _request: &Request) {}
 }
 
 /// What is known of the other side before it says a word.

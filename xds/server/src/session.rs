@@ -78,6 +78,7 @@ fn take_in(host: &Host, registration: &Registration, mut request: Request) -> Re
             return Err(status::not_a_secret(&request.type_url));
         }
     }
+    host.gatekeeper.asked(&request);
     let connection = &registration.connection;
     let type_url = request.type_url.clone();
     let reaction = connection.stream().on_request(request).map_err(|error| status::stream(&error))?;

@@ -1,0 +1,204 @@
+//! Certificates in files of the pod, which rules name (tls-policy.md O5): `file-cert:CERTIFICATE~KEY`, `file-root:FILE`
+//! and `file-root:system`, the names by which Istio's agent serves them too.
+//!
+//! A file is read when it is asked for first and again whenever it changes. What cannot be used is told once and not
+//! served: Envoy's connections fail then. Of what was good once the last good content stays.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use eastwest_proto::envoy::extensions::transport_sockets::tls::v3::{
+    CertificateValidationContext, TlsCertificate, secret::Type,
+};
+use eastwest_xds::EncodedResource;
+use rustls::{Error, InconsistentKeys, crypto::ring::sign::any_supported_type, sign::CertifiedKey};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use zeroize::Zeroizing;
+
+use crate::secret::{inline, secret};
+
+/// How often files are looked at.
+pub(crate) const POLL: Duration = Duration::from_secs(1);
+/// So many names are served; rules name a handful.
+const MAX_NAMES: usize = 1000;
+const PAIR: &str = "file-cert:";
+const ROOTS: &str = "file-root:";
+const SYSTEM: &str = "system";
+/// Where systems keep the roots that they trust: Debian and Alpine, Fedora, openSUSE, BSD.
+const SYSTEM_ROOTS: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Whether a secret is one of ours.
+pub(crate) fn is_file(name: &str) -> bool {
+    name.starts_with(PAIR) || name.starts_with(ROOTS)
+}
+
+/// The files that were asked for.
+#[derive(Debug)]
+pub(crate) struct FileSecrets {
+    /// Folders below which files may be read.
+    allowed: Vec<PathBuf>,
+    held: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// What the files looked like when they were read; `None` for one that was not there.
+    seen: Option<Vec<Option<Signature>>>,
+    resource: Option<Arc<EncodedResource>>,
+    /// What was told of it last.
+    trouble: Option<String>,
+}
+
+/// By this a changed file is known; a mounted Secret changes by another inode behind its link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Signature {
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+}
+
+impl FileSecrets {
+    /// Files below these folders, as soon as somebody asks for them.
+    pub(crate) fn new(allowed: Vec<PathBuf>) -> Self {
+        Self { allowed, held: BTreeMap::new() }
+    }
+
+    /// Takes note of what is asked for; whatever is no file is passed over.
+    pub(crate) fn want(&mut self, names: &BTreeSet<String>) {
+        for name in names.iter().filter(|name| is_file(name)) {
+            if self.held.contains_key(name) {
+                continue;
+            }
+            if self.held.len() == MAX_NAMES {
+                tracing::warn!("{name:?} is not served: more than {MAX_NAMES} files are asked for");
+                return;
+            }
+            self.held.insert(name.clone(), Entry::default());
+        }
+    }
+
+    /// Whether there is anything to look at.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Reads whatever changed, and returns all that can be served.
+    pub(crate) fn resources(&mut self) -> Vec<Arc<EncodedResource>> {
+        for (name, entry) in &mut self.held {
+            entry.look(name, &self.allowed);
+        }
+        self.held.values().filter_map(|entry| entry.resource.clone()).collect()
+    }
+}
+
+impl Entry {
+    fn look(&mut self, name: &str, allowed: &[PathBuf]) {
+        let paths = paths(name);
+        let seen: Vec<_> = paths.iter().map(|path| signature(path)).collect();
+        if self.seen.as_ref() == Some(&seen) {
+            return;
+        }
+        self.seen = Some(seen);
+        match read(name, &paths, allowed) {
+            Ok(content) => {
+                if self.resource.is_some() || self.trouble.is_some() {
+                    tracing::info!(secret = name, "read anew");
+                }
+                (self.resource, self.trouble) = (Some(secret(name, content)), None);
+            }
+            Err(trouble) => {
+                let effect = match self.resource {
+                    Some(_) => "the content read last stays in use",
+                    None => "connections that need it fail",
+                };
+                if self.trouble.as_ref() != Some(&trouble) {
+                    tracing::warn!(secret = name, "{trouble}; {effect}");
+                }
+                self.trouble = Some(trouble);
+            }
+        }
+    }
+}
+
+/// The files behind a name.
+fn paths(name: &str) -> Vec<PathBuf> {
+    match (name.strip_prefix(PAIR), name.strip_prefix(ROOTS)) {
+        (Some(pair), _) => pair.splitn(2, '~').map(PathBuf::from).collect(),
+        (_, Some(SYSTEM)) => {
+            let found = SYSTEM_ROOTS.iter().map(PathBuf::from).find(|path| path.is_file());
+            vec![found.unwrap_or_else(|| SYSTEM_ROOTS[0].into())]
+        }
+        (_, root) => root.map(PathBuf::from).into_iter().collect(),
+    }
+}
+
+fn signature(path: &Path) -> Option<Signature> {
+    let found = fs::metadata(path).ok()?;
+    let modified = (found.mtime(), found.mtime_nsec());
+    Some(Signature { inode: found.ino(), length: found.len(), modified })
+}
+
+fn read(name: &str, paths: &[PathBuf], allowed: &[PathBuf]) -> Result<Type, String> {
+    let allowed = if name == format!("{ROOTS}{SYSTEM}") { &[] } else { allowed };
+    match (name.starts_with(PAIR), paths) {
+        (true, [certificate, key]) => pair(certificate, key, allowed),
+        (false, [roots]) => {
+            let pem = text(roots, allowed)?;
+            certificates(roots, &pem)?;
+            Ok(Type::ValidationContext(CertificateValidationContext {
+                trusted_ca: inline(&pem),
+                ..Default::default()
+            }))
+        }
+        _ => Err(format!("{name:?} names no files: {PAIR}CERTIFICATE~KEY or {ROOTS}FILE is expected")),
+    }
+}
+
+fn pair(certificate: &Path, key: &Path, allowed: &[PathBuf]) -> Result<Type, String> {
+    let (chain_pem, key_pem) = (text(certificate, allowed)?, text(key, allowed)?);
+    let chain = certificates(certificate, &chain_pem)?;
+    let der = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
+        .map_err(|_| format!("{} holds no private key in PEM", key.display()))?;
+    // A kind of key that is not known here may still be known to Envoy.
+    let same = any_supported_type(&der).map(|signer| CertifiedKey::new(chain, signer).keys_match());
+    if let Ok(Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch))) = same {
+        return Err(format!("the key in {} does not belong to {}", key.display(), certificate.display()));
+    }
+    Ok(Type::TlsCertificate(TlsCertificate {
+        certificate_chain: inline(&chain_pem),
+        private_key: inline(&key_pem),
+        ..Default::default()
+    }))
+}
+
+fn certificates(path: &Path, pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let found = found.ok().filter(|found| !found.is_empty());
+    found.ok_or_else(|| format!("{} holds no certificate in PEM", path.display()))
+}
+
+/// The text of a file, wherever its links lead, if that is below an allowed folder.
+fn text(path: &Path, allowed: &[PathBuf]) -> Result<Zeroizing<String>, String> {
+    let unreadable = |error: io::Error| format!("cannot read {}: {error}", path.display());
+    let real = path.canonicalize().map_err(unreadable)?;
+    let below = |folder: &PathBuf| folder.canonicalize().is_ok_and(|folder| real.starts_with(folder));
+    if !allowed.is_empty() && !allowed.iter().any(below) {
+        return Err(format!("{} is outside of --certificate-dir", path.display()));
+    }
+    fs::read_to_string(real).map(Zeroizing::new).map_err(unreadable)
+}
+
+#[cfg(test)]
+mod tests;

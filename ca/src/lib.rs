@@ -43,7 +43,7 @@ pub use csr::{CsrError, VerifiedCsr};
 pub use grant::{Authorizer, Grant, Lifetimes, Refusal};
 pub use impersonation::{ImpersonationError, NodeAccounts};
 pub use issuer::{IssueError, IssuedCertificate, Issuer, LoadError, LocalIssuer, NewRoot};
-pub use jwt::{KeySet, TokenKey, TokenVerifier, TrustedIssuer};
+pub use jwt::{Jwt, KeySet, TokenKey, TokenVerifier, TrustedIssuer};
 pub use key::{NewKey, PrivateKey};
 pub use plugged::PluggedCa;
 pub use pods::Pods;

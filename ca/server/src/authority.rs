@@ -7,7 +7,7 @@ use std::{
 
 use eastwest_ca::{
     Authorizer, CertificateSummary, Issuer as _, Lifetimes, LocalIssuer, ServingName, SpiffeBundle,
-    TokenVerifier, TrustBundle, TrustedIssuer,
+    TrustBundle,
 };
 use eastwest_model::TrustDomain;
 use eastwest_proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
@@ -15,7 +15,10 @@ use thiserror::Error;
 use time::OffsetDateTime;
 
 use crate::{
-    authn::{self, Authenticator},
+    authn::{
+        Authenticator,
+        proofs::{ProofConfig, Proofs},
+    },
     horizon::{Horizon, Signer},
     ledger::{LedgerConfig, LedgerError, Writer},
     limits::{Guard, Limits},
@@ -34,7 +37,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 const RETRY: Duration = Duration::from_secs(10);
 
 /// The settings of a CA.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct CaConfig {
     /// Whose identities are issued.
     pub trust_domain: TrustDomain,
@@ -46,10 +49,8 @@ pub struct CaConfig {
     pub serving_names: Vec<ServingName>,
     /// How long that certificate lives; it is renewed at half.
     pub serving_lifetime: Duration,
-    /// A token of our own token key must be for one of these.
-    pub token_audiences: Vec<String>,
-    /// Further issuers of tokens.
-    pub token_issuers: Vec<TrustedIssuer>,
+    /// How peers prove who they are.
+    pub proofs: ProofConfig,
     /// Where everything issued and refused is written down.
     pub ledger: LedgerConfig,
     /// How much is done for one peer.
@@ -84,11 +85,10 @@ impl Replaced {
 /// A running certificate authority.
 pub struct CertificateAuthority {
     current: Current,
-    cluster_id: String,
+    proofs: Proofs,
     lifetimes: Lifetimes,
     serving_names: Vec<ServingName>,
     serving_lifetime: Duration,
-    token_issuers: Vec<TrustedIssuer>,
     desk: Arc<Desk>,
 }
 
@@ -98,15 +98,11 @@ impl CertificateAuthority {
     /// # Errors
     /// One of the three failed.
     pub fn new(config: CaConfig, keys: KeyMaterial, now: OffsetDateTime) -> Result<Arc<Self>, StartError> {
-        let mut token_issuers = config.token_issuers;
-        let audiences = config.token_audiences;
-        token_issuers.extend(keys.own_tokens.map(|own| TrustedIssuer { audiences, ..own }));
         let issuer = Arc::new(Signer::new(keys.issuer, keys.horizon));
         let serving =
             ServingCertificate::make(issuer.local(), &config.serving_names, config.serving_lifetime, now)?;
         let snapshot = Snapshot {
             authorizer: Authorizer::new(config.trust_domain.clone(), config.lifetimes),
-            tokens: Arc::new(TokenVerifier::new(config.trust_domain.clone(), token_issuers.clone())),
             trust_domain: config.trust_domain,
             roots: Arc::new(keys.roots),
             issuer,
@@ -121,12 +117,11 @@ impl CertificateAuthority {
             metrics: Metrics::default(),
         };
         Ok(Arc::new(Self {
+            proofs: Proofs::new(config.proofs, config.cluster_id, keys.own_tokens, current.clone()),
             current,
-            cluster_id: config.cluster_id,
             lifetimes: config.lifetimes,
             serving_names: config.serving_names,
             serving_lifetime: config.serving_lifetime,
-            token_issuers,
             desk: Arc::new(desk),
         }))
     }
@@ -169,12 +164,9 @@ impl CertificateAuthority {
 
     /// Issues identities of another trust domain from now on; those of the old one are no longer recognised.
     pub fn set_trust_domain(&self, trust_domain: &TrustDomain) {
-        let issuers = self.token_issuers.iter().cloned();
-        let tokens = Arc::new(TokenVerifier::new(trust_domain.clone(), issuers));
         self.current.change(|old| Snapshot {
             trust_domain: trust_domain.clone(),
             authorizer: Authorizer::new(trust_domain.clone(), self.lifetimes),
-            tokens: Arc::clone(&tokens),
             ..old.clone()
         });
     }
@@ -251,11 +243,12 @@ impl CertificateAuthority {
 
     /// Who a peer is: by its client certificate, else by its bearer token.
     pub fn authenticator(&self) -> Arc<dyn Authenticator> {
-        let methods: Vec<Arc<dyn Authenticator>> = vec![
-            Arc::new(authn::client_certificate::ClientCertificates::new(self.current.clone())),
-            Arc::new(authn::token::BearerTokens::new(self.current.clone())),
-        ];
-        Arc::new(authn::FirstOf::new(self.cluster_id.clone(), methods))
+        self.proofs.authenticator()
+    }
+
+    /// Keeps the keys of token issuers fresh, for ever.
+    pub async fn follow_proofs(self: Arc<Self>) {
+        self.proofs.follow().await;
     }
 
     /// The gRPC service, for ports with TLS alone.
@@ -263,6 +256,7 @@ impl CertificateAuthority {
         IstioCertificateServiceServer::new(CertificateService::new(
             Arc::clone(&self.desk),
             self.authenticator(),
+            self.proofs.impersonation(),
         ))
     }
 

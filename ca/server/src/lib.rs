@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`state_dir`] | keys and certificates in a directory that only we may read |
 //! | [`given`], [`test_root`] | keys and certificates that were given; the one that everybody has |
-//! | `snapshot` | what one request is judged by: signer, roots, token keys and our own serving certificate |
+//! | `snapshot` | what one request is judged by: signer, roots and our own serving certificate |
 //! | [`horizon`] | until when the certificates live that were issued |
 //! | [`authority`] | puts the parts together and changes the snapshot |
 //! | [`authn`] | who a peer is: client certificate first, then bearer token |
@@ -38,7 +38,9 @@ pub mod tls;
 
 pub use authn::{
     Authenticator, AuthnError, Credentials,
-    token::{JwksFileError, jwks_file},
+    keys::{FetchError, HttpsClient, IssuerKeys, KeySource, Pace, TrustedRoots, check_address},
+    proofs::ProofConfig,
+    token::SharedPods,
 };
 pub use authority::{CaConfig, CertificateAuthority, Replaced, StartError};
 pub use bundles::OwnBundle;

@@ -19,13 +19,12 @@ use eastwest_proto::istio::v1::auth::{
     IstioCertificateRequest, IstioCertificateResponse,
     istio_certificate_service_server::IstioCertificateService,
 };
-use prost_types::{Struct, value::Kind};
 use time::OffsetDateTime;
 use tokio::{sync::oneshot, time::timeout};
 use tonic::{Extensions, Request, Response, Status};
 
 use crate::{
-    authn::{Authenticator, Credentials},
+    authn::{Authenticator, Credentials, impersonation::Impersonation},
     incoming::PeerConnection,
     ledger::Writer,
     limits::{Guard, Owner},
@@ -37,8 +36,6 @@ use crate::{
 
 /// Longest that a request waits for its answer: clients of istio's agent set no deadline of their own.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Metadata key by which a node's proxy asks for the identity of one of its pods.
-const IMPERSONATED_IDENTITY: &str = "ImpersonatedIdentity";
 
 /// What all requests of a CA share.
 pub(crate) struct Desk {
@@ -53,6 +50,7 @@ pub(crate) struct Desk {
 pub struct CertificateService {
     desk: Arc<Desk>,
     authenticator: Arc<dyn Authenticator>,
+    impersonation: Arc<Impersonation>,
 }
 
 /// A certificate that is in the ledger, and the answer with it.
@@ -62,9 +60,13 @@ struct Answer {
 }
 
 impl CertificateService {
-    /// Answers whom `authenticator` recognises.
-    pub(crate) fn new(desk: Arc<Desk>, authenticator: Arc<dyn Authenticator>) -> Self {
-        Self { desk, authenticator }
+    /// Answers whom `authenticator` recognises, for whom `impersonation` lets it speak.
+    pub(crate) fn new(
+        desk: Arc<Desk>,
+        authenticator: Arc<dyn Authenticator>,
+        impersonation: Arc<Impersonation>,
+    ) -> Self {
+        Self { desk, authenticator, impersonation }
     }
 
     /// Tells in `asker` who asked, as far as it came to that.
@@ -88,9 +90,8 @@ impl CertificateService {
         *asker = Asker::caller(&caller, peer);
         let owner = Owner::of(&caller);
         self.desk.guard.request(&owner, Instant::now())?;
-        if asks_for_another(message.metadata.as_ref()) {
-            return Err(RequestError::Impersonation);
-        }
+        let caller = self.impersonation.speak(caller, message.metadata.as_ref())?;
+        *asker = Asker::caller(&caller, peer);
 
         let (reply, answer) = oneshot::channel();
         let task = Task { desk: Arc::clone(&self.desk), caller, asker: asker.clone(), message, now };
@@ -101,7 +102,7 @@ impl CertificateService {
     fn note(&self, error: &RequestError, status: &Status, asker: Asker) {
         let metrics = &self.desk.metrics;
         match error {
-            RequestError::Unauthenticated(_) | RequestError::Impersonation => {
+            RequestError::Unauthenticated(_) | RequestError::Impersonation(_) => {
                 count(&metrics.authentication_failures);
                 tracing::info!(%error, "certificate refused");
             }
@@ -209,14 +210,4 @@ fn log_issued(issued: &Issued) {
 /// Where a request came from.
 fn address(extensions: &Extensions) -> Option<IpAddr> {
     extensions.get::<PeerConnection>()?.remote.map(|remote| remote.ip())
-}
-
-/// Whether the request names an identity of its own; a missing or empty one is none.
-fn asks_for_another(metadata: Option<&Struct>) -> bool {
-    let value = metadata.and_then(|metadata| metadata.fields.get(IMPERSONATED_IDENTITY));
-    match value.and_then(|value| value.kind.as_ref()) {
-        None | Some(Kind::NullValue(_)) => false,
-        Some(Kind::StringValue(identity)) => !identity.is_empty(),
-        Some(_) => true,
-    }
 }

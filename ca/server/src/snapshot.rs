@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use eastwest_ca::{Authorizer, TokenVerifier, TrustBundle};
+use eastwest_ca::{Authorizer, TrustBundle};
 use eastwest_model::TrustDomain;
 
 use crate::{horizon::Signer, serving::ServingCertificate};
@@ -16,7 +16,6 @@ pub(crate) struct Snapshot {
     pub(crate) issuer: Arc<Signer>,
     /// What peers must lead to, and which of them are revoked.
     pub(crate) roots: Arc<TrustBundle>,
-    pub(crate) tokens: Arc<TokenVerifier>,
     pub(crate) serving: ServingCertificate,
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eastwest_ca::{CsrError, IssueError, Refusal};
+use eastwest_ca::{CsrError, ImpersonationError, IssueError, Refusal};
 use thiserror::Error;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -18,8 +18,8 @@ pub enum RequestError {
     #[error("no identity was proven: {0}")]
     Unauthenticated(#[from] crate::AuthnError),
     /// The peer asked for an identity that is not its own.
-    #[error("another identity than the caller's was asked for")]
-    Impersonation,
+    #[error(transparent)]
+    Impersonation(#[from] ImpersonationError),
     /// The caller's request is at fault.
     #[error(transparent)]
     Csr(#[from] CsrError),
@@ -70,7 +70,7 @@ impl From<&RequestError> for Status {
     fn from(error: &RequestError) -> Self {
         match error {
             RequestError::Unauthenticated(_)
-            | RequestError::Impersonation
+            | RequestError::Impersonation(_)
             | RequestError::Refused(Refusal::Identity(..)) => unauthenticated(),
             RequestError::Csr(error) => Self::invalid_argument(error.to_string()),
             RequestError::Refused(error) => Self::invalid_argument(error.to_string()),

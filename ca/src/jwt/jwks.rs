@@ -119,6 +119,13 @@ impl KeySet {
         if keys.is_empty() { Err(KeySetError::Empty) } else { Ok(Self { keys }) }
     }
 
+    /// How many keys can verify a token.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "a set is never empty")]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
     /// Verifies `signature` over `message` with the key that `kid` names, or with any key if it names none.
     pub(super) fn verify(
         &self,

@@ -1,13 +1,15 @@
 //! Service-account tokens (JWT, RFC 7519), judged on the spot with the issuer's public keys (ca.md section 3).
 
+mod json;
 mod jwks;
 mod mint;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use eastwest_model::{SpiffeId, TrustDomain, identity::IdentityError};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
+use serde_json::{Map, Value};
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
 
@@ -95,57 +97,162 @@ impl TokenVerifier {
     /// # Errors
     /// See [`TokenError`]. Nothing of the claims is believed before the signature.
     pub fn verify(&self, token: &str, now: OffsetDateTime) -> Result<Caller, TokenError> {
+        let token = Jwt::parse(token)?;
+        let named = || TokenError::Issuer(token.issuer().to_owned());
+        let issuer = self.issuers.get(token.issuer()).ok_or_else(named)?;
+        token.verify(&issuer.keys, now)?.service_account(&issuer.audiences, &self.trust_domain)
+    }
+}
+
+/// A token that was read and is not believed yet.
+pub struct Jwt<'a> {
+    alg: String,
+    kid: Option<String>,
+    issuer: String,
+    claims: Map<String, Value>,
+    message: &'a str,
+    signature: Vec<u8>,
+}
+
+impl<'a> Jwt<'a> {
+    /// Reads the compact form. Members `jwk`, `jku`, `x5u` and the like of the header say nothing to us.
+    ///
+    /// # Errors
+    /// Anything but three base64url parts with a JSON object in the first two, in which no name stands twice.
+    pub fn parse(token: &'a str) -> Result<Self, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::TooLarge(token.len()));
         }
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed("no signature"))?;
         let (header, payload) = message.split_once('.').ok_or(TokenError::Malformed("two parts only"))?;
-        let header: Header = part(header, "header")?;
-        let claims: Claims = part(payload, "claims")?;
+        let (header, claims) = (part(header, "header")?, part(payload, "claims")?);
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| TokenError::Malformed("signature"))?;
-        if header.crit.is_some() {
+        if header.contains_key("crit") {
             return Err(TokenError::Malformed("critical header parameters that we do not know"));
         }
+        let alg = text(&header, "alg")?.ok_or(TokenError::Malformed("no alg"))?.to_owned();
+        let kid = text(&header, "kid")?.map(str::to_owned);
+        let issuer = text(&claims, "iss")?.ok_or(TokenError::Malformed("no iss"))?.to_owned();
+        Ok(Self { alg, kid, issuer, claims, message, signature })
+    }
 
-        let issuer = self.issuers.get(&claims.iss).ok_or_else(|| TokenError::Issuer(claims.iss.clone()))?;
-        issuer.keys.verify(header.kid.as_deref(), &header.alg, message.as_bytes(), &signature)?;
-        let expires = claims.check(&issuer.audiences, now)?;
-        let identity = claims.identity(&self.trust_domain)?;
-        let bound = claims.kubernetes.unwrap_or_default();
-        let proof = Proof::Token { issuer: claims.iss, expires, pod: bound.pod, node: bound.node };
-        Ok(Caller::new(identity, proof))
+    /// The issuer that it names.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The token is that issuer's, and valid at `now`. Whom it is for remains to be asked.
+    ///
+    /// # Errors
+    /// See [`TokenError`].
+    pub fn verify(&self, keys: &KeySet, now: OffsetDateTime) -> Result<Verified, TokenError> {
+        keys.verify(self.kid.as_deref(), &self.alg, self.message.as_bytes(), &self.signature)?;
+        let expires = date(&self.claims, "exp")?.ok_or(TokenError::Malformed("no exp"))?;
+        if expires <= now {
+            return Err(TokenError::Expired(expires));
+        }
+        match date(&self.claims, "nbf")? {
+            Some(begin) if begin - NOT_BEFORE_LEEWAY > now => Err(TokenError::NotYet(begin)),
+            _ => Ok(Verified { issuer: self.issuer.clone(), expires, claims: self.claims.clone() }),
+        }
+    }
+
+    /// When it says that it runs out, for whoever had it verified elsewhere.
+    pub fn expires(&self) -> Option<OffsetDateTime> {
+        date(&self.claims, "exp").ok().flatten()
     }
 }
 
-fn part<T: DeserializeOwned>(text: &str, name: &'static str) -> Result<T, TokenError> {
-    let malformed = TokenError::Malformed(name);
-    let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| malformed.clone())?;
-    serde_json::from_slice(&json).map_err(|_| malformed)
+impl fmt::Debug for Jwt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Jwt({:?})", self.issuer)
+    }
 }
 
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    kid: Option<String>,
-    crit: Option<serde::de::IgnoredAny>,
+/// What an issuer says, proven to be its word and valid now.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    issuer: String,
+    expires: OffsetDateTime,
+    claims: Map<String, Value>,
 }
 
-#[derive(Deserialize)]
-struct Claims {
-    iss: String,
-    sub: String,
-    aud: Audience,
-    exp: serde_json::Number,
-    nbf: Option<serde_json::Number>,
-    #[serde(rename = "kubernetes.io")]
-    kubernetes: Option<KubernetesClaims>,
+impl Verified {
+    /// `iss`.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// When the token runs out.
+    pub fn expires(&self) -> OffsetDateTime {
+        self.expires
+    }
+
+    /// A claim.
+    pub fn claim(&self, name: &str) -> Option<&Value> {
+        self.claims.get(name)
+    }
+
+    /// A claim that is text and not empty.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.claim(name)?.as_str().filter(|text| !text.is_empty())
+    }
+
+    /// The token must be for one of `ours`.
+    ///
+    /// # Errors
+    /// `aud` is missing, malformed or names others.
+    pub fn is_for(&self, ours: &[String]) -> Result<(), TokenError> {
+        let malformed = TokenError::Malformed("aud");
+        let named = match self.claim("aud") {
+            Some(Value::String(audience)) => vec![audience.as_str()],
+            Some(Value::Array(list)) => {
+                list.iter().map(Value::as_str).collect::<Option<_>>().ok_or(malformed)?
+            }
+            _ => return Err(malformed),
+        };
+        if named.iter().any(|name| ours.iter().any(|one| one == name)) {
+            return Ok(());
+        }
+        Err(TokenError::Audience(named.into_iter().map(str::to_owned).collect()))
+    }
+
+    /// The service account that Kubernetes made the token for.
+    ///
+    /// # Errors
+    /// The token is for others than `audiences`, or its subject is no service account.
+    pub fn service_account(
+        &self,
+        audiences: &[String],
+        trust_domain: &TrustDomain,
+    ) -> Result<Caller, TokenError> {
+        self.is_for(audiences)?;
+        let subject = text(&self.claims, "sub")?.ok_or(TokenError::Malformed("no sub"))?;
+        let (namespace, account) =
+            service_account(subject).ok_or_else(|| TokenError::Subject(subject.to_owned()))?;
+        let identity = SpiffeId::workload(trust_domain, namespace, account)?;
+        let bound = match self.claim("kubernetes.io") {
+            None | Some(Value::Null) => KubernetesClaims::default(),
+            Some(claims) => KubernetesClaims::deserialize(claims)
+                .map_err(|_| TokenError::Malformed("the kubernetes.io claims"))?,
+        };
+        let other_namespace = bound.namespace.as_deref().is_some_and(|bound| bound != namespace);
+        let other_account = bound.serviceaccount.as_ref().is_some_and(|bound| bound.name != account);
+        if other_namespace || other_account {
+            return Err(TokenError::Contradiction);
+        }
+        let (issuer, expires) = (self.issuer.clone(), self.expires);
+        Ok(Caller::new(identity, Proof::Token { issuer, expires, pod: bound.pod, node: bound.node }))
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Many(Vec<String>),
+/// Namespace and name in a user name of Kubernetes, `system:serviceaccount:NS:SA`: these four parts, no more.
+pub fn service_account(user: &str) -> Option<(&str, &str)> {
+    let parts: Vec<&str> = user.split(':').collect();
+    match parts[..] {
+        ["system", "serviceaccount", namespace, account] => Some((namespace, account)),
+        _ => None,
+    }
 }
 
 /// What Kubernetes says about a projected token.
@@ -157,39 +264,23 @@ struct KubernetesClaims {
     node: Option<BoundObject>,
 }
 
-impl Claims {
-    /// When the token runs out, if it is for one of `audiences` and valid now.
-    fn check(&self, audiences: &[String], now: OffsetDateTime) -> Result<OffsetDateTime, TokenError> {
-        let named = match &self.aud {
-            Audience::One(audience) => std::slice::from_ref(audience),
-            Audience::Many(audiences) => audiences,
-        };
-        if !named.iter().any(|name| audiences.contains(name)) {
-            return Err(TokenError::Audience(named.to_vec()));
-        }
-        let expires = numeric_date(&self.exp)?;
-        if expires <= now {
-            return Err(TokenError::Expired(expires));
-        }
-        match self.nbf.as_ref().map(numeric_date).transpose()? {
-            Some(begin) if begin - NOT_BEFORE_LEEWAY > now => Err(TokenError::NotYet(begin)),
-            _ => Ok(expires),
-        }
-    }
+fn part(text: &str, name: &'static str) -> Result<Map<String, Value>, TokenError> {
+    let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| TokenError::Malformed(name))?;
+    json::object(&json).map_err(|_| TokenError::Malformed(name))
+}
 
-    fn identity(&self, trust_domain: &TrustDomain) -> Result<SpiffeId, TokenError> {
-        let parts: Vec<&str> = self.sub.split(':').collect();
-        let ["system", "serviceaccount", namespace, account] = parts[..] else {
-            return Err(TokenError::Subject(self.sub.clone()));
-        };
-        if let Some(bound) = &self.kubernetes {
-            let other_namespace = bound.namespace.as_deref().is_some_and(|bound| bound != namespace);
-            let other_account = bound.serviceaccount.as_ref().is_some_and(|bound| bound.name != account);
-            if other_namespace || other_account {
-                return Err(TokenError::Contradiction);
-            }
-        }
-        Ok(SpiffeId::workload(trust_domain, namespace, account)?)
+/// A member that is text, if it is there.
+fn text<'a>(object: &'a Map<String, Value>, name: &'static str) -> Result<Option<&'a str>, TokenError> {
+    let Some(value) = object.get(name) else { return Ok(None) };
+    value.as_str().map(Some).ok_or(TokenError::Malformed(name))
+}
+
+/// A member that is a date, if it is there; `null` counts as absent.
+fn date(claims: &Map<String, Value>, name: &'static str) -> Result<Option<OffsetDateTime>, TokenError> {
+    match claims.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Number(number)) => numeric_date(number).map(Some),
+        Some(_) => Err(TokenError::Malformed(name)),
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod authority;
 mod lifetimes;
+mod nodes;
 mod tokens;
 
 use std::path::PathBuf;

@@ -16,6 +16,7 @@ use eastwest_ca_server::{
 };
 use eastwest_model::TrustDomain;
 use time::OffsetDateTime;
+use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use super::{
@@ -107,11 +108,13 @@ pub(crate) async fn run(config: AloneConfig) -> anyhow::Result<()> {
     let state = StateDir::open(path)?;
     let _lock = state.lock()?;
     let keys = keys(&config, &state)?;
-    let at = Place { root_namespace: ROOT_NAMESPACE, tls: addresses[0].ip(), state_dir: path };
+    let at = Place { root_namespace: ROOT_NAMESPACE, tls: addresses[0].ip(), state_dir: path, pods: None };
     let ca = authority::start(&config.authority, keys, config.trust_domain, &at)?;
     warn_of_test_root(&ca, addresses[0], config.insecure_remote)?;
 
-    let renewal = tokio::spawn(ca.clone().renew_serving_certificate());
+    let mut background = JoinSet::new();
+    background.spawn(ca.clone().renew_serving_certificate());
+    background.spawn(ca.clone().follow_proofs());
     let bundle = OwnBundle::new(ca.clone(), state.clone(), DEFAULT_REFRESH_HINT);
     let served = Arc::new(Alone { ca: ca.clone(), bundle, shutdown: shutdown.clone() });
     let routes = pages::common::<Alone>(&[]).with_state(served);
@@ -124,7 +127,7 @@ pub(crate) async fn run(config: AloneConfig) -> anyhow::Result<()> {
     greet(&ca, path, addresses)?;
     tokio::select! {
         ended = shutdown.bound(serving) => ended,
-        _ = renewal => bail!("a background task ended; this is a defect of eastwest"),
+        _ = background.join_next() => bail!("a background task ended; this is a defect of eastwest"),
     }
 }
 

@@ -4,11 +4,13 @@ use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use eastwest_ca::{Lifetimes, ServingName};
 use eastwest_ca_server::{
-    CaConfig, CertificateAuthority, KeyMaterial, LedgerConfig, Limits, default_serving_names, jwks_file,
+    CaConfig, CertificateAuthority, KeyMaterial, LedgerConfig, Limits, SharedPods, default_serving_names,
     test_root,
 };
 use eastwest_model::TrustDomain;
 use time::OffsetDateTime;
+
+use super::proofs::ProvingConfig;
 
 /// Life of our own serving certificate.
 const SERVING_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -16,25 +18,9 @@ const SERVING_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// What `serve` and `ca serve` were told of the authority, without mistakes.
 pub(crate) struct AuthorityConfig {
     pub(crate) cluster_id: String,
-    pub(crate) tokens: TokenConfig,
+    pub(crate) proving: ProvingConfig,
     pub(crate) lifetimes: Lifetimes,
     pub(crate) serving_names: Vec<ServingName>,
-}
-
-/// Which bearer tokens are accepted.
-pub(crate) struct TokenConfig {
-    /// The `aud` that a token must name.
-    pub(crate) audience: String,
-    /// Whose tokens besides our own.
-    pub(crate) issuer: Option<TokenIssuerConfig>,
-}
-
-/// A further issuer of service-account tokens.
-pub(crate) struct TokenIssuerConfig {
-    /// File with its keys.
-    pub(crate) jwks: String,
-    /// Its `iss`.
-    pub(crate) issuer: String,
 }
 
 /// Where the authority is reached.
@@ -45,6 +31,8 @@ pub(super) struct Place<'a> {
     pub(super) tls: IpAddr,
     /// Where its ledger is kept.
     pub(super) state_dir: &'a Path,
+    /// The pods of its mesh, if it has one.
+    pub(super) pods: Option<SharedPods>,
 }
 
 /// Starts the authority that signs with `keys`.
@@ -57,13 +45,6 @@ pub(super) fn start(
     trust_domain: TrustDomain,
     at: &Place<'_>,
 ) -> anyhow::Result<Arc<CertificateAuthority>> {
-    let audiences = vec![config.tokens.audience.clone()];
-    let further = config.tokens.issuer.as_ref();
-    let token_issuers = further
-        .map(|one| jwks_file(&one.jwks, &one.issuer, audiences.clone()))
-        .transpose()?
-        .into_iter()
-        .collect();
     let serving_names = match config.serving_names.is_empty() {
         true => default_serving_names(at.root_namespace, &[at.tls]),
         false => config.serving_names.clone(),
@@ -74,8 +55,7 @@ pub(super) fn start(
         lifetimes: config.lifetimes,
         serving_names,
         serving_lifetime: SERVING_LIFETIME,
-        token_audiences: audiences,
-        token_issuers,
+        proofs: config.proving.open(at.root_namespace, at.pods.clone())?,
         ledger: LedgerConfig::of(at.state_dir),
         limits: Limits::default(),
     };

@@ -7,6 +7,7 @@ mod http;
 mod metrics;
 mod pages;
 mod ports;
+mod proofs;
 mod publisher;
 mod shutdown;
 
@@ -22,12 +23,14 @@ use tokio::{sync::watch, task::JoinSet};
 
 pub(crate) use self::{
     alone::{AloneConfig, Root, StatePlace, run as run_alone},
-    authority::{AuthorityConfig, TokenConfig, TokenIssuerConfig},
+    authority::AuthorityConfig,
+    proofs::{NodeConfig, ProvingConfig, TokenConfig, TokenIssuerConfig},
 };
 use self::{
     authority::Place,
     gatekeeper::Gate,
     ports::{Ports, Services},
+    proofs::WatchedPods,
     publisher::Publisher,
     shutdown::Shutdown,
 };
@@ -69,8 +72,9 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let _lock = state.lock()?;
     let mesh = world.borrow().snapshot.mesh().clone();
     let keys = state.load_or_create(&NewRoot::of(mesh.trust_domain.clone()), OffsetDateTime::now_utc())?;
-    let at =
-        Place { root_namespace: &mesh.root_namespace, tls: addresses[1].ip(), state_dir: &config.state_dir };
+    let pods = Some(Arc::new(WatchedPods(world.clone())) as _);
+    let (root_namespace, state_dir) = (&*mesh.root_namespace, config.state_dir.as_path());
+    let at = Place { root_namespace, tls: addresses[1].ip(), state_dir, pods };
     let ca = authority::start(&config.authority, keys, mesh.trust_domain.clone(), &at)?;
 
     let xds = |authenticator| {
@@ -87,6 +91,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let mut background = JoinSet::new();
     background.spawn(publisher.run(input));
     background.spawn(ca.clone().renew_serving_certificate());
+    background.spawn(ca.clone().follow_proofs());
     background.spawn(follow_trust_domain(ca, world.clone()));
     let serving = ports.serve(services, &shutdown);
     greet(&config, &world.borrow().clone(), &addresses)?;

@@ -133,7 +133,7 @@ async fn who_proves_nothing_is_unauthenticated_and_learns_nothing() {
 }
 
 /// The token with other claims, signed with the mesh's own key.
-fn altered(bench: &Bench, token: &str, changes: &[(&str, Value)]) -> String {
+pub(crate) fn altered(bench: &Bench, token: &str, changes: &[(&str, Value)]) -> String {
     let [header, claims, _] = token.split('.').collect::<Vec<_>>()[..] else { panic!("{token}") };
     let mut claims: Value = serde_json::from_slice(&BASE64.decode(claims).unwrap()).unwrap();
     for (name, value) in changes {

@@ -21,7 +21,9 @@ fn all_mistakes_are_told_at_once_by_the_names_of_their_flags() {
         "--serving-name",
         "a b",
         "--token-issuer",
-        "https://issuer.example",
+        "kubernetes/serviceaccount",
+        "--trusted-node-account",
+        "ztunnel",
     ]);
     let flags = [
         "error: --trust-domain: ",
@@ -31,6 +33,7 @@ fn all_mistakes_are_told_at_once_by_the_names_of_their_flags() {
         "error: --cert-ttl: \"soon\"",
         "error: --serving-name: ",
         "error: --token-jwks: ",
+        "error: --trusted-node-account: \"ztunnel\"",
     ];
     let errors = refused.failure(2, &flags);
     assert_eq!(errors.lines().count(), flags.len(), "a line each: {errors}");

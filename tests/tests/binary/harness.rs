@@ -87,11 +87,16 @@ impl Bench {
 
     /// A running server.
     pub(crate) fn serve(&self, flags: &[&str]) -> Server {
+        self.serve_with(flags, &[])
+    }
+
+    /// A running server with environment variables.
+    pub(crate) fn serve_with(&self, flags: &[&str], variables: &[(&str, &str)]) -> Server {
         let log =
             tempfile::Builder::new().prefix("serve").suffix(".log").tempfile_in(self.dir.path()).unwrap();
         let log = log.into_temp_path().keep().unwrap();
         let mut command = self.command(&[&["serve"], flags].concat());
-        command.envs(SERVE);
+        command.envs(SERVE).envs(variables.iter().copied());
         Server::when_ready(Process::spawn("eastwest serve", command, &log).unwrap())
     }
 

@@ -16,6 +16,7 @@ mod following;
 mod harness;
 mod ledger;
 mod lifecycle;
+mod proofs;
 mod render;
 mod resources;
 mod secrets;

@@ -1,11 +1,14 @@
 //! Who a peer is. Each method is a file; [`FirstOf`] asks one after the other.
 
 pub mod client_certificate;
+pub mod impersonation;
+pub mod keys;
+pub mod proofs;
 pub mod token;
 
 use std::{fmt::Write as _, sync::Arc};
 
-use eastwest_ca::{Caller, jwt::TokenError, peer::PeerError};
+use eastwest_ca::{Caller, jwt::TokenError, peer::PeerError, pods::BindingError};
 use thiserror::Error;
 use time::OffsetDateTime;
 use tonic::{Extensions, metadata::MetadataMap};
@@ -54,6 +57,12 @@ pub enum AuthnError {
     /// A token that does not do.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// The issuer is trusted, but its keys could not be read so far.
+    #[error("the keys of the token's issuer {0:?} are not known yet")]
+    NoKeys(String),
+    /// The token's pod is not there, or another one.
+    #[error(transparent)]
+    Binding(#[from] BindingError),
     /// No method recognised the peer.
     #[error("{0}")]
     AllFailed(String),

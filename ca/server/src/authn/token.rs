@@ -1,27 +1,34 @@
-//! By a service account's token in `authorization: Bearer`.
+//! By a service account's token in `authorization: Bearer`, verified here.
 
-use std::{fs, io, path::PathBuf};
+use std::sync::Arc;
 
-use eastwest_ca::{Caller, KeySet, TrustedIssuer, jwt::KeySetError};
-use thiserror::Error;
+use eastwest_ca::{Caller, Jwt, Pods, ServiceAccount, pods};
 use time::OffsetDateTime;
 
-use super::{Authenticator, AuthnError, Credentials};
+use super::{Authenticator, AuthnError, Credentials, keys::Issuers};
 use crate::snapshot::Current;
 
-/// Largest JWKS file in bytes.
-const MAX_JWKS_BYTES: u64 = 1024 * 1024;
 const SCHEME: &str = "Bearer ";
+
+/// Where the pods are looked up that tokens are bound to.
+pub type SharedPods = Arc<dyn Pods + Send + Sync>;
 
 /// Recognises the bearers of tokens that one of our trusted issuers signed.
 pub struct BearerTokens {
     current: Current,
+    issuers: Arc<Issuers<Vec<String>>>,
+    pods: Option<SharedPods>,
 }
 
 impl BearerTokens {
-    /// Judges by the issuers and the trust domain that `current` has at that moment.
-    pub(crate) fn new(current: Current) -> Self {
-        Self { current }
+    /// Judges by `issuers`, each with the audiences that its tokens must be for, and the trust domain that `current`
+    /// has at that moment. A token that is bound to a pod is good while that pod is among `pods`.
+    pub(super) fn new(
+        current: Current,
+        issuers: Arc<Issuers<Vec<String>>>,
+        pods: Option<SharedPods>,
+    ) -> Self {
+        Self { current, issuers, pods }
     }
 }
 
@@ -33,12 +40,26 @@ impl Authenticator for BearerTokens {
         now: OffsetDateTime,
     ) -> Result<Caller, AuthnError> {
         credentials.encrypted()?;
-        Ok(self.current.load().tokens.verify(bearer(credentials)?, now)?)
+        let token = Jwt::parse(bearer(credentials)?)?;
+        let (verified, audiences) = self.issuers.verify(&token, now).await?;
+        let caller = verified.service_account(audiences, &self.current.load().trust_domain)?;
+        check_binding(&caller, self.pods.as_deref())?;
+        Ok(caller)
     }
 }
 
+/// A token that is bound to a pod dies with it (ca.md section 7 row 20). Where no pods are known at all, it lives to its
+/// end.
+fn check_binding(caller: &Caller, pods: Option<&(dyn Pods + Send + Sync)>) -> Result<(), AuthnError> {
+    let (Some(bound), Some(pods)) = (caller.proof.pod(), pods) else { return Ok(()) };
+    if let Some(account) = ServiceAccount::of(&caller.identity) {
+        pods::bound_pod(pods, &account, bound)?;
+    }
+    Ok(())
+}
+
 /// The token in the one `authorization` header.
-fn bearer<'a>(credentials: &Credentials<'a>) -> Result<&'a str, AuthnError> {
+pub(super) fn bearer<'a>(credentials: &Credentials<'a>) -> Result<&'a str, AuthnError> {
     let mut values = credentials.metadata.get_all("authorization").iter();
     let value = values.next().ok_or(AuthnError::Header("no authorization header"))?;
     if values.next().is_some() {
@@ -49,58 +70,4 @@ fn bearer<'a>(credentials: &Credentials<'a>) -> Result<&'a str, AuthnError> {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case(SCHEME) => Ok(token),
         _ => Err(AuthnError::Header("the authorization header bears no token")),
     }
-}
-
-/// Why the keys of an issuer could not be loaded.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum JwksFileError {
-    /// An address instead of a file.
-    #[error(
-        "--token-jwks {0}: fetching keys from an address is not supported yet; save them to a file and name that"
-    )]
-    Url(String),
-    /// The file cannot be read.
-    #[error("--token-jwks {}: {source}", path.display())]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The file is larger than 1 MiB.
-    #[error("--token-jwks {}: {bytes} bytes are more than the {MAX_JWKS_BYTES} allowed", path.display())]
-    TooLarge {
-        /// Which file.
-        path: PathBuf,
-        /// Its size.
-        bytes: u64,
-    },
-    /// The file holds no key set.
-    #[error("--token-jwks {}: {source}", path.display())]
-    Keys {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong.
-        source: KeySetError,
-    },
-}
-
-/// Trusts the tokens that `issuer` signs for `audiences` with the keys in the JWKS file `file`.
-///
-/// # Errors
-/// See [`JwksFileError`].
-pub fn jwks_file(file: &str, issuer: &str, audiences: Vec<String>) -> Result<TrustedIssuer, JwksFileError> {
-    if file.starts_with("http://") || file.starts_with("https://") {
-        return Err(JwksFileError::Url(file.to_owned()));
-    }
-    let path = PathBuf::from(file);
-    let io_error = |source| JwksFileError::Io { path: path.clone(), source };
-    let bytes = fs::metadata(&path).map_err(io_error)?.len();
-    if bytes > MAX_JWKS_BYTES {
-        return Err(JwksFileError::TooLarge { path, bytes });
-    }
-    let text = fs::read_to_string(&path).map_err(io_error)?;
-    let keys = KeySet::from_json(&text).map_err(|source| JwksFileError::Keys { path, source })?;
-    Ok(TrustedIssuer { issuer: issuer.to_owned(), audiences, keys })
 }

@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
-use eastwest_ca::{CertificateSummary, Lifetimes, NewRoot, TrustedIssuer, pem};
+use eastwest_ca::{CertificateSummary, Lifetimes, NewRoot, pem};
 use eastwest_ca_server::{
-    CaConfig, CertificateAuthority, Incoming, LedgerConfig, Limits, StateDir, default_serving_names,
+    CaConfig, CertificateAuthority, Incoming, LedgerConfig, Limits, ProofConfig, StateDir,
+    default_serving_names,
     operations::{self, IssuedKey},
     server_config,
 };
@@ -69,14 +70,15 @@ pub(crate) struct Ca {
 
 impl Ca {
     pub(crate) async fn start() -> Self {
-        Self::start_with(Vec::new()).await
+        Self::start_with(ProofConfig::default()).await
     }
 
-    pub(crate) async fn start_with(token_issuers: Vec<TrustedIssuer>) -> Self {
-        Self::start_within(Limits::default(), token_issuers).await
+    /// Tokens are for `istio-ca`, whatever else is asked of proofs.
+    pub(crate) async fn start_with(proofs: ProofConfig) -> Self {
+        Self::start_within(Limits::default(), proofs).await
     }
 
-    pub(crate) async fn start_within(limits: Limits, token_issuers: Vec<TrustedIssuer>) -> Self {
+    pub(crate) async fn start_within(limits: Limits, proofs: ProofConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let now = OffsetDateTime::now_utc();
         let trust_domain = TrustDomain::parse("cluster.local").unwrap();
@@ -95,13 +97,13 @@ impl Ca {
             lifetimes: Lifetimes::default(),
             serving_names: default_serving_names("istio-system", &[tls.ip()]),
             serving_lifetime: Duration::from_secs(24 * 3600),
-            token_audiences: vec!["istio-ca".to_owned()],
-            token_issuers,
+            proofs: ProofConfig { audiences: vec!["istio-ca".to_owned()], ..proofs },
             ledger: LedgerConfig::of(&state(&dir)),
             limits,
         };
         let authority = CertificateAuthority::new(config, keys, now).unwrap();
         let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(Arc::clone(&authority).follow_proofs());
         let [tls_listener, plain_listener] = listeners;
         for incoming in
             [Incoming::tls(tls_listener, server_config(&authority)), Incoming::plain(plain_listener)]
@@ -216,13 +218,16 @@ impl Connector {
 pub(crate) struct Client {
     inner: IstioCertificateServiceClient<Channel>,
     authorization: Vec<String>,
+    /// Further headers.
+    pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) clusters: Vec<&'static str>,
 }
 
 impl Client {
     fn new(channel: Channel, authorization: &[&str]) -> Self {
         let authorization = authorization.iter().map(|&value| value.to_owned()).collect();
-        Self { inner: IstioCertificateServiceClient::new(channel), authorization, clusters: Vec::new() }
+        let inner = IstioCertificateServiceClient::new(channel);
+        Self { inner, authorization, headers: Vec::new(), clusters: Vec::new() }
     }
 
     pub(crate) async fn plaintext(to: SocketAddr, token: &str) -> Self {
@@ -237,6 +242,14 @@ impl Client {
         let mut request = Request::new(message);
         for value in &self.authorization {
             request.metadata_mut().append("authorization", MetadataValue::try_from(value).unwrap());
+        }
+        for (name, value) in &self.headers {
+            match name.strip_suffix("-bin") {
+                Some(_) => drop(
+                    request.metadata_mut().append_bin(*name, MetadataValue::from_bytes(value.as_bytes())),
+                ),
+                None => drop(request.metadata_mut().append(*name, value.parse().unwrap())),
+            }
         }
         for cluster in &self.clusters {
             request.metadata_mut().append("clusterid", MetadataValue::from_static(cluster));

@@ -3,7 +3,12 @@
 
 mod certificates;
 mod common;
+mod issuer;
+mod keys;
 mod ledger;
 mod log;
+mod nodes;
 mod overload;
 mod port;
+mod tokens;
+mod web;

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use eastwest_ca::admission::Rate;
-use eastwest_ca_server::Limits;
+use eastwest_ca_server::{Limits, ProofConfig};
 use tokio::task::JoinSet;
 use tonic::Code;
 use tonic_types::StatusExt as _;
@@ -18,7 +18,8 @@ fn rate(per_second: u32, burst: u32) -> Rate {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_one_is_throttled_and_others_are_served() {
     const FLOOD: usize = 3_000;
-    let ca = Ca::start_within(Limits { requests: rate(1, 200), ..Limits::default() }, Vec::new()).await;
+    let ca = Ca::start_within(Limits { requests: rate(1, 200), ..Limits::default() }, ProofConfig::default())
+        .await;
     let mut flood = JoinSet::new();
     for _ in 0..50 {
         let mut client = ca.client().token(&ca.token("shop", "flood")).await;
@@ -56,7 +57,8 @@ async fn a_flood_of_one_is_throttled_and_others_are_served() {
 /// An address whose proofs keep failing is refused unseen, also with a good proof, until it calms down.
 #[tokio::test]
 async fn an_address_that_keeps_failing_is_refused_unseen() {
-    let ca = Ca::start_within(Limits { failures: rate(5, 10), ..Limits::default() }, Vec::new()).await;
+    let ca =
+        Ca::start_within(Limits { failures: rate(5, 10), ..Limits::default() }, ProofConfig::default()).await;
     let mut stranger = ca.client().token("a.b.c").await;
     let mut codes = Vec::new();
     for _ in 0..30 {

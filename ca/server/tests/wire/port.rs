@@ -2,9 +2,9 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use super::common::{Ca, REVIEWS, client_config, identity, request};
-use eastwest_ca::{PrivateKey, TokenKey, TrustedIssuer, jwt::TokenRequest};
-use eastwest_ca_server::{Incoming, jwks_file, server_config};
+use super::common::{Ca, REVIEWS, client_config, request};
+use eastwest_ca::PrivateKey;
+use eastwest_ca_server::{Incoming, server_config};
 use rustls::{ClientConfig, HandshakeKind, version};
 use rustls_pki_types::ServerName;
 use time::OffsetDateTime;
@@ -100,40 +100,4 @@ async fn dropping_the_incoming_closes_the_port() {
         assert!(tokio::time::Instant::now() < deadline, "the port is still open");
         tokio::task::yield_now().await;
     }
-}
-
-/// `--token-jwks`: another issuer, from a file.
-#[tokio::test]
-async fn further_issuers_from_a_file() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("jwks.json");
-    let file = file.to_str().unwrap();
-    let load = || jwks_file(file, "https://cluster", vec!["istio-ca".to_owned()]);
-    assert!(load().unwrap_err().to_string().contains(file), "absent");
-    std::fs::write(file, "{}").unwrap();
-    assert!(load().unwrap_err().to_string().contains(file), "no keys");
-    assert!(jwks_file("https://a/keys", "i", vec![]).unwrap_err().to_string().contains("not supported yet"));
-
-    let key = TokenKey::new(&PrivateKey::generate().unwrap()).unwrap();
-    std::fs::write(file, key.jwks()).unwrap();
-    let issuer: TrustedIssuer = load().unwrap();
-    let ca = Ca::start_with(vec![issuer]).await;
-    let mint = |issuer: &str| {
-        let request = TokenRequest {
-            issuer,
-            namespace: "shop",
-            service_account: "reviews",
-            audience: "istio-ca",
-            lifetime: Duration::from_secs(60),
-        };
-        key.mint(request, OffsetDateTime::now_utc()).unwrap()
-    };
-    let mut client = ca.client().token(&mint("https://cluster")).await;
-    assert_eq!(identity(&client.create(request()).await.unwrap()), REVIEWS);
-    assert!(
-        ca.client().token(&mint("eastwest")).await.create(request()).await.is_err(),
-        "not in another's name"
-    );
-    let own = ca.client().token(&ca.token("shop", "reviews")).await.create(request()).await;
-    assert!(own.is_ok(), "our own tokens are good as before");
 }

@@ -2,8 +2,11 @@
 
 use clap::Args;
 
-use super::{lifetimes::LifetimeArgs, tokens::TokenArgs};
-use crate::{config::Problems, serve::AuthorityConfig};
+use super::{lifetimes::LifetimeArgs, nodes::NodeArgs, tokens::TokenArgs};
+use crate::{
+    config::Problems,
+    serve::{AuthorityConfig, ProvingConfig},
+};
 
 /// Flags of the certificate authority.
 #[derive(Debug, Args)]
@@ -13,6 +16,8 @@ pub(crate) struct AuthorityArgs {
     cluster_id: String,
     #[command(flatten)]
     tokens: TokenArgs,
+    #[command(flatten)]
+    nodes: NodeArgs,
     #[command(flatten)]
     lifetimes: LifetimeArgs,
     /// A name or IP address in our own serving certificate (repeatable) [default: istiod's service names, localhost
@@ -25,9 +30,15 @@ impl AuthorityArgs {
     /// Reads them; `usual` is the life of a certificate when neither flag nor request names one.
     pub(crate) fn read(self, problems: &mut Problems, usual: &str) -> Option<AuthorityConfig> {
         let tokens = self.tokens.read(problems);
+        let nodes = self.nodes.read(problems);
         let lifetimes = self.lifetimes.read(problems, usual);
         let names = self.serving_name.iter();
         let serving_names = names.filter_map(|name| problems.take("--serving-name", name.parse())).collect();
-        Some(AuthorityConfig { cluster_id: self.cluster_id, tokens, lifetimes: lifetimes?, serving_names })
+        Some(AuthorityConfig {
+            cluster_id: self.cluster_id,
+            proving: ProvingConfig { tokens, nodes },
+            lifetimes: lifetimes?,
+            serving_names,
+        })
     }
 }

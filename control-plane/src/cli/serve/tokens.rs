@@ -1,41 +1,70 @@
 //! Whose service-account tokens are accepted.
 
+use std::{env, path::PathBuf};
+
 use clap::Args;
+use eastwest_ca_server::{TrustedRoots, check_address};
 
 use crate::{
     config::Problems,
     serve::{TokenConfig, TokenIssuerConfig},
 };
 
+/// istiod's name for the audiences, commas between them; our flag goes before it.
+const ISTIOD_AUDIENCES: &str = "TOKEN_AUDIENCES";
+/// What projected tokens of a mesh are for.
+const USUAL_AUDIENCE: &str = "istio-ca";
+
 /// Flags of bearer tokens.
 #[derive(Debug, Args)]
 pub(super) struct TokenArgs {
-    /// Also accept service-account tokens signed by the keys of this JWKS file (RS256, ES256, EdDSA).
-    #[arg(long, value_name = "FILE", env = "EASTWEST_TOKEN_JWKS")]
+    /// Also accept service-account tokens signed by the keys of this JWKS: a file, or an https:// address that is asked
+    /// again every five minutes (RS256, ES256, EdDSA) [default: the one that the issuer's discovery document names].
+    #[arg(long, value_name = "FILE-OR-URL", env = "EASTWEST_TOKEN_JWKS")]
     token_jwks: Option<String>,
     /// The issuer (`iss`) of those tokens.
     #[arg(long, value_name = "ISS", env = "EASTWEST_TOKEN_ISSUER")]
     token_issuer: Option<String>,
-    /// The audience (`aud`) that a token must name.
-    #[arg(long, value_name = "AUD", default_value = "istio-ca", env = "EASTWEST_TOKEN_AUDIENCE")]
-    token_audience: String,
+    /// Roots (PEM) of the server with those keys [default: those of the system].
+    #[arg(long, value_name = "FILE", env = "EASTWEST_TOKEN_JWKS_CA")]
+    token_jwks_ca: Option<PathBuf>,
+    /// An audience (`aud`) that a token may be for (repeatable) [default: TOKEN_AUDIENCES, else istio-ca].
+    #[arg(long, value_name = "AUD", value_delimiter = ',', env = "EASTWEST_TOKEN_AUDIENCE")]
+    token_audience: Vec<String>,
+    /// Accept tokens that are bound to a pod which the manifests do not know.
+    #[arg(long, env = "EASTWEST_TOKEN_ANY_POD")]
+    token_any_pod: bool,
 }
 
 impl TokenArgs {
     /// Reads them.
     pub(super) fn read(self, problems: &mut Problems) -> TokenConfig {
-        let issuer = match (self.token_jwks, self.token_issuer) {
-            (Some(jwks), Some(issuer)) => Some(TokenIssuerConfig { jwks, issuer }),
-            (None, None) => None,
-            (Some(_), None) => {
-                problems.add("--token-issuer", "--token-jwks needs it: the `iss` of the tokens");
-                None
+        let roots = self.token_jwks_ca.map_or(TrustedRoots::System, TrustedRoots::File);
+        let jwks = self.token_jwks;
+        if let Some(address) = jwks.as_deref().filter(|jwks| jwks.contains("://")) {
+            problems.take("--token-jwks", check_address(address));
+        }
+        if jwks.is_some() && self.token_issuer.is_none() {
+            problems.add("--token-issuer", "--token-jwks needs it: the `iss` of the tokens");
+        }
+        let issuer = self.token_issuer.map(|issuer| {
+            if jwks.is_none() && check_address(&issuer).is_err() {
+                let remedy =
+                    "is no https:// address with a discovery document: name the file or address of its keys";
+                problems.add("--token-jwks", format!("--token-issuer {issuer:?} {remedy}"));
             }
-            (None, Some(_)) => {
-                problems.add("--token-jwks", "--token-issuer needs it: the file with the issuer's keys");
-                None
-            }
-        };
-        TokenConfig { audience: self.token_audience, issuer }
+            TokenIssuerConfig { issuer, jwks, roots }
+        });
+        TokenConfig { audiences: audiences(self.token_audience), issuer, any_pod: self.token_any_pod }
     }
+}
+
+/// The audiences of the flag, else those of istiod's variable, else the usual one.
+fn audiences(given: Vec<String>) -> Vec<String> {
+    let named = |list: Vec<String>| {
+        let texts = list.iter().map(|one| one.trim()).filter(|one| !one.is_empty());
+        Some(texts.map(str::to_owned).collect::<Vec<_>>()).filter(|list| !list.is_empty())
+    };
+    let istiod = || env::var(ISTIOD_AUDIENCES).ok().map(|text| text.split(',').map(str::to_owned).collect());
+    named(given).or_else(|| named(istiod()?)).unwrap_or_else(|| vec![USUAL_AUDIENCE.to_owned()])
 }

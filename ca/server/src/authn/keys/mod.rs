@@ -1,0 +1,173 @@
+//! The public keys of token issuers, kept fresh: read from a file, from an address, or found by OIDC discovery.
+
+mod http;
+mod source;
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwapOption;
+use eastwest_ca::{
+    Jwt, KeySet,
+    jwt::{TokenError, Verified},
+};
+use time::OffsetDateTime;
+use tokio::sync::{Notify, watch};
+
+pub use self::{
+    http::{FetchError, HttpsClient, TrustedRoots, check_address},
+    source::{KeySource, SourceError},
+};
+use super::AuthnError;
+
+/// Longest that a request waits for keys that it asked for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often keys are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// As a matter of course.
+    pub every: Duration,
+    /// At the soonest, after a failure or when a token names a key that is not known.
+    pub at_least: Duration,
+}
+
+impl Pace {
+    /// For addresses: every five minutes, never within ten seconds.
+    pub const ADDRESS: Self = Self { every: Duration::from_secs(300), at_least: Duration::from_secs(10) };
+    /// For files: every second.
+    pub const FILE: Self = Self { every: Duration::from_secs(1), at_least: Duration::from_secs(1) };
+}
+
+/// The keys of one issuer: the last good ones, whatever became of their source since.
+pub struct IssuerKeys {
+    issuer: String,
+    keys: ArcSwapOption<KeySet>,
+    source: Option<(KeySource, Pace)>,
+    /// Somebody met a key that is not known.
+    wanted: Notify,
+    /// When the source was asked last.
+    asked: watch::Sender<Option<Instant>>,
+}
+
+impl IssuerKeys {
+    /// Keys that never change.
+    pub fn fixed(issuer: String, keys: KeySet) -> Arc<Self> {
+        Self::new(issuer, Some(keys), None)
+    }
+
+    /// The keys in a JWKS file, to be followed.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds no keys.
+    pub fn in_file(issuer: String, path: PathBuf) -> Result<Arc<Self>, SourceError> {
+        let keys = source::read_file(&path, &mut None)?;
+        Ok(Self::new(issuer, keys, Some((KeySource::File(path), Pace::FILE))))
+    }
+
+    /// Keys that [`IssuerKeys::follow`] will bring.
+    pub fn followed(issuer: String, source: KeySource, pace: Pace) -> Arc<Self> {
+        Self::new(issuer, None, Some((source, pace)))
+    }
+
+    fn new(issuer: String, keys: Option<KeySet>, source: Option<(KeySource, Pace)>) -> Arc<Self> {
+        let keys = ArcSwapOption::from_pointee(keys);
+        Arc::new(Self { issuer, keys, source, wanted: Notify::new(), asked: watch::Sender::new(None) })
+    }
+
+    /// The issuer whose keys these are.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Keeps the keys fresh for ever. A source that fails leaves the keys as they were.
+    pub async fn follow(self: Arc<Self>) {
+        let Some((source, pace)) = &self.source else { return std::future::pending().await };
+        let (mut seen, mut complaint) = (None, None);
+        loop {
+            let wait = match source.read(&self.issuer, &mut seen).await {
+                Ok(Some(keys)) => {
+                    tracing::info!(issuer = self.issuer, keys = keys.len(), %source, "token keys read");
+                    self.keys.store(Some(Arc::new(keys)));
+                    complaint = None;
+                    pace.every
+                }
+                Ok(None) => pace.every,
+                Err(error) => {
+                    let (error, kept) = (error.to_string(), self.keys.load().is_some());
+                    if complaint.as_ref() != Some(&error) {
+                        tracing::warn!(issuer = self.issuer, error, kept, "token keys not read");
+                    }
+                    complaint = Some(error);
+                    pace.at_least
+                }
+            };
+            self.asked.send_replace(Some(Instant::now()));
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.soon(pace.at_least) => {}
+            }
+        }
+    }
+
+    /// Waits until somebody wants keys, but not less than `at_least`.
+    async fn soon(&self, at_least: Duration) {
+        tokio::time::sleep(at_least).await;
+        self.wanted.notified().await;
+    }
+
+    /// Has the source asked again, unless it just was, and waits for the answer.
+    async fn renewed(&self) -> Option<Arc<KeySet>> {
+        let (_, pace) = self.source.as_ref()?;
+        let mut asked = self.asked.subscribe();
+        if asked.borrow_and_update().is_some_and(|at| at.elapsed() < pace.at_least) {
+            return None;
+        }
+        self.wanted.notify_one();
+        tokio::time::timeout(PATIENCE, asked.changed()).await.ok()?.ok()?;
+        self.keys.load_full()
+    }
+
+    /// The token, if it is this issuer's and valid at `now`. A key that is not known is asked for.
+    async fn verify(&self, token: &Jwt<'_>, now: OffsetDateTime) -> Result<Verified, AuthnError> {
+        let unknown = match self.keys.load_full() {
+            Some(keys) => match token.verify(&keys, now) {
+                Err(error @ TokenError::Key { .. }) => AuthnError::Token(error),
+                judged => return Ok(judged?),
+            },
+            None => AuthnError::NoKeys(self.issuer.clone()),
+        };
+        match self.renewed().await {
+            Some(keys) => Ok(token.verify(&keys, now)?),
+            None => Err(unknown),
+        }
+    }
+}
+
+/// Issuers whose tokens are verified here, each with what its tokens are good for.
+pub(super) struct Issuers<T>(BTreeMap<String, (Arc<IssuerKeys>, T)>);
+
+impl<T> Issuers<T> {
+    pub(super) fn new(issuers: impl IntoIterator<Item = (Arc<IssuerKeys>, T)>) -> Self {
+        Self(issuers.into_iter().map(|(keys, use_)| (keys.issuer.clone(), (keys, use_))).collect())
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Arc<IssuerKeys>> {
+        self.0.values().map(|(keys, _)| keys)
+    }
+
+    /// The token, proven to be the word of its issuer and valid now, with what that issuer is good for.
+    pub(super) async fn verify(
+        &self,
+        token: &Jwt<'_>,
+        now: OffsetDateTime,
+    ) -> Result<(Verified, &T), AuthnError> {
+        let named = || TokenError::Issuer(token.issuer().to_owned());
+        let (keys, purpose) = self.0.get(token.issuer()).ok_or_else(named)?;
+        Ok((keys.verify(token, now).await?, purpose))
+    }
+}

@@ -1,0 +1,103 @@
+//! How peers prove who they are, as it was configured.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::Context;
+use eastwest_ca::{NodeAccounts, Pods, ServiceAccount};
+use eastwest_ca_server::{HttpsClient, IssuerKeys, KeySource, Pace, ProofConfig, SharedPods, TrustedRoots};
+use eastwest_model::{Workload, WorkloadKey};
+use tokio::sync::watch;
+
+use crate::query::World;
+
+/// Names of the control plane's own service accounts, for whom no node's proxy may speak unless other names are given.
+const OWN_ACCOUNTS: [&str; 2] = ["istiod", "eastwest"];
+
+/// What `serve` and `ca serve` were told of proofs of identity, without mistakes.
+pub(crate) struct ProvingConfig {
+    pub(crate) tokens: TokenConfig,
+    pub(crate) nodes: NodeConfig,
+}
+
+/// Which bearer tokens of service accounts are accepted.
+pub(crate) struct TokenConfig {
+    /// A token must be for one of these.
+    pub(crate) audiences: Vec<String>,
+    /// Whose tokens besides our own.
+    pub(crate) issuer: Option<TokenIssuerConfig>,
+    /// Whether a token that is bound to a pod is good although nobody knows the pod.
+    pub(crate) any_pod: bool,
+}
+
+/// A further issuer of service accounts' tokens.
+pub(crate) struct TokenIssuerConfig {
+    /// Its `iss`.
+    pub(crate) issuer: String,
+    /// File or address of its keys; found by discovery if not named.
+    pub(crate) jwks: Option<String>,
+    /// Roots for the address.
+    pub(crate) roots: TrustedRoots,
+}
+
+/// Which proxies speak for the pods of their nodes.
+pub(crate) struct NodeConfig {
+    /// Their accounts.
+    pub(crate) trusted: Vec<ServiceAccount>,
+    /// Accounts that nobody may speak for; `None` = the control plane's own.
+    pub(crate) protected: Option<Vec<ServiceAccount>>,
+}
+
+impl ProvingConfig {
+    /// Opens what the configuration names; `pods` are those of the mesh, if there is one.
+    ///
+    /// # Errors
+    /// A file of keys or roots that cannot be used.
+    pub(super) fn open(&self, root_namespace: &str, pods: Option<SharedPods>) -> anyhow::Result<ProofConfig> {
+        let issuer = self.tokens.issuer.as_ref().map(TokenIssuerConfig::open).transpose()?;
+        let own =
+            || OWN_ACCOUNTS.iter().filter_map(|name| ServiceAccount::new(root_namespace, name)).collect();
+        let protected = self.nodes.protected.clone().unwrap_or_else(own);
+        Ok(ProofConfig {
+            audiences: self.tokens.audiences.clone(),
+            issuers: issuer.into_iter().collect(),
+            bound_pods: pods.clone().filter(|_| !self.tokens.any_pod),
+            pods,
+            node_accounts: NodeAccounts::new(self.nodes.trusted.clone(), protected),
+        })
+    }
+}
+
+impl TokenIssuerConfig {
+    fn open(&self) -> anyhow::Result<Arc<IssuerKeys>> {
+        let issuer = self.issuer.clone();
+        let client = || HttpsClient::new(&self.roots).context("--token-jwks-ca");
+        match &self.jwks {
+            Some(jwks) if jwks.contains("://") => {
+                let source = KeySource::parse(jwks, &client()?).context("--token-jwks")?;
+                Ok(IssuerKeys::followed(issuer, source, Pace::ADDRESS))
+            }
+            Some(file) => {
+                let keys = IssuerKeys::in_file(issuer, PathBuf::from(file));
+                keys.with_context(|| format!("--token-jwks {file}"))
+            }
+            None => {
+                let source = KeySource::discovered(&issuer, &client()?).context("--token-issuer")?;
+                Ok(IssuerKeys::followed(issuer, source, Pace::ADDRESS))
+            }
+        }
+    }
+}
+
+/// The pods of the mesh as they are at the moment of the question.
+pub(super) struct WatchedPods(pub(super) watch::Receiver<World>);
+
+impl Pods for WatchedPods {
+    fn pod(&self, key: &WorkloadKey) -> Option<Arc<Workload>> {
+        self.0.borrow().snapshot.pod(key).cloned()
+    }
+
+    fn pods_of(&self, account: &ServiceAccount) -> Vec<Arc<Workload>> {
+        let world = self.0.borrow();
+        world.snapshot.pods_of(account.namespace(), account.name()).cloned().collect()
+    }
+}

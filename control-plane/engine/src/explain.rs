@@ -312,7 +312,12 @@ pub(crate) fn endpoints(
             let endpoint = cluster.endpoints.iter().find(|one| one.address == backend.address)?;
             let mut pair = pair::look(snapshot, view.namespace(), tls, endpoint, backend);
             if let Some(lack) = lack {
-                (pair.outcome, pair.reason) = (Outcome::Refused, lack.reason.clone());
+                pair = Pair {
+                    outcome: Outcome::Refused,
+                    reason: lack.reason.clone(),
+                    chains: Vec::new(),
+                    ..pair
+                };
             }
             Some(explained(snapshot, endpoint, backend, pair))
         })

@@ -73,6 +73,10 @@ pub struct Pair {
     pub outcome: Outcome,
     /// Why.
     pub reason: String,
+    /// The server's filter chains that may take it, named as in `virtualInbound`: two where the first bytes decide,
+    /// none where it is refused or no proxy stands before the server.
+    #[serde(rename = "server_chains")]
+    pub chains: Vec<String>,
 }
 
 /// Looks at one endpoint of a cluster from both sides.
@@ -93,12 +97,38 @@ pub(crate) fn look(
         }
         (Some(mode), sends) => in_mesh(*mode, sends),
     };
-    match unexpected_identity(setting, sends, &server) {
-        Some(reason) if outcome == Outcome::MutualTls => {
-            Pair { sends, server, outcome: Outcome::Refused, reason }
-        }
-        _ => Pair { sends, server, outcome, reason },
-    }
+    let (outcome, reason) = match unexpected_identity(setting, sends, &server) {
+        Some(reason) if outcome == Outcome::MutualTls => (Outcome::Refused, reason),
+        _ => (outcome, reason),
+    };
+    let taken = server.mode.filter(|_| outcome != Outcome::Refused);
+    let chains = taken.map(|mode| chains(snapshot, namespace, backend, mode, sends)).unwrap_or_default();
+    Pair { sends, server, outcome, reason, chains }
+}
+
+/// I1, I2: the chains of the port's own group, or of the group for all ports that nobody named.
+fn chains(
+    snapshot: &Snapshot,
+    namespace: &Name,
+    backend: &Backend,
+    mode: MutualTlsMode,
+    sends: Sends,
+) -> Vec<String> {
+    let port = backend.port();
+    let listed = listed(snapshot, backend);
+    let named = listed.is_some()
+        || policies::choose(snapshot, namespace, &backend.labels).named_ports().any(|one| one == port);
+    let group = if named { port.to_string() } else { "passthrough".to_owned() };
+    let undeclared = listed.unwrap_or(Protocol::Undeclared) == Protocol::Undeclared;
+    let kinds: &[&str] = match (sends, mode) {
+        (Sends::MutualTls, _) if undeclared => &["mesh-http", "mesh-tcp"],
+        (Sends::MutualTls, _) => &["mesh"],
+        (Sends::Plaintext, _) if undeclared => &["plaintext-http", "plaintext-tcp"],
+        (Sends::Plaintext, _) => &["plaintext"],
+        (Sends::Tls, MutualTlsMode::Strict) => &["tls"],
+        (Sends::Tls, _) => &["application-tls"],
+    };
+    kinds.iter().map(|kind| format!("virtualInbound-{group}-{kind}")).collect()
 }
 
 fn sends(setting: &ClientTlsSetting, endpoint: &Endpoint) -> Sends {

@@ -90,6 +90,10 @@ fn describe_endpoint(endpoint: &Value) -> String {
     if !endpoint["server_cluster"].is_null() {
         text += &format!("  cluster     {}\n", cell(&endpoint["server_cluster"]));
     }
+    let chains: Vec<_> = entries(&endpoint["server_chains"]).iter().map(cell).collect();
+    if !chains.is_empty() {
+        text += &format!("  chain       {}\n", chains.join(" or "));
+    }
     text + &steps(&server["trace"])
 }
 

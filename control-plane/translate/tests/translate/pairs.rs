@@ -21,7 +21,7 @@ use eastwest_proto::envoy::{
 };
 
 use crate::{
-    world::{Connection, Resources, outcome},
+    world::{Connection, Resources, outcome, taken_by},
     worlds::{self, Random},
 };
 
@@ -122,7 +122,13 @@ impl Proxies {
             }
         };
         let connection = Connection { port, server_name: "", transport, protocols: &protocols };
-        let found = outcome(server.listener("virtualInbound").unwrap(), &connection);
+        let listener = server.listener("virtualInbound").unwrap();
+        let found = outcome(listener, &connection);
+        if endpoint.pair.outcome != Outcome::Refused {
+            let chain = taken_by(listener, &connection).unwrap().name.as_str();
+            let named = &endpoint.pair.chains;
+            assert!(named.iter().any(|one| one == chain), "{}: {chain}, not {named:?}", endpoint.address);
+        }
         let workload = world.workload(name)?;
         // Without an account only the server itself knows who it is.
         let known = workload.service_account.as_ref().map(|_| compute::identity(world, workload).unwrap());

@@ -123,6 +123,13 @@ pub(crate) struct Connection<'a> {
 /// What a listener does with a connection, by Envoy's rules: destination port, server name, transport protocol, then
 /// application protocol, each step final (tls-policy.md I2). E.g. `mtls http inbound|8080||`.
 pub(crate) fn outcome(listener: &Listener, connection: &Connection<'_>) -> String {
+    let Some(chain) = taken_by(listener, connection) else { return "refused".to_owned() };
+    let socket = if chain.transport_socket.is_some() { "mtls" } else { "raw" };
+    format!("{socket} {}", destination(chain))
+}
+
+/// The chain that takes a connection.
+pub(crate) fn taken_by<'a>(listener: &'a Listener, connection: &Connection<'_>) -> Option<&'a FilterChain> {
     let chains = listener
         .filter_chains
         .iter()
@@ -146,11 +153,7 @@ pub(crate) fn outcome(listener: &Listener, connection: &Connection<'_>) -> Strin
         None => found.application_protocols.is_empty(),
     });
     assert!(left.len() <= 1, "ambiguous");
-    let Some(chain) = left.pop().map(|(_, chain)| chain).or(listener.default_filter_chain.as_ref()) else {
-        return "refused".to_owned();
-    };
-    let socket = if chain.transport_socket.is_some() { "mtls" } else { "raw" };
-    format!("{socket} {}", destination(chain))
+    left.pop().map(|(_, chain)| chain).or(listener.default_filter_chain.as_ref())
 }
 
 /// What the inbound listeners do with a connection: those behind `virtualInbound` see the same connection, with what

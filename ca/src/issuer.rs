@@ -183,6 +183,21 @@ impl LocalIssuer {
         &self.chain.root
     }
 
+    /// When that root runs out.
+    pub fn root_not_after(&self) -> OffsetDateTime {
+        self.chain.root_not_after
+    }
+
+    /// From when to when the whole chain is valid.
+    pub fn validity(&self) -> (OffsetDateTime, OffsetDateTime) {
+        (self.chain.window.not_before, self.chain.window.not_after)
+    }
+
+    /// Whether both sign with the same certificate below the same ones.
+    pub fn same_chain(&self, other: &Self) -> bool {
+        self.chain.intermediates == other.chain.intermediates && self.chain.root == other.chain.root
+    }
+
     /// Makes the certificate of one of our own servers for `names`.
     ///
     /// # Errors

@@ -51,7 +51,7 @@ pub enum PrivateKeyError {
     /// Damaged, or of a kind that we cannot sign with.
     #[error(
         "the private key cannot be read: it is damaged, lacks its public half, or is neither ECDSA P-256, P-384, \
-         Ed25519 nor RSA"
+         Ed25519 nor RSA of 2048 to 4096 bits"
     )]
     Unreadable,
     /// Its public half is of a kind that we do not allow.

@@ -2,6 +2,7 @@
 
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
+use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 
 use crate::{
@@ -41,6 +42,8 @@ pub(crate) struct SigningChain {
     pub(crate) intermediates: Vec<CertificateDer<'static>>,
     /// The root it leads to.
     pub(crate) root: CertificateDer<'static>,
+    /// When that root runs out.
+    pub(crate) root_not_after: OffsetDateTime,
     /// When all of it, root included, is valid.
     pub(crate) window: Window,
 }
@@ -59,8 +62,13 @@ impl SigningChain {
             let window = common.map_or(window, |common| common.and(window));
             common = Some(window);
             if roots.contains(der) {
-                let root = der.clone();
-                return Ok(Self { intermediates: chain[..at].to_vec(), root, window });
+                let root_not_after = x509::window(&certificate).not_after;
+                return Ok(Self {
+                    intermediates: chain[..at].to_vec(),
+                    root: der.clone(),
+                    root_not_after,
+                    window,
+                });
             }
             if chain.get(at + 1).is_some_and(|above| is_signed_by(&certificate, above)) {
                 continue;
@@ -68,8 +76,13 @@ impl SigningChain {
             let root = root_above(&certificate, roots).ok_or(ChainError::Broken(at))?;
             let above = x509::parse(root).ok_or(ChainError::Broken(at))?;
             check_ca(&above, at + 1)?;
-            let (root, window) = (root.clone(), window.and(x509::window(&above)));
-            return Ok(Self { intermediates: chain[..=at].to_vec(), root, window });
+            let (root, of_root) = (root.clone(), x509::window(&above));
+            return Ok(Self {
+                intermediates: chain[..=at].to_vec(),
+                root,
+                root_not_after: of_root.not_after,
+                window: window.and(of_root),
+            });
         }
         Err(ChainError::NoCertificate)
     }

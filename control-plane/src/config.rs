@@ -51,6 +51,34 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|_| format!("{text:?} is not a duration: write for example 10s, 45m, 24h, 1h30m or 90d"))
 }
 
+/// A duration as Go writes it, such as `2h`, `1h30m` or `1.5h`; not negative.
+pub(crate) fn go_duration(text: &str) -> Result<Duration, String> {
+    read_go_duration(text).ok_or_else(|| {
+        format!("{text:?} is not a duration as Go writes it: write for example 45m, 24h, 1h30m or 1.5h")
+    })
+}
+
+fn read_go_duration(text: &str) -> Option<Duration> {
+    const UNITS: [(&str, f64); 7] =
+        [("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    if rest == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut total = (!rest.is_empty()).then_some(Duration::ZERO)?;
+    while !rest.is_empty() {
+        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let unit = rest[number..]
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .map_or(rest.len(), |at| number + at);
+        let (_, seconds) = UNITS.iter().find(|(name, _)| *name == &rest[number..unit])?;
+        let value = rest[..number].parse::<f64>().ok()? * seconds;
+        total = total.checked_add(Duration::try_from_secs_f64(value).ok()?)?;
+        rest = &rest[unit..];
+    }
+    Some(total)
+}
+
 /// A socket address such as `127.0.0.1:15012`; port 0 lets the system choose.
 pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
@@ -71,6 +99,32 @@ pub(crate) fn service_account(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_as_go_writes_them() {
+        for (text, seconds) in [
+            ("2h", Some(7200.0)),
+            ("1h30m", Some(5400.0)),
+            ("1.5h", Some(5400.0)),
+            ("90m0s", Some(5400.0)),
+            ("2h45m30.5s", Some(9930.5)),
+            ("300ms", Some(0.3)),
+            ("0", Some(0.0)),
+            ("+5m", Some(300.0)),
+            (".5h", Some(1800.0)),
+            ("87600h", Some(315_360_000.0)),
+            ("", None),
+            ("10", None),
+            ("-1h", None),
+            ("1d", None),
+            ("h", None),
+            ("1h 30m", None),
+            ("1.2.3h", None),
+            ("99999999999999999999h", None),
+        ] {
+            assert_eq!(read_go_duration(text).map(|read| read.as_secs_f64()), seconds, "{text:?}");
+        }
+    }
 
     #[test]
     fn all_mistakes_are_kept_by_name() {

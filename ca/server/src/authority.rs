@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use eastwest_ca::{
     Authorizer, CertificateSummary, Issuer as _, Lifetimes, LocalIssuer, ServingName, SpiffeBundle,
     TrustBundle,
@@ -23,6 +24,7 @@ use crate::{
     ledger::{LedgerConfig, LedgerError, Writer},
     limits::{Guard, Limits},
     metrics::{Ends, Family, Metrics},
+    root_status::RootStatus,
     service::{CertificateService, Desk},
     serving::{ServingCertificate, ServingError},
     signers::Signers,
@@ -90,6 +92,7 @@ pub struct CertificateAuthority {
     serving_names: Vec<ServingName>,
     serving_lifetime: Duration,
     desk: Arc<Desk>,
+    roots: ArcSwapOption<RootStatus>,
 }
 
 impl CertificateAuthority {
@@ -123,6 +126,7 @@ impl CertificateAuthority {
             serving_names: config.serving_names,
             serving_lifetime: config.serving_lifetime,
             desk: Arc::new(desk),
+            roots: ArcSwapOption::empty(),
         }))
     }
 
@@ -155,6 +159,15 @@ impl CertificateAuthority {
             ..old.clone()
         });
         Ok(Replaced(Arc::downgrade(&before.issuer)))
+    }
+
+    /// Where signer and roots come from and what is wrong with that; `None` if nobody follows a source.
+    pub fn root_status(&self) -> Option<Arc<RootStatus>> {
+        self.roots.load_full()
+    }
+
+    pub(crate) fn set_root_status(&self, status: RootStatus) {
+        self.roots.store(Some(Arc::new(status)));
     }
 
     /// Until when the certificates live that were issued.
@@ -263,8 +276,12 @@ impl CertificateAuthority {
     /// Counters and gauges, under istiod's names where it has them.
     pub fn metrics(&self) -> Vec<Family> {
         let snapshot = self.snapshot();
-        let ends = Ends { roots: snapshot.roots.not_after(), chain: snapshot.issuer.not_after() };
+        let ends =
+            Ends { root: snapshot.issuer.local().root_not_after(), chain: snapshot.issuer.not_after() };
         let Desk { metrics, ledger, signers, .. } = &*self.desk;
-        metrics.families(ends, ledger.state(), signers.waiting(), OffsetDateTime::now_utc())
+        let mut families =
+            metrics.families(ends, ledger.state(), signers.waiting(), OffsetDateTime::now_utc());
+        families.extend(self.root_status().iter().flat_map(|roots| roots.families()));
+        families
     }
 }

@@ -5,6 +5,7 @@
 //! | [`state_dir`] | keys and certificates in a directory that only we may read |
 //! | [`given`], [`test_root`] | keys and certificates that were given; the one that everybody has |
 //! | `snapshot` | what one request is judged by: signer, roots and our own serving certificate |
+//! | [`roots`], [`root_status`] | where signer and roots come from, followed while everything runs |
 //! | [`horizon`] | until when the certificates live that were issued |
 //! | [`authority`] | puts the parts together and changes the snapshot |
 //! | [`authn`] | who a peer is: client certificate first, then bearer token |
@@ -27,6 +28,8 @@ pub mod ledger;
 pub mod limits;
 pub mod metrics;
 pub mod operations;
+pub mod root_status;
+pub mod roots;
 pub mod service;
 pub mod serving;
 mod signers;
@@ -50,6 +53,8 @@ pub use incoming::{Connection, Incoming, PeerConnection};
 pub use ledger::{LedgerConfig, LedgerError};
 pub use limits::Limits;
 pub use metrics::{Family, Sample};
+pub use root_status::RootStatus;
+pub use roots::{Keeper, RootsConfig, RootsError};
 pub use serving::default_serving_names;
 pub use state_dir::{KeyMaterial, StateDir, StateError, StateLock, TOKEN_ISSUER};
 pub use tls::server_config;

@@ -71,10 +71,10 @@ pub struct Sample {
     pub value: f64,
 }
 
-/// What runs out when: the last root, and the first certificate of the signing chain.
+/// What runs out when: the root of the signing chain, and the first certificate of the signing chain.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ends {
-    pub(crate) roots: OffsetDateTime,
+    pub(crate) root: OffsetDateTime,
     pub(crate) chain: OffsetDateTime,
 }
 
@@ -104,8 +104,8 @@ impl Metrics {
         families.extend([
             gauge(
                 "citadel_server_root_cert_expiry_timestamp",
-                "When the last root runs out, in seconds since 1970.",
-                seconds(ends.roots),
+                "When the root of the signing chain runs out, in seconds since 1970.",
+                seconds(ends.root),
             ),
             gauge(
                 "citadel_server_cert_chain_expiry_timestamp",
@@ -196,7 +196,7 @@ fn counter(name: &'static str, help: &'static str, counter: &AtomicU64) -> Famil
     Family { name, help, kind: "counter", samples: vec![sample(String::new(), load(counter))] }
 }
 
-fn gauge(name: &'static str, help: &'static str, value: f64) -> Family {
+pub(crate) fn gauge(name: &'static str, help: &'static str, value: f64) -> Family {
     Family { name, help, kind: "gauge", samples: vec![sample(String::new(), value)] }
 }
 
@@ -209,7 +209,7 @@ fn load(counter: &AtomicU64) -> f64 {
 }
 
 #[allow(clippy::cast_precision_loss)] // exact up to 2^53
-fn number(value: u64) -> f64 {
+pub(crate) fn number(value: u64) -> f64 {
     value as f64
 }
 

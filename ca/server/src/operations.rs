@@ -66,13 +66,19 @@ pub struct Summary {
     pub token_key_id: String,
 }
 
-/// Makes a CA in `dir`, or what is missing of one.
+/// Makes a CA in `dir`, or what is missing of one; with `import`, for that key.
 ///
 /// # Errors
-/// A server uses the directory, or it cannot be used.
-pub fn init(dir: &Path, new: &NewRoot, now: OffsetDateTime) -> Result<Summary, StateError> {
+/// A server uses the directory, it cannot be used, or it has a key already and another is to be imported.
+pub fn init(
+    dir: &Path,
+    new: &NewRoot,
+    import: Option<&PrivateKey>,
+    now: OffsetDateTime,
+) -> Result<Summary, StateError> {
     let state = StateDir::open(dir)?;
     let _lock = state.lock()?;
+    import.map(|key| state.import_key(key)).transpose()?;
     state.load_or_create(new, now)?;
     show(dir, now)
 }

@@ -10,7 +10,7 @@ use std::{
 
 use eastwest_ca::{
     KeySet, LocalIssuer, NewKey, NewRoot, PrivateKey, TokenKey, TrustBundle, TrustedIssuer,
-    bundle::BundleError, issuer::LoadError, jwt::TokenKeyError, key::PrivateKeyError,
+    bundle::BundleError, issuer::LoadError, jwt::TokenKeyError, key::PrivateKeyError, public_key::KeyKind,
 };
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -71,6 +71,16 @@ pub enum StateError {
         /// A file that makes no sense without it.
         present: PathBuf,
     },
+    /// A key is to be imported where one is.
+    #[error("{}: there is a CA key already, and it is not replaced; import into an empty --state-dir", .0.display())]
+    Exists(PathBuf),
+    /// The last CA was plugged in and no longer is.
+    #[error(
+        "{}: is the trust anchor of another CA, which was plugged in when the last server ran; give it by --ca-dir again, \
+         or remove this file to sign with our own root, which nobody trusts who read this file",
+        .0.display()
+    )]
+    ForeignAnchor(PathBuf),
     /// A private key that cannot be read.
     #[error("{}: {source}; {REMEDY}", path.display())]
     Key {
@@ -181,6 +191,29 @@ impl StateDir {
         Horizon::kept_in(self.file(HORIZON))
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Refuses to sign with our own root when the trust anchor on file is that of another CA: whoever trusts it would
+    /// refuse everything.
+    ///
+    /// # Errors
+    /// [`StateError::ForeignAnchor`].
+    pub fn refuse_foreign_anchor(&self) -> Result<(), StateError> {
+        let read = |name: &str| {
+            let text = fs::read_to_string(self.file(name)).ok()?;
+            TrustBundle::from_pem(&text).ok()
+        };
+        match (read(ROOTS), read(CA_CERTIFICATE)) {
+            (Some(anchor), Some(own)) if !own.certificates().any(|root| anchor.contains(root)) => {
+                Err(StateError::ForeignAnchor(self.file(ROOTS)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Where the trust anchor is written for agents.
     pub fn root_cert_path(&self) -> PathBuf {
         self.file(ROOTS)
@@ -205,6 +238,22 @@ impl StateDir {
         let own_tokens = self.own_tokens()?;
         self.publish_roots(&material.roots)?;
         Ok(KeyMaterial { own_tokens: Some(own_tokens), ..material })
+    }
+
+    /// Takes `key` for the root that [`Self::load_or_create`] will make. Call it with the lock held.
+    ///
+    /// # Errors
+    /// There is a CA already, or its key.
+    pub fn import_key(&self, key: &PrivateKey) -> Result<(), StateError> {
+        let path = self.file(CA_KEY);
+        let kind = key.public().map_err(|error| self.create_error(error))?.kind();
+        if kind == KeyKind::Ed25519 {
+            return Err(self.create_error(LoadError::KeyKind(kind)));
+        }
+        if self.file(CA_CERTIFICATE).exists() || !self.create_key_file(&path, key)? {
+            return Err(StateError::Exists(path));
+        }
+        Ok(())
     }
 
     /// The issuer of our own tokens; makes the token key if absent, and writes its key set.
@@ -292,9 +341,12 @@ impl StateDir {
 
     fn create_key(&self, name: &str, kind: NewKey) -> Result<(), StateError> {
         let key = PrivateKey::generate_as(kind).map_err(|error| self.create_error(error))?;
-        let path = self.file(name);
-        let written = files::create(&path, key.to_pem().as_bytes(), files::SECRET);
-        written.map(|_| ()).map_err(io_error("write", &path))
+        self.create_key_file(&self.file(name), &key).map(|_| ())
+    }
+
+    /// Writes a key unless there is one; says whether it did.
+    fn create_key_file(&self, path: &Path, key: &PrivateKey) -> Result<bool, StateError> {
+        files::create(path, key.to_pem().as_bytes(), files::SECRET).map_err(io_error("write", path))
     }
 
     fn read_key(&self, path: &Path) -> Result<PrivateKey, StateError> {

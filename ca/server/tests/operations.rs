@@ -19,8 +19,8 @@ fn init_show_bundle_issue_token() {
         operations::token(&state, "shop", "reviews", "istio-ca", Duration::from_secs(60), now).unwrap();
     assert_eq!(token.split('.').count(), 3);
     assert!(matches!(operations::bundle(&state, now), Err(StateError::NoCa(_))));
-    let summary = operations::init(&state, &new, now).unwrap();
-    assert_eq!(operations::init(&state, &new, now).unwrap(), summary, "nothing is made anew");
+    let summary = operations::init(&state, &new, None, now).unwrap();
+    assert_eq!(operations::init(&state, &new, None, now).unwrap(), summary, "nothing is made anew");
     assert_eq!(operations::show(&state, now).unwrap(), summary);
     assert_eq!(summary.roots[0].subject, "O=cluster.local");
     assert_eq!(summary.roots[0].key, "ECDSA P-256");
@@ -51,6 +51,6 @@ fn init_stays_away_from_a_running_server() {
     let state = dir.path().join("state");
     let new = NewRoot::of(TrustDomain::parse("cluster.local").unwrap());
     let _lock = StateDir::open(&state).unwrap().lock().unwrap();
-    let refused = operations::init(&state, &new, now).unwrap_err().to_string();
+    let refused = operations::init(&state, &new, None, now).unwrap_err().to_string();
     assert!(refused.contains("another eastwest uses this state directory"), "{refused}");
 }

@@ -2,15 +2,17 @@
 //! belong together have a module each; `ca serve` shares them.
 
 pub(crate) mod authority;
+mod istiod;
 mod lifetimes;
 mod nodes;
+pub(crate) mod roots;
 mod tokens;
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use self::authority::AuthorityArgs;
+use self::{authority::AuthorityArgs, roots::RootArgs};
 use super::{Failure, Outcome, Result, init_logs, runtime, world::MeshArgs};
 use crate::{
     config::{Problems, address},
@@ -42,6 +44,8 @@ pub(crate) struct ServeArgs {
     http_addr: String,
     #[command(flatten)]
     authority: AuthorityArgs,
+    #[command(flatten)]
+    roots: RootArgs,
 }
 
 impl ServeArgs {
@@ -64,6 +68,7 @@ impl ServeArgs {
         let tls = problems.take("--grpc-tls-addr", address(&self.grpc_tls_addr));
         let http = problems.take("--http-addr", address(&self.http_addr));
         let authority = self.authority.read(problems, USUAL_LIFE);
+        let roots = self.roots.read(problems);
         Some(Config {
             config_dir: self.config_dir?,
             state_dir: self.state_dir,
@@ -72,6 +77,7 @@ impl ServeArgs {
             tls: tls?,
             http: http?,
             authority: authority?,
+            roots: roots?,
         })
     }
 }

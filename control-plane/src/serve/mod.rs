@@ -9,22 +9,22 @@ mod pages;
 mod ports;
 mod proofs;
 mod publisher;
+mod roots;
 mod shutdown;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context;
-use eastwest_ca::NewRoot;
 use eastwest_ca_server::{CertificateAuthority, OwnBundle, StateDir, bundles::DEFAULT_REFRESH_HINT};
 use eastwest_model::MeshConfig;
 use eastwest_xds_server::XdsServer;
-use time::OffsetDateTime;
 use tokio::{sync::watch, task::JoinSet};
 
 pub(crate) use self::{
     alone::{AloneConfig, Root, StatePlace, run as run_alone},
     authority::AuthorityConfig,
     proofs::{NodeConfig, ProvingConfig, TokenConfig, TokenIssuerConfig},
+    roots::RootConfig,
 };
 use self::{
     authority::Place,
@@ -45,6 +45,7 @@ pub(crate) struct Config {
     pub(crate) tls: SocketAddr,
     pub(crate) http: SocketAddr,
     pub(crate) authority: AuthorityConfig,
+    pub(crate) roots: RootConfig,
 }
 
 /// What the HTTP pages look at.
@@ -71,11 +72,12 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let state = StateDir::open(&config.state_dir)?;
     let _lock = state.lock()?;
     let mesh = world.borrow().snapshot.mesh().clone();
-    let keys = state.load_or_create(&NewRoot::of(mesh.trust_domain.clone()), OffsetDateTime::now_utc())?;
+    let (roots, keys) = config.roots.open(&state, &mesh.trust_domain)?;
     let pods = Some(Arc::new(WatchedPods(world.clone())) as _);
     let (root_namespace, state_dir) = (&*mesh.root_namespace, config.state_dir.as_path());
     let at = Place { root_namespace, tls: addresses[1].ip(), state_dir, pods };
     let ca = authority::start(&config.authority, keys, mesh.trust_domain.clone(), &at)?;
+    roots.follow(&ca)?;
 
     let xds = |authenticator| {
         let gate = Gate { authenticator, subscribers: subscribers.clone(), world: world.clone() };

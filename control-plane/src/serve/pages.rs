@@ -25,7 +25,7 @@ const COMMON: Pages = &[
     ("/version", "version of this program"),
     ("/bundle", "the SPIFFE bundle of our trust domain: what peers of our workloads must trust"),
     ("/debug/list", "this list"),
-    ("/debug/ca", "the certificate authority: trust domain and roots"),
+    ("/debug/ca", "the certificate authority: trust domain, roots, where they come from, what is wrong"),
 ];
 
 /// What the pages look at.
@@ -90,6 +90,7 @@ async fn authority<S: Served>(State(served): State<Arc<S>>) -> Response {
     Json(json!({
         "trust_domain": ca.trust_domain(),
         "roots": ca.roots(),
+        "signing": ca.root_status(),
         "insecure_test_root": insecure,
         "warning": insecure.then_some(test_root::WARNING),
     }))

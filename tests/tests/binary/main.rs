@@ -19,6 +19,7 @@ mod lifecycle;
 mod proofs;
 mod render;
 mod resources;
+mod roots;
 mod secrets;
 mod streams;
 mod xds;

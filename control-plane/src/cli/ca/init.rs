@@ -1,21 +1,36 @@
 //! `eastwest ca init`: a root for a state directory that has none.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::Args;
-use eastwest_ca::NewRoot;
+use eastwest_ca::{NewKey, NewRoot, PrivateKey};
 use eastwest_ca_server::operations;
 use eastwest_model::TrustDomain;
 use time::OffsetDateTime;
+use zeroize::Zeroizing;
 
 use super::{Failure, Outcome, Result, show};
-use crate::{config::Problems, output::OutputArgs};
+use crate::{
+    config::{Problems, duration},
+    output::OutputArgs,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {
     /// Trust domain that the root names.
     #[arg(long, value_name = "NAME", default_value = "cluster.local", env = "EASTWEST_TRUST_DOMAIN")]
     trust_domain: String,
+    /// Key of the root: p256 or p384.
+    #[arg(long, value_name = "KIND", default_value = "p256", env = "EASTWEST_ROOT_KEY_TYPE")]
+    root_key_type: String,
+    /// Life of the root.
+    #[arg(long, value_name = "DURATION", default_value = "3650d", env = "EASTWEST_ROOT_TTL")]
+    root_ttl: String,
+    /// Do not make a key but take the one in this PEM file: RSA of 2048 bits or more, P-256 or P-384; PKCS#8, PKCS#1 or
+    /// RFC 5915, not encrypted.
+    #[arg(long, value_name = "FILE", env = "EASTWEST_IMPORT_KEY")]
+    import_key: Option<PathBuf>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -24,8 +39,23 @@ impl InitArgs {
     pub(super) fn run(self, state_dir: &Path, now: OffsetDateTime) -> Result {
         let mut problems = Problems::default();
         let domain = problems.take("--trust-domain", TrustDomain::parse(&self.trust_domain));
-        let domain = domain.ok_or(Failure::Usage(problems))?;
-        self.output.print(&operations::init(state_dir, &NewRoot::of(domain), now)?, show::describe)?;
+        let key: Option<NewKey> = problems.take("--root-key-type", self.root_key_type.parse());
+        let life = problems.take("--root-ttl", duration(&self.root_ttl));
+        let (Some(domain), Some(key), Some(life)) = (domain, key, life) else {
+            return Err(Failure::Usage(problems));
+        };
+        let import = self.import_key.as_deref().map(read_key).transpose()?;
+        let new = NewRoot { key, life, ..NewRoot::of(domain) };
+        let summary = operations::init(state_dir, &new, import.as_ref(), now)?;
+        self.output.print(&summary, show::describe)?;
         Ok(Outcome::Success)
     }
+}
+
+fn read_key(path: &Path) -> anyhow::Result<PrivateKey> {
+    let told = || format!("--import-key: {}", path.display());
+    let text = Zeroizing::new(std::fs::read_to_string(path).with_context(told)?);
+    let key = PrivateKey::from_pem(&text).with_context(told)?;
+    key.public().with_context(told)?;
+    Ok(key)
 }

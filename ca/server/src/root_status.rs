@@ -1,0 +1,152 @@
+//! What is in force and what is wrong, for a page, for metrics and for the log.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use eastwest_ca::CertificateSummary;
+use serde::Serialize;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::metrics::{Family, gauge, number};
+
+/// Where the signer comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", content = "directory", rename_all = "kebab-case")]
+pub enum Source {
+    /// A root of our own, kept in a state directory.
+    StateDir(PathBuf),
+    /// A CA that is plugged in from a directory.
+    PluggedIn(PathBuf),
+}
+
+/// What may be wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    /// Key and certificates of a plugged-in CA.
+    PluggedInCa,
+    /// Its revocation lists.
+    RevocationLists,
+    /// The state directory.
+    StateDir,
+    /// The end of the signing chain.
+    Expiry,
+}
+
+/// Something that is wrong; what was in force before stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// With what.
+    pub subject: Subject,
+    /// What, and what to do.
+    pub message: String,
+    /// When it was found, RFC 3339.
+    pub since: String,
+}
+
+/// The revocation lists in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct RevocationStatus {
+    /// How many lists.
+    pub lists: usize,
+    /// How many certificates they name.
+    pub certificates: usize,
+    /// Since when a newer list should be there, RFC 3339.
+    pub overdue_since: Option<String>,
+}
+
+/// The signer, the roots and the revocations in force. Holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RootStatus {
+    /// Where the signer comes from.
+    pub source: Source,
+    /// Since when all this is in force, RFC 3339.
+    pub since: String,
+    /// How often it was replaced since the start.
+    pub reloads: u64,
+    /// The signing certificate and those above it, the root last.
+    pub signing_chain: Vec<CertificateSummary>,
+    /// What peers are told to trust.
+    pub roots: Vec<CertificateSummary>,
+    /// Which client certificates are worth nothing.
+    pub revocations: RevocationStatus,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+}
+
+impl RootStatus {
+    /// The numbers in it.
+    pub(crate) fn families(&self) -> [Family; 4] {
+        let count = |items: usize| number(items as u64);
+        let reloads = gauge(
+            "eastwest_ca_reloads",
+            "Times that signer, roots or revocations were replaced.",
+            number(self.reloads),
+        );
+        [
+            gauge("eastwest_ca_roots", "Roots in the trust bundle.", count(self.roots.len())),
+            Family { kind: "counter", ..reloads },
+            gauge(
+                "eastwest_ca_revoked",
+                "Certificates on the revocation lists.",
+                count(self.revocations.certificates),
+            ),
+            gauge(
+                "eastwest_ca_problems",
+                "What is wrong with the sources of signer, roots and revocations; /debug/ca tells.",
+                count(self.problems.len()),
+            ),
+        ]
+    }
+}
+
+/// The problems of the moment. Each is logged when it appears, changes, and is solved.
+#[derive(Debug, Default)]
+pub(crate) struct Problems(BTreeMap<Subject, Problem>);
+
+impl Problems {
+    pub(crate) fn found(&mut self, subject: Subject, message: String, now: OffsetDateTime) {
+        if self.0.get(&subject).is_some_and(|known| known.message == message) {
+            return;
+        }
+        tracing::error!(subject = subject.name(), "{message}");
+        self.0.insert(subject, Problem { subject, message, since: rfc3339(now) });
+    }
+
+    pub(crate) fn solved(&mut self, subject: Subject) {
+        if self.0.remove(&subject).is_some() {
+            tracing::info!(subject = subject.name(), "no longer a problem");
+        }
+    }
+
+    /// Notes what a check found.
+    pub(crate) fn note(&mut self, subject: Subject, result: Result<(), String>, now: OffsetDateTime) {
+        match result {
+            Ok(()) => self.solved(subject),
+            Err(message) => self.found(subject, message, now),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Problem> {
+        self.0.values().cloned().collect()
+    }
+}
+
+impl Subject {
+    fn name(self) -> &'static str {
+        match self {
+            Self::PluggedInCa => "plugged-in CA",
+            Self::RevocationLists => "revocation lists",
+            Self::StateDir => "state directory",
+            Self::Expiry => "expiry",
+        }
+    }
+}
+
+pub(crate) fn rfc3339(time: OffsetDateTime) -> String {
+    let time = time.replace_nanosecond(0).unwrap_or(time);
+    time.format(&Rfc3339).unwrap_or_default()
+}

@@ -1,0 +1,17 @@
+//! Settings under istiod's names (ca.md section 2, "Drop-in surface"). They are read where neither a flag of ours nor
+//! its `EASTWEST_…` variable says otherwise.
+
+use std::{env, time::Duration};
+
+use crate::config::{Problems, go_duration};
+
+/// The variable's text; `None` if it is absent or empty.
+pub(super) fn text(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|text| !text.is_empty())
+}
+
+/// The variable's duration, as Go writes it; `None` after a mistake, which is noted.
+#[expect(clippy::option_option, reason = "absent is no mistake")]
+pub(super) fn duration(name: &str, problems: &mut Problems) -> Option<Option<Duration>> {
+    text(name).map(|text| problems.take(name, go_duration(&text))).map_or(Some(None), |read| read.map(Some))
+}

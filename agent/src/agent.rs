@@ -27,6 +27,7 @@ use crate::{
     shutdown::Shutdown,
     status::{self, Status},
     supervisor::{SpawnError, Supervisor, starts_envoy, without_hot_restart},
+    workload_api::WorkloadApi,
 };
 
 /// Why the agent ends without having been asked to. A control plane that is away is no reason: the agent
@@ -146,13 +147,15 @@ fn start_secrets(
     let (publisher, view) = watch::channel(Arc::new(View::new([])));
     let (asked, wanted) = watch::channel(BTreeSet::new());
     let files = FileSecrets::new(settings.config.certificate_dirs.clone());
+    let workload_api = WorkloadApi::new(held.clone(), system_clock(), stop.clone()).guarded();
     let (held, ca_root, stop) = (held.clone(), settings.config.ca_root.clone(), stop.clone());
     parts.spawn(async {
         sds::publish(held, ca_root, files, wanted, publisher).await;
         Ok(())
     });
     parts.spawn(async move {
-        socket.serve(view, asked, stop).await.map_err(|error| AgentError::Internal(error.to_string()))
+        let served = socket.serve(view, asked, workload_api, stop).await;
+        served.map_err(|error| AgentError::Internal(error.to_string()))
     });
 }
 
@@ -206,6 +209,7 @@ async fn run_command(
     }
     let supervisor = Supervisor {
         command: without_hot_restart(config.command.clone()),
+        workload_api: format!("unix:{}", settings.sds_socket().display()),
         envoy: envoy(settings),
         drain_time: config.drain_time,
         stop_time: config.stop_time,

@@ -4,15 +4,17 @@
 //!                 control plane (CA)
 //!                        │ CSR, chain
 //! certificate ── key, check, renewal ──┬→ sds ── unix socket ──→ Envoy ──→ control plane (ADS)
+//!                                      ├→ workload_api ── the same socket ──→ SPIFFE client libraries
 //!                                      ├→ certificate::written  (--write-certs)
 //!                                      └→ status port
 //! envoy::bootstrap ── envoy.yaml      supervisor ── starts the command once the certificate is held
 //! ```
-//! The private key is made here and leaves only towards Envoy, over a socket of mode 0600. While the control
+//! The private key is made here and leaves only towards the workload, over a socket of mode 0600. While the control
 //! plane is away the last good certificate is served; once it has expired its peers refuse it, and the agent
 //! asks for a new one every two seconds at least.
 
 mod agent;
+mod authority;
 mod certificate;
 mod config;
 mod envoy;
@@ -26,6 +28,7 @@ mod status;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod workload_api;
 
 pub use agent::{AgentError, run};
 pub use certificate::client::TokenSource;

@@ -29,11 +29,12 @@ use tokio::{
     sync::watch,
     time::MissedTickBehavior,
 };
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::{StreamExt as _, wrappers::UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, transport::Server};
 
 use crate::{
+    authority::AnyAuthority,
     certificate::{
         rotation::Held,
         svid::Svid,
@@ -41,6 +42,7 @@ use crate::{
     },
     file_secrets::{self, FileSecrets, is_file},
     secret::{inline, secret},
+    workload_api::Guarded,
 };
 
 /// Name of the secret with chain and key.
@@ -105,7 +107,7 @@ impl Socket {
         }
     }
 
-    /// Serves `view` until `stop`, and notes in `wanted` which files are asked for.
+    /// Serves `view` and, beside it, the Workload API until `stop`; notes in `wanted` which files are asked for.
     ///
     /// # Errors
     /// When the listener fails.
@@ -113,11 +115,12 @@ impl Socket {
         self,
         view: watch::Receiver<Arc<View>>,
         wanted: Wanted,
+        workload_api: Guarded,
         stop: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
         let server = XdsServer::new(Arc::new(Everybody { view, wanted }), stop.clone());
-        let incoming = UnixListenerStream::new(self.listener);
-        let server = Server::builder().add_service(server.secrets());
+        let incoming = UnixListenerStream::new(self.listener).map(|stream| stream.map(AnyAuthority::new));
+        let server = Server::builder().add_service(server.secrets()).add_service(workload_api);
         server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await
     }
 }

@@ -55,6 +55,8 @@ pub struct SpawnError {
 pub(crate) struct Supervisor {
     /// Program and arguments; not empty.
     pub(crate) command: Vec<OsString>,
+    /// Where the command finds the Workload API, as `unix:PATH`.
+    pub(crate) workload_api: String,
     /// Asked to drain before the command ends.
     pub(crate) envoy: Option<EnvoyAdmin>,
     pub(crate) drain_time: Duration,
@@ -96,6 +98,8 @@ impl Supervisor {
         let failed = |source| SpawnError { program: self.command[0].clone(), source };
         let mut command = Command::new(&self.command[0]);
         command.args(&self.command[1..]).process_group(0).kill_on_drop(true);
+        // The name by which SPIFFE client libraries know it (SPIFFE Workload Endpoint §4).
+        command.env("SPIFFE_ENDPOINT_SOCKET", &self.workload_api);
         let child = command.spawn().map_err(failed)?;
         let group = child.id().and_then(|id| id.try_into().ok()).map(Pid::from_raw);
         let group = group.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;

@@ -1,5 +1,6 @@
 //! The protocol messages of eastwest: the part of the xDS v3 API that it speaks, the certificate
-//! service `istio.v1.auth`, and its own `eastwest.v1`.
+//! service `istio.v1.auth`, the SPIFFE Workload API (which has no package and is [`spiffe`] here), and
+//! its own `eastwest.v1`.
 //!
 //! `cargo xtask proto` generates the code from the messages named in `messages.txt` and it is
 //! checked in. Maps are `BTreeMap`s, so equal messages have equal bytes: hash and compare
@@ -26,7 +27,7 @@ mod redact;
 pub mod type_url;
 
 pub use any::{Any, UnpackError};
-pub use generated::{eastwest, envoy, google, istio};
+pub use generated::{eastwest, envoy, google, istio, spiffe};
 pub use prost::{Message, Name};
 
 /// The encoded `FileDescriptorSet` of everything in this crate, for gRPC reflection.

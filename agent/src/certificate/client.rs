@@ -190,6 +190,11 @@ impl CaClient {
 impl Issue for CaClient {
     type Error = IssueError;
 
+    fn is_denial(error: &IssueError) -> bool {
+        matches!(error, IssueError::Refused(status)
+            if matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied))
+    }
+
     async fn issue(&self, current: Option<&Svid>, attempt: u32) -> Result<Svid, IssueError> {
         let address = self.ask.control_plane.to_string();
         let call = tokio::time::timeout(DEADLINE, self.call(current, attempt));

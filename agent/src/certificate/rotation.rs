@@ -1,7 +1,7 @@
 //! The loop that holds a certificate: first issuance, renewal, retries.
 
 use std::{
-    fmt::Display,
+    fmt::{self, Display},
     future::Future,
     sync::{
         Arc,
@@ -26,6 +26,9 @@ pub(crate) trait Issue {
     /// Why there is none now.
     type Error: Display + Send;
 
+    /// Whether the CA says by `error` that this workload has no identity.
+    fn is_denial(error: &Self::Error) -> bool;
+
     /// `attempt` counts from zero the attempts since the last certificate; `current` is that one.
     fn issue(
         &self,
@@ -40,9 +43,24 @@ pub(crate) struct Held {
     /// The newest certificate; an expired one stays until there is a newer one.
     pub(crate) svid: watch::Receiver<Option<Arc<Svid>>>,
     /// Why the last attempt failed, if it did.
-    pub(crate) trouble: watch::Receiver<Option<String>>,
+    pub(crate) trouble: watch::Receiver<Option<Trouble>>,
     /// Figures since start.
     pub(crate) counters: Arc<Counters>,
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug)]
+pub(crate) struct Trouble {
+    /// For people.
+    reason: String,
+    /// The CA said that this workload has no identity.
+    pub(crate) denied: bool,
+}
+
+impl Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
 }
 
 /// Figures since start.
@@ -59,7 +77,7 @@ pub(crate) struct Rotation<I> {
     issuer: I,
     clock: WallClock,
     svid: watch::Sender<Option<Arc<Svid>>>,
-    trouble: watch::Sender<Option<String>>,
+    trouble: watch::Sender<Option<Trouble>>,
     counters: Arc<Counters>,
 }
 
@@ -113,7 +131,8 @@ impl<I: Issue> Rotation<I> {
             Some(left) => format!("the certificate held is valid for {}s more", left.as_secs()),
         };
         tracing::warn!(attempt, "no new certificate: {error} ({state}; next attempt in {pause:.1?})");
-        self.trouble.send_replace(Some(error.to_string()));
+        let trouble = Trouble { reason: error.to_string(), denied: I::is_denial(error) };
+        self.trouble.send_replace(Some(trouble));
     }
 
     async fn sleep_until(&self, wake: SystemTime) {

@@ -117,6 +117,14 @@ impl Svid {
         let chain = CertificateDer::pem_slice_iter(self.chain_pem.as_bytes()).collect::<Result<_, _>>()?;
         Ok((chain, PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())?))
     }
+
+    /// The roots.
+    ///
+    /// # Errors
+    /// Never for an accepted one; the text is parsed again.
+    pub(crate) fn roots(&self) -> Result<Vec<CertificateDer<'static>>, rustls_pki_types::pem::Error> {
+        CertificateDer::pem_slice_iter(self.bundle_pem.as_bytes()).collect()
+    }
 }
 
 impl fmt::Debug for Svid {

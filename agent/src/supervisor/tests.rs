@@ -13,6 +13,7 @@ fn shell(script: &str, dir: &TempDir) -> Supervisor {
     let words = ["sh", "-c", script, "sh", dir.path().to_str().unwrap()];
     Supervisor {
         command: words.map(OsString::from).to_vec(),
+        workload_api: "unix:/run/sds.sock".into(),
         envoy: None,
         drain_time: Duration::ZERO,
         stop_time: Duration::from_secs(5),
@@ -42,6 +43,14 @@ async fn run_until_up(supervisor: Supervisor, dir: &TempDir) -> u8 {
     appears(dir, "up").await;
     asked.requested.cancel();
     timeout(LIMIT, running).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn the_command_finds_the_workload_api() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "trap 'exit 0' TERM; echo $SPIFFE_ENDPOINT_SOCKET > $1/up; while :; do sleep 0.02; done";
+    assert_eq!(run_until_up(shell(script, &dir), &dir).await, 0);
+    assert_eq!(appears(&dir, "up").await, "unix:/run/sds.sock\n");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use eastwest_model::SpiffeId;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -34,6 +34,7 @@ impl TestCa {
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::OrganizationName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().unwrap();
         let root_pem = params.self_signed(&key).unwrap().pem();
         Self { issuer: Issuer::new(params, key), root_pem }
@@ -87,6 +88,7 @@ fn leaf(names: Vec<SanType>, from: SystemTime, to: SystemTime) -> CertificatePar
     params.subject_alt_names = names;
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.is_ca = IsCa::ExplicitNoCa;
     (params.not_before, params.not_after) = (from.into(), to.into());
     params.serial_number = Some(serial().into());

@@ -8,6 +8,7 @@ pub(crate) mod ca;
 pub(crate) mod sds;
 pub(crate) mod server;
 mod whole;
+mod workload_api;
 
 /// Held for writing by a test that signals this process, for reading by those whose commands would get it.
 pub(crate) static SIGNALS: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());

@@ -84,7 +84,8 @@ fn text(source: DataSource) -> String {
     }
 }
 
-async fn connect(socket: PathBuf) -> Channel {
+/// A channel over the socket.
+pub(crate) async fn connect(socket: PathBuf) -> Channel {
     let connector = tower::service_fn(move |_| {
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }

@@ -66,7 +66,7 @@ pub(crate) struct AgentArgs {
     /// DNS domain of the cluster.
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", env = "EASTWEST_CLUSTER_DOMAIN")]
     cluster_domain: String,
-    /// Work directory: sds.sock and envoy.yaml; created with mode 0700.
+    /// Work directory: envoy.yaml, and sds.sock with SDS and the SPIFFE Workload API; created with mode 0700.
     #[arg(long, value_name = "DIR", default_value = ".eastwest-agent", env = "EASTWEST_DIR")]
     dir: PathBuf,
     /// Also write certificate, key and trust bundle here at each renewal; without it keys stay in memory.

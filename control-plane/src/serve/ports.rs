@@ -4,6 +4,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use eastwest_ca_server::{CertificateAuthority, Incoming, server_config};
+use eastwest_proto::{
+    envoy::service::discovery::v3::aggregated_discovery_service_server,
+    istio::v1::auth::istio_certificate_service_server,
+};
 use eastwest_xds_server::XdsServer;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
@@ -82,17 +86,15 @@ pub(super) async fn serve_tls(
     xds: Option<XdsServer>,
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
-    let mut reflection = tonic_reflection::server::Builder::configure()
+    // The descriptors hold services of others too, such as the agent's.
+    let mut served =
+        vec![istio_certificate_service_server::SERVICE_NAME, tonic_health::pb::health_server::SERVICE_NAME];
+    served.extend(xds.as_ref().map(|_| aggregated_discovery_service_server::SERVICE_NAME));
+    let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(eastwest_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
-    if xds.is_none() {
-        let names = [
-            eastwest_proto::istio::v1::auth::istio_certificate_service_server::SERVICE_NAME,
-            tonic_health::pb::health_server::SERVICE_NAME,
-        ];
-        reflection =
-            names.into_iter().fold(reflection, |reflection, name| reflection.with_service_name(name));
-    }
+    let reflection =
+        served.into_iter().fold(reflection, |reflection, name| reflection.with_service_name(name));
     let (_, health) = tonic_health::server::health_reporter();
     builder()
         .add_optional_service(xds.map(|xds| xds.aggregated()))

@@ -191,3 +191,6 @@ pub mod istio {
         }
     }
 }
+pub mod spiffe {
+    include!("spiffe.rs");
+}

@@ -307,6 +307,7 @@ async fn the_tls_port_says_what_it_serves() {
     ] {
         assert!(names.contains(&name), "{name}: {names:?}");
     }
+    assert!(!names.contains(&"SpiffeWorkloadAPI"), "that is the agent's: {names:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ pub(super) struct AllowList {
 }
 
 impl AllowList {
-    /// Reads the list: a package in column one, its messages and services indented below.
+    /// Reads the list: a package in column one, or `-` for none, its messages and services indented below.
     ///
     /// # Errors
     /// A name before any package, or a name given twice, with its line number.
@@ -23,8 +23,9 @@ impl AllowList {
             let line = line.split('#').next().unwrap_or_default();
             if !line.starts_with(char::is_whitespace) {
                 if !line.is_empty() {
-                    package = Some(line.trim());
-                    list.packages.insert(line.trim().to_owned());
+                    let name = line.trim().trim_start_matches('-');
+                    package = Some(name);
+                    list.packages.insert(name.to_owned());
                 }
                 continue;
             }
@@ -32,8 +33,9 @@ impl AllowList {
                 let Some(package) = package else {
                     bail!("line {}: `{name}` stands before any package", index + 1);
                 };
-                if !list.names.insert(format!("{package}.{name}")) {
-                    bail!("line {}: `{package}.{name}` is named twice", index + 1);
+                let name = full_name(package, name);
+                if !list.names.insert(name.clone()) {
+                    bail!("line {}: `{name}` is named twice", index + 1);
                 }
             }
         }
@@ -57,6 +59,11 @@ impl AllowList {
     }
 }
 
+/// `package.name`, or the name alone in no package.
+pub(super) fn full_name(package: &str, name: &str) -> String {
+    if package.is_empty() { name.to_owned() } else { format!("{package}.{name}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +74,12 @@ mod tests {
         assert!(list.keeps("a.v1.M") && list.keeps("a.v1.M.N") && list.keeps("b.v1.M"));
         assert!(!list.keeps("b.v1.M.N"));
         assert!(list.has_package("b.v1") && !list.has_package("c.v1"));
+    }
+
+    #[test]
+    fn a_dash_stands_for_no_package() {
+        let list = AllowList::parse("-\n  M M.N\n").unwrap();
+        assert!(list.keeps("M") && list.keeps("M.N") && list.has_package(""));
     }
 
     #[test]

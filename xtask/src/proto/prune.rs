@@ -12,7 +12,7 @@ use prost_types::{
     MessageOptions, ServiceDescriptorProto,
 };
 
-use super::allow::AllowList;
+use super::allow::{AllowList, full_name};
 
 /// What is left, and the fields that are not.
 pub(super) struct Pruned {
@@ -75,7 +75,7 @@ impl Pruner<'_> {
     }
 
     fn message(&mut self, scope: &str, mut message: DescriptorProto) -> Option<DescriptorProto> {
-        let name = format!("{scope}.{}", message.name());
+        let name = full_name(scope, message.name());
         if !self.allowed.keeps(&name) {
             return None;
         }
@@ -146,7 +146,7 @@ impl Pruner<'_> {
         package: &str,
         mut service: ServiceDescriptorProto,
     ) -> anyhow::Result<Option<ServiceDescriptorProto>> {
-        let name = format!("{package}.{}", service.name());
+        let name = full_name(package, service.name());
         if !self.allowed.keeps(&name) {
             return Ok(None);
         }
@@ -164,7 +164,7 @@ impl Pruner<'_> {
     }
 
     fn drop_unused_enums(&self, file: &mut FileDescriptorProto) {
-        let scope = format!(".{}", file.package());
+        let scope = root_scope(file);
         self.retain_enums(&scope, &mut file.enum_type);
         for message in &mut file.message_type {
             self.drop_nested_enums(&scope, message);
@@ -223,7 +223,7 @@ fn renumber_oneofs(message: &mut DescriptorProto) {
 fn link(files: &mut [FileDescriptorProto]) -> anyhow::Result<()> {
     let mut home = BTreeMap::new();
     for file in files.iter() {
-        let scope = format!(".{}", file.package());
+        let scope = root_scope(file);
         for item in &file.enum_type {
             home.insert(format!("{scope}.{}", item.name()), file.name().to_owned());
         }
@@ -252,6 +252,11 @@ fn link(files: &mut [FileDescriptorProto]) -> anyhow::Result<()> {
         file.dependency = imports.into_iter().collect();
     }
     Ok(())
+}
+
+/// The scope of a file's names: a dot before the package, nothing without one.
+fn root_scope(file: &FileDescriptorProto) -> String {
+    if file.package().is_empty() { String::new() } else { format!(".{}", file.package()) }
 }
 
 fn declare(scope: &str, message: &DescriptorProto, file: &str, home: &mut BTreeMap<String, String>) {

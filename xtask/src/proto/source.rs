@@ -50,7 +50,7 @@ fn collect(root: &Path, dir: &Path, allowed: &AllowList, files: &mut Vec<PathBuf
             collect(root, &path, allowed, files)?;
         } else if path.extension().is_some_and(|end| end == "proto") {
             let text = fs::read_to_string(&path)?;
-            if package_of(&text).is_some_and(|package| allowed.has_package(package)) {
+            if allowed.has_package(package_of(&text).unwrap_or_default()) {
                 files.push(path.strip_prefix(root)?.to_owned());
             }
         }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use eastwest_engine::{Snapshot, compute, explain, lint, report};
+use eastwest_engine::{Snapshot, explain, lint, report};
 use eastwest_model::{Diagnostic, WorkloadKey};
 use eastwest_proto::json::JsonError;
 use eastwest_translate::{ResourceType, render::render};
@@ -87,7 +87,7 @@ impl World {
             }
             Question::Check => serde_json::to_value(self.findings())?,
             Question::Render { workload, types, internal_listeners } => {
-                let settings = compute::workload_tls(&self.snapshot, workload);
+                let settings = report::workload_tls(&self.snapshot, workload);
                 let settings = settings.ok_or_else(|| self.unknown(workload))?;
                 let mut rendering = serde_json::to_value(render(&settings, types, *internal_listeners)?)?;
                 rendering.sort_all_objects();

@@ -184,17 +184,17 @@ pub fn explain(
     let scope = ClientScope::of(snapshot, workload);
     match resolve::host(snapshot, &scope, host)? {
         Some(found) => known(snapshot, &scope, &found, &mut explanation)?,
-        None => pass_through(snapshot, workload, &mut explanation),
+        None => pass_through(snapshot, &scope, workload, &mut explanation),
     }
     Ok(explanation)
 }
 
 /// What no service knows: the bytes pass through untouched, or not at all. A Pod of the mesh that is called by its
 /// own address still has its say.
-fn pass_through(snapshot: &Snapshot, client: &Workload, explanation: &mut Explanation) {
+fn pass_through(snapshot: &Snapshot, scope: &ClientScope, client: &Workload, explanation: &mut Explanation) {
     let asked = &explanation.asked;
     let unknown = format!("no service visible from namespace {} knows {asked}", client.meta.namespace());
-    if snapshot.mesh.outbound_traffic_policy == OutboundTrafficPolicy::RegistryOnly {
+    if scope.unknown_hosts(snapshot) == OutboundTrafficPolicy::RegistryOnly {
         explanation.verdict = Verdict::BlackHole;
         explanation.reason = format!("{unknown}, and outboundTrafficPolicy is REGISTRY_ONLY");
         explanation.cluster = "BlackHoleCluster".to_owned();

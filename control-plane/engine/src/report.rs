@@ -6,8 +6,9 @@ use eastwest_model::{Diagnostic, Name, ObjectRef, SpiffeId, WorkloadKey, policy:
 use serde::Serialize;
 
 use crate::{
-    Snapshot, compute, lint,
-    settings::{ClientTlsSetting, Inbound, Mode, OutboundCluster},
+    Snapshot, compute,
+    lint::{self, ClientFindings},
+    settings::{ClientTlsSetting, Inbound, Mode, OutboundCluster, WorkloadTls},
 };
 
 /// Everything about one workload.
@@ -77,16 +78,24 @@ impl From<Diagnostic> for Warning {
     }
 }
 
+/// Everything about one workload with its warnings; `None` if there is none of that name, or it has no valid identity.
+pub fn workload_tls(snapshot: &Snapshot, key: &WorkloadKey) -> Option<WorkloadTls> {
+    let mut tls = compute::workload_tls(snapshot, key)?;
+    let workload = snapshot.workload(key)?;
+    let clients = ClientFindings::of(snapshot, &compute::client_scope(snapshot, workload), &tls.outbound);
+    tls.warnings = lint::of_workload(snapshot, workload, &tls.inbound, &clients);
+    Some(tls)
+}
+
 /// The report of a workload; `None` if there is none of that name.
 pub fn tls_report(snapshot: &Snapshot, key: &WorkloadKey) -> Option<TlsReport> {
-    let tls = compute::workload_tls(snapshot, key)?;
-    let findings = lint::of_workload(snapshot, snapshot.workload(key)?, &tls.inbound, &tls.outbound);
+    let tls = workload_tls(snapshot, key)?;
     let clusters = tls.outbound.services.values().flat_map(|service| &service.clusters);
     Some(TlsReport {
         workload: key.clone(),
         inbound: inbound(&tls.inbound),
         outbound: clusters.map(|cluster| outbound(cluster)).collect(),
-        warnings: findings.into_iter().map(Warning::from).collect(),
+        warnings: tls.warnings.into_iter().map(Warning::from).collect(),
         identity: tls.identity,
     })
 }

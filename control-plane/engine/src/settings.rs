@@ -8,7 +8,7 @@ use std::{
 };
 
 use eastwest_model::{
-    Host, Name, ObjectRef, SpiffeId, TrustDomain, WorkloadKey,
+    Diagnostic, Host, Name, ObjectRef, SpiffeId, TrustDomain, WorkloadKey,
     credential::{KeyPair, TrustBundle},
     mesh::{OutboundTrafficPolicy, TlsVersion},
     policy::MutualTlsMode,
@@ -29,6 +29,8 @@ pub struct WorkloadTls {
     pub inbound: Arc<Inbound>,
     /// How it calls others; shared by all workloads of the same [`ClientScope`](crate::ClientScope).
     pub outbound: Arc<Outbound>,
+    /// What concerns it and does not do what one may think; empty until somebody asks ([`lint`](crate::lint)).
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// What a workload asks of its callers (tls-policy.md sections 1 and 2).

@@ -8,6 +8,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
+    mesh::OutboundTrafficPolicy,
     meta::{Labels, Meta, Selector},
     names::{Host, Name},
 };
@@ -178,6 +179,15 @@ pub struct EntryEndpoint {
     pub weight: u32,
 }
 
+/// An egress listener of a Sidecar: which hosts are imported, and on which port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EgressListener {
+    /// The only port of these hosts that is imported; `None` = all of them.
+    pub port: Option<u16>,
+    /// `namespace/host` each.
+    pub hosts: Vec<(Name, Host)>,
+}
+
 /// A Sidecar, as far as TLS is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sidecar {
@@ -185,8 +195,10 @@ pub struct Sidecar {
     pub meta: Meta,
     /// Which workloads; `None` = the whole namespace (the whole mesh from the root namespace).
     pub selector: Option<Selector>,
-    /// Hosts of all egress listeners as `namespace/host`, `None` when no egress is given.
-    pub egress_hosts: Option<Vec<(Name, Host)>>,
+    /// Egress listeners; where there is none, everything visible is imported.
+    pub egress: Vec<EgressListener>,
+    /// What to do with hosts that no service knows, if not as the mesh does.
+    pub outbound_traffic_policy: Option<OutboundTrafficPolicy>,
     /// Ingress listeners: the only declared inbound ports where given (tls-policy.md P8, I1).
     pub ingress: Vec<ServicePort>,
 }

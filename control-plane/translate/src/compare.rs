@@ -94,6 +94,7 @@ impl Comparer {
             identity: compute::identity(side.snapshot, workload).ok()?,
             inbound: Arc::new(compute::inbound(side.snapshot, workload)),
             outbound: Arc::clone(&side.outbound),
+            warnings: Vec::new(),
         };
         let facts = ProxyFacts::usual(Audience::Envoy);
         Some(self.translator.view(&settings, &side.resources, facts, None))

@@ -10,12 +10,13 @@ use std::{
 
 use eastwest_engine::{
     ClientScope, DirtySet, Hosts, Snapshot, compute,
+    lint::{self, ClientFindings},
     settings::{Inbound, Outbound, WorkloadTls},
 };
-use eastwest_model::{Name, SpiffeId, Workload, WorkloadKey, identity::IdentityError};
+use eastwest_model::{Diagnostic, Name, SpiffeId, Workload, WorkloadKey, identity::IdentityError};
 use eastwest_xds::View;
 
-use crate::{OutboundResources, ProxyFacts, Translator};
+use crate::{Audience, OutboundResources, ProxyFacts, Translator};
 
 /// What a proxy is known by. Proxies of one key share their view.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +61,8 @@ struct Scope {
     /// Held by nobody else between changes, so that it is edited in place.
     outbound: Arc<Outbound>,
     resources: OutboundResources,
+    /// What its clients are warned of, if somebody among them is told: see [`Audience::Other`].
+    findings: Option<ClientFindings>,
 }
 
 /// A connected proxy.
@@ -70,6 +73,7 @@ struct Proxy {
     scope: ClientScope,
     identity: SpiffeId,
     inbound: Arc<Inbound>,
+    warnings: Vec<Diagnostic>,
     view: Arc<View>,
 }
 
@@ -98,8 +102,13 @@ impl Fleet {
             scope,
             identity,
             inbound: Arc::new(compute::inbound(snapshot, workload)),
+            warnings: Vec::new(),
             view: Arc::default(),
         };
+        if facts.audience == Audience::Other {
+            shared.look(snapshot, &proxy.scope);
+            proxy.renew_warnings(snapshot, &key, shared);
+        }
         let settings = proxy.settings(&key, shared);
         proxy.view = translator.view(&settings, &shared.resources, key.entitlement(snapshot), None);
         let view = Arc::clone(&proxy.view);
@@ -134,9 +143,13 @@ impl Fleet {
             if !inbound && !moved.contains(key) && !renewed.contains(&proxy.scope) {
                 continue;
             }
-            let Some(scope) = self.scopes.get(&proxy.scope) else { continue };
+            let Some(scope) = self.scopes.get_mut(&proxy.scope) else { continue };
             if inbound {
                 proxy.renew_inbound(snapshot, key);
+            }
+            if key.facts.audience == Audience::Other {
+                scope.look(snapshot, &proxy.scope);
+                proxy.renew_warnings(snapshot, key, scope);
             }
             let settings = proxy.settings(key, scope);
             let facts = key.entitlement(snapshot);
@@ -176,7 +189,12 @@ impl Fleet {
     fn renew_scopes(&mut self, snapshot: &Snapshot, dirty: &DirtySet) -> BTreeSet<ClientScope> {
         let mut renewed = BTreeSet::new();
         for (name, scope) in &mut self.scopes {
-            if scope.renew(&mut self.translator, snapshot, name, &dirty.outbound_hosts_of(name)) {
+            let hosts = dirty.outbound_hosts_of(name);
+            let differs = scope.renew(&mut self.translator, snapshot, name, &hosts);
+            // The servers' side may differ where the clients' settings stay the same.
+            let found = scope.findings.as_mut();
+            let warned = found.is_some_and(|found| found.renew(snapshot, name, &scope.outbound, &hosts));
+            if differs || warned {
                 renewed.insert(name.clone());
             }
         }
@@ -193,7 +211,13 @@ impl Fleet {
 impl Scope {
     fn new(translator: &mut Translator, snapshot: &Snapshot, scope: &ClientScope) -> Self {
         let outbound = Arc::new(compute::outbound(snapshot, scope));
-        Self { resources: translator.outbound(&outbound, None), outbound }
+        Self { resources: translator.outbound(&outbound, None), outbound, findings: None }
+    }
+
+    /// Looks at every host for the first of its proxies that is told what was found.
+    fn look(&mut self, snapshot: &Snapshot, scope: &ClientScope) {
+        let Self { findings, outbound, .. } = self;
+        findings.get_or_insert_with(|| ClientFindings::of(snapshot, scope, outbound));
     }
 
     /// Whether anything differs after the hosts were computed anew.
@@ -251,6 +275,13 @@ impl Proxy {
         }
     }
 
+    fn renew_warnings(&mut self, snapshot: &Snapshot, key: &ProxyKey, scope: &Scope) {
+        let workload = snapshot.workload(&key.workload).unwrap_or(&self.stand_in);
+        if let Some(clients) = &scope.findings {
+            self.warnings = lint::of_workload(snapshot, workload, &self.inbound, clients);
+        }
+    }
+
     /// Both sides, put together for as long as a view is made of them.
     fn settings(&self, key: &ProxyKey, scope: &Scope) -> WorkloadTls {
         WorkloadTls {
@@ -258,6 +289,7 @@ impl Proxy {
             identity: self.identity.clone(),
             inbound: Arc::clone(&self.inbound),
             outbound: Arc::clone(&scope.outbound),
+            warnings: self.warnings.clone(),
         }
     }
 }

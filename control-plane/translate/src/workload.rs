@@ -1,10 +1,10 @@
 //! Our own type, `eastwest.v1.WorkloadTls`: the settings themselves, for proxies that decide by identity. The same
-//! content as the report that users see, but for its warnings.
+//! content as the report that users see.
 
 use std::sync::Arc;
 
 use eastwest_engine::{
-    report::{self, InboundReport},
+    report::{self, InboundReport, Warning},
     settings::{Inbound, Mode, OutboundCluster, OutboundService, WorkloadTls},
 };
 use eastwest_model::{Name, policy::MutualTlsMode};
@@ -27,11 +27,17 @@ pub(crate) fn encode(settings: &WorkloadTls, outbound: &[u8]) -> EncodedResource
         workload: name.clone(),
         identity: settings.identity.to_string(),
         inbound: Some(inbound(&settings.inbound)),
+        warnings: settings.warnings.iter().cloned().map(Warning::from).map(warning).collect(),
         ..Default::default()
     };
     let mut body = own.encode_to_vec();
     body.extend_from_slice(outbound);
     EncodedResource::new(TypeUrl::WORKLOAD_TLS, &name, &body)
+}
+
+fn warning(warning: Warning) -> proto::Warning {
+    let Warning { object, message, beaten_by } = warning;
+    proto::Warning { object, message, beaten_by: beaten_by.map(|winner| winner.to_string()) }
 }
 
 fn inbound(settings: &Inbound) -> proto::Inbound {

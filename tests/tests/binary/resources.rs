@@ -179,12 +179,27 @@ async fn our_own_type_says_what_the_command_prints() {
         let mut stream = Stream::open(plain(server.grpc), Variant::Delta, first).await.unwrap();
         let received = stream.accept().await;
         assert_eq!(received.names(), [&name], "its own and nobody else's");
-        let mut printed = bench.run(&["tls", &name, "--server", &server.url(), "-o", "json"]).json();
-        // What a rule fails to do is for people, not for proxies.
-        printed["warnings"] = json!([]);
+        let printed = bench.run(&["tls", &name, "--server", &server.url(), "-o", "json"]).json();
         assert_eq!(as_printed(&received.get(&name)), printed);
+        if member.pod != STOREFRONT.pod {
+            continue;
+        }
+        // A rule whose host names nobody: a warning that comes while the proxy is connected.
+        bench.write("late.yaml", LATE_RULE);
+        let received = stream.accept().await;
+        let printed = bench.run(&["tls", &name, "--server", &server.url(), "-o", "json"]).json();
+        assert_eq!(as_printed(&received.get(&name)), printed);
+        assert!(printed["warnings"].to_string().contains("late"), "{printed}");
+        bench.remove("late.yaml");
+        stream.accept().await;
     }
 }
+
+const LATE_RULE: &str = "apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: late, namespace: bookshop}
+spec: {host: catalog.bookshop, trafficPolicy: {tls: {mode: DISABLE}}}
+";
 
 /// The message in the shape of `eastwest tls -o json`.
 fn as_printed(message: &own::WorkloadTls) -> Value {

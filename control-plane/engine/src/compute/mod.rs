@@ -44,7 +44,7 @@ pub fn client_scope(snapshot: &Snapshot, workload: &Workload) -> ClientScope {
     ClientScope::of(snapshot, workload)
 }
 
-/// Everything about one workload; `None` if there is no such workload, or it has no valid identity.
+/// Everything about one workload but its warnings; `None` if there is no such workload, or it has no valid identity.
 pub fn workload_tls(snapshot: &Snapshot, key: &WorkloadKey) -> Option<WorkloadTls> {
     let workload = snapshot.workload(key)?;
     Some(WorkloadTls {
@@ -52,5 +52,6 @@ pub fn workload_tls(snapshot: &Snapshot, key: &WorkloadKey) -> Option<WorkloadTl
         identity: identity(snapshot, workload).ok()?,
         inbound: Arc::new(inbound(snapshot, workload)),
         outbound: Arc::new(outbound(snapshot, &client_scope(snapshot, workload))),
+        warnings: Vec::new(),
     })
 }

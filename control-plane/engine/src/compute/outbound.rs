@@ -31,7 +31,7 @@ pub fn outbound(snapshot: &Snapshot, scope: &ClientScope) -> Outbound {
         .collect();
     Outbound {
         services,
-        unknown_hosts: snapshot.mesh.outbound_traffic_policy,
+        unknown_hosts: scope.unknown_hosts(snapshot),
         access_log_file: snapshot.mesh.access_log_file.clone(),
     }
 }

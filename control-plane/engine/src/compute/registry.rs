@@ -8,7 +8,7 @@ use eastwest_model::{
     service::{ExportTo, Location, Resolution, Service, ServiceEntry, ServicePort},
 };
 
-use crate::{ClientScope, Snapshot, settings::Discovery, trace::Step};
+use crate::{ClientScope, Snapshot, settings::Discovery, trace::Step, world::Imported};
 
 /// A host as its owner describes it.
 #[derive(Debug)]
@@ -58,6 +58,13 @@ impl<'a> Claim<'a> {
         }
     }
 
+    fn ports(self) -> &'a [ServicePort] {
+        match self {
+            Self::Service(service) => &service.ports,
+            Self::Entry(entry) => &entry.ports,
+        }
+    }
+
     fn is_kubernetes(self) -> bool {
         matches!(self, Self::Service(_))
     }
@@ -79,12 +86,17 @@ pub(crate) fn view<'a>(snapshot: &'a Snapshot, scope: &ClientScope, host: &'a Ho
         .iter()
         .copied()
         .filter(|claim| is_visible(claim.export_to(), claim.meta().namespace(), client))
-        .filter(|claim| egress.imports(claim.meta().namespace(), host))
+        .filter(|claim| {
+            let imported = egress.imported(claim.meta().namespace(), host);
+            imported == Imported::All || claim.ports().iter().any(|port| imported.contains(port.number))
+        })
         .collect();
     claims.sort_by(|a, b| a.order().cmp(&b.order()));
-    let namespace = owner_of(&claims, client)?.meta().namespace();
-    claims.retain(|claim| claim.meta().namespace() == namespace);
+    let namespace = owner_of(&claims, client)?.meta().namespace().clone();
+    claims.retain(|claim| *claim.meta().namespace() == namespace);
     let mut view = describe(snapshot, host, &claims);
+    let imported = egress.imported(&namespace, host);
+    view.ports.retain(|port| imported.contains(port.number));
     view.steps = all.iter().filter_map(|claim| step(claim.meta(), view.owner, client)).collect();
     Some(view)
 }

@@ -15,11 +15,11 @@ use crate::{
 };
 
 /// Troubles by who decided and what it is.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Misfits(BTreeMap<(ObjectRef, String), Trouble>);
 
 /// Where a trouble shows.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Trouble {
     origin: Origin,
     clients: BTreeSet<Name>,
@@ -49,6 +49,16 @@ impl Misfits {
             entry.origin = origin_of(cluster, view, endpoint, decider);
             entry.clients.insert(scope.namespace().clone());
             entry.targets.entry(target(cluster)).or_insert_with(|| endpoint.address.clone());
+        }
+    }
+
+    /// Takes in what was noted elsewhere.
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (key, trouble) in &other.0 {
+            let entry = self.0.entry(key.clone()).or_default();
+            entry.origin = trouble.origin.clone();
+            entry.clients.extend(trouble.clients.iter().cloned());
+            entry.targets.extend(trouble.targets.iter().map(|(target, at)| (target.clone(), at.clone())));
         }
     }
 

@@ -6,13 +6,13 @@ mod misfits;
 mod outbound;
 mod unused;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use eastwest_model::{Diagnostic, ObjectRef, Origin, Severity, Workload};
+use eastwest_model::{Diagnostic, Host, ObjectRef, Origin, Severity, Workload};
 
 use self::misfits::Misfits;
 use crate::{
-    ClientScope, Snapshot, compute,
+    ClientScope, Hosts, Snapshot, compute,
     settings::{Inbound, Outbound},
     trace::Step,
 };
@@ -32,7 +32,9 @@ pub fn diagnostics(snapshot: &Snapshot) -> Vec<Diagnostic> {
     let mut used = BTreeSet::new();
     for scope in &scopes {
         let settings = compute::outbound(snapshot, scope);
-        findings.extend(outbound::findings(snapshot, scope, &settings, &mut misfits));
+        for service in settings.services.values() {
+            findings.extend(outbound::findings(snapshot, scope, service, &mut misfits));
+        }
         used.extend(outbound::used(&settings).cloned());
     }
     let used = (!scopes.is_empty()).then_some(&used);
@@ -43,19 +45,69 @@ pub fn diagnostics(snapshot: &Snapshot) -> Vec<Diagnostic> {
 }
 
 /// What concerns one workload, as server and as client.
-pub(crate) fn of_workload(
+pub fn of_workload(
     snapshot: &Snapshot,
     workload: &Workload,
     inbound: &Inbound,
-    outbound: &Outbound,
+    clients: &ClientFindings,
 ) -> Vec<Diagnostic> {
-    let scope = ClientScope::of(snapshot, workload);
-    let mut findings: BTreeSet<_> = inbound::findings(snapshot, workload, inbound).into_iter().collect();
-    let mut misfits = Misfits::default();
-    findings.extend(outbound::findings(snapshot, &scope, outbound, &mut misfits));
-    findings.extend(outbound::withheld_credentials(outbound));
-    findings.extend(misfits.findings());
+    let mut findings = clients.findings();
+    findings.extend(inbound::findings(snapshot, workload, inbound));
     findings.into_iter().collect()
+}
+
+/// What concerns the clients of a scope, host by host, so that a change costs the hosts that it touches.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientFindings(BTreeMap<Host, HostFindings>);
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct HostFindings {
+    found: Vec<Diagnostic>,
+    misfits: Misfits,
+}
+
+impl ClientFindings {
+    /// Looks at every host.
+    pub fn of(snapshot: &Snapshot, scope: &ClientScope, outbound: &Outbound) -> Self {
+        let mut all = Self::default();
+        all.renew(snapshot, scope, outbound, &Hosts::All);
+        all
+    }
+
+    /// Looks at some hosts again, and says whether anything differs now.
+    pub fn renew(
+        &mut self,
+        snapshot: &Snapshot,
+        scope: &ClientScope,
+        outbound: &Outbound,
+        hosts: &Hosts,
+    ) -> bool {
+        let hosts: BTreeSet<Host> = match hosts {
+            Hosts::All => outbound.services.keys().chain(self.0.keys()).cloned().collect(),
+            Hosts::Some(hosts) => hosts.clone(),
+        };
+        let mut changed = false;
+        for host in hosts {
+            let mut next = HostFindings::default();
+            if let Some(service) = outbound.services.get(&host) {
+                next.found = outbound::findings(snapshot, scope, service, &mut next.misfits);
+                next.found.extend(outbound::withheld_credentials(service));
+            }
+            let before = match next == HostFindings::default() {
+                true => self.0.remove(&host),
+                false => self.0.insert(host.clone(), next),
+            };
+            changed |= before.as_ref() != self.0.get(&host);
+        }
+        changed
+    }
+
+    fn findings(&self) -> BTreeSet<Diagnostic> {
+        let mut misfits = Misfits::default();
+        self.0.values().for_each(|host| misfits.merge(&host.misfits));
+        let found = self.0.values().flat_map(|host| host.found.iter().cloned());
+        found.chain(misfits.findings()).collect()
+    }
 }
 
 /// A warning about an object.

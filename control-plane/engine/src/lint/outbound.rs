@@ -19,27 +19,24 @@ use crate::{
     trace::{self, Step},
 };
 
-/// Everything about the clients of one scope; pairs that do not fit go to `misfits`.
+/// Everything about one host and the clients of a scope; pairs that do not fit go to `misfits`.
 pub(super) fn findings(
     snapshot: &Snapshot,
     scope: &ClientScope,
-    outbound: &Outbound,
+    service: &OutboundService,
     misfits: &mut Misfits,
 ) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
-    for service in outbound.services.values() {
-        let held = snapshot.hosts.get_key_value(&service.host).map(|(host, _)| host);
-        let Some(view) = held.and_then(|host| registry::view(snapshot, scope, host)) else { continue };
-        let backends = endpoints::of(snapshot, &view);
-        found.extend(odd_labels(snapshot, &view, &backends));
-        found.extend(unknown_ports(snapshot, &view, service, &backends));
-        for cluster in &service.clusters {
-            found.extend(cluster.trace.steps.iter().filter_map(of_trace));
-            found.extend(hidden_block(snapshot, cluster));
-            found.extend(no_mutual_tls(snapshot, cluster));
-            let endpoints = explain::endpoints(snapshot, &view, &backends, cluster, &cluster.tls);
-            misfits.add(snapshot, scope, &view, cluster, &endpoints);
-        }
+    let held = snapshot.hosts.get_key_value(&service.host).map(|(host, _)| host);
+    let Some(view) = held.and_then(|host| registry::view(snapshot, scope, host)) else { return Vec::new() };
+    let backends = endpoints::of(snapshot, &view);
+    let mut found = odd_labels(snapshot, &view, &backends);
+    found.extend(unknown_ports(snapshot, &view, service, &backends));
+    for cluster in &service.clusters {
+        found.extend(cluster.trace.steps.iter().filter_map(of_trace));
+        found.extend(hidden_block(snapshot, cluster));
+        found.extend(no_mutual_tls(snapshot, cluster));
+        let endpoints = explain::endpoints(snapshot, &view, &backends, cluster, &cluster.tls);
+        misfits.add(snapshot, scope, &view, cluster, &endpoints);
     }
     found
 }
@@ -51,8 +48,8 @@ pub(super) fn used(outbound: &Outbound) -> impl Iterator<Item = &ObjectRef> {
 }
 
 /// O7: credentials that nobody hands out; what is wrong with the rule itself is found while it is read.
-pub(super) fn withheld_credentials(outbound: &Outbound) -> impl Iterator<Item = Diagnostic> {
-    let steps = outbound.services.values().flat_map(|one| &one.clusters).flat_map(|one| &one.trace.steps);
+pub(super) fn withheld_credentials(service: &OutboundService) -> impl Iterator<Item = Diagnostic> {
+    let steps = service.clusters.iter().flat_map(|one| &one.trace.steps);
     steps
         .filter(|step| step.rule == "O7" && step.outcome == trace::Outcome::Won)
         .filter_map(|step| of_step(step, "spec.trafficPolicy.tls.credentialName"))

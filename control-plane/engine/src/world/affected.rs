@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use eastwest_model::{
-    Credential, CredentialRef, Host, Name, Object, Workload,
+    Credential, CredentialRef, Host, Kind, Meta, Name, Object, ObjectRef, Workload,
     credential::TRUST_SUFFIX,
     policy::{DestinationRule, PeerAuthentication},
     service::{EndpointSlice, Service, ServiceEntry, Sidecar},
@@ -70,17 +70,27 @@ fn of_workload(world: &Snapshot, workload: &Workload) -> DirtySet {
     let mut dirty = DirtySet::default();
     dirty.add_inbound(workload);
     dirty.add_client(workload);
+    dirty.add_hosts(behind(world, workload));
+    // A Pod and a WorkloadEntry of one name: when the one comes or goes, the name means the other one.
+    let Meta { object: ObjectRef { kind, namespace, name }, .. } = &workload.meta;
+    let sibling = if *kind == Kind::Pod { Kind::WorkloadEntry } else { Kind::Pod };
+    if let Some(sibling) = world.namespace(namespace).workloads.of_kind(sibling, name) {
+        dirty.add_hosts(behind(world, sibling));
+    }
+    dirty
+}
+
+/// The hosts that may have the workload behind them.
+fn behind(world: &Snapshot, workload: &Workload) -> Vec<Host> {
     let namespace = workload.meta.namespace();
     let space = world.namespace(namespace);
     let host = |service: &Name| Host::of_service(service, namespace, &world.mesh.cluster_domain);
     let labels = &workload.meta.labels;
-    dirty.add_hosts(space.services.selecting(labels).map(|service| host(service.meta.name())));
-    dirty.add_hosts(space.service_entries.selecting(labels).flat_map(|entry| entry.hosts.iter().cloned()));
-    dirty.add_hosts(space.slices.of_pod(workload.meta.name()).map(|slice| host(&slice.service)));
-    for address in &workload.addresses {
-        dirty.add_hosts(space.slices.of_address(*address).map(|slice| host(&slice.service)));
-    }
-    dirty
+    let services = space.services.selecting(labels).map(|service| host(service.meta.name()));
+    let entries = space.service_entries.selecting(labels).flat_map(|entry| entry.hosts.iter().cloned());
+    let named = space.slices.of_pod(workload.meta.name()).map(|slice| host(&slice.service));
+    let addresses = workload.addresses.iter().flat_map(|address| space.slices.of_address(*address));
+    services.chain(entries).chain(named).chain(addresses.map(|slice| host(&slice.service))).collect()
 }
 
 fn of_entry(world: &Snapshot, entry: &ServiceEntry) -> DirtySet {
@@ -101,6 +111,8 @@ fn of_sidecar(world: &Snapshot, sidecar: &Sidecar) -> DirtySet {
     } else {
         dirty.add_inbound_namespace(sidecar.meta.namespace());
         dirty.add_clients_of(sidecar.meta.namespace());
+        // What its ingress lists is what callers meet.
+        dirty.add_hosts(world.hosts_of_namespace(sidecar.meta.namespace()));
     }
     dirty
 }

@@ -22,4 +22,4 @@ pub use scope::ClientScope;
 pub use snapshot::Snapshot;
 
 pub(crate) use namespace::Namespace;
-pub(crate) use scope::sidecar_of;
+pub(crate) use scope::{Imported, sidecar_of};

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use eastwest_model::{Host, Name, ObjectRef, Workload, service::Sidecar};
+use eastwest_model::{
+    Host, Name, ObjectRef, Workload,
+    mesh::OutboundTrafficPolicy,
+    service::{EgressListener, Sidecar},
+};
 
 use super::Snapshot;
 
@@ -48,10 +52,19 @@ impl ClientScope {
 
     /// What the clients may import.
     pub(crate) fn egress<'a>(&'a self, snapshot: &'a Snapshot) -> Egress<'a> {
-        let sidecar = self.sidecar.as_ref();
-        let sidecar = sidecar.and_then(|one| snapshot.namespace(&one.namespace).sidecars.get(&one.name));
-        let hosts = sidecar.and_then(|one| one.egress_hosts.as_deref()).filter(|hosts| !hosts.is_empty());
-        Egress { namespace: &self.namespace, hosts }
+        let listeners = self.sidecar_in(snapshot).map(|one| &one.egress[..]).filter(|all| !all.is_empty());
+        Egress { namespace: &self.namespace, listeners }
+    }
+
+    /// What happens to hosts that no service knows: the Sidecar's word, else the mesh's.
+    pub(crate) fn unknown_hosts(&self, snapshot: &Snapshot) -> OutboundTrafficPolicy {
+        let own = self.sidecar_in(snapshot).and_then(|one| one.outbound_traffic_policy);
+        own.unwrap_or(snapshot.mesh.outbound_traffic_policy)
+    }
+
+    fn sidecar_in<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a Arc<Sidecar>> {
+        let sidecar = self.sidecar.as_ref()?;
+        snapshot.namespace(&sidecar.namespace).sidecars.get(&sidecar.name)
     }
 }
 
@@ -70,19 +83,50 @@ pub(crate) fn sidecar_of<'a>(snapshot: &'a Snapshot, workload: &Workload) -> Opt
         .or_else(|| oldest(&snapshot.mesh.root_namespace, &general))
 }
 
-/// The `egress` hosts of a Sidecar as one client namespace reads them (tls-policy.md A8).
+/// The `egress` of a Sidecar as one client namespace reads it (tls-policy.md A8).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Egress<'a> {
     namespace: &'a Name,
     /// `None` = everything visible.
-    hosts: Option<&'a [(Name, Host)]>,
+    listeners: Option<&'a [EgressListener]>,
+}
+
+/// The ports of a host that are imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Imported {
+    All,
+    /// These, if the host has them.
+    Ports(BTreeSet<u16>),
+}
+
+impl Imported {
+    /// Whether a port is among them.
+    pub(crate) fn contains(&self, port: u16) -> bool {
+        match self {
+            Self::All => true,
+            Self::Ports(ports) => ports.contains(&port),
+        }
+    }
 }
 
 impl Egress<'_> {
-    /// Whether a host is imported from a namespace. `ns/host` imports, `~ns/host` takes out again; `*` is any
-    /// namespace, `.` the client's own, and `~` alone any namespace too.
-    pub(crate) fn imports(&self, from: &str, host: &Host) -> bool {
-        let Some(entries) = self.hosts else { return true };
+    /// What is imported of a host from a namespace: by a listener without a port all of it, else the ports of the
+    /// listeners that name it.
+    pub(crate) fn imported(&self, from: &str, host: &Host) -> Imported {
+        let Some(listeners) = self.listeners else { return Imported::All };
+        let mut ports = BTreeSet::new();
+        for listener in listeners.iter().filter(|listener| self.names(&listener.hosts, from, host)) {
+            match listener.port {
+                Some(port) => ports.insert(port),
+                None => return Imported::All,
+            };
+        }
+        Imported::Ports(ports)
+    }
+
+    /// `ns/host` imports, `~ns/host` takes out again; `*` is any namespace, `.` the client's own, and `~` alone any
+    /// namespace too.
+    fn names(&self, entries: &[(Name, Host)], from: &str, host: &Host) -> bool {
         let concerns = |namespace: &str| match namespace {
             "*" => true,
             "." => &**self.namespace == from,

@@ -206,6 +206,52 @@ fn a8_a_sidecar_picks_the_owner_and_takes_hosts_out() {
 }
 
 #[test]
+fn a8_a_listener_with_a_port_imports_its_hosts_on_that_port_alone() {
+    let sidecar = |egress: &str| networking("Sidecar", "yard", "default", 1, &format!("egress: [{egress}]"));
+    let calls = |parts: &[String]| {
+        let mesh = with(parts);
+        let found = [80, 9000].map(|port| mesh.call("yard/client", DEPOT, port, None));
+        found.map(|call| call["mode"].as_str().map(str::to_owned))
+    };
+    let auto = || Some("AUTO".to_owned());
+    let on =
+        |port: &str, host: &str| format!("{{port: {{number: {port}, protocol: TCP}}, hosts: ['{host}']}}");
+    assert_eq!(calls(&[sidecar(&on("9000", "rail/*"))]), [None, auto()]);
+    assert_eq!(calls(&[sidecar(&on("1234", "rail/*"))]), [None, None], "a port that the host does not have");
+    assert_eq!(calls(&[sidecar(&[on("80", "rail/*"), on("9000", "*/*")].join(","))]), [auto(), auto()]);
+    let rest = format!("{}, {{hosts: ['./*']}}", on("80", "*/*"));
+    assert_eq!(calls(&[sidecar(&rest)]), [auto(), None], "the others on all ports");
+    let without =
+        format!("{{port: {{number: 80, protocol: HTTP}}, hosts: ['*/*', '~rail/*']}}, {}", on("9000", "*/*"));
+    assert_eq!(calls(&[sidecar(&without)]), [None, auto()], "taken out of that listener alone");
+    let proxy = "{port: {number: 3128, protocol: HTTP_PROXY}, hosts: ['rail/*']}";
+    assert_eq!(calls(&[sidecar(proxy)]), [auto(), auto()]);
+    let off = rule("rail", "depot", 1, &host_and(OFF));
+    assert_eq!(calls(&[sidecar(&on("80", "rail/*")), off]), [Some("DISABLE".to_owned()), None]);
+}
+
+#[test]
+fn a8_a_sidecar_has_its_own_word_on_hosts_that_nobody_knows() {
+    let sidecar = |policy: &str| {
+        networking(
+            "Sidecar",
+            "yard",
+            "default",
+            1,
+            &format!("outboundTrafficPolicy: {policy}, egress: [{{hosts: ['./*']}}]"),
+        )
+    };
+    let verdict =
+        |parts: &[String]| with(parts).explain("yard/client", "nobody.example", 80).unwrap().verdict;
+    use eastwest_engine::explain::Verdict::{BlackHole, Passthrough};
+    let strict = mesh_config("outboundTrafficPolicy: {mode: REGISTRY_ONLY}");
+    assert_eq!(verdict(&[sidecar("{mode: REGISTRY_ONLY}")]), BlackHole);
+    assert_eq!(verdict(&[sidecar("{}")]), BlackHole, "the first of its words");
+    assert_eq!(verdict(&[sidecar("{mode: ALLOW_ANY}"), strict.clone()]), Passthrough);
+    assert_eq!(verdict(&[strict]), BlackHole);
+}
+
+#[test]
 fn t1_a_port_entry_without_tls_falls_back_to_auto() {
     let spec = "trafficPolicy: {tls: {mode: DISABLE}, portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: RANDOM}}]}";
     let mesh = with(&[rule("rail", "depot", 1, &host_and(spec))]);

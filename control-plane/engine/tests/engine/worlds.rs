@@ -10,13 +10,14 @@ use eastwest_model::{
     Created, Credential, Host, Kind, Labels, MeshConfig, Meta, Name, Object, ObjectRef, Origin, Selector,
     TrustDomain, Workload,
     credential::{KeyPair, PrivateKey, TrustBundle},
+    mesh::OutboundTrafficPolicy,
     policy::{
         ClientTls, ClientTlsMode, DestinationRule, LoadBalancer, MutualTlsMode, PeerAuthentication,
         PortTrafficPolicy, Subset, TrafficPolicy,
     },
     service::{
-        EndpointSlice, EntryEndpoint, ExportTo, Location, Protocol, Resolution, Service, ServiceEntry,
-        ServicePort, Sidecar, SliceEndpoint, TargetPort,
+        EgressListener, EndpointSlice, EntryEndpoint, ExportTo, Location, Protocol, Resolution, Service,
+        ServiceEntry, ServicePort, Sidecar, SliceEndpoint, TargetPort,
     },
     workload::{ContainerPort, TLS_MODE_LABEL},
 };
@@ -265,7 +266,13 @@ fn sidecar(random: &mut Random, namespace: &str) -> Sidecar {
     Sidecar {
         meta: meta(random, Kind::Sidecar, namespace, Labels::new()),
         selector: random.maybe(selector),
-        egress_hosts: random.maybe(|random| random.some(2, egress)),
+        egress: random.some(2, |random| EgressListener {
+            port: random.maybe(|random| random.one_of(PORTS)),
+            hosts: random.some(2, egress),
+        }),
+        outbound_traffic_policy: random.maybe(|random| {
+            random.one_of(&[OutboundTrafficPolicy::AllowAny, OutboundTrafficPolicy::RegistryOnly])
+        }),
         ingress: if random.chance(3) { ports(random, true) } else { Vec::new() },
     }
 }

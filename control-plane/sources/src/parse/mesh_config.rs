@@ -13,7 +13,8 @@ use crate::{field::Field, manifest, spelling};
 const NAME: &str = "istio";
 const TLS_VERSIONS: &[(&str, TlsVersion)] =
     &[("TLS_AUTO", TlsVersion::V1_2), ("TLSV1_2", TlsVersion::V1_2), ("TLSV1_3", TlsVersion::V1_3)];
-const OUTBOUND: &[(&str, OutboundTrafficPolicy)] =
+/// Words of an `outboundTrafficPolicy`.
+pub(super) const OUTBOUND: &[(&str, OutboundTrafficPolicy)] =
     &[("ALLOW_ANY", OutboundTrafficPolicy::AllowAny), ("REGISTRY_ONLY", OutboundTrafficPolicy::RegistryOnly)];
 /// The fields that are honoured. MeshConfig has a hundred more, which are valid and passed over.
 const FIELDS: &[&str] = &[

@@ -1,18 +1,21 @@
 //! Sidecar, as far as TLS is concerned.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use eastwest_model::{
     Host, MeshConfig, Meta, Name, Object,
-    service::{ServicePort, Sidecar, TargetPort},
+    mesh::OutboundTrafficPolicy,
+    service::{EgressListener, ServicePort, Sidecar, TargetPort},
 };
 
-use super::{host, labels, port};
+use super::{host, labels, mesh_config::OUTBOUND, port};
 use crate::field::Field;
 
 const FIELDS: &[&str] =
     &["workloadSelector", "ingress", "inboundConnectionPool", "egress", "outboundTrafficPolicy"];
 const INGRESS_FIELDS: &[&str] = &["port", "bind", "captureMode", "defaultEndpoint", "tls", "connectionPool"];
+/// Whether the redirection catches the traffic of a listener.
+const CAPTURE_MODES: &[(&str, bool)] = &[("DEFAULT", true), ("IPTABLES", true), ("NONE", false)];
 const PORT_FIELDS: &[&str] = &["name", "number", "protocol", "targetPort"];
 
 pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Object> {
@@ -25,22 +28,71 @@ pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Objec
     if selects.is_set() && selector.is_empty() {
         selects.warn("names no label, so the Sidecar holds for the whole namespace");
     }
-    let egress = spec.get("egress").list();
+    let policy = spec.get("outboundTrafficPolicy");
     Some(Object::Sidecar(Arc::new(Sidecar {
         selector: (!selector.is_empty()).then_some(selector),
-        egress_hosts: (!egress.is_empty()).then(|| egress.iter().flat_map(egress_hosts).collect()),
+        egress: egress(&spec.get("egress")),
+        outbound_traffic_policy: policy.is_set().then(|| outbound_mode(&policy)),
         ingress: spec.get("ingress").list().iter().filter_map(ingress).collect(),
         meta,
     })))
 }
 
-fn egress_hosts(listener: &Field<'_>) -> Vec<(Name, Host)> {
-    listener.knows(&["port", "bind", "captureMode", "hosts"]).get("port").knows(PORT_FIELDS);
+/// A policy without a mode means the first of its words (enum zero), as everywhere in Istio.
+fn outbound_mode(policy: &Field<'_>) -> OutboundTrafficPolicy {
+    policy.knows(&["mode", "egressProxy"]);
+    policy.get("mode").choice("modes", OUTBOUND).unwrap_or(OutboundTrafficPolicy::RegistryOnly)
+}
+
+fn egress(field: &Field<'_>) -> Vec<EgressListener> {
+    let listeners = field.list();
+    let mut seen = BTreeSet::new();
+    for (place, listener) in listeners.iter().enumerate() {
+        let port = listener.get("port");
+        if !port.is_set() && place + 1 < listeners.len() {
+            listener.error(
+                "a listener without a port takes all that is left: make it the last one, and the only one",
+            );
+        }
+        let number = port.get("number");
+        if number.port_or_name().and_then(Result::ok).is_some_and(|number| !seen.insert(number)) {
+            number.error("stands twice: give each listener its own port");
+        }
+    }
+    listeners.iter().map(egress_listener).collect()
+}
+
+fn egress_listener(listener: &Field<'_>) -> EgressListener {
+    let port = listener.knows(&["port", "bind", "captureMode", "hosts"]).get("port");
+    let protocol = port.knows(PORT_FIELDS).get("protocol");
+    port::of_istio(&protocol);
+    let captures = listener.get("captureMode").choice("modes", CAPTURE_MODES).unwrap_or(true);
+    let bind = listener.get("bind");
+    let of_socket = bind.text().is_some_and(|text| text.starts_with("unix://"));
+    if let Some(text) = bind.name().filter(|_| !of_socket)
+        && text.parse::<IpAddr>().is_err()
+    {
+        bind.error(format_args!("{text:?} is no IP address and no unix:///PATH"));
+    }
+    if bind.name().is_some() || !captures {
+        listener.warn(
+            "its hosts are imported, but no listener of its own is made: call them by their own addresses",
+        );
+    }
+    let number = match port.is_set() && !of_socket {
+        true => port.get("number").required("a port needs its number").port(),
+        false => None,
+    };
     let hosts = listener.get("hosts").list();
     if hosts.is_empty() {
         listener.get("hosts").error("missing: name at least one NAMESPACE/HOST, for example ./*");
     }
-    hosts.iter().filter_map(egress_host).collect()
+    // A generic HTTP proxy may call its hosts on any port.
+    let is_proxy = protocol.text().is_some_and(|text| text.eq_ignore_ascii_case("http_proxy"));
+    EgressListener {
+        port: number.filter(|_| !is_proxy),
+        hosts: hosts.iter().filter_map(egress_host).collect(),
+    }
 }
 
 /// `NAMESPACE/HOST`, where the namespace may also be `.`, `*`, `~` or, to take a host out again, `~NAMESPACE` (A8).

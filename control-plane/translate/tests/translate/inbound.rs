@@ -89,7 +89,10 @@ fn shaped(inbound: Inbound, internal_listeners: bool) -> Resources {
     let workload = "shop/web-0".parse().unwrap();
     let outbound = Arc::new(Outbound::default());
     let facts = ProxyFacts { internal_listeners, ..ProxyFacts::usual(Audience::Envoy) };
-    Resources::for_proxy(&WorkloadTls { workload, identity, inbound: Arc::new(inbound), outbound }, facts)
+    Resources::for_proxy(
+        &WorkloadTls { workload, identity, inbound: Arc::new(inbound), outbound, warnings: Vec::new() },
+        facts,
+    )
 }
 
 /// Each inbound listener of both shapes.

@@ -20,6 +20,8 @@ use eastwest_proto::envoy::{
     r#type::matcher::v3::string_matcher::MatchPattern,
 };
 
+use eastwest_xds::TypeUrl;
+
 use crate::{
     world::{Connection, Resources, outcome, taken_by},
     worlds::{self, Random},
@@ -93,7 +95,11 @@ impl Proxies {
         for endpoint in &ready {
             let hello = Hello::of(client, cluster, &endpoint.address);
             assert_eq!(hello.sends(), endpoint.pair.sends, "{what} at {}", endpoint.address);
-            let Some(found) = self.served(world, endpoint, &hello) else { continue };
+            let found = match hello.lacks(client) {
+                true => Some(Outcome::Refused),
+                false => self.served(world, endpoint, &hello),
+            };
+            let Some(found) = found else { continue };
             assert_eq!(found, endpoint.pair.outcome, "{what} at {}: {endpoint:?}", endpoint.address);
             *seen.entry((endpoint.pair.sends, found)).or_default() += 1;
             outcomes.push(found);
@@ -148,6 +154,8 @@ enum Hello {
     Originated {
         protocols: Vec<String>,
         certificate: bool,
+        /// The secrets that it asks the control plane for.
+        secrets: Vec<String>,
     },
 }
 
@@ -172,7 +180,16 @@ impl Hello {
         let certificates = &common.tls_certificate_sds_secret_configs;
         if certificates.iter().all(|one| one.name != "default") {
             let certificate = !certificates.is_empty() || !common.tls_certificates.is_empty();
-            return Self::Originated { protocols, certificate };
+            let roots = match &common.validation_context_type {
+                Some(ValidationContextType::CombinedValidationContext(combined)) => {
+                    combined.validation_context_sds_secret_config.clone()
+                }
+                _ => None,
+            };
+            let asked = certificates.iter().chain(&roots);
+            let secrets =
+                asked.map(|one| one.name.clone()).filter(|name| !name.starts_with("file-")).collect();
+            return Self::Originated { protocols, certificate, secrets };
         }
         let Some(ValidationContextType::CombinedValidationContext(combined)) = common.validation_context_type
         else {
@@ -181,6 +198,13 @@ impl Hello {
         let names = combined.default_validation_context.unwrap_or_default().match_typed_subject_alt_names;
         let names = names.into_iter().map(|name| name.matcher.unwrap().match_pattern.unwrap()).collect();
         Self::Mesh { protocols, names }
+    }
+
+    /// Whether it cannot begin, for want of a secret.
+    fn lacks(&self, client: &Resources) -> bool {
+        let Self::Originated { secrets, .. } = self else { return false };
+        let held = client.view.get(&TypeUrl::SECRET).unwrap();
+        secrets.iter().any(|name| held.get(name).is_none())
     }
 
     fn sends(&self) -> Sends {

@@ -70,7 +70,8 @@ kind: Sidecar
 metadata: {name: side, namespace: shop}
 spec:
   workloadSelector: {labels: {app: reviews}}
-  egress: [{hosts: ['./*', 'istio-system/*', '~shop/ratings.shop.svc.cluster.local']}]
+  egress: [{port: {number: 80}, hosts: [other/*]}, {hosts: ['./*', 'istio-system/*', '~shop/ratings.shop.svc.cluster.local']}]
+  outboundTrafficPolicy: {mode: REGISTRY_ONLY}
   ingress: [{port: {number: 9080, name: http, protocol: HTTP}, defaultEndpoint: '127.0.0.1:8080'}]
 ---
 apiVersion: v1
@@ -153,12 +154,14 @@ fn entries_sidecars_and_the_mesh() {
     );
     assert_eq!(entry.endpoints[0].ports, [("tls".into(), 9443)].into());
     let egress: Vec<_> = sidecar
-        .egress_hosts
+        .egress
         .iter()
-        .flatten()
+        .flat_map(|listener| &listener.hosts)
         .map(|(namespace, host)| format!("{namespace} {host}"))
         .collect();
-    assert_eq!(egress, [". *", "istio-system *", "~shop ratings.shop.svc.cluster.local"]);
+    assert_eq!(sidecar.egress.iter().map(|listener| listener.port).collect::<Vec<_>>(), [Some(80), None]);
+    assert_eq!(sidecar.outbound_traffic_policy, Some(OutboundTrafficPolicy::RegistryOnly));
+    assert_eq!(egress, ["other *", ". *", "istio-system *", "~shop ratings.shop.svc.cluster.local"]);
     assert_eq!(
         (sidecar.ingress[0].number, sidecar.ingress[0].target.clone()),
         (9080, TargetPort::Number(8080))
@@ -282,6 +285,32 @@ fn mistakes_in_entries_and_sidecars() {
     check(kind, "{}", &["! spec: is empty"]);
     check(kind, "{egress: [{}]}", &["! spec.egress[0].hosts: missing"]);
     check(kind, "{egress: [{hosts: [a.b]}]}", &["! spec.egress[0].hosts[0]: \"a.b\" has no namespace"]);
+    let listener = |fields: &str| format!("{{egress: [{{hosts: ['*/*'], {fields}}}]}}");
+    check(kind, &listener("port: {number: 80, protocol: HTTP}"), &[]);
+    check(kind, &listener("port: {}"), &["! spec.egress[0].port.number: missing"]);
+    check(
+        kind,
+        &listener("captureMode: SOME"),
+        &["! spec.egress[0].captureMode: \"SOME\" is not among the modes"],
+    );
+    check(
+        kind,
+        &listener("port: {number: 1}, bind: here"),
+        &["! spec.egress[0].bind: \"here\" is no IP", "? spec.egress[0]: its hosts are imported, but"],
+    );
+    check(
+        kind,
+        &listener("port: {number: 1}, captureMode: NONE"),
+        &["? spec.egress[0]: its hosts are imported, but"],
+    );
+    check(
+        kind,
+        "{egress: [{hosts: ['*/*']}, {hosts: [a/b]}]}",
+        &["! spec.egress[0]: a listener without a port takes all that is left"],
+    );
+    let twice = "{egress: [{port: {number: 1}, hosts: ['*/*']}, {port: {number: 1}, hosts: [a/b]}]}";
+    check(kind, twice, &["! spec.egress[1].port.number: stands twice"]);
+    check(kind, "{outboundTrafficPolicy: {mode: ANY}}", &["! spec.outboundTrafficPolicy.mode: \"ANY\""]);
     check(kind, "{ingress: [{}]}", &["! spec.ingress[0].port: missing"]);
     check(
         kind,

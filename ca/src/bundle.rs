@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use thiserror::Error;
 use time::OffsetDateTime;
-use webpki::{EndEntityCert, KeyUsage};
+use webpki::{Cert, EndEntityCert, KeyUsage};
 
 use crate::{
     pem::{self, PemError},
@@ -167,8 +167,19 @@ impl TrustBundle {
                 UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
                 usage,
                 None,
-                Some(&|path| self.revocations.check(path)),
+                Some(&|path| {
+                    path.intermediate_certificates().try_for_each(may_sign)?;
+                    self.revocations.check(path)
+                }),
             )
             .map(|_| ())
+    }
+}
+
+/// That an intermediate's key usage lets it sign (RFC 5280 §6.1.4 n), at which webpki does not look.
+fn may_sign(intermediate: &Cert<'_>) -> Result<(), webpki::Error> {
+    match x509::parse(&intermediate.der()).map(|parsed| x509::not_a_ca(&parsed)) {
+        Some(None) => Ok(()),
+        _ => Err(webpki::Error::EndEntityUsedAsCa),
     }
 }

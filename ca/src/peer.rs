@@ -1,6 +1,6 @@
 //! The identity in a client certificate (X509-SVID §5; ca.md section 4 rows 21, 22, 32 to 35; section 7 row 22).
 
-use eastwest_model::{SpiffeId, TrustDomain};
+use eastwest_model::{SpiffeId, TrustDomain, identity::IdentityError};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -38,7 +38,7 @@ pub enum PeerError {
     Names(usize),
     /// The URI is no SPIFFE ID.
     #[error("the client certificate's URI name is no SPIFFE ID: {0}")]
-    Identity(#[from] eastwest_model::identity::IdentityError),
+    Identity(#[from] IdentityError),
     /// Another trust domain.
     #[error("the client certificate is of the trust domain {0}")]
     TrustDomain(TrustDomain),
@@ -76,6 +76,10 @@ pub fn identify(
     let identity = SpiffeId::parse(uri)?;
     if identity.trust_domain() != *trust_domain {
         return Err(PeerError::TrustDomain(identity.trust_domain()));
+    }
+    // A trust domain is nobody (X509-SVID §2), and must not keep a good token from being heard.
+    if identity.path().is_empty() {
+        return Err(PeerError::Identity(IdentityError::NotAWorkload));
     }
     let proof =
         Proof::ClientCertificate { serial: x509::serial(&leaf), not_after: x509::window(&leaf).not_after };

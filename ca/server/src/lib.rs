@@ -12,7 +12,7 @@
 //! | [`service`] | `istio.v1.auth.IstioCertificateService`, with its [`status`] codes and [`metrics`] |
 //! | [`limits`], `signers` | who may ask how often, and the threads that sign, fairly |
 //! | [`ledger`] | what was issued and refused, on disk before the answer leaves |
-//! | [`tls`], [`incoming`] | the ports: TLS with optional client certificates, or plaintext |
+//! | [`tls`], [`incoming`], [`transport`] | the ports: TLS with optional client certificates, or plaintext; their limits |
 //! | [`operations`] | what the command line does with a state directory |
 //!
 //! What may be decided without a clock, a file or a socket is decided in `eastwest-ca`.
@@ -38,6 +38,7 @@ pub mod state_dir;
 pub mod status;
 pub mod test_root;
 pub mod tls;
+pub mod transport;
 
 pub use authn::{
     Authenticator, AuthnError, Credentials,
@@ -58,3 +59,4 @@ pub use roots::{Keeper, RootsConfig, RootsError};
 pub use serving::default_serving_names;
 pub use state_dir::{KeyMaterial, StateDir, StateError, StateLock, TOKEN_ISSUER};
 pub use tls::server_config;
+pub use transport::grpc_server;

@@ -1,23 +1,17 @@
 //! The three ports: plaintext gRPC, gRPC over TLS, HTTP.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
-use eastwest_ca_server::{CertificateAuthority, Incoming, server_config};
+use eastwest_ca_server::{CertificateAuthority, Incoming, grpc_server, server_config};
 use eastwest_proto::{
     envoy::service::discovery::v3::aggregated_discovery_service_server,
     istio::v1::auth::istio_certificate_service_server,
 };
 use eastwest_xds_server::XdsServer;
 use tokio::net::TcpListener;
-use tonic::transport::Server;
 
 use super::{Config, Shared, http, shutdown::Shutdown};
-
-/// How often a silent client is asked whether it still lives, and how long it may take to say so.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
-/// Streams and calls of one connection at a time.
-const MAX_CONCURRENT: u32 = 1000;
 
 /// Bound, not yet served.
 pub(super) struct Ports {
@@ -57,7 +51,7 @@ impl Ports {
     /// Serves until shutdown; new connections end with its first signal, HTTP with the streams.
     pub(super) async fn serve(self, services: Services, shutdown: &Shutdown) -> anyhow::Result<()> {
         let Services { local, xds, ca, shared } = services;
-        let plain = builder()
+        let plain = grpc_server()
             .add_service(local.aggregated())
             .serve_with_incoming_shutdown(Incoming::plain(self.grpc), shutdown.requested());
         let tls = serve_tls(self.tls, &ca, Some(xds), shutdown);
@@ -96,7 +90,7 @@ pub(super) async fn serve_tls(
     let reflection =
         served.into_iter().fold(reflection, |reflection, name| reflection.with_service_name(name));
     let (_, health) = tonic_health::server::health_reporter();
-    builder()
+    grpc_server()
         .add_optional_service(xds.map(|xds| xds.aggregated()))
         .add_service(ca.service())
         .add_service(health)
@@ -104,12 +98,4 @@ pub(super) async fn serve_tls(
         .serve_with_incoming_shutdown(Incoming::tls(listener, server_config(ca)), shutdown.requested())
         .await
         .context("--grpc-tls-addr")
-}
-
-fn builder() -> Server {
-    let (interval, timeout) = KEEPALIVE;
-    Server::builder()
-        .http2_keepalive_interval(Some(interval))
-        .http2_keepalive_timeout(Some(timeout))
-        .max_concurrent_streams(Some(MAX_CONCURRENT))
 }

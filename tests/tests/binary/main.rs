@@ -14,6 +14,7 @@ mod configuration;
 mod diff;
 mod following;
 mod harness;
+mod identities;
 mod ledger;
 mod lifecycle;
 mod proofs;

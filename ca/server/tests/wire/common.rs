@@ -10,7 +10,7 @@ use std::{
 use eastwest_ca::{CertificateSummary, Lifetimes, NewRoot, pem};
 use eastwest_ca_server::{
     CaConfig, CertificateAuthority, Incoming, LedgerConfig, Limits, ProofConfig, StateDir,
-    default_serving_names,
+    default_serving_names, grpc_server,
     operations::{self, IssuedKey},
     server_config,
 };
@@ -28,7 +28,7 @@ use tokio_rustls::TlsConnector;
 use tonic::{
     Request, Status,
     metadata::MetadataValue,
-    transport::{Channel, Endpoint, Server},
+    transport::{Channel, Endpoint},
 };
 
 pub(crate) const REVIEWS: &str = "spiffe://cluster.local/ns/shop/sa/reviews";
@@ -108,7 +108,7 @@ impl Ca {
         for incoming in
             [Incoming::tls(tls_listener, server_config(&authority)), Incoming::plain(plain_listener)]
         {
-            let router = Server::builder().add_service(authority.service());
+            let router = grpc_server().add_service(authority.service());
             tasks.spawn(async move { router.serve_with_incoming(incoming).await.unwrap() });
         }
         Self { dir, authority, tls, plaintext, tasks }

@@ -3,6 +3,7 @@
 
 mod certificates;
 mod common;
+mod hostile;
 mod issuer;
 mod keys;
 mod ledger;

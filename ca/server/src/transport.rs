@@ -1,0 +1,82 @@
+//! The manners of our gRPC ports: what one connection may ask of us, and that it speaks gRPC at all.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use tonic::{body::Body, transport::Server};
+use tower::{
+    Layer, Service,
+    layer::util::{Identity, Stack},
+};
+
+/// How often a silent client is asked whether it still lives, and how long it may take to say so.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+/// Streams and calls of one connection at a time.
+const MAX_CONCURRENT: u32 = 1000;
+/// Headers of one request, in bytes. Tokens are the largest of them, a few kilobytes.
+const MAX_HEADERS: u32 = 64 * 1024;
+
+/// A gRPC server with limits, without services yet.
+pub fn grpc_server() -> Server<Stack<OnlyGrpcLayer, Identity>> {
+    let (interval, timeout) = KEEPALIVE;
+    Server::builder()
+        .http2_keepalive_interval(Some(interval))
+        .http2_keepalive_timeout(Some(timeout))
+        .max_concurrent_streams(Some(MAX_CONCURRENT))
+        .http2_max_header_list_size(Some(MAX_HEADERS))
+        .layer(OnlyGrpcLayer)
+}
+
+/// Puts [`OnlyGrpc`] before a service.
+#[derive(Debug, Clone, Copy)]
+pub struct OnlyGrpcLayer;
+
+impl<S> Layer<S> for OnlyGrpcLayer {
+    type Service = OnlyGrpc<S>;
+
+    fn layer(&self, inner: S) -> OnlyGrpc<S> {
+        OnlyGrpc(inner)
+    }
+}
+
+/// Answers whatever is no gRPC itself, as gRPC says: so nothing that a browser or a proxy sends is taken for a call.
+#[derive(Debug, Clone)]
+pub struct OnlyGrpc<S>(S);
+
+impl<S, B> Service<Request<B>> for OnlyGrpc<S>
+where
+    S: Service<Request<B>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let refused = match () {
+            () if *request.method() != Method::POST => StatusCode::METHOD_NOT_ALLOWED,
+            () if !is_grpc(request.headers()) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            () => return Box::pin(self.0.call(request)),
+        };
+        let mut answer = Response::new(Body::empty());
+        *answer.status_mut() = refused;
+        Box::pin(std::future::ready(Ok(answer)))
+    }
+}
+
+/// `application/grpc`, also with a suffix such as `+proto`.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
+    let rest = content_type.and_then(|value| value.strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]))
+}

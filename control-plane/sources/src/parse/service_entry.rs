@@ -51,6 +51,8 @@ pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Objec
         meta,
     };
     check_resolution(&spec, &entry);
+    check_ports(&spec, &entry);
+    check_addresses(&spec, &entry);
     Some(Object::ServiceEntry(Arc::new(entry)))
 }
 
@@ -86,6 +88,45 @@ fn check_resolution(spec: &Field<'_>, entry: &ServiceEntry) {
         }
     }
     check_endpoint_ports(&spec.get("endpoints"), entry);
+}
+
+/// What hosts and resolution ask of the protocols: without a Host header or server name nobody can tell hosts apart.
+fn check_ports(spec: &Field<'_>, entry: &ServiceEntry) {
+    const NAMED: &[&str] = &["HTTP", "HTTP2", "HTTP_PROXY", "GRPC", "GRPC-WEB", "HTTPS", "TLS"];
+    const LOOKED_UP: &[&str] = &["HTTP", "HTTP2", "GRPC", "TLS"];
+    let among = |field: &Field<'_>, words: &[&str]| {
+        field.text().is_some_and(|text| words.iter().any(|word| word.eq_ignore_ascii_case(text)))
+    };
+    for port in spec.get("ports").list() {
+        let protocol = port.get("protocol");
+        if entry.resolution == Resolution::DynamicDns && !among(&protocol, LOOKED_UP) {
+            protocol.error(format_args!("DYNAMIC_DNS needs one of {}", LOOKED_UP.join(", ")));
+        } else if entry.resolution != Resolution::None && entry.hosts.len() > 1 && !among(&protocol, NAMED) {
+            protocol.error(format_args!(
+                "several hosts can be told apart in {} alone: write an entry for each host, or use resolution NONE",
+                NAMED.join(", ")
+            ));
+        }
+    }
+}
+
+fn check_addresses(spec: &Field<'_>, entry: &ServiceEntry) {
+    let fixed = matches!(entry.resolution, Resolution::None | Resolution::Static);
+    for address in spec.get("addresses").list() {
+        if !fixed && address.text().is_some_and(|text| text.contains('/')) {
+            address.error("a block of addresses is for resolution NONE and STATIC: write a single address");
+        }
+    }
+    for host in spec.get("hosts").list() {
+        let within_a_label = |text: &str| text.len() > 1 && text.starts_with('*') && !text.starts_with("*.");
+        if entry.resolution != Resolution::DynamicDns && host.text().is_some_and(within_a_label) {
+            host.warn("a wildcard within a label matches no request of a proxy: write *.DOMAIN");
+        }
+    }
+    if entry.resolution == Resolution::None && entry.workload_selector.is_some() {
+        spec.get("workloadSelector")
+            .warn("means nothing with resolution NONE, which dials the caller's address");
+    }
 }
 
 fn check_static(spec: &Field<'_>, entry: &ServiceEntry) {

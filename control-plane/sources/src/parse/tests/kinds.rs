@@ -279,6 +279,34 @@ fn mistakes_in_entries_and_sidecars() {
         "{hosts: [a.b], resolution: DNS, endpoints: [{address: c.d, ports: {x: 1}}]}",
         &["! spec.endpoints[0].ports: \"x\" is no port of this entry"],
     );
+    let entry = |fields: &str| format!("{{hosts: [a.b], {fields}}}");
+    let ports = |protocol: &str| format!("ports: [{{number: 1, name: p, protocol: {protocol}}}]");
+    for protocol in ["TCP", "''", "MONGO"] {
+        let several = format!("{{hosts: [a.b, c.d], resolution: DNS, {}}}", ports(protocol));
+        check(kind, &several, &["! spec.ports[0].protocol: several hosts can be told apart in HTTP,"]);
+    }
+    check(kind, &format!("{{hosts: [a.b, c.d], resolution: DNS, {}}}", ports("TLS")), &[]);
+    check(kind, &format!("{{hosts: [a.b, c.d], resolution: NONE, {}}}", ports("TCP")), &[]);
+    let looked_up =
+        |protocol: &str| format!("{{hosts: ['*.b'], resolution: DYNAMIC_DNS, {}}}", ports(protocol));
+    check(
+        kind,
+        &looked_up("HTTPS"),
+        &["! spec.ports[0].protocol: DYNAMIC_DNS needs one of HTTP, HTTP2, GRPC, TLS"],
+    );
+    check(kind, &looked_up("grpc"), &[]);
+    let block = "resolution: DNS, addresses: [10.0.0.0/24]";
+    check(
+        kind,
+        &entry(block),
+        &[
+            "! spec.addresses[0]: a block of addresses is for",
+            "? spec.addresses[0]: \"10.0.0.0/24\" is a block",
+        ],
+    );
+    check(kind, "{hosts: ['*a.b'], resolution: NONE}", &["? spec.hosts[0]: a wildcard within a label"]);
+    let selecting = "resolution: NONE, workloadSelector: {labels: {a: b}}";
+    check(kind, &entry(selecting), &["? spec.workloadSelector: means nothing with resolution NONE"]);
     check("WorkloadEntry", "{}", &["! spec.address: missing"]);
     check("WorkloadEntry", "{address: unix:///x}", &["! spec.address: \"unix:///x\" is a unix socket"]);
     let kind = "Sidecar";

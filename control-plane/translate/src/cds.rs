@@ -35,6 +35,7 @@ use eastwest_xds::{EncodedResource, TypeUrl};
 use prost_types::{Duration, Struct};
 
 use crate::{
+    dynamic_hosts,
     eds::{self, Target},
     names,
     resource::{Generator, encode},
@@ -78,7 +79,14 @@ impl Generator for OutboundInputs<'_> {
 
     fn generate(&self) -> EncodedResource {
         let mut cluster = Cluster { circuit_breakers: Some(no_limits()), ..named(&self.name) };
-        discover(&mut cluster, self.discovery, &self.endpoints);
+        let names = names_from_host(self.tls).unwrap_or_default();
+        match self.discovery {
+            Discovery::DynamicForwardProxy => {
+                let verified = self.protocol != Protocol::Tcp && names.auto_sni && names.auto_san_validation;
+                dynamic_hosts::dial(&mut cluster, verified);
+            }
+            discovery => discover(&mut cluster, discovery, &self.endpoints),
+        }
         secure(&mut cluster, self.tls, self.protocol);
         if let Some(options) = http_options(self.protocol, self.tls) {
             cluster.typed_extension_protocol_options =

@@ -13,6 +13,7 @@
 
 mod cds;
 pub mod compare;
+mod dynamic_hosts;
 mod eds;
 mod fleet;
 mod lds;

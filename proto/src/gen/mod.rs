@@ -75,6 +75,18 @@ pub mod envoy {
                     include!("envoy.extensions.clusters.dns.v3.rs");
                 }
             }
+            pub mod dynamic_forward_proxy {
+                pub mod v3 {
+                    include!("envoy.extensions.clusters.dynamic_forward_proxy.v3.rs");
+                }
+            }
+        }
+        pub mod common {
+            pub mod dynamic_forward_proxy {
+                pub mod v3 {
+                    include!("envoy.extensions.common.dynamic_forward_proxy.v3.rs");
+                }
+            }
         }
         pub mod filters {
             pub mod common {
@@ -85,6 +97,11 @@ pub mod envoy {
                 }
             }
             pub mod http {
+                pub mod dynamic_forward_proxy {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.http.dynamic_forward_proxy.v3.rs");
+                    }
+                }
                 pub mod router {
                     pub mod v3 {
                         include!("envoy.extensions.filters.http.router.v3.rs");
@@ -122,6 +139,11 @@ pub mod envoy {
                 pub mod set_filter_state {
                     pub mod v3 {
                         include!("envoy.extensions.filters.network.set_filter_state.v3.rs");
+                    }
+                }
+                pub mod sni_dynamic_forward_proxy {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.rs");
                     }
                 }
                 pub mod tcp_proxy {

@@ -34,6 +34,8 @@ pub(super) fn compile(own_root: &Path, allowed: &AllowList) -> anyhow::Result<Fi
         collect(root, root, allowed, &mut files)?;
     }
     files.sort();
+    // Of a file that we write ourselves, the first root has it.
+    files.dedup();
     roots.extend(IMPORT_ROOTS.iter().map(|root| api.join(root)));
 
     let mut compiler = protox::Compiler::new(&roots)?;

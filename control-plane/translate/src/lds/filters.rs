@@ -42,6 +42,8 @@ use eastwest_proto::{
 };
 use prost_types::Duration;
 
+use crate::dynamic_hosts;
+
 /// How long a listener waits for the first bytes before it goes on without knowing the protocol: the delay of
 /// server-first protocols where plaintext and TLS share a port (envoy-dataplane.md section 9).
 pub(super) const INSPECTION: Duration = Duration { seconds: 1, nanos: 0 };
@@ -66,16 +68,19 @@ pub(super) enum Side {
 }
 
 /// A connection manager. `alpn` is what the next hop is told to speak, where its sidecar must find that out from the
-/// handshake (envoy-dataplane.md section 7).
+/// handshake (envoy-dataplane.md section 7); `dynamic`: some route leads to hosts that are looked up when they are called.
 pub(super) fn http(
     side: Side,
     stat_prefix: &str,
     routes: RouteSpecifier,
     alpn: Option<&str>,
+    dynamic: bool,
     log: Option<&Name>,
 ) -> Filter {
     let inbound = side == Side::Inbound;
     let alpn = alpn.map(|alpn| http_filter("envoy.filters.http.set_filter_state", &upstream_alpn(alpn)));
+    let lookup =
+        dynamic.then(|| http_filter("envoy.filters.http.dynamic_forward_proxy", &dynamic_hosts::by_host()));
     let router = http_filter("envoy.filters.http.router", &Router::default());
     let details =
         SetCurrentClientCertDetails { subject: Some(true), dns: true, uri: true, ..Default::default() };
@@ -83,7 +88,7 @@ pub(super) fn http(
         if inbound { ForwardClientCertDetails::AppendForward } else { ForwardClientCertDetails::Sanitize };
     let manager = HttpConnectionManager {
         stat_prefix: stat_prefix.to_owned(),
-        http_filters: alpn.into_iter().chain([router]).collect(),
+        http_filters: alpn.into_iter().chain(lookup).chain([router]).collect(),
         http_protocol_options: Some(Http1ProtocolOptions { accept_http_10: true, ..Default::default() }),
         server_header_transformation: ServerHeaderTransformation::PassThrough as i32,
         stream_idle_timeout: Some(Duration::default()),
@@ -96,6 +101,11 @@ pub(super) fn http(
         ..Default::default()
     };
     filter("envoy.filters.network.http_connection_manager", &manager)
+}
+
+/// Looks the server name of a handshake up, for the cluster behind it to dial.
+pub(super) fn server_name_lookup(port: u16) -> Filter {
+    filter("envoy.filters.network.sni_dynamic_forward_proxy", &dynamic_hosts::by_server_name(port))
 }
 
 /// Bytes to one cluster.

@@ -3,9 +3,13 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use eastwest_engine::settings::{
-    ClientTlsSetting, Endpoint, EndpointAddress, Outbound, OutboundCluster, OutboundService,
+    ClientTlsSetting, Discovery, Endpoint, EndpointAddress, Outbound, OutboundCluster, OutboundService,
 };
-use eastwest_model::{Name, mesh::OutboundTrafficPolicy, service::Protocol};
+use eastwest_model::{
+    Name,
+    mesh::OutboundTrafficPolicy,
+    service::{Protocol, TargetPort},
+};
 use eastwest_proto::envoy::{
     config::{
         core::v3::{
@@ -107,10 +111,20 @@ enum Carries {
 struct AnyHost {
     /// HTTP, by the routes of the port.
     http: bool,
-    /// TLS of the application, by server name: cluster names.
-    server_names: BTreeMap<String, String>,
+    /// Some of these routes lead to hosts that are looked up when they are called.
+    dynamic: bool,
+    /// TLS of the application, by server name.
+    server_names: BTreeMap<String, ByServerName>,
     /// Other bytes, which name nobody: the cluster of the only host that can be meant.
     bytes: Vec<String>,
+}
+
+/// Where a server name leads.
+#[derive(Hash)]
+struct ByServerName {
+    cluster: String,
+    /// The port at which the name is looked up and dialled, if its cluster does not know where it is.
+    lookup: Option<u16>,
 }
 
 /// The listeners of all services. Envoy refuses a second one of the same address: the first by host name counts.
@@ -121,7 +135,9 @@ pub(crate) fn listeners(outbound: &Outbound) -> Vec<ServiceListener<'_>> {
         for cluster in rds::whole(service) {
             let port = cluster.port.number;
             if rds::is_routed(service, cluster) {
-                any.entry(port).or_default().http = true;
+                let hosts = any.entry(port).or_default();
+                hosts.http = true;
+                hosts.dynamic |= cluster.discovery == Discovery::DynamicForwardProxy;
             }
             if cluster.port.protocol.is_http() {
                 continue;
@@ -175,21 +191,31 @@ impl Carries {
 impl AnyHost {
     fn add(&mut self, service: &OutboundService, cluster: &OutboundCluster) {
         let host = service.host.as_str();
+        let dynamic = cluster.discovery == Discovery::DynamicForwardProxy;
         // Envoy takes wildcards of whole labels only.
         if service.host.wildcard_suffix().is_none_or(|suffix| suffix.starts_with('.')) {
-            self.server_names.insert(host.to_owned(), cluster.name());
+            let lookup = dynamic.then_some(match cluster.port.target {
+                TargetPort::Number(number) => number,
+                TargetPort::Named(_) => cluster.port.number,
+            });
+            self.server_names.insert(host.to_owned(), ByServerName { cluster: cluster.name(), lookup });
         }
-        self.bytes.push(cluster.name());
+        // Bytes without a name give nothing to look up.
+        if !dynamic {
+            self.bytes.push(cluster.name());
+        }
     }
 
     fn chains(&self, listener: &ServiceListener<'_>) -> (Vec<FilterChain>, Option<FilterChain>) {
         let plaintext = |alpn| matching("raw_buffer", alpn, None);
         let http = || {
-            let routes = listener.http(routes_of_port(listener.port), None);
+            let routes = listener.http(routes_of_port(listener.port), None, self.dynamic);
             chain("http", Some(plaintext(&PLAIN_HTTP)), routes)
         };
-        let by_name = self.server_names.iter().map(|(host, cluster)| {
-            chain(host, Some(matching("tls", &[], Some(host))), listener.tcp(cluster))
+        let by_name = self.server_names.iter().map(|(host, to)| {
+            let mut chain = chain(host, Some(matching("tls", &[], Some(host))), listener.tcp(&to.cluster));
+            chain.filters.splice(..0, to.lookup.map(filters::server_name_lookup));
+            chain
         });
         let bytes = match &self.bytes[..] {
             [only] => Some(chain("tcp", Some(plaintext(&[])), listener.tcp(only))),
@@ -247,7 +273,7 @@ impl ServiceListener<'_> {
             Carries::AnyHost(hosts) => hosts.chains(self),
             Carries::Either { cluster, mesh } => {
                 let http = |name, found: &[&str], alpn: &'static str| {
-                    let filter = self.http(one_cluster(cluster), mesh.then_some(alpn));
+                    let filter = self.http(one_cluster(cluster), mesh.then_some(alpn), false);
                     chain(name, Some(matching("", found, None)), filter)
                 };
                 let http1 = http("http/1.1", &PLAIN_HTTP[..2], "istio-http/1.1");
@@ -257,9 +283,9 @@ impl ServiceListener<'_> {
         }
     }
 
-    fn http(&self, routes: RouteSpecifier, alpn: Option<&str>) -> Filter {
+    fn http(&self, routes: RouteSpecifier, alpn: Option<&str>, dynamic: bool) -> Filter {
         let stat_prefix = format!("outbound_{}_{}", self.address, self.port);
-        filters::http(Side::Outbound, &stat_prefix, routes, alpn, self.access_log_file)
+        filters::http(Side::Outbound, &stat_prefix, routes, alpn, dynamic, self.access_log_file)
     }
 
     fn tcp(&self, cluster: &str) -> Filter {

@@ -37,6 +37,55 @@ fn stock_envoy_accepts_the_shop() {
     }
 }
 
+/// Hosts that are looked up when they are called: in plaintext, with names checked and not, over HTTP and TLS.
+#[test]
+fn stock_envoy_accepts_dynamic_hosts() {
+    let Some(envoy) = stock_envoy("stock_envoy_accepts_dynamic_hosts") else { return };
+    let entry = |name: &str, port: u16, protocol: &str| {
+        json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
+            "metadata": {"name": name, "namespace": "hill"},
+            "spec": {
+                "hosts": [format!("*.{name}.example")], "resolution": "DYNAMIC_DNS",
+                "ports": [{"number": port, "name": "p", "protocol": protocol}],
+            },
+        })
+    };
+    let rule = |name: &str, tls: Value| {
+        json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
+            "metadata": {"name": name, "namespace": "hill"},
+            "spec": {"host": format!("*.{name}.example"), "trafficPolicy": {"tls": tls}},
+        })
+    };
+    let farm = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "farm", "namespace": "hill"}});
+    let objects = [
+        farm,
+        entry("plain", 80, "HTTP"),
+        entry("through", 443, "TLS"),
+        entry("simple", 80, "HTTP"),
+        entry("blind", 80, "HTTP2"),
+        entry("mesh", 8080, "GRPC"),
+        rule("simple", json!({"mode": "SIMPLE"})),
+        rule("blind", json!({"mode": "SIMPLE", "insecureSkipVerify": true})),
+        rule("mesh", json!({"mode": "ISTIO_MUTUAL"})),
+    ];
+    let manifests: Vec<_> = objects.iter().map(Value::to_string).collect();
+    let resources = Resources::of(&world::world(&manifests.join("\n---\n")), "hill/farm");
+    for (name, port) in [("plain", 80), ("through", 443), ("simple", 80), ("blind", 80), ("mesh", 8080)] {
+        let cluster = resources.cluster(&format!("outbound|{port}||*.{name}.example")).unwrap();
+        let shown = world::json(std::slice::from_ref(cluster))[0].clone();
+        assert_eq!(shown["cluster_type"]["name"], "envoy.clusters.dynamic_forward_proxy", "{shown}");
+        let insecure = shown["cluster_type"]["typed_config"]["allow_insecure_cluster_options"] == true;
+        assert_eq!(insecure, !["simple", "mesh"].contains(&name), "{name}: the server is who was called");
+    }
+    let listener =
+        |name: &str| world::json(std::slice::from_ref(resources.listener(name).unwrap()))[0].to_string();
+    assert!(listener("0.0.0.0_80").contains("envoy.filters.http.dynamic_forward_proxy"));
+    assert!(listener("0.0.0.0_443").contains("envoy.filters.network.sni_dynamic_forward_proxy"));
+    assert_eq!(complaints(&envoy, &resources), "");
+}
+
 #[test]
 fn stock_envoy_accepts_every_worked_case() {
     let Some(envoy) = stock_envoy("stock_envoy_accepts_every_worked_case") else { return };

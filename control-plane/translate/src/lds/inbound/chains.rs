@@ -164,7 +164,14 @@ impl<'a> Group<'a> {
             validate_clusters: Some(false),
             ..Default::default()
         };
-        filters::http(Side::Inbound, &self.cluster, RouteSpecifier::RouteConfig(routes), None, self.log)
+        filters::http(
+            Side::Inbound,
+            &self.cluster,
+            RouteSpecifier::RouteConfig(routes),
+            None,
+            false,
+            self.log,
+        )
     }
 }
 

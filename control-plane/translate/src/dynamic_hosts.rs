@@ -1,0 +1,61 @@
+//! Hosts that the proxy looks up when they are called (tls-policy.md O1): the cluster that dials them and the filters
+//! that look them up share one cache. Envoy knows a cache by its name, so its settings must be the same everywhere.
+
+use eastwest_proto::{
+    Any,
+    envoy::{
+        config::cluster::v3::{
+            Cluster,
+            cluster::{ClusterDiscoveryType, CustomClusterType, DnsLookupFamily, LbPolicy},
+        },
+        extensions::{
+            clusters::dynamic_forward_proxy::v3::{
+                ClusterConfig, cluster_config::ClusterImplementationSpecifier,
+            },
+            common::dynamic_forward_proxy::v3::DnsCacheConfig,
+            filters::{
+                http::dynamic_forward_proxy::v3::{
+                    FilterConfig as HostFilter, filter_config::ImplementationSpecifier,
+                },
+                network::sni_dynamic_forward_proxy::v3::{
+                    FilterConfig as ServerNameFilter, filter_config::PortSpecifier,
+                },
+            },
+        },
+    },
+};
+
+fn cache() -> DnsCacheConfig {
+    DnsCacheConfig {
+        name: "dynamic-hosts".to_owned(),
+        dns_lookup_family: DnsLookupFamily::V4Preferred as i32,
+        ..Default::default()
+    }
+}
+
+/// Makes a cluster dial whatever host a request names. `verified`: it checks that the server is that host; Envoy wants
+/// to be told where it does not.
+pub(crate) fn dial(cluster: &mut Cluster, verified: bool) {
+    let config = ClusterConfig {
+        allow_insecure_cluster_options: !verified,
+        cluster_implementation_specifier: Some(ClusterImplementationSpecifier::DnsCacheConfig(cache())),
+    };
+    cluster.cluster_discovery_type = Some(ClusterDiscoveryType::ClusterType(CustomClusterType {
+        name: "envoy.clusters.dynamic_forward_proxy".to_owned(),
+        typed_config: Some(Any::pack(&config)),
+    }));
+    cluster.lb_policy = LbPolicy::ClusterProvided as i32;
+}
+
+/// Looks up the host of each request whose route leads to such a cluster.
+pub(crate) fn by_host() -> HostFilter {
+    HostFilter { implementation_specifier: Some(ImplementationSpecifier::DnsCacheConfig(cache())) }
+}
+
+/// Looks up the server name of a handshake, which is dialled at `port`.
+pub(crate) fn by_server_name(port: u16) -> ServerNameFilter {
+    ServerNameFilter {
+        dns_cache_config: Some(cache()),
+        port_specifier: Some(PortSpecifier::PortValue(port.into())),
+    }
+}

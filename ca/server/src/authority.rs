@@ -268,7 +268,7 @@ impl CertificateAuthority {
     pub fn service(&self) -> IstioCertificateServiceServer<CertificateService> {
         IstioCertificateServiceServer::new(CertificateService::new(
             Arc::clone(&self.desk),
-            self.authenticator(),
+            self.proofs.issuing_authenticator(),
             self.proofs.impersonation(),
         ))
     }

@@ -43,6 +43,7 @@ pub mod transport;
 pub use authn::{
     Authenticator, AuthnError, Credentials,
     keys::{FetchError, HttpsClient, IssuerKeys, KeySource, Pace, TrustedRoots, check_address},
+    oidc::{RulesError, RulesFile},
     proofs::ProofConfig,
     token::SharedPods,
 };

@@ -113,7 +113,7 @@ impl TokenKey {
     }
 
     /// Signs any header and claims.
-    pub(super) fn sign(
+    pub(crate) fn sign(
         &self,
         header: &serde_json::Value,
         claims: &serde_json::Value,

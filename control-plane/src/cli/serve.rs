@@ -3,6 +3,7 @@
 
 pub(crate) mod authority;
 mod istiod;
+mod jobs;
 mod lifetimes;
 mod nodes;
 pub(crate) mod roots;

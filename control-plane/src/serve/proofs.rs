@@ -4,7 +4,9 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context;
 use eastwest_ca::{NodeAccounts, Pods, ServiceAccount};
-use eastwest_ca_server::{HttpsClient, IssuerKeys, KeySource, Pace, ProofConfig, SharedPods, TrustedRoots};
+use eastwest_ca_server::{
+    HttpsClient, IssuerKeys, KeySource, Pace, ProofConfig, RulesFile, SharedPods, TOKEN_ISSUER, TrustedRoots,
+};
 use eastwest_model::{Workload, WorkloadKey};
 use tokio::sync::watch;
 
@@ -17,6 +19,16 @@ const OWN_ACCOUNTS: [&str; 2] = ["istiod", "eastwest"];
 pub(crate) struct ProvingConfig {
     pub(crate) tokens: TokenConfig,
     pub(crate) nodes: NodeConfig,
+    /// Rules for jobs of CI systems.
+    pub(crate) jobs: Option<JobConfig>,
+}
+
+/// Rules for jobs of CI systems.
+pub(crate) struct JobConfig {
+    /// Their file.
+    pub(crate) rules: PathBuf,
+    /// Roots of the issuers' servers.
+    pub(crate) roots: TrustedRoots,
 }
 
 /// Which bearer tokens of service accounts are accepted.
@@ -57,7 +69,14 @@ impl ProvingConfig {
         let own =
             || OWN_ACCOUNTS.iter().filter_map(|name| ServiceAccount::new(root_namespace, name)).collect();
         let protected = self.nodes.protected.clone().unwrap_or_else(own);
+        let jobs = self.jobs.as_ref().map(|jobs| {
+            let client = HttpsClient::new(&jobs.roots).context("--oidc-ca")?;
+            let mut taken = vec![TOKEN_ISSUER.to_owned()];
+            taken.extend(self.tokens.issuer.iter().map(|one| one.issuer.clone()));
+            RulesFile::open(jobs.rules.clone(), client, taken).context("--oidc-rules")
+        });
         Ok(ProofConfig {
+            jobs: jobs.transpose()?,
             audiences: self.tokens.audiences.clone(),
             issuers: issuer.into_iter().collect(),
             bound_pods: pods.clone().filter(|_| !self.tokens.any_pod),

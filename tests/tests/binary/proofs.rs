@@ -140,3 +140,12 @@ fn mistakes_in_settings_of_proofs_name_their_flags() {
     let missing = ["--token-issuer", "https://issuer.example", "--token-jwks-ca", "nowhere.pem"];
     bench.refused(&missing).failure(1, &["--token-jwks-ca", "nowhere.pem"]);
 }
+
+#[test]
+fn oidc_rules_that_are_wrong_are_told_with_their_fields() {
+    let bench = Bench::new();
+    std::fs::write(bench.path("rules.yaml"), "rules: [{name: a, match: {ref: '*'}}]").unwrap();
+    let told = ["--oidc-rules", "rules[0].issuer", "rules[0].match.ref", "rules[0].maxTTL"];
+    bench.refused(&["--oidc-rules", "rules.yaml"]).failure(1, &told);
+    bench.refused(&["--oidc-ca", "ca.pem"]).failure(2, &["--oidc-rules"]);
+}

@@ -1,20 +1,28 @@
 //! By the certificate shown in the handshake: a workload renews with the one it has.
 
+use std::sync::Arc;
+
 use eastwest_ca::{Caller, peer};
 use time::OffsetDateTime;
 
-use super::{Authenticator, AuthnError, Credentials};
+use super::{Authenticator, AuthnError, Credentials, oidc::RulesFile};
 use crate::snapshot::Current;
 
 /// Recognises the holders of our own certificates.
 pub struct ClientCertificates {
     current: Current,
+    jobs: Option<Arc<RulesFile>>,
 }
 
 impl ClientCertificates {
     /// Judges by the roots and the trust domain that `current` has at that moment.
-    pub(crate) fn new(current: Current) -> Self {
-        Self { current }
+    pub(super) fn new(current: Current) -> Self {
+        Self { current, jobs: None }
+    }
+
+    /// The same, but not for identities of jobs: with their certificates they could renew them beyond any bound.
+    pub(super) fn without_jobs(self, jobs: Option<Arc<RulesFile>>) -> Self {
+        Self { jobs, ..self }
     }
 }
 
@@ -27,6 +35,10 @@ impl Authenticator for ClientCertificates {
     ) -> Result<Caller, AuthnError> {
         let certificates = &credentials.encrypted()?.certificates;
         let snapshot = self.current.load();
-        Ok(peer::identify(certificates, &snapshot.roots, &snapshot.trust_domain, now)?)
+        let caller = peer::identify(certificates, &snapshot.roots, &snapshot.trust_domain, now)?;
+        if self.jobs.as_ref().is_some_and(|jobs| jobs.may_grant(&caller.identity)) {
+            return Err(AuthnError::JobCertificate(caller.identity));
+        }
+        Ok(caller)
     }
 }

@@ -3,12 +3,20 @@
 pub mod client_certificate;
 pub mod impersonation;
 pub mod keys;
+pub mod oidc;
 pub mod proofs;
 pub mod token;
 
 use std::{fmt::Write as _, sync::Arc};
 
-use eastwest_ca::{Caller, jwt::TokenError, peer::PeerError, pods::BindingError};
+use eastwest_ca::{
+    Caller,
+    jwt::TokenError,
+    oidc::{JobError, ReplayError},
+    peer::PeerError,
+    pods::BindingError,
+};
+use eastwest_model::SpiffeId;
 use thiserror::Error;
 use time::OffsetDateTime;
 use tonic::{Extensions, metadata::MetadataMap};
@@ -63,6 +71,15 @@ pub enum AuthnError {
     /// The token's pod is not there, or another one.
     #[error(transparent)]
     Binding(#[from] BindingError),
+    /// No rule speaks for the job.
+    #[error(transparent)]
+    Job(#[from] JobError),
+    /// The job's token was used before.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// A job's certificate is for the job's time and is not renewed.
+    #[error("the certificate of {0}, an identity of OIDC rules, does not renew itself; a new token does")]
+    JobCertificate(SpiffeId),
     /// No method recognised the peer.
     #[error("{0}")]
     AllFailed(String),

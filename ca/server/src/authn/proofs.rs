@@ -10,6 +10,7 @@ use super::{
     client_certificate::ClientCertificates,
     impersonation::Impersonation,
     keys::{IssuerKeys, Issuers},
+    oidc::{JobTokens, RulesFile},
     token::{BearerTokens, SharedPods},
 };
 use crate::snapshot::Current;
@@ -27,6 +28,8 @@ pub struct ProofConfig {
     pub pods: Option<SharedPods>,
     /// Who may speak for the pods of its node.
     pub node_accounts: NodeAccounts,
+    /// Which jobs of CI systems are who.
+    pub jobs: Option<Arc<RulesFile>>,
 }
 
 /// The methods, shared by all ports.
@@ -36,6 +39,8 @@ pub(crate) struct Proofs {
     issuers: Arc<Issuers<Vec<String>>>,
     bound_pods: Option<SharedPods>,
     impersonation: Arc<Impersonation>,
+    rules: Option<Arc<RulesFile>>,
+    jobs: Option<Arc<JobTokens>>,
 }
 
 impl Proofs {
@@ -45,26 +50,37 @@ impl Proofs {
         own_tokens: Option<TrustedIssuer>,
         current: Current,
     ) -> Self {
-        let ProofConfig { audiences, issuers, bound_pods, pods, node_accounts } = config;
+        let ProofConfig { audiences, issuers, bound_pods, pods, node_accounts, jobs } = config;
         let own = own_tokens.map(|own| IssuerKeys::fixed(own.issuer, own.keys));
         let issuers = issuers.into_iter().chain(own).map(|keys| (keys, audiences.clone()));
         Self {
             cluster_id,
             issuers: Arc::new(Issuers::new(issuers)),
+            jobs: jobs.clone().map(|rules| Arc::new(JobTokens::new(current.clone(), rules))),
+            rules: jobs,
             impersonation: Arc::new(Impersonation::new(current.clone(), node_accounts, pods)),
             current,
             bound_pods,
         }
     }
 
-    /// Who a peer is: by its client certificate, else by its bearer token.
+    /// Who a peer is that opens a stream: by its client certificate, else by its service account's token.
     pub(crate) fn authenticator(&self) -> Arc<dyn Authenticator> {
-        let (current, pods) = (self.current.clone(), self.bound_pods.clone());
-        let methods: Vec<Arc<dyn Authenticator>> = vec![
-            Arc::new(ClientCertificates::new(current.clone())),
-            Arc::new(BearerTokens::new(current, Arc::clone(&self.issuers), pods)),
-        ];
+        let certificates = ClientCertificates::new(self.current.clone());
+        Arc::new(FirstOf::new(self.cluster_id.clone(), self.methods(certificates)))
+    }
+
+    /// Who a peer is that asks for a certificate: jobs come with tokens of their own, which count once.
+    pub(crate) fn issuing_authenticator(&self) -> Arc<dyn Authenticator> {
+        let certificates = ClientCertificates::new(self.current.clone()).without_jobs(self.rules.clone());
+        let mut methods = self.methods(certificates);
+        methods.extend(self.jobs.clone().map(|jobs| jobs as Arc<dyn Authenticator>));
         Arc::new(FirstOf::new(self.cluster_id.clone(), methods))
+    }
+
+    fn methods(&self, certificates: ClientCertificates) -> Vec<Arc<dyn Authenticator>> {
+        let (issuers, pods) = (Arc::clone(&self.issuers), self.bound_pods.clone());
+        vec![Arc::new(certificates), Arc::new(BearerTokens::new(self.current.clone(), issuers, pods))]
     }
 
     /// For whom it may speak.
@@ -75,6 +91,9 @@ impl Proofs {
     /// Keeps keys fresh, for ever.
     pub(crate) async fn follow(&self) {
         let mut followed: JoinSet<()> = self.issuers.keys().map(|keys| Arc::clone(keys).follow()).collect();
+        if let Some(rules) = &self.rules {
+            followed.spawn(Arc::clone(rules).follow());
+        }
         followed.spawn(std::future::pending());
         while followed.join_next().await.is_some() {}
     }

@@ -5,6 +5,7 @@ mod certificates;
 mod common;
 mod hostile;
 mod issuer;
+mod jobs;
 mod keys;
 mod ledger;
 mod log;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{lifetimes::LifetimeArgs, nodes::NodeArgs, tokens::TokenArgs};
+use super::{jobs::JobArgs, lifetimes::LifetimeArgs, nodes::NodeArgs, tokens::TokenArgs};
 use crate::{
     config::Problems,
     serve::{AuthorityConfig, ProvingConfig},
@@ -19,6 +19,8 @@ pub(crate) struct AuthorityArgs {
     #[command(flatten)]
     nodes: NodeArgs,
     #[command(flatten)]
+    jobs: JobArgs,
+    #[command(flatten)]
     lifetimes: LifetimeArgs,
     /// A name or IP address in our own serving certificate (repeatable) [default: istiod's service names, localhost
     /// and the bound addresses].
@@ -31,12 +33,13 @@ impl AuthorityArgs {
     pub(crate) fn read(self, problems: &mut Problems, usual: &str) -> Option<AuthorityConfig> {
         let tokens = self.tokens.read(problems);
         let nodes = self.nodes.read(problems);
+        let jobs = self.jobs.read(problems);
         let lifetimes = self.lifetimes.read(problems, usual);
         let names = self.serving_name.iter();
         let serving_names = names.filter_map(|name| problems.take("--serving-name", name.parse())).collect();
         Some(AuthorityConfig {
             cluster_id: self.cluster_id,
-            proving: ProvingConfig { tokens, nodes },
+            proving: ProvingConfig { tokens, nodes, jobs },
             lifetimes: lifetimes?,
             serving_names,
         })

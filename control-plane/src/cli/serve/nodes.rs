@@ -1,10 +1,9 @@
 //! Which proxies may ask for the identities of the pods on their nodes.
 
-use std::env;
-
 use clap::Args;
 use eastwest_ca::ServiceAccount;
 
+use super::istiod;
 use crate::{config::Problems, serve::NodeConfig};
 
 /// istiod's name for the trusted accounts, commas between them; our flag goes before it.
@@ -27,7 +26,7 @@ impl NodeArgs {
     pub(super) fn read(self, problems: &mut Problems) -> NodeConfig {
         let trusted = match &self.trusted_node_account[..] {
             [] => {
-                let text = env::var(ISTIOD_TRUSTED).unwrap_or_default();
+                let text = istiod::text(ISTIOD_TRUSTED).unwrap_or_default();
                 let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
                 accounts(problems, ISTIOD_TRUSTED, &names)
             }

@@ -1,10 +1,11 @@
 //! Whose service-account tokens are accepted.
 
-use std::{env, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use eastwest_ca_server::{TrustedRoots, check_address};
 
+use super::istiod;
 use crate::{
     config::Problems,
     serve::{TokenConfig, TokenIssuerConfig},
@@ -65,6 +66,6 @@ fn audiences(given: Vec<String>) -> Vec<String> {
         let texts = list.iter().map(|one| one.trim()).filter(|one| !one.is_empty());
         Some(texts.map(str::to_owned).collect::<Vec<_>>()).filter(|list| !list.is_empty())
     };
-    let istiod = || env::var(ISTIOD_AUDIENCES).ok().map(|text| text.split(',').map(str::to_owned).collect());
+    let istiod = || istiod::text(ISTIOD_AUDIENCES).map(|text| text.split(',').map(str::to_owned).collect());
     named(given).or_else(|| named(istiod()?)).unwrap_or_else(|| vec![USUAL_AUDIENCE.to_owned()])
 }

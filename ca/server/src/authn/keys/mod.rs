@@ -156,6 +156,10 @@ impl<T> Issuers<T> {
         Self(issuers.into_iter().map(|(keys, use_)| (keys.issuer.clone(), (keys, use_))).collect())
     }
 
+    pub(super) fn get(&self, issuer: &str) -> Option<Arc<IssuerKeys>> {
+        self.0.get(issuer).map(|(keys, _)| Arc::clone(keys))
+    }
+
     pub(super) fn keys(&self) -> impl Iterator<Item = &Arc<IssuerKeys>> {
         self.0.values().map(|(keys, _)| keys)
     }

@@ -1,0 +1,217 @@
+//! By a token of a job, from an OIDC issuer that the operator's rules name.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use eastwest_ca::{Caller, JobRules, Jwt, oidc::SpentTokens};
+use eastwest_model::SpiffeId;
+use serde_json::Value;
+use thiserror::Error;
+use time::OffsetDateTime;
+use tokio::task::JoinSet;
+
+use super::{
+    Authenticator, AuthnError, Credentials,
+    keys::{HttpsClient, IssuerKeys, Issuers, KeySource, Pace},
+    token::bearer,
+};
+use crate::snapshot::Current;
+
+/// How often the file is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// Largest file in bytes.
+const MAX_BYTES: u64 = 1024 * 1024;
+/// Most tokens that are remembered at a time, so that none is used twice; some 15 MB.
+const MAX_SPENT: usize = 100_000;
+
+/// The rules cannot be used. Says every mistake.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{}: {}", path.display(), mistakes.join("; "))]
+pub struct RulesError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong, each with its field.
+    pub mistakes: Vec<String>,
+}
+
+/// Rules in a file, with the keys of their issuers.
+pub struct RulesFile {
+    path: PathBuf,
+    client: HttpsClient,
+    /// Issuers that speak for service accounts and so for no jobs.
+    taken: Vec<String>,
+    loaded: ArcSwap<Loaded>,
+}
+
+/// The rules as they were read last.
+struct Loaded {
+    text: String,
+    rules: JobRules,
+    issuers: Issuers<()>,
+}
+
+impl RulesFile {
+    /// Reads the rules; keys at addresses are fetched by `client`. None of the rules may be for an issuer of `taken`,
+    /// whose tokens are those of service accounts.
+    ///
+    /// # Errors
+    /// The file cannot be read, or rules in it are wrong.
+    pub fn open(path: PathBuf, client: HttpsClient, taken: Vec<String>) -> Result<Arc<Self>, RulesError> {
+        let nothing = Loaded { text: String::new(), rules: JobRules::default(), issuers: Issuers::new([]) };
+        let file = Self { path, client, taken, loaded: ArcSwap::from_pointee(nothing) };
+        let text = file.read().map_err(|mistake| file.error(vec![mistake]))?;
+        let loaded = file.load(text).map_err(|mistakes| file.error(mistakes))?;
+        file.loaded.store(Arc::new(loaded));
+        Ok(Arc::new(file))
+    }
+
+    fn error(&self, mistakes: Vec<String>) -> RulesError {
+        RulesError { path: self.path.clone(), mistakes }
+    }
+
+    fn read(&self) -> Result<String, String> {
+        let bytes = fs::metadata(&self.path).map_err(|error| error.to_string())?.len();
+        if bytes > MAX_BYTES {
+            return Err(format!("{bytes} bytes are more than the {MAX_BYTES} allowed"));
+        }
+        fs::read_to_string(&self.path).map_err(|error| error.to_string())
+    }
+
+    /// Keys that are found as before stay as they are.
+    fn load(&self, text: String) -> Result<Loaded, Vec<String>> {
+        let document: Value =
+            serde_saphyr::from_str(&text).map_err(|error| vec![format!("neither YAML nor JSON: {error}")])?;
+        let rules = JobRules::from_value(&document)?;
+        let (mut keys, mut mistakes) = (Vec::<Arc<IssuerKeys>>::new(), Vec::new());
+        let before = self.loaded.load();
+        for (at, rule) in rules.iter().enumerate() {
+            if self.taken.iter().any(|taken| taken == rule.issuer()) {
+                mistakes
+                    .push(format!("rules[{at}].issuer: its tokens are those of service accounts already"));
+            } else if !keys.iter().any(|known| known.issuer() == rule.issuer()) {
+                let unchanged = before
+                    .rules
+                    .iter()
+                    .find(|old| old.issuer() == rule.issuer() && old.jwks() == rule.jwks());
+                match unchanged.and_then(|old| before.issuers.get(old.issuer())) {
+                    Some(known) => keys.push(known),
+                    None => match self.keys(rule.issuer(), rule.jwks()) {
+                        Ok(new) => keys.push(new),
+                        Err(mistake) => mistakes.push(format!("rules[{at}].{mistake}")),
+                    },
+                }
+            }
+        }
+        let issuers = Issuers::new(keys.into_iter().map(|keys| (keys, ())));
+        if mistakes.is_empty() { Ok(Loaded { text, rules, issuers }) } else { Err(mistakes) }
+    }
+
+    fn keys(&self, issuer: &str, jwks: Option<&str>) -> Result<Arc<IssuerKeys>, String> {
+        let name = issuer.to_owned();
+        match jwks {
+            Some(jwks) if jwks.contains("://") => {
+                let source =
+                    KeySource::parse(jwks, &self.client).map_err(|error| format!("jwks: {error}"))?;
+                Ok(IssuerKeys::followed(name, source, Pace::ADDRESS))
+            }
+            Some(file) => {
+                let beside = self.path.parent().unwrap_or(Path::new("")).join(file);
+                IssuerKeys::in_file(name, beside).map_err(|error| format!("jwks: {error}"))
+            }
+            None => {
+                let source = KeySource::discovered(issuer, &self.client)
+                    .map_err(|error| format!("issuer: its keys are found by discovery, but {error}"))?;
+                Ok(IssuerKeys::followed(name, source, Pace::ADDRESS))
+            }
+        }
+    }
+
+    /// Follows the file and the keys for ever. A file that is wrong leaves the rules as they were.
+    pub(super) async fn follow(self: Arc<Self>) {
+        let (mut seen, mut complaint) = (stamp(&self.path), None);
+        loop {
+            let loaded = self.loaded.load_full();
+            let _following: JoinSet<()> =
+                loaded.issuers.keys().map(|keys| Arc::clone(keys).follow()).collect();
+            let next = loop {
+                tokio::time::sleep(LOOK).await;
+                let now = stamp(&self.path);
+                if now == seen && complaint.is_none() {
+                    continue;
+                }
+                seen = now;
+                match self.again(&loaded.text) {
+                    Ok(None) => complaint = None,
+                    Ok(Some(next)) => break next,
+                    Err(error) => {
+                        let error = error.to_string();
+                        if complaint.as_ref() != Some(&error) {
+                            tracing::error!(error, "OIDC rules not read; the old ones stay");
+                        }
+                        complaint = Some(error);
+                    }
+                }
+            };
+            tracing::info!(file = %self.path.display(), rules = next.rules.iter().count(), "OIDC rules read");
+            complaint = None;
+            self.loaded.store(Arc::new(next));
+        }
+    }
+
+    fn again(&self, before: &str) -> Result<Option<Loaded>, RulesError> {
+        let text = self.read().map_err(|mistake| self.error(vec![mistake]))?;
+        if text == before {
+            return Ok(None);
+        }
+        self.load(text).map(Some).map_err(|mistakes| self.error(mistakes))
+    }
+
+    /// Whether some rule can make a job this identity.
+    pub(super) fn may_grant(&self, identity: &SpiffeId) -> bool {
+        self.loaded.load().rules.may_grant(identity)
+    }
+}
+
+/// What changes when the file does.
+fn stamp(path: &Path) -> Option<(u64, u64, i64, i64)> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
+}
+
+/// Recognises jobs, each token once.
+pub struct JobTokens {
+    current: Current,
+    rules: Arc<RulesFile>,
+    spent: Mutex<SpentTokens>,
+}
+
+impl JobTokens {
+    /// Judges by `rules` and the trust domain that `current` has at that moment.
+    pub(super) fn new(current: Current, rules: Arc<RulesFile>) -> Self {
+        Self { current, rules, spent: Mutex::new(SpentTokens::new(MAX_SPENT)) }
+    }
+}
+
+#[tonic::async_trait]
+impl Authenticator for JobTokens {
+    async fn authenticate(
+        &self,
+        credentials: &Credentials<'_>,
+        now: OffsetDateTime,
+    ) -> Result<Caller, AuthnError> {
+        credentials.encrypted()?;
+        let token = Jwt::parse(bearer(credentials)?)?;
+        let loaded = self.rules.loaded.load_full();
+        let (verified, ()) = loaded.issuers.verify(&token, now).await?;
+        let job = loaded.rules.judge(&verified, &self.current.load().trust_domain)?;
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        spent.spend(verified.issuer(), &job.id, verified.expires(), now)?;
+        Ok(job.caller)
+    }
+}

@@ -1,0 +1,30 @@
+//! Which jobs of CI systems get which identities.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use eastwest_ca_server::TrustedRoots;
+
+use crate::{config::Problems, serve::JobConfig};
+
+/// Flags of jobs.
+#[derive(Debug, Args)]
+pub(super) struct JobArgs {
+    /// Accept OIDC tokens of jobs by the rules in this file (YAML or JSON), which is followed.
+    #[arg(long, value_name = "FILE", env = "EASTWEST_OIDC_RULES")]
+    oidc_rules: Option<PathBuf>,
+    /// Roots (PEM) of the servers with the issuers' keys [default: those of the system].
+    #[arg(long, value_name = "FILE", env = "EASTWEST_OIDC_CA")]
+    oidc_ca: Option<PathBuf>,
+}
+
+impl JobArgs {
+    /// Reads them.
+    pub(super) fn read(self, problems: &mut Problems) -> Option<JobConfig> {
+        if self.oidc_ca.is_some() && self.oidc_rules.is_none() {
+            problems.add("--oidc-rules", "--oidc-ca needs it: the file with the rules");
+        }
+        let roots = self.oidc_ca.map_or(TrustedRoots::System, TrustedRoots::File);
+        self.oidc_rules.map(|rules| JobConfig { rules, roots })
+    }
+}

@@ -293,6 +293,20 @@ impl NewRoot {
         Self { trust_domain, key: NewKey::default(), life: profile::ROOT_LIFE, generation: 1 }
     }
 
+    /// One like `root`: of the same trust domain if it names one, with a key of the same kind where such are made, and
+    /// as long a life. `None` if the root cannot be read.
+    pub fn like(root: &CertificateDer<'_>) -> Option<Self> {
+        let parsed = x509::parse(root)?;
+        let named = parsed.subject().iter_organization().next().and_then(|name| name.as_str().ok());
+        let domain = named.and_then(|name| TrustDomain::parse(name).ok());
+        let usual = Self::of(domain.or_else(|| TrustDomain::parse("cluster.local").ok())?);
+        let kind = PublicKey::from_spki(parsed.public_key().raw).map(|key| key.kind());
+        let key = if kind == Ok(KeyKind::P384) { NewKey::P384 } else { NewKey::P256 };
+        let window = x509::window(&parsed);
+        let life = Duration::try_from(window.not_after - window.not_before).unwrap_or(usual.life);
+        Some(Self { key, life, ..usual })
+    }
+
     /// Certifies `key` by itself, backdated.
     ///
     /// # Errors

@@ -15,7 +15,8 @@ use crate::{public_key::KeyKind, x509::Window};
 
 /// How far back certificates begin, for clocks that lag.
 const BACKDATE: time::Duration = time::Duration::minutes(2);
-/// How far back a root begins: its first leaf must not be older than it on any clock.
+/// How far back a root begins: its first leaf must not be older than it on any clock. Short-lived roots begin a tenth of
+/// their life back at most, so that they are not old at birth.
 const ROOT_BACKDATE: time::Duration = time::Duration::hours(1);
 /// How long a root lives unless told otherwise: ten years.
 pub(crate) const ROOT_LIFE: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
@@ -123,7 +124,10 @@ pub(crate) fn root(
 ) -> CertificateParams {
     let now = now.replace_nanosecond(0).unwrap_or(now);
     let end = time::Duration::try_from(life).ok().and_then(|life| now.checked_add(life));
-    let window = Window { not_before: now - ROOT_BACKDATE, not_after: end.unwrap_or(LAST_DAY).min(LAST_DAY) };
+    let backdate =
+        time::Duration::try_from(life / 10).map_or(ROOT_BACKDATE, |tenth| tenth.min(ROOT_BACKDATE));
+    let backdate = time::Duration::seconds(backdate.whole_seconds());
+    let window = Window { not_before: now - backdate, not_after: end.unwrap_or(LAST_DAY).min(LAST_DAY) };
     let mut params = base(serial, window);
     let name = trust_domain.as_str();
     params.distinguished_name.push(DnType::OrganizationName, &name[..name.len().min(MAX_ORGANIZATION)]);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use eastwest_ca::CertificateSummary;
+use eastwest_ca::{CertificateSummary, rotation::Rotation};
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -69,6 +69,8 @@ pub struct RootStatus {
     pub roots: Vec<CertificateSummary>,
     /// Which client certificates are worth nothing.
     pub revocations: RevocationStatus,
+    /// How far the rotation of our own root is; none where a CA is plugged in.
+    pub rotation: Option<Rotation>,
     /// What is wrong.
     pub problems: Vec<Problem>,
 }

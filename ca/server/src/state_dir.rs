@@ -2,7 +2,6 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -10,13 +9,18 @@ use std::{
 
 use eastwest_ca::{
     KeySet, LocalIssuer, NewKey, NewRoot, PrivateKey, TokenKey, TrustBundle, TrustedIssuer,
-    bundle::BundleError, issuer::LoadError, jwt::TokenKeyError, key::PrivateKeyError, public_key::KeyKind,
+    issuer::LoadError, public_key::KeyKind, rotation::Rotation,
 };
-use thiserror::Error;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use crate::{files, horizon::Horizon};
+
+mod error;
+mod slots;
+
+pub(crate) use self::error::io_error;
+pub use self::{error::StateError, slots::RotationLock};
 
 /// `iss` of the tokens that the token key signs.
 pub const TOKEN_ISSUER: &str = "eastwest";
@@ -27,103 +31,9 @@ const ROOTS: &str = "root-cert.pem";
 const TOKEN_KEY: &str = "token-key.pem";
 const TOKEN_JWKS: &str = "token-jwks.json";
 const HORIZON: &str = "issued-until";
+const ROTATION: &str = "rotation.json";
+const ROTATION_LOCK: &str = "rotation.lock";
 const LOCK: &str = "lock";
-
-/// How to get out of a damaged state.
-const REMEDY: &str =
-    "restore it from a backup, or move the whole state directory away to begin anew with a new root";
-
-/// Why a state directory cannot be used: always the operator's to mend.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum StateError {
-    /// The system refused to read or write.
-    #[error("{}: cannot {action}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Others may look at what is ours.
-    #[error("{}: mode {mode:03o} lets others in; run: chmod {wanted:03o} {}", path.display(), path.display())]
-    Permissions {
-        /// Which file or directory.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-        /// The mode it should have.
-        wanted: u32,
-    },
-    /// Another server uses it.
-    #[error("{}: another eastwest uses this state directory; stop it, or choose another --state-dir", .0.display())]
-    Locked(PathBuf),
-    /// There is no CA in it.
-    #[error("{}: there is no CA in this directory; run `eastwest ca init` or `eastwest serve` first", .0.display())]
-    NoCa(PathBuf),
-    /// One of the files is missing.
-    #[error("{}: is missing although {} is there; {REMEDY}", missing.display(), present.display())]
-    Missing {
-        /// The file that is missing.
-        missing: PathBuf,
-        /// A file that makes no sense without it.
-        present: PathBuf,
-    },
-    /// A key is to be imported where one is.
-    #[error("{}: there is a CA key already, and it is not replaced; import into an empty --state-dir", .0.display())]
-    Exists(PathBuf),
-    /// The last CA was plugged in and no longer is.
-    #[error(
-        "{}: is the trust anchor of another CA, which was plugged in when the last server ran; give it by --ca-dir again, \
-         or remove this file to sign with our own root, which nobody trusts who read this file",
-        .0.display()
-    )]
-    ForeignAnchor(PathBuf),
-    /// A private key that cannot be read.
-    #[error("{}: {source}; {REMEDY}", path.display())]
-    Key {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong.
-        source: PrivateKeyError,
-    },
-    /// A CA certificate that cannot be read.
-    #[error("{}: {source}; {REMEDY}", path.display())]
-    Certificate {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong.
-        source: BundleError,
-    },
-    /// Key and certificate do not belong together, or the certificate is not valid now.
-    #[error("{} with {}: {source}; {REMEDY}", certificate.display(), key.display())]
-    Pair {
-        /// The certificate's file.
-        certificate: PathBuf,
-        /// The key's file.
-        key: PathBuf,
-        /// What is wrong.
-        source: LoadError,
-    },
-    /// The token key cannot sign.
-    #[error("{}: {source}; {REMEDY}", path.display())]
-    TokenKey {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong.
-        source: TokenKeyError,
-    },
-    /// A key or certificate could not be made.
-    #[error("{}: cannot make a new CA: {reason}", path.display())]
-    Create {
-        /// Which directory.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-}
 
 /// What a CA signs with, from wherever it was kept.
 pub struct KeyMaterial {
@@ -202,12 +112,11 @@ impl StateDir {
     /// # Errors
     /// [`StateError::ForeignAnchor`].
     pub fn refuse_foreign_anchor(&self) -> Result<(), StateError> {
-        let read = |name: &str| {
-            let text = fs::read_to_string(self.file(name)).ok()?;
-            TrustBundle::from_pem(&text).ok()
-        };
-        match (read(ROOTS), read(CA_CERTIFICATE)) {
-            (Some(anchor), Some(own)) if !own.certificates().any(|root| anchor.contains(root)) => {
+        let anchor =
+            fs::read_to_string(self.file(ROOTS)).ok().and_then(|text| TrustBundle::from_pem(&text).ok());
+        let own = self.rotation().and_then(|rotation| self.root_certificates(rotation.active().generation));
+        match (anchor, own) {
+            (Some(anchor), Ok(own)) if !own.certificates().any(|root| anchor.contains(root)) => {
                 Err(StateError::ForeignAnchor(self.file(ROOTS)))
             }
             _ => Ok(()),
@@ -280,27 +189,45 @@ impl StateDir {
     /// # Errors
     /// There is none, or it cannot be used.
     pub fn load(&self, now: OffsetDateTime) -> Result<KeyMaterial, StateError> {
-        let (key_path, certificate_path) = (self.file(CA_KEY), self.file(CA_CERTIFICATE));
-        match (key_path.exists(), certificate_path.exists()) {
-            (true, true) => {}
-            (false, false) => return Err(StateError::NoCa(self.path.clone())),
-            (true, false) => {
-                return Err(StateError::Missing { missing: certificate_path, present: key_path });
+        let active = match self.file(ROTATION).exists() {
+            true => self.rotation()?,
+            false if self.file(CA_CERTIFICATE).exists() => self.rotation()?,
+            false if self.file(CA_KEY).exists() => {
+                return Err(StateError::Missing {
+                    missing: self.file(CA_CERTIFICATE),
+                    present: self.file(CA_KEY),
+                });
             }
-            (false, true) => {
-                return Err(StateError::Missing { missing: key_path, present: certificate_path });
+            false => return Err(StateError::NoCa(self.path.clone())),
+        };
+        self.load_rotation(&active, now)
+    }
+
+    /// Loads the CA as `rotation` says, without its token key.
+    ///
+    /// # Errors
+    /// A file is missing or cannot be used.
+    pub fn load_rotation(&self, rotation: &Rotation, now: OffsetDateTime) -> Result<KeyMaterial, StateError> {
+        let (key, certificate) = slots::names(rotation.active().generation);
+        let (key_path, certificate_path) = (self.file(&key), self.file(&certificate));
+        for (missing, present) in [(&key_path, &certificate_path), (&certificate_path, &key_path)] {
+            if !missing.exists() {
+                let (missing, present) = (missing.clone(), present.clone());
+                return Err(StateError::Missing { missing, present });
             }
         }
         let key = self.read_key(&key_path)?;
-        let text = fs::read_to_string(&certificate_path).map_err(io_error("read", &certificate_path))?;
-        let roots = TrustBundle::from_pem(&text)
-            .map_err(|source| StateError::Certificate { path: certificate_path.clone(), source })?;
-        let chain = roots.certificates().cloned().collect();
-        let issuer = LocalIssuer::new(key, chain, &roots, now).map_err(|source| StateError::Pair {
+        let own = self.root_certificates(rotation.active().generation)?;
+        let chain = own.certificates().cloned().collect();
+        let issuer = LocalIssuer::new(key, chain, &own, now).map_err(|source| StateError::Pair {
             certificate: certificate_path,
             key: key_path,
             source,
         })?;
+        let mut roots = own;
+        for other in rotation.trusted().into_iter().skip(1) {
+            roots = roots.and(&self.root_certificates(other)?);
+        }
         let horizon = Arc::new(self.horizon());
         Ok(KeyMaterial { issuer: Arc::new(issuer), roots, horizon, own_tokens: None })
     }
@@ -331,12 +258,23 @@ impl StateDir {
         if !key.exists() {
             self.create_key(CA_KEY, new.key)?;
         }
-        let root = new.sign(&self.read_key(&key)?, now);
+        self.certify(&key, &certificate, new, now)
+    }
+
+    /// Signs the root of the key in `key` by itself, into `certificate`, unless that is there.
+    fn certify(
+        &self,
+        key: &Path,
+        certificate: &Path,
+        new: &NewRoot,
+        now: OffsetDateTime,
+    ) -> Result<(), StateError> {
+        let root = new.sign(&self.read_key(key)?, now);
         let roots = TrustBundle::new(vec![root.map_err(|error| self.create_error(error))?]);
         let roots = roots.map_err(|error| self.create_error(error))?;
-        files::create(&certificate, roots.pem().as_bytes(), files::PUBLIC)
+        files::create(certificate, roots.pem().as_bytes(), files::PUBLIC)
             .map(|_| ())
-            .map_err(io_error("write", &certificate))
+            .map_err(io_error("write", certificate))
     }
 
     fn create_key(&self, name: &str, kind: NewKey) -> Result<(), StateError> {
@@ -380,12 +318,6 @@ impl StateDir {
     fn create_error(&self, reason: impl ToString) -> StateError {
         StateError::Create { path: self.path.clone(), reason: reason.to_string() }
     }
-}
-
-/// Adds what was tried on which file to what the system said.
-pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
-    let path = path.to_owned();
-    move |source| StateError::Io { action, path, source }
 }
 
 #[cfg(test)]

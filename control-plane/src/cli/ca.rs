@@ -4,6 +4,7 @@ mod bundle;
 mod init;
 mod issue;
 mod ledger;
+mod rotate;
 mod serve;
 mod show;
 mod wait_ready;
@@ -39,6 +40,8 @@ enum CaCommand {
     Issue(Box<issue::IssueArgs>),
     /// Print the trust bundle: what peers of our workloads must trust.
     Bundle(bundle::BundleArgs),
+    /// Show how far the rotation of the root is, or take its next step.
+    Rotate(rotate::RotateArgs),
     /// Verify or query the ledger of what was issued and refused.
     Ledger(ledger::LedgerArgs),
 }
@@ -53,6 +56,7 @@ impl CaArgs {
             CaCommand::WaitReady(args) => args.run(),
             CaCommand::Issue(args) => args.run(&self.state_dir, now),
             CaCommand::Bundle(args) => args.run(&self.state_dir, now),
+            CaCommand::Rotate(args) => args.run(&self.state_dir, now),
             CaCommand::Ledger(args) => args.run(&self.state_dir, now),
         }
     }

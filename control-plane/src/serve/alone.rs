@@ -11,8 +11,8 @@ use std::{
 use anyhow::{Context as _, bail};
 use eastwest_ca::NewRoot;
 use eastwest_ca_server::{
-    CertificateAuthority, KeyMaterial, OwnBundle, StateDir, StateError, bundles::DEFAULT_REFRESH_HINT,
-    test_root,
+    CertificateAuthority, Keeper, KeyMaterial, OwnBundle, RootsConfig, StateDir, StateError,
+    bundles::DEFAULT_REFRESH_HINT, test_root,
 };
 use eastwest_model::TrustDomain;
 use time::OffsetDateTime;
@@ -107,9 +107,10 @@ pub(crate) async fn run(config: AloneConfig) -> anyhow::Result<()> {
     };
     let state = StateDir::open(path)?;
     let _lock = state.lock()?;
-    let keys = keys(&config, &state)?;
+    let (roots, keys) = keys(&config, &state)?;
     let at = Place { root_namespace: ROOT_NAMESPACE, tls: addresses[0].ip(), state_dir: path, pods: None };
     let ca = authority::start(&config.authority, keys, config.trust_domain, &at)?;
+    roots.map(|roots| roots.follow(&ca)).transpose()?;
     warn_of_test_root(&ca, addresses[0], config.insecure_remote)?;
 
     let mut background = JoinSet::new();
@@ -138,17 +139,24 @@ fn temporary_directory() -> anyhow::Result<tempfile::TempDir> {
     directory.context("--ephemeral: no directory can be made; is TMPDIR writable?")
 }
 
-fn keys(config: &AloneConfig, state: &StateDir) -> anyhow::Result<KeyMaterial> {
+/// What to start with, and who follows the roots if they may change.
+fn keys(config: &AloneConfig, state: &StateDir) -> anyhow::Result<(Option<Keeper>, KeyMaterial)> {
     let now = OffsetDateTime::now_utc();
     let given = match &config.root {
-        Root::State => return Ok(state.load_or_create(&NewRoot::of(config.trust_domain.clone()), now)?),
+        Root::State => {
+            let new_root = NewRoot::of(config.trust_domain.clone());
+            let roots =
+                RootsConfig { state: state.clone(), ca_dir: None, new_root, automatic_rotation: true };
+            let (keeper, keys) = Keeper::open(roots, now)?;
+            return Ok((Some(keeper), keys));
+        }
         Root::Given { from, certificate, key } => {
             KeyMaterial::given(certificate, key, now).with_context(|| from.clone())?
         }
         Root::Test => test_root::key_material(now)?,
     };
     match state.load(now) {
-        Err(StateError::NoCa(_)) => Ok(state.adopt(given)?),
+        Err(StateError::NoCa(_)) => Ok((None, state.adopt(given)?)),
         _ => bail!(
             "--state-dir: it has a root of its own; for another one choose another directory or --ephemeral"
         ),

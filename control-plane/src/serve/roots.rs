@@ -15,6 +15,8 @@ pub(crate) struct RootConfig {
     pub(crate) key: NewKey,
     /// How long such a root lives, if not as long as usual.
     pub(crate) life: Option<Duration>,
+    /// Whether it is followed by a next one by itself.
+    pub(crate) automatic_rotation: bool,
 }
 
 impl RootConfig {
@@ -37,6 +39,7 @@ impl RootConfig {
             state: state.clone(),
             ca_dir: self.ca_dir.clone(),
             new_root: self.new_root(trust_domain),
+            automatic_rotation: self.automatic_rotation,
         };
         Keeper::open(config, OffsetDateTime::now_utc())
     }

@@ -21,6 +21,7 @@ mod proofs;
 mod render;
 mod resources;
 mod roots;
+mod rotation;
 mod secrets;
 mod streams;
 mod xds;

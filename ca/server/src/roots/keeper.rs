@@ -17,6 +17,7 @@ use time::OffsetDateTime;
 
 use super::{
     plugged_dir::{Look, PluggedDir},
+    rotator::Rotator,
     watch::{QUIET, Watch},
 };
 use crate::{
@@ -29,8 +30,10 @@ use crate::{
 const RESCAN: Duration = Duration::from_secs(1);
 /// The time after which what was refused is judged again: it may have become valid.
 const RETRY: time::Duration = time::Duration::seconds(10);
-/// The part of the signing chain's life that is left when somebody is told.
-const NEAR_THE_END: i32 = 6;
+/// How long before its end somebody is told that a plugged-in CA needs a successor; at most a twelfth of its life.
+const PLUGGED_NEAR_ITS_END: time::Duration = time::Duration::days(30);
+/// The same for our own root.
+const OWN_NEAR_ITS_END: time::Duration = time::Duration::days(3);
 
 /// Where signer and roots may come from.
 #[derive(Debug, Clone)]
@@ -41,6 +44,8 @@ pub struct RootsConfig {
     pub ca_dir: Option<PathBuf>,
     /// What a root is, if one must be made.
     pub new_root: NewRoot,
+    /// Whether our own root is followed by a next one by itself.
+    pub automatic_rotation: bool,
 }
 
 /// Why there is nothing to sign with at the start.
@@ -76,6 +81,8 @@ pub struct Keeper {
     plugged: Option<PluggedDir>,
     judged: OffsetDateTime,
     source: Source,
+    /// Of our own root; `None` where a CA is plugged in.
+    rotator: Option<Rotator>,
     issuer: Arc<LocalIssuer>,
     /// What the source says.
     roots: TrustBundle,
@@ -93,11 +100,11 @@ impl Keeper {
     /// An incomplete or bad plugged-in CA, or a state directory that cannot be used. Bad revocation lists are no
     /// reason not to start; they are told.
     pub fn open(config: RootsConfig, now: OffsetDateTime) -> Result<(Self, KeyMaterial), RootsError> {
-        let RootsConfig { state, ca_dir, new_root } = config;
+        let RootsConfig { state, ca_dir, new_root, automatic_rotation } = config;
         let mut plugged = ca_dir.map(PluggedDir::new);
         let files = plugged.as_mut().map(PluggedDir::take).transpose()?.cloned().unwrap_or_default();
         let dir = plugged.as_ref().map(|plugged| plugged.path().to_owned());
-        let (source, material) = match dir.filter(|_| !files.is_empty()) {
+        let (source, rotator, material) = match dir.filter(|_| !files.is_empty()) {
             Some(dir) => {
                 let ca = PluggedCa::load(&files, now)
                     .map_err(|source| RootsError::Plugged { dir: dir.clone(), source })?;
@@ -107,12 +114,13 @@ impl Keeper {
                     horizon: Arc::new(state.horizon()),
                     own_tokens: Some(state.own_tokens()?),
                 };
-                (Source::PluggedIn(dir), material)
+                (Source::PluggedIn(dir), None, material)
             }
             None => {
                 state.refuse_foreign_anchor()?;
                 let material = state.load_or_create(&new_root, now)?;
-                (Source::StateDir(state.path().to_owned()), material)
+                let rotator = Rotator::new(state.clone(), new_root, automatic_rotation, state.rotation()?);
+                (Source::StateDir(state.path().to_owned()), Some(rotator), material)
             }
         };
         let mut keeper = Self {
@@ -120,6 +128,7 @@ impl Keeper {
             plugged,
             judged: now,
             source,
+            rotator,
             issuer: Arc::clone(&material.issuer),
             roots: material.roots.clone(),
             carried: None,
@@ -179,12 +188,28 @@ impl Keeper {
             self.carried = None;
             changed = true;
         }
+        changed |= self.look_at_rotation(ca, now);
         self.judge_expiry(now);
         if changed {
             self.install(ca, now);
         }
         ca.set_root_status(self.status());
-        soon
+        soon || self.rotator.as_ref().is_some_and(Rotator::is_busy)
+    }
+
+    /// Lets the rotation of our own root go on; whether anything is to be installed.
+    fn look_at_rotation(&mut self, ca: &CertificateAuthority, now: OffsetDateTime) -> bool {
+        let Some(rotator) = &mut self.rotator else { return false };
+        let found = rotator.look(&ca.horizon(), now);
+        let told = found.as_ref().map(|_| ()).map_err(|error| format!("{error}; signing goes on as before"));
+        self.problems.note(Subject::StateDir, told, now);
+        let Ok(Some(material)) = found else { return false };
+        // The same signer stays the same, so that nobody makes a serving certificate for nothing.
+        if !material.issuer.same_chain(&self.issuer) {
+            self.issuer = material.issuer;
+        }
+        self.roots = material.roots;
+        true
     }
 
     /// Judges the files of the plugged-in CA; whether anything is to be installed.
@@ -236,6 +261,7 @@ impl Keeper {
         self.issuer = Arc::new(ca.issuer);
         self.roots = ca.roots;
         self.source = source;
+        self.rotator = None;
         true
     }
 
@@ -267,11 +293,14 @@ impl Keeper {
 
     fn judge_expiry(&mut self, now: OffsetDateTime) {
         let (from, until) = self.issuer.validity();
-        let near = now > until - (until - from) / NEAR_THE_END;
-        let what = match &self.source {
-            Source::StateDir(_) => "see `eastwest ca rotate`".to_owned(),
-            Source::PluggedIn(dir) => format!("put its successor into {}", dir.display()),
+        let (early, what) = match &self.source {
+            // The rotation should have been here long before.
+            Source::StateDir(_) => (OWN_NEAR_ITS_END, "see `eastwest ca rotate`".to_owned()),
+            Source::PluggedIn(dir) => {
+                (PLUGGED_NEAR_ITS_END, format!("put its successor into {}", dir.display()))
+            }
         };
+        let near = now > until - early.min((until - from) / 12);
         let told = match near {
             true => Err(format!("the signing chain ends at {}: {what}", rfc3339(until))),
             false => Ok(()),
@@ -281,10 +310,14 @@ impl Keeper {
 
     fn install(&mut self, ca: &CertificateAuthority, now: OffsetDateTime) {
         // The anchor first: whoever reads it must be able to trust what is signed next.
-        let published = self.state.publish_roots(&self.roots_on_file());
-        self.problems.note(Subject::StateDir, published.map_err(|error| error.to_string()), now);
+        if let Err(error) = self.state.publish_roots(&self.roots_on_file()) {
+            self.problems.found(Subject::StateDir, error.to_string(), now);
+        }
         match ca.install(&self.issuer, self.all_roots(), now) {
-            Ok(_) => {
+            Ok(replaced) => {
+                if let Some(rotator) = &mut self.rotator {
+                    rotator.installed(replaced);
+                }
                 (self.since, self.reloads) = (now, self.reloads + 1);
                 let root = CertificateSummary::of(self.issuer.root()).map(|root| root.sha256);
                 tracing::info!(source = ?self.source, root_sha256 = root, "signer and roots replaced");
@@ -331,6 +364,7 @@ impl Keeper {
                 certificates: self.revocations.len(),
                 overdue_since: self.revocations.overdue_since(OffsetDateTime::now_utc()).map(rfc3339),
             },
+            rotation: self.rotator.as_ref().map(|rotator| rotator.rotation().clone()),
             problems: self.problems.all(),
         }
     }

@@ -4,11 +4,21 @@
 //! ca-dir (plugged in) ─┐
 //! state directory ─────┴→ Keeper → CertificateAuthority::install → one snapshot for every later request
 //! ```
+//! The state directory's root is followed by a next one in the steps of [`eastwest_ca::rotation`]: `rotator` takes those
+//! that are due, [`by_hand`] those that a person asks for, by one record that both read.
+//!
 //! A directory with a plugged-in CA goes before the state directory, from the moment that a whole CA lies in it. What
 //! is bad is told and changes nothing; key material and revocation lists are judged apart.
 
+pub mod by_hand;
 mod keeper;
 mod plugged_dir;
+mod rotator;
+mod steps;
 mod watch;
 
 pub use keeper::{Keeper, RootsConfig, RootsError};
+pub use steps::RotateError;
+
+#[cfg(test)]
+mod rotation_tests;

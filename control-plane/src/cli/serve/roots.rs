@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use eastwest_ca::NewKey;
 
 use super::istiod;
@@ -25,6 +25,16 @@ pub(crate) struct RootArgs {
     /// Life of a root that is made [default: 3650d; also: CITADEL_SELF_SIGNED_CA_CERT_TTL].
     #[arg(long, value_name = "DURATION", env = "EASTWEST_ROOT_TTL")]
     root_ttl: Option<String>,
+    /// Who lets a next root follow our own: auto, when it is time, or manual, by `eastwest ca rotate` alone.
+    #[arg(long, value_name = "WHO", default_value = "auto", value_enum, env = "EASTWEST_ROOT_ROTATION")]
+    root_rotation: RootRotation,
+}
+
+/// Who takes the steps of a rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum RootRotation {
+    Auto,
+    Manual,
 }
 
 impl RootArgs {
@@ -39,6 +49,7 @@ impl RootArgs {
         if life.is_some_and(|life| life.as_secs() == 0) {
             problems.add("--root-ttl", "a root must live for a second at least");
         }
-        Some(RootConfig { ca_dir, key: key?, life })
+        let automatic_rotation = self.root_rotation == RootRotation::Auto;
+        Some(RootConfig { ca_dir, key: key?, life, automatic_rotation })
     }
 }

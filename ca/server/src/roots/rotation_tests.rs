@@ -1,0 +1,176 @@
+//! A rotation on disk: every step, what a crash in the middle of one leaves behind, and what is refused.
+
+use std::{fs, path::Path};
+
+use eastwest_ca::{
+    NewRoot,
+    rotation::{Phase, Refused, Step},
+};
+use eastwest_model::TrustDomain;
+use time::{Duration, OffsetDateTime};
+
+use super::{
+    by_hand::{self, RotationView},
+    steps::RotateError,
+};
+use crate::state_dir::StateDir;
+
+fn now() -> OffsetDateTime {
+    OffsetDateTime::now_utc()
+}
+
+fn usual() -> NewRoot {
+    NewRoot::of(TrustDomain::parse("shop.example").unwrap())
+}
+
+fn filled() -> (tempfile::TempDir, StateDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(&dir.path().join("state")).unwrap();
+    state.load_or_create(&usual(), now()).unwrap();
+    (dir, state)
+}
+
+fn take(state: &StateDir, step: Step) -> Result<RotationView, RotateError> {
+    by_hand::rotate(state.path(), step, |new| new, false, now())
+}
+
+/// Serial numbers of the bundle that is written, loaded and said to be trusted; all must agree.
+fn bundle(state: &StateDir) -> usize {
+    let loaded = state.load(now()).unwrap();
+    assert_eq!(fs::read_to_string(state.root_cert_path()).unwrap(), loaded.roots.pem());
+    let trusted = state.rotation().unwrap().trusted().len();
+    assert_eq!(loaded.roots.certificates().count(), trusted);
+    trusted
+}
+
+fn exists(state: &StateDir, name: &str) -> bool {
+    state.path().join(name).exists()
+}
+
+#[test]
+fn all_steps_without_a_server() {
+    let (_dir, state) = filled();
+    let first = state.load(now()).unwrap();
+    assert_eq!(bundle(&state), 1);
+    take(&state, Step::Prepare).unwrap();
+    assert_eq!(bundle(&state), 1, "nobody knows it yet");
+    take(&state, Step::Publish).unwrap();
+    assert_eq!(bundle(&state), 2);
+    assert!(state.load(now()).unwrap().issuer.same_chain(&first.issuer), "the old one signs");
+    let view = take(&state, Step::Activate).unwrap();
+    assert!(!view.served && !view.rotation.awaits_signer());
+    let second = state.load(now()).unwrap();
+    assert!(!second.issuer.same_chain(&first.issuer));
+    assert_eq!(bundle(&state), 2);
+    assert!(exists(&state, "ca-key.pem"));
+    take(&state, Step::Retire).unwrap();
+    assert_eq!(bundle(&state), 1);
+    assert!(!exists(&state, "ca-key.pem"), "the key of the retired root is destroyed");
+    assert!(exists(&state, "ca-cert.pem"), "its certificate stays, for old signatures");
+    assert!(state.load_or_create(&usual(), now()).unwrap().issuer.same_chain(&second.issuer), "a restart");
+    // The third.
+    for step in [Step::Prepare, Step::Publish, Step::Activate, Step::Retire] {
+        take(&state, step).unwrap();
+    }
+    assert_eq!(state.rotation().unwrap().active().generation, 3);
+    assert!(!exists(&state, "ca-2-key.pem") && exists(&state, "ca-3-key.pem"));
+    let summary = crate::operations::show(state.path(), now()).unwrap();
+    assert_eq!(summary.roots[0].subject, "O=shop.example, CN=root 3");
+}
+
+#[test]
+fn certificates_that_live_hold_a_step_back() {
+    let (_dir, state) = filled();
+    take(&state, Step::Prepare).unwrap();
+    let identity = eastwest_model::SpiffeId::parse("spiffe://shop.example/ns/a/sa/b").unwrap();
+    let hour = std::time::Duration::from_secs(3600);
+    crate::operations::issue(state.path(), &identity, Some(hour), Default::default(), now()).unwrap();
+    take(&state, Step::Publish).unwrap();
+    let refused = take(&state, Step::Activate).unwrap_err();
+    let RotateError::Refused(Refused::Unsafe { earliest: Some(earliest), .. }) = refused else {
+        panic!("{refused}")
+    };
+    assert!((now() + Duration::minutes(59)..now() + Duration::minutes(70)).contains(&earliest), "{earliest}");
+    let Phase::Published { .. } = state.rotation().unwrap().phase() else { panic!("nothing was changed") };
+    let later = earliest + Duration::SECOND;
+    by_hand::rotate(state.path(), Step::Activate, |new| new, false, later).unwrap();
+    by_hand::rotate(state.path(), Step::Retire, |new| new, false, now()).unwrap_err();
+    by_hand::rotate(state.path(), Step::Retire, |new| new, true, now()).unwrap();
+}
+
+#[test]
+fn an_abandoned_root_leaves_nothing() {
+    let (_dir, state) = filled();
+    let before = state.load(now()).unwrap().roots.pem();
+    for steps in [&[Step::Prepare][..], &[Step::Prepare, Step::Publish]] {
+        steps.iter().for_each(|step| drop(take(&state, *step).unwrap()));
+        take(&state, Step::Abandon).unwrap();
+        assert_eq!(state.load(now()).unwrap().roots.pem(), before);
+        assert!(!exists(&state, "ca-2-key.pem") && !exists(&state, "ca-2-cert.pem"));
+    }
+}
+
+/// A crash before or after the record was replaced, at every step: the next start has one signer and a bundle with all
+/// roots that it needs, and the step can be taken again or goes on.
+#[test]
+fn crashes_in_the_middle_of_a_step() {
+    let (_dir, state) = filled();
+    let files = |names: &[&str]| names.iter().all(|name| exists(&state, name));
+    let restart = || state.load_or_create(&usual(), now()).unwrap();
+
+    // Key and certificate of a next root that is on no record.
+    fs::write(state.path().join("ca-2-key.pem"), "half").unwrap();
+    restart();
+    take(&state, Step::Prepare).unwrap();
+    assert!(files(&["ca-2-key.pem", "ca-2-cert.pem", "rotation.json"]));
+
+    // The record says published, and the trust anchor was not written.
+    let anchor = fs::read_to_string(state.root_cert_path()).unwrap();
+    take(&state, Step::Publish).unwrap();
+    fs::write(state.root_cert_path(), anchor).unwrap();
+    restart();
+    assert_eq!(bundle(&state), 2);
+
+    // The record says retired, and the key was not destroyed.
+    take(&state, Step::Activate).unwrap();
+    let key = fs::read(state.path().join("ca-key.pem")).unwrap();
+    take(&state, Step::Retire).unwrap();
+    fs::write(state.path().join("ca-key.pem"), key).unwrap();
+    restart();
+    assert_eq!(bundle(&state), 1);
+    assert_eq!(state.rotation().unwrap().active().generation, 2);
+    take(&state, Step::Prepare).unwrap();
+    for step in [Step::Publish, Step::Activate, Step::Retire] {
+        take(&state, step).unwrap();
+    }
+    assert!(!exists(&state, "ca-key.pem"), "the next retirement takes it along");
+}
+
+#[test]
+fn a_damaged_record_is_refused_and_not_replaced() {
+    let (_dir, state) = filled();
+    take(&state, Step::Prepare).unwrap();
+    let record = state.path().join("rotation.json");
+    let whole = fs::read(&record).unwrap();
+    for length in [0, 1, whole.len() / 2] {
+        fs::write(&record, &whole[..length]).unwrap();
+        let said = state.load_or_create(&usual(), now()).map(|_| ()).unwrap_err().to_string();
+        assert!(said.contains("rotation.json") && said.contains("restore it from a backup"), "{said}");
+        assert!(take(&state, Step::Publish).is_err());
+        assert_eq!(fs::read(&record).unwrap(), &whole[..length]);
+    }
+    fs::write(&record, &whole).unwrap();
+    take(&state, Step::Publish).unwrap();
+    fs::remove_file(state.path().join("ca-2-cert.pem")).unwrap();
+    let said = state.load(now()).map(|_| ()).unwrap_err().to_string();
+    assert!(said.contains("ca-2-cert.pem"), "{said}");
+}
+
+#[test]
+fn there_must_be_a_ca() {
+    let dir = tempfile::tempdir().unwrap();
+    let absent = |dir: &Path| by_hand::view(dir, now()).unwrap_err().to_string();
+    assert!(absent(&dir.path().join("none")).contains("eastwest ca init"));
+    let empty = StateDir::open(&dir.path().join("empty")).unwrap();
+    assert!(absent(empty.path()).contains("eastwest ca init"));
+}

@@ -1,0 +1,91 @@
+//! Keeps the roots of a state directory as its rotation says, and takes the steps that are due.
+
+use eastwest_ca::{NewRoot, rotation::Rotation};
+use time::OffsetDateTime;
+
+use super::steps::{self, RotateError};
+use crate::{
+    authority::Replaced,
+    horizon::Horizon,
+    state_dir::{KeyMaterial, StateDir},
+};
+
+/// Who looks after the rotation in a running server.
+pub(super) struct Rotator {
+    state: StateDir,
+    new_root: NewRoot,
+    /// Whether steps are taken when they are due.
+    automatic: bool,
+    rotation: Rotation,
+    /// The generations that are in force in this process.
+    installed: Vec<u32>,
+    /// What signed before them; requests that began earlier may still meet it.
+    replaced: Option<Replaced>,
+}
+
+impl Rotator {
+    /// Of a server that starts with `rotation` in force.
+    pub(super) fn new(state: StateDir, new_root: NewRoot, automatic: bool, rotation: Rotation) -> Self {
+        let installed = rotation.trusted();
+        Self { state, new_root, automatic, rotation, installed, replaced: None }
+    }
+
+    pub(super) fn rotation(&self) -> &Rotation {
+        &self.rotation
+    }
+
+    /// Whether something is under way that should not wait for the next look.
+    pub(super) fn is_busy(&self) -> bool {
+        self.rotation.awaits_signer()
+    }
+
+    /// Reads the record and takes what is due; what to install, if something else is in force now.
+    pub(super) fn look(
+        &mut self,
+        horizon: &Horizon,
+        now: OffsetDateTime,
+    ) -> Result<Option<KeyMaterial>, RotateError> {
+        self.rotation = self.state.rotation()?;
+        if self.may_tell() || self.due(now) {
+            self.act(horizon, now)?;
+        }
+        if self.rotation.trusted() == self.installed {
+            return Ok(None);
+        }
+        Ok(Some(self.state.load_rotation(&self.rotation, now)?))
+    }
+
+    /// What [`Self::look`] returned is in force, instead of `replaced`.
+    pub(super) fn installed(&mut self, replaced: Replaced) {
+        self.installed = self.rotation.trusted();
+        self.replaced = Some(replaced);
+    }
+
+    fn act(&mut self, horizon: &Horizon, now: OffsetDateTime) -> Result<(), RotateError> {
+        let _lock = self.state.lock_rotation()?;
+        let mut rotation = self.state.rotation()?;
+        if rotation == self.rotation && self.may_tell() {
+            // Whatever was issued by what signed before has been noted: nobody signs with it any more.
+            rotation = rotation.taken_up(steps::covered(horizon, now));
+            self.state.save_rotation(&rotation)?;
+            self.replaced = None;
+        }
+        if let Some(step) = rotation.due(now).filter(|_| self.automatic) {
+            rotation = steps::take(&self.state, rotation, step, &self.new_root, false, now)?;
+            tracing::info!(%step, active = rotation.active().generation, "rotation of the root");
+        }
+        self.rotation = rotation;
+        Ok(())
+    }
+
+    fn due(&self, now: OffsetDateTime) -> bool {
+        self.automatic && self.rotation.due(now).is_some()
+    }
+
+    /// Whether the record waits for us to tell until when the certificates before the last step live, and we can.
+    fn may_tell(&self) -> bool {
+        let in_force = self.rotation.trusted() == self.installed;
+        let drained = self.replaced.as_ref().is_none_or(|replaced| !replaced.is_in_use());
+        self.rotation.awaits_signer() && in_force && drained
+    }
+}

@@ -1,0 +1,63 @@
+//! One step of a rotation, on disk: what it needs first, then the record, then what it makes superfluous. A crash in
+//! between leaves files that the next attempt replaces.
+
+use eastwest_ca::{
+    NewRoot,
+    rotation::{Phase, Refused, Rotation, Step},
+};
+use thiserror::Error;
+use time::{Duration, OffsetDateTime};
+
+use crate::{
+    horizon::Horizon,
+    state_dir::{StateDir, StateError},
+};
+
+/// Why a step was not taken.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RotateError {
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// It would be wrong.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+/// When nothing lives any more that was issued until `now`: certificates are good for the whole of their last second.
+pub(super) fn covered(horizon: &Horizon, now: OffsetDateTime) -> OffsetDateTime {
+    let now = now.replace_nanosecond(0).unwrap_or(now);
+    let latest = horizon.latest();
+    if latest < now { now } else { latest + Duration::SECOND }
+}
+
+/// Takes a step. Call it with the rotation's lock held.
+pub(super) fn take(
+    state: &StateDir,
+    rotation: Rotation,
+    step: Step,
+    new: &NewRoot,
+    force: bool,
+    now: OffsetDateTime,
+) -> Result<Rotation, RotateError> {
+    let unborn = match rotation.phase() {
+        Phase::Prepared { next } | Phase::Published { next, .. } => Some(next.generation),
+        Phase::Steady | Phase::Retiring { .. } => None,
+    };
+    let rotation = match step {
+        Step::Prepare => {
+            rotation.check(step, now)?;
+            let new = NewRoot { generation: rotation.next_generation(), ..new.clone() };
+            rotation.prepare(state.make_root(&new, now)?, now)?
+        }
+        step => rotation.advance(step, force, now)?,
+    };
+    state.save_rotation(&rotation)?;
+    match (step, unborn) {
+        (Step::Retire, _) => state.destroy_retired_keys(&rotation)?,
+        (Step::Abandon, Some(generation)) => state.forget_root(generation)?,
+        _ => {}
+    }
+    Ok(rotation)
+}

@@ -1,0 +1,119 @@
+//! Why a state directory cannot be used.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use eastwest_ca::{bundle::BundleError, issuer::LoadError, jwt::TokenKeyError, key::PrivateKeyError};
+use thiserror::Error;
+
+/// How to get out of a damaged state.
+const REMEDY: &str =
+    "restore it from a backup, or move the whole state directory away to begin anew with a new root";
+
+/// Why a state directory cannot be used: always the operator's to mend.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// The system refused to read or write.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Others may look at what is ours.
+    #[error("{}: mode {mode:03o} lets others in; run: chmod {wanted:03o} {}", path.display(), path.display())]
+    Permissions {
+        /// Which file or directory.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// The mode it should have.
+        wanted: u32,
+    },
+    /// Another server uses it.
+    #[error("{}: another eastwest uses this state directory; stop it, or choose another --state-dir", .0.display())]
+    Locked(PathBuf),
+    /// There is no CA in it.
+    #[error("{}: there is no CA in this directory; run `eastwest ca init` or `eastwest serve` first", .0.display())]
+    NoCa(PathBuf),
+    /// One of the files is missing.
+    #[error("{}: is missing although {} is there; {REMEDY}", missing.display(), present.display())]
+    Missing {
+        /// The file that is missing.
+        missing: PathBuf,
+        /// A file that makes no sense without it.
+        present: PathBuf,
+    },
+    /// A key is to be imported where one is.
+    #[error("{}: there is a CA key already, and it is not replaced; import into an empty --state-dir", .0.display())]
+    Exists(PathBuf),
+    /// The last CA was plugged in and no longer is.
+    #[error(
+        "{}: is the trust anchor of another CA, which was plugged in when the last server ran; give it by --ca-dir again, \
+         or remove this file to sign with our own root, which nobody trusts who read this file",
+        .0.display()
+    )]
+    ForeignAnchor(PathBuf),
+    /// The record of the rotation cannot be read or written.
+    #[error("{}: {reason}; {REMEDY}", path.display())]
+    Rotation {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A private key that cannot be read.
+    #[error("{}: {source}; {REMEDY}", path.display())]
+    Key {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        source: PrivateKeyError,
+    },
+    /// A CA certificate that cannot be read.
+    #[error("{}: {source}; {REMEDY}", path.display())]
+    Certificate {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        source: BundleError,
+    },
+    /// Key and certificate do not belong together, or the certificate is not valid now.
+    #[error("{} with {}: {source}; {REMEDY}", certificate.display(), key.display())]
+    Pair {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// What is wrong.
+        source: LoadError,
+    },
+    /// The token key cannot sign.
+    #[error("{}: {source}; {REMEDY}", path.display())]
+    TokenKey {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        source: TokenKeyError,
+    },
+    /// A key or certificate could not be made.
+    #[error("{}: cannot make a new CA: {reason}", path.display())]
+    Create {
+        /// Which directory.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Adds what was tried on which file to what the system said.
+pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+    let path = path.to_owned();
+    move |source| StateError::Io { action, path, source }
+}

@@ -1,0 +1,146 @@
+//! The roots of a state directory, one after the other: which one signs and which are trusted stands in one file, which
+//! is replaced as a whole, so a crash leaves the state before or the one after.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+use eastwest_ca::{
+    CertificateSummary, NewRoot, TrustBundle,
+    rotation::{RootSlot, Rotation},
+};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::{CA_CERTIFICATE, CA_KEY, ROTATION, ROTATION_LOCK, StateDir, StateError, io_error};
+use crate::files;
+
+/// The right to change the rotation, held until it is dropped. Held for moments only.
+#[derive(Debug)]
+pub struct RotationLock {
+    _file: File,
+}
+
+/// The files of a root's key and certificate. Those of the first have the names that they had before there were more.
+pub(super) fn names(generation: u32) -> (String, String) {
+    match generation {
+        1 => (CA_KEY.to_owned(), CA_CERTIFICATE.to_owned()),
+        later => (format!("ca-{later}-key.pem"), format!("ca-{later}-cert.pem")),
+    }
+}
+
+impl StateDir {
+    /// Waits for the right to change the rotation: servers and people at the command line take turns.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn lock_rotation(&self) -> Result<RotationLock, StateError> {
+        let path = self.file(ROTATION_LOCK);
+        let file = OpenOptions::new().create(true).append(true).mode(files::SECRET).open(&path);
+        let file = file.map_err(io_error("open", &path))?;
+        file.lock().map_err(io_error("lock", &path))?;
+        Ok(RotationLock { _file: file })
+    }
+
+    /// How far the rotation is. A directory that never saw one has its first root and no other.
+    ///
+    /// # Errors
+    /// There is no CA, or its record is damaged.
+    pub fn rotation(&self) -> Result<Rotation, StateError> {
+        let path = self.file(ROTATION);
+        match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map_err(|error| StateError::Rotation { path, reason: error.to_string() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Rotation::of(self.slot(1)?)),
+            Err(error) => Err(io_error("read", &path)(error)),
+        }
+    }
+
+    /// Puts a state of the rotation in force. Call it with the rotation's lock held.
+    ///
+    /// # Errors
+    /// The system refused; the state before stays in force.
+    pub fn save_rotation(&self, rotation: &Rotation) -> Result<(), StateError> {
+        let path = self.file(ROTATION);
+        let text = serde_json::to_vec_pretty(rotation)
+            .map_err(|error| StateError::Rotation { path: path.clone(), reason: error.to_string() })?;
+        files::replace(&path, &text, files::PUBLIC).map_err(io_error("write", &path))
+    }
+
+    /// Makes key and certificate of a root that is not in force yet, in place of what a crash may have left of one.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn make_root(&self, new: &NewRoot, now: OffsetDateTime) -> Result<RootSlot, StateError> {
+        self.forget_root(new.generation)?;
+        let (key, certificate) = names(new.generation);
+        self.create_key(&key, new.key)?;
+        self.certify(&self.file(&key), &self.file(&certificate), new, now)?;
+        self.slot(new.generation)
+    }
+
+    /// What a successor of a root would be.
+    ///
+    /// # Errors
+    /// The root cannot be read.
+    pub fn new_root_like(&self, generation: u32) -> Result<NewRoot, StateError> {
+        let roots = self.root_certificates(generation)?;
+        roots.certificates().next().and_then(NewRoot::like).ok_or_else(|| StateError::Rotation {
+            path: self.file(&names(generation).1),
+            reason: "the certificate cannot be read".to_owned(),
+        })
+    }
+
+    /// Removes key and certificate of a root that never signed anything.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn forget_root(&self, generation: u32) -> Result<(), StateError> {
+        let (key, certificate) = names(generation);
+        remove(&self.file(&certificate))?;
+        remove(&self.file(&key))
+    }
+
+    /// Removes the keys of roots that have retired. Their certificates stay: old signatures can still be verified.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn destroy_retired_keys(&self, rotation: &Rotation) -> Result<(), StateError> {
+        let trusted = rotation.trusted();
+        let retired = (1..rotation.active().generation).filter(|generation| !trusted.contains(generation));
+        retired.map(|generation| self.file(&names(generation).0)).try_for_each(|key| remove(&key))
+    }
+
+    /// The certificates in the file of a root.
+    pub(super) fn root_certificates(&self, generation: u32) -> Result<TrustBundle, StateError> {
+        let path = self.file(&names(generation).1);
+        let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
+        TrustBundle::from_pem(&text).map_err(|source| StateError::Certificate { path, source })
+    }
+
+    fn slot(&self, generation: u32) -> Result<RootSlot, StateError> {
+        let path = self.file(&names(generation).1);
+        if !path.exists() {
+            return Err(StateError::NoCa(self.path.clone()));
+        }
+        let roots = self.root_certificates(generation)?;
+        let summary = roots.certificates().next().and_then(CertificateSummary::of);
+        let time = |text: &str| OffsetDateTime::parse(text, &Rfc3339).ok();
+        summary
+            .and_then(|summary| {
+                let (not_before, not_after) = (time(&summary.not_before)?, time(&summary.not_after)?);
+                Some(RootSlot { generation, sha256: summary.sha256, not_before, not_after })
+            })
+            .ok_or_else(|| StateError::Rotation { path, reason: "the certificate cannot be read".to_owned() })
+    }
+}
+
+/// Removes a file and makes that last.
+fn remove(path: &Path) -> Result<(), StateError> {
+    match files::remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", path)(error)),
+        _ => Ok(()),
+    }
+}

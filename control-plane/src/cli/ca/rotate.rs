@@ -1,0 +1,156 @@
+//! `eastwest ca rotate`: how far the rotation of the root is, and its next step.
+
+use std::{path::Path, thread, time::Duration};
+
+use clap::{Args, ValueEnum};
+use eastwest_ca::{
+    NewKey,
+    rotation::{Phase, Refused, RootSlot, Step},
+};
+use eastwest_ca_server::roots::{
+    RotateError,
+    by_hand::{self, RotationView},
+};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::{Failure, Outcome, Result};
+use crate::{
+    config::{Problems, duration},
+    output::{OutputArgs, table},
+};
+
+/// Between two looks at the clock while waiting for a safe time.
+const LOOK: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A rotation has four steps: prepare makes the next root, publish puts it into everybody's bundle, \
+    activate signs with it, retire takes the old one away. A server that runs with --root-rotation auto takes each when it \
+    is time; a step by hand is refused while it would break connections.\n\n\
+    Example:\n  eastwest ca rotate\n  eastwest ca rotate --step prepare\n  eastwest ca rotate --step publish\n  \
+    eastwest ca rotate --step activate --wait\n  eastwest ca rotate --step retire --wait"
+)]
+pub(super) struct RotateArgs {
+    /// Take this step; without it, only show what is to come.
+    #[arg(long, value_enum, env = "EASTWEST_ROTATE_STEP")]
+    step: Option<StepArg>,
+    /// Wait until the step is safe instead of refusing it.
+    #[arg(long, env = "EASTWEST_ROTATE_WAIT")]
+    wait: bool,
+    /// Take a step that is not safe. It breaks connections, and says which.
+    #[arg(long, env = "EASTWEST_ROTATE_FORCE", conflicts_with = "wait")]
+    force: bool,
+    /// Key of the root that prepare makes: p256 or p384 [default: as the one before].
+    #[arg(long, value_name = "KIND", env = "EASTWEST_ROOT_KEY_TYPE")]
+    root_key_type: Option<String>,
+    /// Life of the root that prepare makes [default: as the one before].
+    #[arg(long, value_name = "DURATION", env = "EASTWEST_ROOT_TTL")]
+    root_ttl: Option<String>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// The steps as they are written at the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum StepArg {
+    /// Make the next root; nobody knows it yet.
+    Prepare,
+    /// Put it into the trust bundle that everybody gets at renewal.
+    Publish,
+    /// Sign with it.
+    Activate,
+    /// Take the old root out of the bundle and destroy its key.
+    Retire,
+    /// Drop the next root, which has not signed yet.
+    Abandon,
+}
+
+impl From<StepArg> for Step {
+    fn from(step: StepArg) -> Self {
+        match step {
+            StepArg::Prepare => Self::Prepare,
+            StepArg::Publish => Self::Publish,
+            StepArg::Activate => Self::Activate,
+            StepArg::Retire => Self::Retire,
+            StepArg::Abandon => Self::Abandon,
+        }
+    }
+}
+
+impl RotateArgs {
+    pub(super) fn run(self, state_dir: &Path, now: OffsetDateTime) -> Result {
+        let mut problems = Problems::default();
+        let key: Option<Option<NewKey>> =
+            problems.take("--root-key-type", self.root_key_type.as_deref().map(str::parse).transpose());
+        let life = problems.take("--root-ttl", self.root_ttl.as_deref().map(duration).transpose());
+        let (Some(key), Some(life)) = (key, life) else { return Err(Failure::Usage(problems)) };
+        let view = match self.step {
+            None => by_hand::view(state_dir, now)?,
+            Some(step) => self.take(state_dir, step.into(), key, life)?,
+        };
+        self.output.print(&view, describe)?;
+        Ok(Outcome::Success)
+    }
+
+    fn take(
+        &self,
+        state_dir: &Path,
+        step: Step,
+        key: Option<NewKey>,
+        life: Option<Duration>,
+    ) -> anyhow::Result<RotationView> {
+        let attempt = |force| {
+            let like = |mut new: eastwest_ca::NewRoot| {
+                new.key = key.unwrap_or(new.key);
+                new.life = life.unwrap_or(new.life);
+                new
+            };
+            by_hand::rotate(state_dir, step, like, force, OffsetDateTime::now_utc())
+        };
+        loop {
+            match attempt(false) {
+                Err(RotateError::Refused(Refused::Unsafe { .. })) if self.wait => thread::sleep(LOOK),
+                Err(RotateError::Refused(refused @ Refused::Unsafe { .. })) if self.force => {
+                    eprintln!("warning: forced. {refused}");
+                    return Ok(attempt(true)?);
+                }
+                Err(RotateError::Refused(refused @ Refused::Unsafe { .. })) => anyhow::bail!(
+                    "{refused}. Nothing was changed. Wait with --wait; --force does it all the same"
+                ),
+                taken => return Ok(taken?),
+            }
+        }
+    }
+}
+
+fn describe(view: &RotationView) -> String {
+    let server = if view.served { "a server runs" } else { "no server runs" };
+    let mut text = format!("state directory  {} ({server})\n", view.state_dir.display());
+    text += &format!("signs            {}\n", root(view.rotation.active()));
+    match view.rotation.phase() {
+        Phase::Steady => {}
+        Phase::Prepared { next } => text += &format!("next             {}, known to nobody\n", root(next)),
+        Phase::Published { next, since, .. } => {
+            text += &format!("next             {}, published since {}\n", root(next), date(*since));
+        }
+        Phase::Retiring { old, since, .. } => {
+            text += &format!("retiring         {}, since {}\n", root(old), date(*since));
+        }
+    }
+    text += &format!("issued until     {}\n\n", view.issued_until);
+    let or = |time: Option<OffsetDateTime>, unknown: &str| time.map_or(unknown.to_owned(), date);
+    let rows = view.plan.iter().map(|step| {
+        [step.step.to_string(), or(step.safe_from, "-"), or(step.automatic_at, "-"), step.why.to_owned()]
+    });
+    text + &table(["STEP", "SAFE FROM", "BY ITSELF", "WHY"], rows)
+}
+
+fn root(root: &RootSlot) -> String {
+    let short = root.sha256.get(..16).unwrap_or(&root.sha256);
+    format!("root {} (sha256 {short}…), until {}", root.generation, date(root.not_after))
+}
+
+fn date(time: OffsetDateTime) -> String {
+    let time = time.replace_nanosecond(0).unwrap_or(time);
+    time.format(&Rfc3339).unwrap_or_default()
+}

@@ -45,6 +45,7 @@ fn pod(name: &str, account: &str, node: &str) -> Workload {
         weight: 0,
         uid: text(&format!("uid-{name}")),
         node: text(node),
+        client_certificate: None,
     }
 }
 

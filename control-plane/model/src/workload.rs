@@ -35,6 +35,29 @@ pub struct Workload {
     pub uid: Option<Name>,
     /// The node that a Pod was given to, be it started or not.
     pub node: Option<Name>,
+    /// The certificate that its proxy brings along instead of the mesh's.
+    pub client_certificate: Option<ProxyCertificate>,
+}
+
+/// A client certificate in files of the pod that a proxy uses wherever the mesh's would be (tls-policy.md O9).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProxyCertificate {
+    /// Path of the chain (`TLS_CLIENT_CERT_CHAIN`).
+    pub chain: Name,
+    /// Path of the key (`TLS_CLIENT_KEY`).
+    pub key: Name,
+    /// Path of the roots that servers must lead to (`TLS_CLIENT_ROOT_CERT`), else the system's.
+    pub root: Option<Name>,
+}
+
+impl ProxyCertificate {
+    /// Reads the three entries of a proxy's metadata; without a chain there is none.
+    pub fn read(entry: impl Fn(&str) -> Option<Name>) -> Option<Self> {
+        let given = |key| entry(key).filter(|path| !path.is_empty());
+        let chain = given("TLS_CLIENT_CERT_CHAIN")?;
+        let key = given("TLS_CLIENT_KEY").unwrap_or_default();
+        Some(Self { chain, key, root: given("TLS_CLIENT_ROOT_CERT") })
+    }
 }
 
 impl Workload {

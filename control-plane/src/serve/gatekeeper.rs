@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use eastwest_ca::Caller;
 use eastwest_ca_server::{Authenticator, Credentials};
-use eastwest_model::{Created, Kind, Labels, Meta, Name, ObjectRef, Origin, SpiffeId, Workload, WorkloadKey};
+use eastwest_model::{
+    Created, Kind, Labels, Meta, Name, ObjectRef, Origin, SpiffeId, Workload, WorkloadKey,
+    workload::ProxyCertificate,
+};
 use eastwest_translate::{Audience, ProxyFacts};
 use eastwest_xds_server::{Admission, Gatekeeper, Node, Peer};
 use prost_types::{Value, value::Kind as ValueKind};
@@ -40,7 +43,11 @@ impl Gatekeeper for Gate {
             claim.agrees_with_pod(pod, caller.as_ref())?;
         }
         let account = caller.as_ref().and_then(service_account);
-        let workload = known.unwrap_or_else(|| Arc::new(claim.stand_in(node, account)));
+        let mut workload = known.unwrap_or_else(|| Arc::new(claim.stand_in(node, account)));
+        // tls-policy.md O9: what it brings along is for it alone to know.
+        if let Some(own) = ProxyCertificate::read(|key| node.metadata_text(key).map(Name::from)) {
+            Arc::make_mut(&mut workload).client_certificate = Some(own);
+        }
         let view = self.subscribers.subscribe(workload, facts(node, caller.is_some())?).await?;
         Ok(Admission { identity: caller.map(|caller| caller.identity.to_string()), view })
     }
@@ -148,6 +155,7 @@ impl Claim {
             weight: 0,
             uid: None,
             node: None,
+            client_certificate: None,
         }
     }
 }

@@ -215,6 +215,7 @@ fn pod(service: usize, pod: usize) -> Object {
         weight: 0,
         uid: None,
         node: None,
+        client_certificate: None,
     }))
 }
 

@@ -13,7 +13,9 @@ use eastwest_engine::{
     lint::{self, ClientFindings},
     settings::{Inbound, Outbound, WorkloadTls},
 };
-use eastwest_model::{Diagnostic, Name, SpiffeId, Workload, WorkloadKey, identity::IdentityError};
+use eastwest_model::{
+    Diagnostic, Name, SpiffeId, Workload, WorkloadKey, identity::IdentityError, workload::ProxyCertificate,
+};
 use eastwest_xds::View;
 
 use crate::{Audience, OutboundResources, ProxyFacts, Translator};
@@ -27,12 +29,19 @@ pub struct ProxyKey {
     pub service_account: Option<Name>,
     /// What it says about itself.
     pub facts: ProxyFacts,
+    /// The certificate that it brought along when it came (tls-policy.md O9).
+    pub certificate: Option<ProxyCertificate>,
 }
 
 impl ProxyKey {
     /// The key of a workload's proxy.
     pub fn of(workload: &Workload, facts: ProxyFacts) -> Self {
-        Self { workload: workload.key(), service_account: workload.service_account.clone(), facts }
+        Self {
+            workload: workload.key(),
+            service_account: workload.service_account.clone(),
+            facts,
+            certificate: workload.client_certificate.clone(),
+        }
     }
 }
 
@@ -171,7 +180,7 @@ impl Fleet {
                 continue;
             }
             let workload = snapshot.workload(&key.workload).unwrap_or(&proxy.stand_in);
-            let scope = compute::client_scope(snapshot, workload);
+            let scope = compute::client_scope(snapshot, workload).with_certificate(key.certificate.as_ref());
             if scope != proxy.scope {
                 proxy.scope = scope;
                 moved.insert(key.clone());

@@ -121,6 +121,7 @@ impl Cluster {
             weight: 0,
             uid: Some(format!("uid-{name}").into()),
             node: Some(node.into()),
+            client_certificate: None,
         };
         change(&mut pod);
         self.remove(name);

@@ -4,6 +4,7 @@ use eastwest_model::{
     Host, MeshConfig, Name,
     credential::TRUST_SUFFIX,
     policy::{ClientTls, ClientTlsMode},
+    workload::ProxyCertificate,
 };
 
 use crate::settings::{CertificateSource, ClientTlsSetting, Discovery, MeshTls, OriginatedTls, TrustSource};
@@ -25,6 +26,10 @@ pub(crate) struct Context<'a> {
     pub has_selector: bool,
     /// O4.
     pub accounts: &'a [Name],
+    /// Whether the host is outside the mesh.
+    pub external: bool,
+    /// The certificate that the client's proxy brings along (O9).
+    pub own: Option<&'a ProxyCertificate>,
 }
 
 /// Mutual TLS by inference, with generated server name and SANs (O2, A3).
@@ -32,8 +37,64 @@ pub(crate) fn automatic(context: &Context<'_>) -> MeshTls {
     MeshTls { sni: generated_sni(context), subject_alt_names: generated_sans(context) }
 }
 
+/// O9: a certificate that the proxy brings along takes the place of the mesh's, for every endpoint alike.
+pub(crate) fn by_own_certificate(context: &Context<'_>, own: &ProxyCertificate) -> ClientTlsSetting {
+    let tls = ClientTls {
+        sni: Some(generated_sni(context)).filter(|sni| !sni.is_empty()),
+        subject_alt_names: generated_sans(context),
+        ..of_files(own)
+    };
+    ClientTlsSetting::Mutual(originated(context, &tls))
+}
+
+/// MUTUAL with these files, and nothing else said.
+fn of_files(own: &ProxyCertificate) -> ClientTls {
+    ClientTls {
+        mode: ClientTlsMode::Mutual,
+        sni: None,
+        subject_alt_names: Vec::new(),
+        client_certificate: Some(own.chain.clone()),
+        private_key: Some(own.key.clone()),
+        ca_certificates: own.root.clone(),
+        credential_name: None,
+        insecure_skip_verify: false,
+    }
+}
+
+/// O9: what a block comes to for a proxy with a certificate of its own; `None` for blocks that ask for none. Within the
+/// mesh it is that certificate, with the names of the rule alone. Outside the rule stays, without generated names.
+fn with_own_certificate(
+    context: &Context<'_>,
+    tls: &ClientTls,
+    own: &ProxyCertificate,
+) -> Option<ClientTlsSetting> {
+    match (tls.mode, context.external) {
+        (ClientTlsMode::Disable | ClientTlsMode::Simple, _) | (ClientTlsMode::Mutual, true) => None,
+        (ClientTlsMode::IstioMutual, true) => {
+            let subset = context.subset.map_or("", |name| name);
+            let cluster = format!("outbound|{}|{subset}|{}", context.port, context.host);
+            Some(ClientTlsSetting::IstioMutual(MeshTls {
+                sni: tls.sni.clone().unwrap_or_else(|| cluster.into()),
+                subject_alt_names: tls.subject_alt_names.clone(),
+            }))
+        }
+        _ => {
+            let named = ClientTls {
+                sni: tls.sni.clone(),
+                subject_alt_names: tls.subject_alt_names.clone(),
+                insecure_skip_verify: tls.insecure_skip_verify,
+                ..of_files(own)
+            };
+            Some(ClientTlsSetting::Mutual(originated(context, &named)))
+        }
+    }
+}
+
 /// The setting that a block asks for.
 pub(crate) fn by_block(context: &Context<'_>, tls: &ClientTls) -> ClientTlsSetting {
+    if let Some(setting) = context.own.and_then(|own| with_own_certificate(context, tls, own)) {
+        return setting;
+    }
     match tls.mode {
         ClientTlsMode::Disable => ClientTlsSetting::Disable,
         ClientTlsMode::IstioMutual => ClientTlsSetting::IstioMutual(istio_mutual(context, tls)),
@@ -45,6 +106,9 @@ pub(crate) fn by_block(context: &Context<'_>, tls: &ClientTls) -> ClientTlsSetti
 
 /// O7: a credential for SIMPLE or MUTUAL without a workloadSelector means plaintext, unless it is a ConfigMap.
 pub(crate) fn is_withheld(context: &Context<'_>, tls: &ClientTls) -> bool {
+    if context.own.is_some_and(|own| with_own_certificate(context, tls, own).is_some()) {
+        return false;
+    }
     let originates = matches!(tls.mode, ClientTlsMode::Simple | ClientTlsMode::Mutual);
     let secret = tls.credential_name.as_ref().is_some_and(|name| !name.starts_with(CONFIG_MAP));
     originates && secret && !context.has_selector

@@ -6,6 +6,7 @@ use eastwest_model::{
     Host, Name, ObjectRef,
     policy::{ClientTlsMode, LoadBalancer, Subset, TrafficPolicy},
     service::ServicePort,
+    workload::ProxyCertificate,
 };
 
 use super::{
@@ -20,7 +21,10 @@ use super::{
 };
 use crate::{
     ClientScope, Snapshot,
-    settings::{ClientTlsSetting, Discovery, Endpoint, Outbound, OutboundCluster, OutboundService},
+    settings::{
+        CertificateSource, ClientTlsSetting, Discovery, Endpoint, OriginatedTls, Outbound, OutboundCluster,
+        OutboundService,
+    },
     trace::{Step, Trace},
 };
 
@@ -47,6 +51,7 @@ fn service(snapshot: &Snapshot, scope: &ClientScope, view: View<'_>) -> Outbound
     let builder = Builder {
         snapshot,
         client: scope.namespace(),
+        own: scope.certificate(),
         view: &view,
         accounts: accounts::of(snapshot, &view, &backends),
         backends,
@@ -70,6 +75,8 @@ struct Builder<'a> {
     snapshot: &'a Snapshot,
     /// The clients' namespace.
     client: &'a Name,
+    /// The certificate that their proxies bring along.
+    own: Option<&'a ProxyCertificate>,
     view: &'a View<'a>,
     backends: Vec<Backend>,
     accounts: Vec<Name>,
@@ -201,13 +208,22 @@ impl<'a> Builder<'a> {
                         tls.mode
                     ),
                 ),
-                false => Step::won(&source.meta, "T4", format!("tls block: {}", tls.mode)),
+                false => Step::won(
+                    &source.meta,
+                    "T4",
+                    format!("tls block: {}{}", tls.mode, own_certificate(&setting, self.own)),
+                ),
             };
             return (setting, Some(source.meta.object.clone()), step);
         }
         let members: Vec<&Backend> = self.backends(draft.port, None).collect();
         let verdict =
             auto_mtls::verdict(self.snapshot, self.view, is_passthrough(draft.own_policy), &members);
+        if let (true, Some(own)) = (verdict.mutual, self.own) {
+            let setting = originate::by_own_certificate(&context, own);
+            let reason = format!("{}{}", verdict.step.reason, own_certificate(&setting, self.own));
+            return (setting, verdict.policy, Step { rule: "O9", reason, ..verdict.step });
+        }
         let setting = match (verdict.mutual, draft.discovery) {
             (false, _) => ClientTlsSetting::Disable,
             // A5: no fallback for single endpoints where the caller's address is dialled.
@@ -228,7 +244,22 @@ impl<'a> Builder<'a> {
             is_entry: self.view.service.is_none(),
             has_selector: rule.is_some_and(|rule: &Merged<'_>| rule.base.workload_selector.is_some()),
             accounts: &self.accounts,
+            external: self.view.external,
+            own: self.own,
         }
+    }
+}
+
+/// O9: for a person, that the proxy brings its own certificate.
+fn own_certificate(setting: &ClientTlsSetting, own: Option<&ProxyCertificate>) -> String {
+    let uses = |files: &CertificateSource, own: &ProxyCertificate| matches!(files, CertificateSource::Files { certificate, .. } if *certificate == own.chain);
+    match (setting, own) {
+        (ClientTlsSetting::Mutual(OriginatedTls { certificate: Some(files), .. }), Some(own))
+            if uses(files, own) =>
+        {
+            format!(", with the certificate that the proxy brings along, {} (rule O9)", own.chain)
+        }
+        _ => String::new(),
     }
 }
 

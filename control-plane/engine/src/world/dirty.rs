@@ -250,6 +250,7 @@ mod tests {
             weight: 0,
             uid: None,
             node: None,
+            client_certificate: None,
         }))
     }
 

@@ -6,18 +6,21 @@ use eastwest_model::{
     Host, Name, ObjectRef, Workload,
     mesh::OutboundTrafficPolicy,
     service::{EgressListener, Sidecar},
+    workload::ProxyCertificate,
 };
 
 use super::Snapshot;
 
-/// Clients of one scope have the same outbound settings: same namespace, same Sidecar, and selected by the same
-/// DestinationRules (tls-policy.md D6). There are far fewer scopes than clients.
+/// Clients of one scope have the same outbound settings: same namespace, same Sidecar, selected by the same
+/// DestinationRules (tls-policy.md D6), and with the same certificate of their own, if they have one (O9). There are far fewer scopes than clients.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientScope {
     namespace: Name,
     sidecar: Option<ObjectRef>,
     /// Names of the rules with a workloadSelector, in the same namespace, that select the client.
     rules: BTreeSet<Name>,
+    /// The certificate that the clients' proxies bring along (O9).
+    certificate: Option<ProxyCertificate>,
 }
 
 impl ClientScope {
@@ -32,7 +35,19 @@ impl ClientScope {
             namespace: namespace.clone(),
             sidecar: sidecar_of(snapshot, workload).map(|sidecar| sidecar.meta.object.clone()),
             rules: selected.map(|rule| rule.meta.name().clone()).collect(),
+            certificate: workload.client_certificate.clone(),
         }
+    }
+
+    /// The scope of a client whose proxy tells of a certificate itself.
+    #[must_use]
+    pub fn with_certificate(self, certificate: Option<&ProxyCertificate>) -> Self {
+        Self { certificate: certificate.cloned().or(self.certificate), ..self }
+    }
+
+    /// The certificate that the clients' proxies bring along.
+    pub(crate) fn certificate(&self) -> Option<&ProxyCertificate> {
+        self.certificate.as_ref()
     }
 
     /// The clients' namespace.

@@ -205,6 +205,50 @@ fn a8_a_sidecar_picks_the_owner_and_takes_hosts_out() {
     assert_ne!(without.call("yard/client", "api.example", 80, None), Value::Null);
 }
 
+/// O9: by the variables of the injected proxy, as an injector writes them.
+#[test]
+fn o9_a_proxy_with_a_certificate_of_its_own_uses_that_in_the_mesh() {
+    let variables = "env: [{name: ISTIO_META_TLS_CLIENT_CERT_CHAIN, value: /c}, {name: ISTIO_META_TLS_CLIENT_KEY, value: /k}, {name: ISTIO_META_TLS_CLIENT_ROOT_CERT, value: /r}]";
+    let client = pod("yard", "own", "10.0.1.7", "app: own")
+        .replace("containers: [", &format!("containers: [{{name: istio-proxy, image: x, {variables}}}, "));
+    let external = entry("yard", "api", 1, &api("api.example", "MESH_EXTERNAL", "address: 192.0.2.1"));
+    let call = |parts: &[String], host: &str| {
+        let mesh = with(&[&[client.clone(), external.clone()], parts].concat());
+        let found = mesh.call("yard/own", host, 80, None);
+        let neighbour = mesh.call("yard/client", host, 80, None);
+        let names = found["subject_alt_names"].as_array().map_or(0, Vec::len);
+        (text(&found["mode"]), text(&found["sni"]), names, text(&neighbour["mode"]))
+    };
+    let sni = format!("outbound_.80_._.{DEPOT}");
+    let is = |mode: &str, sni: &str, names, neighbour: &str| {
+        (mode.to_owned(), sni.to_owned(), names, neighbour.to_owned())
+    };
+    assert_eq!(call(&[], DEPOT), is("MUTUAL", &sni, 1, "AUTO"), "no fallback for single endpoints");
+    let on = |host: &str, tls: &str| {
+        rule("yard", "r", 1, &format!("host: {host}, trafficPolicy: {{tls: {{{tls}}}}}"))
+    };
+    let depot = |tls: &str| call(&[on(DEPOT, tls)], DEPOT);
+    assert_eq!(depot("mode: ISTIO_MUTUAL"), is("MUTUAL", "null", 0, "ISTIO_MUTUAL"), "no generated names");
+    assert_eq!(
+        depot("mode: ISTIO_MUTUAL, sni: a.b, subjectAltNames: [c.d]"),
+        is("MUTUAL", "a.b", 1, "ISTIO_MUTUAL")
+    );
+    assert_eq!(depot("mode: MUTUAL, credentialName: x"), is("MUTUAL", "null", 0, "DISABLE"));
+    assert_eq!(depot("mode: SIMPLE"), is("SIMPLE", "null", 0, "SIMPLE"));
+    assert_eq!(depot("mode: DISABLE"), is("DISABLE", "null", 0, "DISABLE"));
+    let outside = |tls: &str| call(&[on("api.example", tls)], "api.example");
+    assert_eq!(call(&[], "api.example"), is("DISABLE", "null", 0, "DISABLE"));
+    assert_eq!(
+        outside("mode: MUTUAL, clientCertificate: /x, privateKey: /y"),
+        is("MUTUAL", "null", 0, "MUTUAL")
+    );
+    let cluster = "outbound|80||api.example";
+    assert_eq!(outside("mode: ISTIO_MUTUAL"), is("ISTIO_MUTUAL", cluster, 0, "ISTIO_MUTUAL"));
+    let explained = with(&[client.clone()]).explain("yard/own", DEPOT, 80).unwrap();
+    let last = explained.trace.last().unwrap();
+    assert_eq!((last.rule, last.reason.contains("/c (rule O9)")), ("O9", true), "{last:?}");
+}
+
 #[test]
 fn a8_a_listener_with_a_port_imports_its_hosts_on_that_port_alone() {
     let sidecar = |egress: &str| networking("Sidecar", "yard", "default", 1, &format!("egress: [{egress}]"));

@@ -233,6 +233,7 @@ fn workload(random: &mut Random, namespace: &str) -> Workload {
         weight: 0,
         uid: aside.maybe(|aside| aside.one_of(NAMES).into()),
         node: aside.maybe(|aside| aside.one_of(NAMES).into()),
+        client_certificate: None,
     }
 }
 

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use eastwest_model::{MeshConfig, Meta, Object, Workload, names::is_dns_subdomain, workload::ContainerPort};
+use eastwest_model::{
+    MeshConfig, Meta, Object, Workload,
+    names::is_dns_subdomain,
+    workload::{ContainerPort, ProxyCertificate},
+};
 
 use super::port;
 use crate::field::Field;
@@ -22,8 +26,23 @@ pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Objec
         weight: 0,
         uid: root.get("metadata").get("uid").name(),
         node: spec.get("nodeName").name(),
+        client_certificate: client_certificate(&spec),
         meta,
     })))
+}
+
+/// What the injected proxy will tell about its certificate (tls-policy.md O9): variables `ISTIO_META_…` of the container
+/// `istio-proxy` become its metadata.
+fn client_certificate(spec: &Field<'_>) -> Option<ProxyCertificate> {
+    let containers = spec.get("containers").list().into_iter().chain(spec.get("initContainers").list());
+    let proxy = containers.into_iter().find(|one| one.get("name").text() == Some("istio-proxy"))?;
+    let variables = proxy.get("env").list();
+    ProxyCertificate::read(|key| {
+        let is_it = |one: &&Field<'_>| {
+            one.get("name").text().and_then(|name| name.strip_prefix("ISTIO_META_")) == Some(key)
+        };
+        variables.iter().find(is_it)?.get("value").name()
+    })
 }
 
 /// The name of a service account; it becomes part of an identity, so nothing else may stand there.

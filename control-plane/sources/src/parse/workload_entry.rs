@@ -31,6 +31,7 @@ pub(super) fn read(mut meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<O
         weight: weight(&spec),
         uid: None,
         node: None,
+        client_certificate: None,
         meta,
     })))
 }

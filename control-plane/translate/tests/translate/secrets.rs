@@ -140,6 +140,40 @@ fn who_has_proven_nothing_or_is_not_known_is_handed_nothing() {
     assert_eq!(handed(&Arc::new(impostor), proven), [""; 0]);
 }
 
+/// O9: what a proxy tells of itself counts for it alone, and stays with it.
+#[test]
+fn a_certificate_that_a_proxy_brings_along_is_asked_of_its_agent() {
+    let mut index = index();
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "other", "namespace": "yard"},
+        "spec": {"clusterIP": "10.96.0.1", "selector": {"app": "other"}, "ports": [{"port": 80, "name": "http"}]},
+    });
+    changes(&service.to_string()).for_each(|change| drop(index.apply(change)));
+    let (world, mut fleet, facts) = (index.freeze(), Fleet::default(), ProxyFacts::usual(Audience::Envoy));
+    let plain = workload(&world, "yard/client");
+    let mut own = (*plain).clone();
+    let read = |key: &str| Some(key.into());
+    own.client_certificate = eastwest_model::workload::ProxyCertificate::read(read);
+    let own = Arc::new(own);
+    let name = "outbound|80||other.yard.svc.cluster.local";
+    let cluster = |view: &View| {
+        let shown = String::from_utf8_lossy(&view.get(&TypeUrl::CLUSTER).unwrap().get(name).unwrap().body())
+            .into_owned();
+        (
+            shown.contains("file-cert:TLS_CLIENT_CERT_CHAIN~TLS_CLIENT_KEY"),
+            shown.contains("file-root:TLS_CLIENT_ROOT_CERT"),
+        )
+    };
+    let before = fleet.connect(&world, &own, facts).unwrap();
+    assert_eq!(cluster(&before), (true, true));
+    assert_eq!(cluster(&fleet.connect(&world, &plain, facts).unwrap()), (false, false));
+    let relabelled = pod("yard", "client").replace("\"app\":\"client\"", "\"app\":\"moved\"");
+    let dirty = changes(&relabelled).map(|change| index.apply(change)).collect::<Vec<_>>();
+    let told = fleet.update(&index.freeze(), &dirty[0]);
+    let view = &told.iter().find(|(key, _)| key.certificate.is_some()).unwrap().1;
+    assert_eq!(cluster(view), (true, true), "in another scope too");
+}
+
 #[test]
 fn people_see_the_certificate_and_never_the_key() {
     let world = index().freeze();

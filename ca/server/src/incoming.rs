@@ -1,10 +1,11 @@
 //! Connections for tonic: accepted here, so that TLS can renew its certificate and client certificates are optional.
 
 use std::{
+    collections::{HashMap, hash_map::Entry},
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -26,8 +27,21 @@ use tonic::transport::server::Connected;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Most handshakes at the same time; further connections wait in the kernel's queue.
 const MAX_HANDSHAKES: usize = 1024;
+/// Most of them of one peer: whoever floods the port leaves room for others.
+const MAX_HANDSHAKES_OF_ONE: usize = 256;
 /// Wait after accepting failed, for instance for want of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// What one peer has under its control: an IPv4 address, or a /64 of IPv6.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
 
 /// What is known of the peer of a connection; an extension of each of its requests.
 #[derive(Debug, Clone)]
@@ -86,6 +100,7 @@ async fn accept(
     ready: mpsc::Sender<io::Result<Connection>>,
 ) {
     let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let peers = Arc::new(Peers::default());
     loop {
         let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
         let (stream, remote) = match listener.accept().await {
@@ -96,13 +111,51 @@ async fn accept(
                 continue;
             }
         };
+        let Some(handshake) = peers.begin(network(remote.ip())) else {
+            tracing::debug!(%remote, "closed at once: too many connections of this peer are being set up");
+            continue;
+        };
         let (tls, ready) = (tls.clone(), ready.clone());
         tokio::spawn(async move {
             if let Some(connection) = establish(stream, remote, tls).await {
                 let _ = ready.send(Ok(connection)).await; // fails when the port has been closed
             }
-            drop(permit);
+            drop((permit, handshake));
         });
+    }
+}
+
+/// How many connections of each peer are being set up.
+#[derive(Debug, Default)]
+struct Peers(Mutex<HashMap<IpAddr, usize>>);
+
+/// A connection that is being set up.
+struct Handshake {
+    peers: Arc<Peers>,
+    peer: IpAddr,
+}
+
+impl Peers {
+    /// Counts one more of `peer`, unless they are too many.
+    fn begin(self: &Arc<Self>, peer: IpAddr) -> Option<Handshake> {
+        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = peers.entry(peer).or_default();
+        (*count < MAX_HANDSHAKES_OF_ONE).then(|| {
+            *count += 1;
+            Handshake { peers: Arc::clone(self), peer }
+        })
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        let mut peers = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = peers.entry(self.peer) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 }
 
@@ -193,5 +246,31 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         delegate!(self, poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_of_ipv6_counts_as_one() {
+        let network = |text: &str| network(text.parse().unwrap()).to_string();
+        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(network("10.1.2.3"), "10.1.2.3");
+        assert_eq!(network("::ffff:10.1.2.3"), "10.1.2.3");
+    }
+
+    #[test]
+    fn one_peer_cannot_take_all_handshakes() {
+        let peers = Arc::new(Peers::default());
+        let [flood, other] = [1, 2].map(|last| IpAddr::from([10, 0, 0, last]));
+        let mut held: Vec<Handshake> = std::iter::from_fn(|| peers.begin(flood)).collect();
+        assert_eq!(held.len(), MAX_HANDSHAKES_OF_ONE);
+        assert!(peers.begin(other).is_some());
+        held.pop();
+        assert!(peers.begin(flood).is_some());
+        drop(held);
+        assert!(peers.0.lock().unwrap().is_empty(), "nothing is kept of those who are done");
     }
 }

@@ -1,7 +1,7 @@
 //! Who may ask how often, before anything that costs is done.
 
 use std::{
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     num::NonZeroU32,
     sync::{Mutex, PoisonError},
     thread,
@@ -13,7 +13,7 @@ use eastwest_ca::{
     admission::{Admission, Rate},
 };
 
-use crate::status::RequestError;
+use crate::{incoming::network, status::RequestError};
 
 /// Most addresses and callers that have an entry of their own; all others share one.
 const MAX_PEERS: usize = 16_384;
@@ -89,29 +89,5 @@ impl Guard {
     pub(crate) fn request(&self, owner: &Owner, now: Instant) -> Result<(), RequestError> {
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         requests.admit(owner.clone(), now).map_err(|retry| RequestError::TooManyRequests { retry })
-    }
-}
-
-/// What one peer has under its control: an IPv4 address, or a /64 of IPv6.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_network_of_ipv6_counts_as_one() {
-        let network = |text: &str| network(text.parse().unwrap()).to_string();
-        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
-        assert_eq!(network("10.1.2.3"), "10.1.2.3");
-        assert_eq!(network("::ffff:10.1.2.3"), "10.1.2.3");
     }
 }

@@ -3,7 +3,8 @@
 use std::{fmt, sync::Arc};
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
+    CertificateError, CipherSuite, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
+    SignatureScheme,
     client::danger::HandshakeSignatureValid,
     crypto::{self, CryptoProvider},
     server::{
@@ -21,7 +22,11 @@ use crate::authority::CertificateAuthority;
 ///
 /// Nothing is resumed: a ticket would outlive the client's certificate (envoy-dataplane.md section 9).
 pub fn server_config(ca: &Arc<CertificateAuthority>) -> Arc<ServerConfig> {
-    let provider = Arc::new(crypto::ring::default_provider());
+    let mut provider = crypto::ring::default_provider();
+    // Our own order counts, and what hashes with SHA-256 goes first: most processors have instructions for it, and of
+    // a handshake with SHA-384 every eighth microsecond is spent in that hash.
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    let provider = Arc::new(provider);
     let verifier = Arc::new(HoldsItsKey { provider: Arc::clone(&provider) });
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])
@@ -30,6 +35,8 @@ pub fn server_config(ca: &Arc<CertificateAuthority>) -> Arc<ServerConfig> {
         .with_cert_resolver(Arc::new(CurrentCertificate { ca: Arc::clone(ca) }));
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.ignore_client_order = true;
     Arc::new(config)
 }
 

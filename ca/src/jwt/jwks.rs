@@ -7,7 +7,10 @@ use ring::signature::{
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::TokenError;
+use super::{
+    TokenError,
+    seen::{Fingerprint, Seen},
+};
 
 /// Most keys in a set.
 const MAX_KEYS: usize = 64;
@@ -71,6 +74,7 @@ pub struct KeySet {
 struct Key {
     kid: Option<String>,
     public: Public,
+    seen: Seen,
 }
 
 #[derive(Debug, Clone)]
@@ -114,7 +118,7 @@ impl KeySet {
         let mut keys = Vec::new();
         for (index, member) in document.keys.into_iter().enumerate() {
             let public = member.public().map_err(|member| KeySetError::Key { index, member })?;
-            keys.extend(public.map(|public| Key { kid: member.kid, public }));
+            keys.extend(public.map(|public| Key { kid: member.kid, public, seen: Seen::default() }));
         }
         if keys.is_empty() { Err(KeySetError::Empty) } else { Ok(Self { keys }) }
     }
@@ -140,7 +144,8 @@ impl KeySet {
         if fitting.peek().is_none() {
             return Err(TokenError::Key { kid: kid.map(str::to_owned), alg: alg.to_owned() });
         }
-        if fitting.any(|key| key.public.verifies(message, signature)) {
+        let fingerprint = Fingerprint::of(message, signature);
+        if fitting.any(|key| key.seen.or(fingerprint, || key.public.verifies(message, signature))) {
             Ok(())
         } else {
             Err(TokenError::Signature)

@@ -3,6 +3,7 @@
 mod json;
 mod jwks;
 mod mint;
+mod seen;
 
 use std::{collections::BTreeMap, fmt};
 

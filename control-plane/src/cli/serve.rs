@@ -5,6 +5,7 @@ pub(crate) mod authority;
 mod istiod;
 mod jobs;
 mod lifetimes;
+mod limits;
 mod nodes;
 pub(crate) mod roots;
 mod tokens;

@@ -20,6 +20,7 @@ pub(crate) struct AuthorityConfig {
     pub(crate) cluster_id: String,
     pub(crate) proving: ProvingConfig,
     pub(crate) lifetimes: Lifetimes,
+    pub(crate) limits: Limits,
     pub(crate) serving_names: Vec<ServingName>,
 }
 
@@ -57,7 +58,7 @@ pub(super) fn start(
         serving_lifetime: SERVING_LIFETIME,
         proofs: config.proving.open(at.root_namespace, at.pods.clone())?,
         ledger: LedgerConfig::of(at.state_dir),
-        limits: Limits::default(),
+        limits: config.limits,
     };
     let ca = CertificateAuthority::new(ca, keys, OffsetDateTime::now_utc())?;
     if ca.has_test_root() {

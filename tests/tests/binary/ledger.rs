@@ -2,7 +2,9 @@
 
 use std::fs;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use eastwest_ca::ledger::Record;
+use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
 use tonic::Code;
 
 use crate::{
@@ -68,4 +70,46 @@ async fn everything_issued_and_refused_is_in_the_ledger() {
     assert_eq!(broken.code, 1);
     assert!(broken.err.contains("segment 1, line 4: the hash does not fit"), "{}", broken.err);
     assert_eq!(bench.run(&["ca", "ledger", "query"]).code, 1);
+}
+
+/// Base64 and hexadecimal of every private key in the state directory, in pieces long enough to be no accident. The
+/// public half, which may be shown, ends a key's PKCS#8, so only the part before it counts.
+fn key_material(bench: &Bench) -> Vec<String> {
+    let mut pieces = Vec::new();
+    for file in ["ca-key.pem", "token-key.pem", "ledger/key.pem"] {
+        let text = fs::read_to_string(bench.state().join(file)).unwrap();
+        let der = PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes()).unwrap();
+        let der = der.secret_pkcs8_der();
+        // RFC 5958 around RFC 5915: the scalar of P-256 stands at this place.
+        let scalar = &der[36..68];
+        pieces.extend((0..3).map(|shift| BASE64.encode(&scalar[shift..27 + shift])));
+        pieces.push(scalar.iter().map(|byte| format!("{byte:02x}")).collect());
+        pieces.extend(text.lines().skip(1).take(1).map(str::to_owned));
+    }
+    pieces
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_page_no_log_and_no_ledger_holds_a_key_or_a_token() {
+    let bench = Bench::new();
+    let server = bench.serve_with(&[], &[("EASTWEST_LOG", "trace")]);
+    let token = bench.token("bookshop/storefront");
+    let channel = tls(server.tls, &bench.root(), None).await.unwrap();
+    certify(channel.clone(), Some(&token), 0).await.unwrap();
+    certify(channel, Some(&format!("{token}x")), 0).await.unwrap_err();
+    let (_, list) = server.page("/debug/list");
+    let pages: Vec<&str> =
+        list.lines().filter_map(|line| line.split(' ').next()?.split('?').next()).collect();
+    assert!(pages.len() > 8, "{list}");
+    let mut texts: Vec<(String, String)> =
+        pages.iter().map(|page| ((*page).to_owned(), server.page(page).1)).collect();
+    texts.push(("the log".to_owned(), server.output()));
+    let segment = bench.state().join("ledger/00000001.jsonl");
+    texts.push(("the ledger".to_owned(), fs::read_to_string(segment).unwrap()));
+    let signature = token.rsplit('.').next().unwrap().to_owned();
+    let secrets: Vec<String> =
+        key_material(&bench).into_iter().chain([signature, "PRIVATE KEY".to_owned()]).collect();
+    for (place, text) in &texts {
+        assert!(!secrets.iter().any(|secret| text.contains(secret)), "a secret is in {place}");
+    }
 }

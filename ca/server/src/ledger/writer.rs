@@ -30,6 +30,8 @@ const MAX_STRANGERS: usize = 64;
 const MAX_CALLERS: usize = 1024;
 /// Most refusals that are kept while the disk is full.
 const MAX_CARRIED: usize = 1024;
+/// How long a commit waits for company while many ask at once: it costs the same for one record as for fifty.
+const LINGER: Duration = Duration::from_millis(1);
 /// How often writing is tried again while it fails.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -157,17 +159,23 @@ struct Scribe {
 
 impl Scribe {
     fn run(mut self, messages: &Receiver<Message>) {
+        let mut crowded = false;
         loop {
             let first = match messages.recv_timeout(self.patience()) {
                 Ok(message) => Some(message),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            self.commit(first.into_iter().chain(messages.try_iter().take(BATCH)));
+            if crowded {
+                thread::sleep(LINGER);
+            }
+            let batch: Vec<Message> = first.into_iter().chain(messages.try_iter().take(BATCH)).collect();
+            crowded = batch.len() > 1;
+            self.commit(batch);
         }
         let counts = self.strangers.take().into_iter().chain(self.callers.take());
         self.carried.extend(counts.map(|refused| Event::Refused(Box::new(refused))));
-        self.commit(std::iter::empty());
+        self.commit(Vec::new());
         let head = self.journal.head();
         tracing::info!(last = head.next - 1, head = %head.hash, "ledger closed");
     }
@@ -182,7 +190,7 @@ impl Scribe {
         left.map_or(Duration::MAX, |left| Duration::try_from(left).unwrap_or_default())
     }
 
-    fn commit(&mut self, messages: impl Iterator<Item = Message>) {
+    fn commit(&mut self, messages: Vec<Message>) {
         let now = OffsetDateTime::now_utc();
         let mut events = std::mem::take(&mut self.carried);
         let mut answers: VecDeque<Done> = VecDeque::new();

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{jobs::JobArgs, lifetimes::LifetimeArgs, nodes::NodeArgs, tokens::TokenArgs};
+use super::{jobs::JobArgs, lifetimes::LifetimeArgs, limits::LimitArgs, nodes::NodeArgs, tokens::TokenArgs};
 use crate::{
     config::Problems,
     serve::{AuthorityConfig, ProvingConfig},
@@ -22,6 +22,8 @@ pub(crate) struct AuthorityArgs {
     jobs: JobArgs,
     #[command(flatten)]
     lifetimes: LifetimeArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// A name or IP address in our own serving certificate (repeatable) [default: istiod's service names, localhost
     /// and the bound addresses].
     #[arg(long, value_name = "NAME-OR-IP", value_delimiter = ',', env = "EASTWEST_SERVING_NAME")]
@@ -35,12 +37,14 @@ impl AuthorityArgs {
         let nodes = self.nodes.read(problems);
         let jobs = self.jobs.read(problems);
         let lifetimes = self.lifetimes.read(problems, usual);
+        let limits = self.limits.read(problems);
         let names = self.serving_name.iter();
         let serving_names = names.filter_map(|name| problems.take("--serving-name", name.parse())).collect();
         Some(AuthorityConfig {
             cluster_id: self.cluster_id,
             proving: ProvingConfig { tokens, nodes, jobs },
             lifetimes: lifetimes?,
+            limits: limits?,
             serving_names,
         })
     }

@@ -237,6 +237,19 @@ impl<'a> Field<'a> {
         self
     }
 
+    /// Warns of every field of this mapping that looks like one of `known` and is none of them; for mappings that have
+    /// more fields than anybody here needs to know.
+    pub(crate) fn slips(&self, known: &[&str]) -> &Self {
+        let Value::Object(map) = self.value else { return self };
+        for key in map.keys().filter(|key| !known.contains(&key.as_str())) {
+            let hint = spelling::did_you_mean(key, known.iter().copied());
+            if !hint.is_empty() {
+                self.get(key).warn(format_args!("there is no field {key:?} here, it is ignored{hint}"));
+            }
+        }
+        self
+    }
+
     /// Whether any of `keys` is set; an empty list counts as unset, as in protobuf.
     pub(crate) fn has_any(&self, keys: &[&str]) -> bool {
         let Value::Object(map) = self.value else { return false };

@@ -54,6 +54,8 @@ pub(super) fn read(meta: Meta, root: &Field<'_>, defaults: &MeshConfig) -> Optio
 
 fn read_mesh(field: &Field<'_>, defaults: &MeshConfig) -> MeshConfig {
     warn_of_slips(field);
+    field.get("meshMTLS").slips(&["minProtocolVersion", "cipherSuites", "ecdhCurves"]);
+    field.get("tlsDefaults").slips(&["minProtocolVersion", "cipherSuites", "ecdhCurves"]);
     let root_namespace = field.get("rootNamespace");
     if root_namespace.name().is_some_and(|name| name != defaults.root_namespace) {
         let flag = &defaults.root_namespace;
@@ -65,7 +67,16 @@ fn read_mesh(field: &Field<'_>, defaults: &MeshConfig) -> MeshConfig {
     let mesh_tls = field.get("meshMTLS");
     set(&mut mesh.min_tls_version, mesh_tls.get("minProtocolVersion").choice("versions", TLS_VERSIONS));
     let outbound = field.get("outboundTrafficPolicy");
-    set(&mut mesh.outbound_traffic_policy, outbound.get("mode").choice("modes", OUTBOUND));
+    outbound.slips(&["mode", "egressProxy", "tls"]);
+    let mode = outbound.get("mode");
+    match mode.text() {
+        // Allowed for the mesh alone: what nobody knows passes through here, without being looked up.
+        Some("ALLOW_ANY_DYNAMIC_DNS") => {
+            mode.warn("acts as ALLOW_ANY: unknown hosts are dialled where the caller's address leads");
+            mesh.outbound_traffic_policy = OutboundTrafficPolicy::AllowAny;
+        }
+        _ => set(&mut mesh.outbound_traffic_policy, mode.choice("modes", OUTBOUND)),
+    }
     let exported = field.get("defaultDestinationRuleExportTo");
     set(&mut mesh.default_destination_rule_export_to, exported.is_set().then(|| namespaces(&exported)));
     let access_log = field.get("accessLogFile");

@@ -17,9 +17,28 @@ const ANNOTATIONS: &[&str] = &[
     "networking.istio.io/exportTo",
 ];
 
+const FIELDS: &[&str] = &[
+    "name",
+    "namespace",
+    "labels",
+    "annotations",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "finalizers",
+    "generateName",
+    "generation",
+    "managedFields",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
 /// The metadata of an object; `None` when it has no name. A missing namespace is `default`, as with kubectl.
 pub(super) fn read(root: &Field<'_>, kind: Kind, origin: &Origin) -> Option<Meta> {
     let metadata = root.get("metadata");
+    metadata.slips(FIELDS);
     let name = metadata.get("name").required("an object needs a name").text()?;
     let namespace = metadata.get("namespace");
     let namespace = match kind {

@@ -155,6 +155,9 @@ fn read_document(document: &Document, origin: Origin, defaults: &MeshConfig, par
         }
         return;
     };
+    if group == NETWORKING || group == SECURITY {
+        root.slips(&["apiVersion", "kind", "metadata", "spec", "status"]);
+    }
     let reference = meta.object.clone();
     let object = (reader.read)(meta, &root, defaults);
     let findings = findings.into_set();

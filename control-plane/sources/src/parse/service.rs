@@ -10,8 +10,32 @@ use eastwest_model::{
 use super::{export_to, metadata::texts, port};
 use crate::field::Field;
 
+const FIELDS: &[&str] = &[
+    "allocateLoadBalancerNodePorts",
+    "clusterIP",
+    "clusterIPs",
+    "externalIPs",
+    "externalName",
+    "externalTrafficPolicy",
+    "healthCheckNodePort",
+    "internalTrafficPolicy",
+    "ipFamilies",
+    "ipFamilyPolicy",
+    "loadBalancerClass",
+    "loadBalancerIP",
+    "loadBalancerSourceRanges",
+    "ports",
+    "publishNotReadyAddresses",
+    "selector",
+    "sessionAffinity",
+    "sessionAffinityConfig",
+    "trafficDistribution",
+    "type",
+];
+
 pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Object> {
     let spec = root.get("spec");
+    spec.slips(FIELDS);
     let headless = spec.get("clusterIP").text() == Some("None");
     let selector = texts(&spec.get("selector"));
     let is_alias = spec.get("type").text() == Some("ExternalName");
@@ -46,6 +70,7 @@ fn read_port(field: &Field<'_>) -> Option<ServicePort> {
     if !port::is_tcp(field) {
         return None;
     }
+    field.slips(&["name", "port", "targetPort", "protocol", "appProtocol", "nodePort"]);
     let name = field.get("name").name().unwrap_or_default();
     let number = field.get("port").required("a port needs its number").port()?;
     Some(ServicePort {

@@ -19,6 +19,29 @@ const TLS_FIELDS: &[&str] = &[
     "insecureSkipVerify",
     "caCrl",
 ];
+const TCP_FIELDS: &[&str] =
+    &["maxConnections", "connectTimeout", "tcpKeepalive", "maxConnectionDuration", "idleTimeout"];
+const HTTP_FIELDS: &[&str] = &[
+    "http1MaxPendingRequests",
+    "http2MaxRequests",
+    "maxRequestsPerConnection",
+    "maxRetries",
+    "idleTimeout",
+    "h2UpgradePolicy",
+    "useClientProtocol",
+    "maxConcurrentStreams",
+];
+const OUTLIER_FIELDS: &[&str] = &[
+    "splitExternalLocalOriginErrors",
+    "consecutiveLocalOriginFailures",
+    "consecutiveGatewayErrors",
+    "consecutive5xxErrors",
+    "consecutiveErrors",
+    "interval",
+    "baseEjectionTime",
+    "maxEjectionPercent",
+    "minHealthPercent",
+];
 /// What a credential replaces.
 const FILES: &[&str] = &["clientCertificate", "privateKey", "caCertificates", "caCrl"];
 const MODES: &[(&str, ClientTlsMode)] = &[
@@ -55,6 +78,7 @@ impl Rule<'_> {
         if !field.knows(&fields).has_any(&fields) {
             field.error(format_args!("is empty: set one of {}, or drop it", fields.join(", ")));
         }
+        other_parts(field);
         if field.get("tunnel").is_set() && field.get("proxyProtocol").is_set() {
             field.get("tunnel").error("excludes proxyProtocol: drop one of the two");
         }
@@ -88,6 +112,7 @@ impl Rule<'_> {
         if !entry.has_any(PORT_FIELDS) {
             entry.error(format_args!("an entry needs content: set one of {}", PORT_FIELDS.join(", ")));
         }
+        other_parts(entry);
         let tls = self.tls(&entry.get("tls"));
         let load_balancer = load_balancer(&entry.get("loadBalancer"));
         let port = entry.get("port");
@@ -197,7 +222,17 @@ fn check_files(field: &Field<'_>, tls: &ClientTls) {
     }
 }
 
+/// Slips in the parts that decide nothing here.
+fn other_parts(policy: &Field<'_>) {
+    let pool = policy.get("connectionPool");
+    pool.slips(&["tcp", "http"]);
+    pool.get("tcp").slips(TCP_FIELDS);
+    pool.get("http").slips(HTTP_FIELDS);
+    policy.get("outlierDetection").slips(OUTLIER_FIELDS);
+}
+
 fn load_balancer(field: &Field<'_>) -> Option<LoadBalancer> {
+    field.slips(&["simple", "consistentHash", "localityLbSetting", "warmup", "warmupDurationSecs"]);
     let simple = field.get("simple").choice("load balancers", LOAD_BALANCERS);
     field.is_set().then(|| simple.unwrap_or(LoadBalancer::Other))
 }

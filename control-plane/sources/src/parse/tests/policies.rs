@@ -404,3 +404,64 @@ fn v3_misspelt_fields() {
         &["! spec.trafficPolicy: is empty", "? spec.trafficPolicy.TLS: there is no field \"TLS\""],
     );
 }
+
+/// Of what nobody needs to know here, only what looks like a slip is told.
+#[test]
+fn v3_slips_at_every_level() {
+    let whole = |text: &str, golden: &[&str]| {
+        let found = findings(text);
+        assert_eq!(found.len(), golden.len(), "{text}\n{found:#?}");
+        for (found, golden) in found.iter().zip(golden) {
+            assert!(found.starts_with(golden), "{text}\n  found {found}\n golden {golden}");
+        }
+    };
+    let policy = "apiVersion: security.istio.io/v1, kind: PeerAuthentication";
+    whole(
+        &format!("{{{policy}, metadata: {{name: x, lables: {{}}}}, sepc: {{}}}}"),
+        &[
+            "? metadata.lables: there is no field \"lables\" here, it is ignored (did you mean \"labels\"?)",
+            "? sepc: there is no field \"sepc\" here, it is ignored (did you mean \"spec\"?)",
+        ],
+    );
+    whole(
+        &format!("{{{policy}, metadata: {{name: x, uid: 1a, generation: 3}}, status: {{}}, spec: {{}}}}"),
+        &[],
+    );
+    let service = "apiVersion: v1, kind: Service, metadata: {name: x}";
+    whole(
+        &format!(
+            "{{{service}, spec: {{selctor: {{a: b}}, ports: [{{port: 80, targetport: 81, nodePort: 3}}], externalIPs: []}}}}"
+        ),
+        &[
+            "? spec.ports[0].targetport: there is no field \"targetport\" here, it is ignored (did you mean \"targetPort\"?)",
+            "? spec.selctor: there is no field \"selctor\" here, it is ignored (did you mean \"selector\"?)",
+        ],
+    );
+    let rule = |policy: &str, golden: &[&str]| {
+        check("DestinationRule", &format!("{{host: a, trafficPolicy: {policy}}}"), golden)
+    };
+    rule(
+        "{loadBalancer: {simpel: RANDOM}}",
+        &["? spec.trafficPolicy.loadBalancer.simpel: there is no field"],
+    );
+    rule(
+        "{connectionPool: {tcpp: {}, http: {maxRetrys: 1}}}",
+        &[
+            "? spec.trafficPolicy.connectionPool.http.maxRetrys: there is no field",
+            "? spec.trafficPolicy.connectionPool.tcpp: there is no field",
+        ],
+    );
+    rule(
+        "{outlierDetection: {intervall: 1s, somethingOfTomorrow: 1}}",
+        &["? spec.trafficPolicy.outlierDetection.intervall: there"],
+    );
+    let mesh = "apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}";
+    whole(
+        &format!("{{{mesh}, data: {{mesh: 'meshMTLS: {{minProtocolVersions: TLSV1_3}}'}}}}"),
+        &["? data.mesh.meshMTLS.minProtocolVersions: there is no field"],
+    );
+    whole(
+        &format!("{{{mesh}, data: {{mesh: 'outboundTrafficPolicy: {{mode: ALLOW_ANY_DYNAMIC_DNS}}'}}}}"),
+        &["? data.mesh.outboundTrafficPolicy.mode: acts as ALLOW_ANY"],
+    );
+}

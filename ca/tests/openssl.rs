@@ -4,11 +4,12 @@
 use std::{fs, path::Path, process::Command, time::Duration};
 
 use eastwest_ca::{
-    Authorizer, Caller, Issuer as _, Lifetimes, LocalIssuer, PrivateKey, Proof, TrustBundle, VerifiedCsr,
-    issuer::self_signed_root, pem,
+    Authorizer, Caller, Issuer as _, Lifetimes, LocalIssuer, NewKey, NewRoot, PluggedCa, PrivateKey, Proof,
+    TrustBundle, VerifiedCsr, chain, issuer::self_signed_root, pem, plugged,
 };
 use eastwest_model::{SpiffeId, TrustDomain};
 use time::OffsetDateTime;
+use zeroize::Zeroizing;
 
 const CSRS: [(&str, &str); 8] = [
     ("p256", include_str!("../testdata/csr/p256.pem")),
@@ -89,4 +90,112 @@ fn openssl_verifies_strictly() {
     fs::write(&private, PrivateKey::generate().unwrap().to_pem().as_bytes()).unwrap();
     openssl(&["pkey", "-noout", "-check", "-in", text(&private)]).unwrap();
     assert_eq!(pem::certificates(&roots.pem()).unwrap().len(), 1);
+}
+
+/// Runs openssl in a folder; its output, if it succeeded.
+fn openssl_in(dir: &Path, line: &str) -> Result<String, String> {
+    let output = Command::new("openssl").current_dir(dir).args(line.split(' ')).output();
+    let output = output.map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(text.into_owned()) } else { Err(format!("openssl {line}: {text}")) }
+}
+
+/// A root and CAs below it as people make them, by openssl, all with keys of one kind.
+fn plugged(dir: &Path, key: &str, intermediates: usize) {
+    let extensions = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n\
+                      subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n";
+    fs::write(dir.join("extensions"), extensions).unwrap();
+    let run = |line: &str| openssl_in(dir, line).unwrap();
+    run(&format!("genpkey {key} -out key-0.pem"));
+    run("req -new -key key-0.pem -subj /O=example/CN=root -out csr-0.pem");
+    run("x509 -req -in csr-0.pem -signkey key-0.pem -days 30 -extfile extensions -out cert-0.pem");
+    for level in 1..=intermediates {
+        let above = level - 1;
+        run(&format!("genpkey {key} -out key-{level}.pem"));
+        run(&format!("req -new -key key-{level}.pem -subj /O=example/CN=level-{level} -out csr-{level}.pem"));
+        run(&format!(
+            "x509 -req -in csr-{level}.pem -CA cert-{above}.pem -CAkey key-{above}.pem -CAcreateserial -days 20 -extfile \
+             extensions -out cert-{level}.pem"
+        ));
+    }
+    let read = |name: String| fs::read_to_string(dir.join(name)).unwrap();
+    let chain: String = (0..=intermediates).rev().map(|level| read(format!("cert-{level}.pem"))).collect();
+    fs::write(dir.join("ca-cert.pem"), read(format!("cert-{intermediates}.pem"))).unwrap();
+    fs::write(dir.join("ca-key.pem"), read(format!("key-{intermediates}.pem"))).unwrap();
+    fs::write(dir.join("cert-chain.pem"), chain).unwrap();
+    fs::write(dir.join("root-cert.pem"), read("cert-0.pem".to_owned())).unwrap();
+}
+
+/// What the elements of an answer must be for istio's agent and for ztunnel, whatever the CA: one certificate in each
+/// but the last, each signed by the one behind it, and strictly verified by OpenSSL with the last alone as trust.
+fn verify_elements(dir: &Path, elements: &[String], intermediates: usize) {
+    assert_eq!(elements.len(), intermediates + 2);
+    for element in &elements[..=intermediates] {
+        assert_eq!(
+            pem::certificates(element).unwrap().len(),
+            1,
+            "one block an element: ztunnel reads the first alone"
+        );
+    }
+    fs::write(dir.join("leaf"), &elements[0]).unwrap();
+    fs::write(dir.join("above"), elements[1..=intermediates].concat()).unwrap();
+    fs::write(dir.join("roots"), &elements[intermediates + 1]).unwrap();
+    let above = if intermediates == 0 { "" } else { " -untrusted above" };
+    for purpose in ["sslserver", "sslclient"] {
+        openssl_in(dir, &format!("verify -x509_strict -purpose {purpose} -CAfile roots{above} leaf"))
+            .unwrap();
+    }
+    for pair in elements[..=intermediates].windows(2) {
+        fs::write(dir.join("one"), &pair[0]).unwrap();
+        fs::write(dir.join("next"), &pair[1]).unwrap();
+        openssl_in(dir, "verify -partial_chain -no_check_time -trusted next one").unwrap();
+    }
+}
+
+#[test]
+fn openssl_verifies_the_answers_of_every_kind_of_ca() {
+    if openssl(&["version"]).is_err() {
+        eprintln!("SKIPPED openssl_verifies_the_answers_of_every_kind_of_ca: no openssl command");
+        return;
+    }
+    let domain = TrustDomain::parse("cluster.local").unwrap();
+    let identity = SpiffeId::parse("spiffe://cluster.local/ns/shop/sa/reviews").unwrap();
+    let caller = Caller::new(identity, Proof::Operator);
+    let grant = Authorizer::new(domain.clone(), Lifetimes::default()).authorize(&caller, 0).unwrap();
+    let csr = VerifiedCsr::from_pem(CSRS[0].1).unwrap();
+    let elements = |issuer: &LocalIssuer, roots: &TrustBundle| {
+        let leaf = issuer.issue(&grant, &csr, OffsetDateTime::now_utc()).unwrap();
+        chain::elements(&leaf, issuer, roots)
+    };
+
+    let rsa = tempfile::tempdir().unwrap();
+    openssl_in(rsa.path(), "genrsa -traditional -out key 2048").unwrap();
+    let imported = PrivateKey::from_pem(&fs::read_to_string(rsa.path().join("key")).unwrap()).unwrap();
+    let own = [NewKey::P256, NewKey::P384].map(|kind| PrivateKey::generate_as(kind).unwrap());
+    for key in own.into_iter().chain([imported]) {
+        let (dir, now) = (tempfile::tempdir().unwrap(), OffsetDateTime::now_utc());
+        let root = NewRoot::of(domain.clone()).sign(&key, now).unwrap();
+        // While one root follows another, both are in the last element.
+        let next = NewRoot { generation: 2, ..NewRoot::of(domain.clone()) };
+        let next = next.sign(&PrivateKey::generate().unwrap(), now).unwrap();
+        let roots = TrustBundle::new(vec![root.clone(), next]).unwrap();
+        let issuer = LocalIssuer::new(key, vec![root], &roots, now).unwrap();
+        verify_elements(dir.path(), &elements(&issuer, &roots), 0);
+    }
+
+    let kinds = [
+        "-algorithm EC -pkeyopt ec_paramgen_curve:P-256",
+        "-algorithm EC -pkeyopt ec_paramgen_curve:P-384",
+        "-algorithm RSA -pkeyopt rsa_keygen_bits:2048",
+    ];
+    for (kind, intermediates) in kinds.into_iter().flat_map(|kind| [(kind, 1), (kind, 2)]) {
+        let dir = tempfile::tempdir().unwrap();
+        plugged(dir.path(), kind, intermediates);
+        let files = plugged::FILES.into_iter().filter_map(|name| {
+            fs::read(dir.path().join(name)).ok().map(|content| (name, Zeroizing::new(content)))
+        });
+        let ca = PluggedCa::load(&files.collect(), OffsetDateTime::now_utc())
+            .unwrap_or_else(|error| panic!("{kind}: {error}"));
+        verify_elements(dir.path(), &elements(&ca.issuer, &ca.roots), intermediates);
+    }
 }

@@ -97,6 +97,14 @@ impl ControlPlane {
         run(issue).map(drop)
     }
 
+    /// Lets the root be rotated by one step, as a person would: `eastwest ca rotate`; how far it is then.
+    pub fn rotate(&self, step: &str) -> Result<Value> {
+        let mut rotate = Command::new(&self.command.program);
+        rotate.args(["ca", "rotate", "--step", step, "--wait", "-o", "json", "--state-dir"]);
+        rotate.arg(&self.command.state);
+        serde_json::from_str(&run(rotate)?).context("`ca rotate` prints no JSON")
+    }
+
     /// A page of its HTTP port, such as `/metrics`.
     pub fn page(&self, hub: &Namespace, path: &str) -> Result<String> {
         let mut curl = hub.command("curl");

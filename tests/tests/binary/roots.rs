@@ -376,6 +376,41 @@ async fn istiods_settings_are_read_and_ours_go_before_them() {
         .failure(2, &["DEFAULT_WORKLOAD_CERT_TTL: \"1d\"", "MAX_WORKLOAD_CERT_TTL: \"soon\""]);
 }
 
+/// A trust domain changes without an outage: certificates of the old one, an alias now, prove nothing to the CA, and the
+/// token that agents send beside them gets the identity of the new one (ca.md section 2, "MeshConfig").
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_of_an_alias_prove_nothing_and_spoil_no_token() {
+    let bench = Bench::new();
+    let server = bench.serve(&[]);
+    let token = bench.token("bookshop/storefront");
+    let root = bench.root();
+    let (held, _) = certify(tls(server.tls, &root, None).await.unwrap(), Some(&token), 0).await.unwrap();
+    let mesh = "trustDomain: new.example\n    trustDomainAliases: [cluster.local]";
+    bench.write(
+        "mesh.yaml",
+        &format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |\n    {mesh}\n"
+        ),
+    );
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let channel = tls(server.tls, &root, Some(&held)).await.unwrap();
+        if certify(channel, None, 0).await.is_err_and(|status| status.code() == Code::Unauthenticated) {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "the mesh did not change: {}", server.output());
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let channel = tls(server.tls, &root, Some(&held)).await.unwrap();
+    let (svid, _) = certify(channel, Some(&token), 0).await.unwrap();
+    let leaf = certificates(&svid.chain).remove(0);
+    let (_, leaf) = X509Certificate::from_der(&leaf).unwrap();
+    let names = leaf.subject_alternative_name().unwrap().unwrap().value.general_names.clone();
+    assert_eq!(format!("{:?}", names), r#"[URI("spiffe://new.example/ns/bookshop/sa/storefront")]"#);
+    let channel = tls(server.tls, &root, Some(&svid)).await.unwrap();
+    certify(channel, None, 0).await.unwrap();
+}
+
 #[test]
 fn roots_of_other_kinds_and_imported_keys() {
     let kinds = |bench: &Bench, flags: &[&str]| {

@@ -16,6 +16,7 @@ mod origination;
 mod policy;
 mod restart;
 mod resumption;
+mod root_rotation;
 mod rotation;
 
 /// Nobody refused anything: neither the Envoys what they were sent, nor we what they said.

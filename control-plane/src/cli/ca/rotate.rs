@@ -107,9 +107,17 @@ impl RotateArgs {
             };
             by_hand::rotate(state_dir, step, like, force, OffsetDateTime::now_utc())
         };
+        let mut waited = false;
         loop {
             match attempt(false) {
-                Err(RotateError::Refused(Refused::Unsafe { .. })) if self.wait => thread::sleep(LOOK),
+                Err(RotateError::Refused(Refused::Unsafe { .. })) if self.wait => {
+                    waited = true;
+                    thread::sleep(LOOK);
+                }
+                // The server took it by itself when it was safe.
+                Err(RotateError::Refused(Refused::Order { .. })) if waited => {
+                    return Ok(by_hand::view(state_dir, OffsetDateTime::now_utc())?);
+                }
                 Err(RotateError::Refused(refused @ Refused::Unsafe { .. })) if self.force => {
                     eprintln!("warning: forced. {refused}");
                     return Ok(attempt(true)?);

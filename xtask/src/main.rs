@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
 
 mod demo;
+mod fuzz;
 mod proto;
 mod test;
 mod tools;
@@ -25,6 +26,8 @@ enum Chore {
     Test,
     /// Fetch what the whole-system tests need: stock Envoy, and as root the missing packages.
     Tools,
+    /// Run the fuzz targets for a bounded time.
+    Fuzz(fuzz::Args),
     /// Show mutual TLS between two pods with stock Envoys, in network namespaces (needs root).
     Demo,
     /// Generate the `proto` crate from the .proto files named in `proto/messages.txt`.
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Test => test::run(),
         Chore::Tools => tools::run(),
+        Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Demo => demo::run(),
         Chore::Proto(args) => proto::run(&args),
     };

@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
-use crate::cargo;
 use crate::tools::{self, Tools};
+use crate::{cargo, fuzz};
 
 mod tally;
 
@@ -23,7 +23,10 @@ pub(crate) fn run() -> anyhow::Result<()> {
     check(&mut tally, "generated protocol code", cargo(&["xtask", "proto", "--check"])?)?;
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
     check(&mut tally, "clippy", cargo(&clippy)?)?;
+    let fuzz_format = ["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"];
+    check(&mut tally, "format of the fuzz targets", cargo(&fuzz_format)?)?;
     dependencies(&mut tally)?;
+    fuzzing(&mut tally)?;
 
     heading("tools");
     let tools = tools::ensure()?;
@@ -59,6 +62,18 @@ fn dependencies(tally: &mut Tally) -> anyhow::Result<()> {
     heading(NAME);
     println!("skipped");
     tally.skip(NAME, "cargo-deny is missing: cargo install cargo-deny --locked");
+    Ok(())
+}
+
+/// A short run of every fuzz target.
+fn fuzzing(tally: &mut Tally) -> anyhow::Result<()> {
+    const NAME: &str = "fuzz targets";
+    if fuzz::is_installed()? {
+        return check(tally, NAME, cargo(&["xtask", "fuzz", "--seconds", "8"])?);
+    }
+    heading(NAME);
+    println!("skipped");
+    tally.skip(NAME, fuzz::REMEDY);
     Ok(())
 }
 

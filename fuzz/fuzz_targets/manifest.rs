@@ -1,0 +1,14 @@
+//! Manifests: whatever is wrong with them is a finding.
+#![no_main]
+
+use eastwest_model::{MeshConfig, TrustDomain};
+use eastwest_sources::parse::documents;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let domain = TrustDomain::parse("cluster.local").expect("a trust domain");
+    let defaults = MeshConfig::new(domain, "istio-system");
+    for file in ["a.yaml", "a.json"] {
+        let _ = documents(text, file, &defaults);
+    }
+});

@@ -55,7 +55,7 @@ fn log_says_it_drained(log: &Path) -> bool {
 #[test]
 fn the_examples_are_yaml() {
     let examples = blocks(&page("CI.md").unwrap(), "yaml");
-    assert_eq!(examples.len(), 2, "GitHub and GitLab");
+    assert_eq!(examples.len(), 5, "GitHub and GitLab, with tokens and without, and rules");
     for example in examples {
         let example: Value = serde_saphyr::from_str(&example).unwrap();
         assert!(example.is_object(), "{example}");

@@ -197,6 +197,22 @@ fn full_and_old_segments_are_followed() {
     assert_eq!(broken.problem, Problem::MissingSegment(3));
 }
 
+/// The CA rotates: its new key certifies the ledger's, and either root serves for all records.
+#[test]
+fn the_ledger_goes_on_under_another_ca_key() {
+    let (home, next) = (Home::new(), Home::new());
+    let mut journal = Journal::open(&home.config()).unwrap();
+    home.commit(&mut journal, 0..2).unwrap();
+    for serial in 2..4 {
+        journal.commit(&[issued(serial)], &next.keys.issuer, now()).unwrap();
+    }
+    for roots in [&home.keys.roots, &next.keys.roots] {
+        assert_eq!(verify(&home.state(), roots, None).unwrap().issued, 4);
+    }
+    let text = fs::read_to_string(home.segment(1)).unwrap();
+    assert_eq!(text.matches(r#""event":"signer""#).count(), 2, "once for each key");
+}
+
 /// The newest records can be taken away without a trace in the ledger: only a head kept elsewhere shows it.
 #[test]
 fn a_ledger_that_was_cut_short_is_told_by_a_known_head() {

@@ -116,7 +116,7 @@ impl CertificateAuthority {
             current: current.clone(),
             guard: Guard::new(&config.limits),
             signers: Signers::start(config.limits.signers).map_err(StartError::Signers)?,
-            ledger: Writer::start(&config.ledger, current.clone())?,
+            ledger: Arc::new(Writer::start(&config.ledger, current.clone())?),
             metrics: Metrics::default(),
         };
         Ok(Arc::new(Self {

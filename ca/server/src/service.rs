@@ -42,7 +42,7 @@ pub(crate) struct Desk {
     pub(crate) current: Current,
     pub(crate) guard: Guard,
     pub(crate) signers: Signers,
-    pub(crate) ledger: Writer,
+    pub(crate) ledger: Arc<Writer>,
     pub(crate) metrics: Metrics,
 }
 
@@ -94,7 +94,8 @@ impl CertificateService {
         *asker = Asker::caller(&caller, peer);
 
         let (reply, answer) = oneshot::channel();
-        let task = Task { desk: Arc::clone(&self.desk), caller, asker: asker.clone(), message, now };
+        let (current, ledger) = (self.desk.current.clone(), Arc::clone(&self.desk.ledger));
+        let task = Task { current, ledger, caller, asker: asker.clone(), message, now };
         self.desk.signers.submit(owner, move || task.run(reply)).map_err(|_| RequestError::QueueFull)?;
         answer.await.map_err(|_| RequestError::Worker)?
     }
@@ -156,9 +157,11 @@ impl IstioCertificateService for CertificateService {
     }
 }
 
-/// What a signer does for an authenticated caller.
+/// What a signer does for an authenticated caller. It does not hold the desk: whoever drops that last waits for the
+/// signers to end.
 struct Task {
-    desk: Arc<Desk>,
+    current: Current,
+    ledger: Arc<Writer>,
     caller: Caller,
     asker: Asker,
     message: IstioCertificateRequest,
@@ -171,10 +174,11 @@ impl Task {
         if reply.is_closed() {
             return;
         }
-        let desk = Arc::clone(&self.desk);
-        match self.issue(&desk.current.load()) {
+        let ledger = Arc::clone(&self.ledger);
+        let snapshot = self.current.load();
+        match self.issue(&snapshot) {
             // The requester may have gone away meanwhile: then nobody gets the certificate.
-            Ok((issued, cert_chain)) => desk.ledger.issued(issued, |issued| {
+            Ok((issued, cert_chain)) => ledger.issued(issued, |issued| {
                 let _ = reply.send(issued.map(|issued| Answer { issued, cert_chain }).map_err(Into::into));
             }),
             Err(error) => {

@@ -42,9 +42,11 @@ pub mod transport;
 
 pub use authn::{
     Authenticator, AuthnError, Credentials,
-    keys::{FetchError, HttpsClient, IssuerKeys, KeySource, Pace, TrustedRoots, check_address},
+    https::{FetchError, HttpsClient, TrustedRoots, check_address},
+    keys::{IssuerKeys, KeySource, Pace},
     oidc::{RulesError, RulesFile},
     proofs::ProofConfig,
+    review::{KubernetesApi, KubernetesApiError},
     token::SharedPods,
 };
 pub use authority::{CaConfig, CertificateAuthority, Replaced, StartError};

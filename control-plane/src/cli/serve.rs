@@ -7,6 +7,7 @@ mod jobs;
 mod lifetimes;
 mod limits;
 mod nodes;
+mod reviews;
 pub(crate) mod roots;
 mod tokens;
 

@@ -23,7 +23,7 @@ use tokio::{sync::watch, task::JoinSet};
 pub(crate) use self::{
     alone::{AloneConfig, Root, StatePlace, run as run_alone},
     authority::AuthorityConfig,
-    proofs::{JobConfig, NodeConfig, ProvingConfig, TokenConfig, TokenIssuerConfig},
+    proofs::{JobConfig, NodeConfig, ProvingConfig, ReviewConfig, TokenConfig, TokenIssuerConfig},
     roots::RootConfig,
 };
 use self::{

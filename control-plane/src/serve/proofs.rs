@@ -5,7 +5,8 @@ use std::{path::PathBuf, sync::Arc};
 use anyhow::Context;
 use eastwest_ca::{NodeAccounts, Pods, ServiceAccount};
 use eastwest_ca_server::{
-    HttpsClient, IssuerKeys, KeySource, Pace, ProofConfig, RulesFile, SharedPods, TOKEN_ISSUER, TrustedRoots,
+    HttpsClient, IssuerKeys, KeySource, KubernetesApi, Pace, ProofConfig, RulesFile, SharedPods,
+    TOKEN_ISSUER, TrustedRoots,
 };
 use eastwest_model::{Workload, WorkloadKey};
 use tokio::sync::watch;
@@ -19,8 +20,16 @@ const OWN_ACCOUNTS: [&str; 2] = ["istiod", "eastwest"];
 pub(crate) struct ProvingConfig {
     pub(crate) tokens: TokenConfig,
     pub(crate) nodes: NodeConfig,
+    /// Where the Kubernetes API is asked about tokens, if it is.
+    pub(crate) review: Option<ReviewConfig>,
     /// Rules for jobs of CI systems.
     pub(crate) jobs: Option<JobConfig>,
+}
+
+/// The Kubernetes API that is asked about tokens.
+pub(crate) struct ReviewConfig {
+    /// The file that says where it is; else what a pod is given says so.
+    pub(crate) kubeconfig: Option<PathBuf>,
 }
 
 /// Rules for jobs of CI systems.
@@ -76,6 +85,7 @@ impl ProvingConfig {
             RulesFile::open(jobs.rules.clone(), client, taken).context("--oidc-rules")
         });
         Ok(ProofConfig {
+            review: self.review.as_ref().map(ReviewConfig::open).transpose()?,
             jobs: jobs.transpose()?,
             audiences: self.tokens.audiences.clone(),
             issuers: issuer.into_iter().collect(),
@@ -83,6 +93,16 @@ impl ProvingConfig {
             pods,
             node_accounts: NodeAccounts::new(self.nodes.trusted.clone(), protected),
         })
+    }
+}
+
+impl ReviewConfig {
+    fn open(&self) -> anyhow::Result<Arc<KubernetesApi>> {
+        let api = match &self.kubeconfig {
+            Some(path) => KubernetesApi::of_kubeconfig(path).context("--kubeconfig"),
+            None => KubernetesApi::in_cluster().context("--token-review"),
+        };
+        api.map(Arc::new)
     }
 }
 

@@ -149,3 +149,11 @@ fn oidc_rules_that_are_wrong_are_told_with_their_fields() {
     bench.refused(&["--oidc-rules", "rules.yaml"]).failure(1, &told);
     bench.refused(&["--oidc-ca", "ca.pem"]).failure(2, &["--oidc-rules"]);
 }
+
+#[test]
+fn an_api_that_cannot_be_found_is_told() {
+    let bench = Bench::new();
+    bench.refused(&["--token-review"]).failure(1, &["--token-review", "--kubeconfig"]);
+    bench.refused(&["--token-review", "--kubeconfig", "nowhere"]).failure(1, &["--kubeconfig", "nowhere"]);
+    bench.refused(&["--kubeconfig", "nowhere"]).failure(2, &["--token-review"]);
+}

@@ -1,10 +1,12 @@
 //! Who a peer is. Each method is a file; [`FirstOf`] asks one after the other.
 
 pub mod client_certificate;
+pub mod https;
 pub mod impersonation;
 pub mod keys;
 pub mod oidc;
 pub mod proofs;
+pub mod review;
 pub mod token;
 
 use std::{fmt::Write as _, sync::Arc};
@@ -15,6 +17,7 @@ use eastwest_ca::{
     oidc::{JobError, ReplayError},
     peer::PeerError,
     pods::BindingError,
+    review::ReviewError,
 };
 use eastwest_model::SpiffeId;
 use thiserror::Error;
@@ -71,6 +74,12 @@ pub enum AuthnError {
     /// The token's pod is not there, or another one.
     #[error(transparent)]
     Binding(#[from] BindingError),
+    /// The Kubernetes API could not be asked, or was not.
+    #[error("the Kubernetes API was not heard about the token: {0}")]
+    Review(String),
+    /// The Kubernetes API does not vouch for the token.
+    #[error(transparent)]
+    Reviewed(#[from] ReviewError),
     /// No rule speaks for the job.
     #[error(transparent)]
     Job(#[from] JobError),

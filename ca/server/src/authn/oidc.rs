@@ -18,7 +18,8 @@ use tokio::task::JoinSet;
 
 use super::{
     Authenticator, AuthnError, Credentials,
-    keys::{HttpsClient, IssuerKeys, Issuers, KeySource, Pace},
+    https::HttpsClient,
+    keys::{IssuerKeys, Issuers, KeySource, Pace},
     token::bearer,
 };
 use crate::snapshot::Current;
@@ -170,6 +171,11 @@ impl RulesFile {
             return Ok(None);
         }
         self.load(text).map(Some).map_err(|mistakes| self.error(mistakes))
+    }
+
+    /// Whether jobs of this issuer are known.
+    pub(super) fn knows(&self, issuer: &str) -> bool {
+        self.loaded.load().issuers.get(issuer).is_some()
     }
 
     /// Whether some rule can make a job this identity.

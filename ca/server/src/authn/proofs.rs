@@ -11,6 +11,7 @@ use super::{
     impersonation::Impersonation,
     keys::{IssuerKeys, Issuers},
     oidc::{JobTokens, RulesFile},
+    review::{KubernetesApi, ReviewedTokens},
     token::{BearerTokens, SharedPods},
 };
 use crate::snapshot::Current;
@@ -28,6 +29,8 @@ pub struct ProofConfig {
     pub pods: Option<SharedPods>,
     /// Who may speak for the pods of its node.
     pub node_accounts: NodeAccounts,
+    /// The Kubernetes API, to be asked about tokens of other issuers.
+    pub review: Option<Arc<KubernetesApi>>,
     /// Which jobs of CI systems are who.
     pub jobs: Option<Arc<RulesFile>>,
 }
@@ -39,6 +42,7 @@ pub(crate) struct Proofs {
     issuers: Arc<Issuers<Vec<String>>>,
     bound_pods: Option<SharedPods>,
     impersonation: Arc<Impersonation>,
+    reviews: Option<Arc<ReviewedTokens>>,
     rules: Option<Arc<RulesFile>>,
     jobs: Option<Arc<JobTokens>>,
 }
@@ -50,12 +54,19 @@ impl Proofs {
         own_tokens: Option<TrustedIssuer>,
         current: Current,
     ) -> Self {
-        let ProofConfig { audiences, issuers, bound_pods, pods, node_accounts, jobs } = config;
+        let ProofConfig { audiences, issuers, bound_pods, pods, node_accounts, review, jobs } = config;
         let own = own_tokens.map(|own| IssuerKeys::fixed(own.issuer, own.keys));
-        let issuers = issuers.into_iter().chain(own).map(|keys| (keys, audiences.clone()));
+        let issuers: Vec<_> = issuers.into_iter().chain(own).collect();
+        let local = issuers.iter().map(|keys| keys.issuer().to_owned()).collect();
+        let reviews = review.map(|api| {
+            let (current, audiences, jobs) = (current.clone(), audiences.clone(), jobs.clone());
+            Arc::new(ReviewedTokens::new(current, api, audiences, local, jobs))
+        });
+        let issuers = issuers.into_iter().map(|keys| (keys, audiences.clone()));
         Self {
             cluster_id,
             issuers: Arc::new(Issuers::new(issuers)),
+            reviews,
             jobs: jobs.clone().map(|rules| Arc::new(JobTokens::new(current.clone(), rules))),
             rules: jobs,
             impersonation: Arc::new(Impersonation::new(current.clone(), node_accounts, pods)),
@@ -80,7 +91,10 @@ impl Proofs {
 
     fn methods(&self, certificates: ClientCertificates) -> Vec<Arc<dyn Authenticator>> {
         let (issuers, pods) = (Arc::clone(&self.issuers), self.bound_pods.clone());
-        vec![Arc::new(certificates), Arc::new(BearerTokens::new(self.current.clone(), issuers, pods))]
+        let tokens = BearerTokens::new(self.current.clone(), issuers, pods);
+        let mut methods: Vec<Arc<dyn Authenticator>> = vec![Arc::new(certificates), Arc::new(tokens)];
+        methods.extend(self.reviews.clone().map(|reviews| reviews as Arc<dyn Authenticator>));
+        methods
     }
 
     /// For whom it may speak.

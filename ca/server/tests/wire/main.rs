@@ -12,5 +12,6 @@ mod log;
 mod nodes;
 mod overload;
 mod port;
+mod reviews;
 mod tokens;
 mod web;

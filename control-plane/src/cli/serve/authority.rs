@@ -2,7 +2,10 @@
 
 use clap::Args;
 
-use super::{jobs::JobArgs, lifetimes::LifetimeArgs, limits::LimitArgs, nodes::NodeArgs, tokens::TokenArgs};
+use super::{
+    jobs::JobArgs, lifetimes::LifetimeArgs, limits::LimitArgs, nodes::NodeArgs, reviews::ReviewArgs,
+    tokens::TokenArgs,
+};
 use crate::{
     config::Problems,
     serve::{AuthorityConfig, ProvingConfig},
@@ -16,6 +19,8 @@ pub(crate) struct AuthorityArgs {
     cluster_id: String,
     #[command(flatten)]
     tokens: TokenArgs,
+    #[command(flatten)]
+    reviews: ReviewArgs,
     #[command(flatten)]
     nodes: NodeArgs,
     #[command(flatten)]
@@ -34,6 +39,7 @@ impl AuthorityArgs {
     /// Reads them; `usual` is the life of a certificate when neither flag nor request names one.
     pub(crate) fn read(self, problems: &mut Problems, usual: &str) -> Option<AuthorityConfig> {
         let tokens = self.tokens.read(problems);
+        let review = self.reviews.read(problems);
         let nodes = self.nodes.read(problems);
         let jobs = self.jobs.read(problems);
         let lifetimes = self.lifetimes.read(problems, usual);
@@ -42,7 +48,7 @@ impl AuthorityArgs {
         let serving_names = names.filter_map(|name| problems.take("--serving-name", name.parse())).collect();
         Some(AuthorityConfig {
             cluster_id: self.cluster_id,
-            proving: ProvingConfig { tokens, nodes, jobs },
+            proving: ProvingConfig { tokens, nodes, review, jobs },
             lifetimes: lifetimes?,
             limits: limits?,
             serving_names,

@@ -1,6 +1,5 @@
 //! The public keys of token issuers, kept fresh: read from a file, from an address, or found by OIDC discovery.
 
-mod http;
 mod source;
 
 use std::{
@@ -18,10 +17,7 @@ use eastwest_ca::{
 use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 
-pub use self::{
-    http::{FetchError, HttpsClient, TrustedRoots, check_address},
-    source::{KeySource, SourceError},
-};
+pub use self::source::{KeySource, SourceError};
 use super::AuthnError;
 
 /// Longest that a request waits for keys that it asked for.

@@ -10,7 +10,7 @@ use eastwest_ca::{KeySet, jwt::KeySetError};
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::http::{FetchError, HttpsClient, HttpsUrl};
+use crate::authn::https::{FetchError, HttpsClient, HttpsUrl};
 
 /// Largest key set or discovery document in bytes.
 const MAX_BYTES: usize = 1024 * 1024;

@@ -1,14 +1,14 @@
-//! One bounded GET: over TLS, without redirects, to its end within ten seconds.
+//! One bounded request: over TLS, without redirects, to its end within ten seconds.
 
 use std::{fmt, io, net::IpAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, StatusCode, Uri, header, uri::Scheme};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http::{HeaderValue, Request, StatusCode, Uri, header, request, uri::Scheme};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-/// Longest that a GET may take in all.
+/// Longest that it may take in all.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why an address gave nothing.
@@ -38,6 +38,9 @@ pub enum FetchError {
         /// Why not.
         reason: String,
     },
+    /// What we shall be known by to the server.
+    #[error("client certificate, key or token cannot be used")]
+    Identity,
     /// No connection, or it broke.
     #[error("{url}: {reason}")]
     Connection {
@@ -46,7 +49,7 @@ pub enum FetchError {
         /// What went wrong.
         reason: String,
     },
-    /// Another answer than 200; redirects are not followed.
+    /// Another answer than 200 or 201; redirects are not followed.
     #[error("{url}: answered {status}, not 200")]
     Status {
         /// Who was asked.
@@ -78,6 +81,14 @@ pub struct HttpsUrl {
 }
 
 impl HttpsUrl {
+    /// Host and port as a header says them.
+    fn authority(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+
     /// Reads an address.
     ///
     /// # Errors
@@ -127,6 +138,8 @@ pub enum TrustedRoots {
     System,
     /// Those of a PEM file.
     File(PathBuf),
+    /// These, in PEM.
+    Pem(String),
 }
 
 /// A client for small documents.
@@ -141,38 +154,76 @@ impl HttpsClient {
     /// # Errors
     /// A file without certificates. A system without any is met when something is fetched.
     pub fn new(roots: &TrustedRoots) -> Result<Self, FetchError> {
-        let mut store = RootCertStore::empty();
-        match roots {
-            TrustedRoots::System => {
-                let found = rustls_native_certs::load_native_certs();
-                store.add_parsable_certificates(found.certs);
-            }
-            TrustedRoots::File(path) => {
-                let failed = |reason: String| FetchError::Roots { path: path.clone(), reason };
-                let certificates = CertificateDer::pem_file_iter(path)
-                    .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                    .map_err(|error| failed(error.to_string()))?;
-                let (good, _) = store.add_parsable_certificates(certificates);
-                if good == 0 {
-                    return Err(failed("it has no certificate in PEM".to_owned()));
-                }
-            }
-        }
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        Self::with_identity(roots, None)
+    }
+
+    /// The same, known to servers by a certificate chain and its key, both PEM.
+    ///
+    /// # Errors
+    /// No certificates, or a key that does not go with them.
+    pub fn with_identity(roots: &TrustedRoots, identity: Option<(&str, &str)>) -> Result<Self, FetchError> {
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("ring has cipher suites for TLS 1.2 and 1.3")
-            .with_root_certificates(store)
-            .with_no_client_auth();
+            .with_root_certificates(roots.store()?);
+        let config = match identity {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => {
+                let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>();
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
+                let (Ok(chain), Ok(key)) = (chain, key) else { return Err(FetchError::Identity) };
+                builder.with_client_auth_cert(chain, key).map_err(|_| FetchError::Identity)?
+            }
+        };
         Ok(Self { tls: TlsConnector::from(Arc::new(config)) })
     }
 
     /// The body at an address.
     pub(super) async fn get(&self, url: &HttpsUrl, limit: usize) -> Result<Bytes, FetchError> {
-        let answer = timeout(DEADLINE, self.try_get(url, limit)).await;
+        self.send(url, Request::get(&url.path), Bytes::new(), limit).await
+    }
+
+    /// What an address answers to JSON, from whoever bears a token.
+    pub(super) async fn post(
+        &self,
+        url: &HttpsUrl,
+        bearer: Option<&str>,
+        json: String,
+        limit: usize,
+    ) -> Result<Bytes, FetchError> {
+        let mut request = Request::post(&url.path).header(header::CONTENT_TYPE, "application/json");
+        if let Some(token) = bearer {
+            let mut value =
+                HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| FetchError::Identity)?;
+            value.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        self.send(url, request, Bytes::from(json), limit).await
+    }
+
+    async fn send(
+        &self,
+        url: &HttpsUrl,
+        request: request::Builder,
+        body: Bytes,
+        limit: usize,
+    ) -> Result<Bytes, FetchError> {
+        let request = request
+            .header(header::HOST, url.authority())
+            .header(header::ACCEPT, "application/json")
+            .header(header::USER_AGENT, concat!("eastwest/", env!("CARGO_PKG_VERSION")))
+            .body(Full::new(body))
+            .map_err(|_| FetchError::Url(url.text.clone()))?;
+        let answer = timeout(DEADLINE, self.try_send(url, request, limit)).await;
         answer.unwrap_or_else(|_| Err(FetchError::TimedOut(url.to_string())))
     }
 
-    async fn try_get(&self, url: &HttpsUrl, limit: usize) -> Result<Bytes, FetchError> {
+    async fn try_send(
+        &self,
+        url: &HttpsUrl,
+        request: Request<Full<Bytes>>,
+        limit: usize,
+    ) -> Result<Bytes, FetchError> {
         let broken = |error: &dyn fmt::Display| FetchError::Connection {
             url: url.to_string(),
             reason: error.to_string(),
@@ -180,11 +231,37 @@ impl HttpsClient {
         let stream =
             TcpStream::connect((url.host.as_str(), url.port)).await.map_err(|error| broken(&error))?;
         if !url.tls {
-            return exchange(stream, url, limit).await;
+            return exchange(stream, url, request, limit).await;
         }
         let name = ServerName::try_from(url.host.clone()).map_err(|error| broken(&error))?;
         let stream = self.tls.connect(name, stream).await.map_err(|error: io::Error| broken(&error))?;
-        exchange(stream, url, limit).await
+        exchange(stream, url, request, limit).await
+    }
+}
+
+impl TrustedRoots {
+    fn store(&self) -> Result<RootCertStore, FetchError> {
+        let mut store = RootCertStore::empty();
+        let (certificates, path) = match self {
+            Self::System => {
+                store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+                return Ok(store);
+            }
+            Self::File(path) => {
+                let read = CertificateDer::pem_file_iter(path);
+                (read.and_then(Iterator::collect::<Result<Vec<_>, _>>), path.clone())
+            }
+            Self::Pem(text) => (
+                CertificateDer::pem_slice_iter(text.as_bytes()).collect(),
+                PathBuf::from("certificate-authority-data"),
+            ),
+        };
+        let failed = |reason: String| FetchError::Roots { path: path.clone(), reason };
+        let certificates = certificates.map_err(|error| failed(error.to_string()))?;
+        match store.add_parsable_certificates(certificates) {
+            (0, _) => Err(failed("it has no certificate in PEM".to_owned())),
+            _ => Ok(store),
+        }
     }
 }
 
@@ -195,27 +272,21 @@ impl fmt::Debug for HttpsClient {
 }
 
 /// One request and its answer on a fresh connection.
-async fn exchange<S>(stream: S, url: &HttpsUrl, limit: usize) -> Result<Bytes, FetchError>
+async fn exchange<S>(
+    stream: S,
+    url: &HttpsUrl,
+    request: Request<Full<Bytes>>,
+    limit: usize,
+) -> Result<Bytes, FetchError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let broken =
         |error: hyper::Error| FetchError::Connection { url: url.to_string(), reason: error.to_string() };
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let authority = if url.host.contains(':') {
-        format!("[{}]:{}", url.host, url.port)
-    } else {
-        format!("{}:{}", url.host, url.port)
-    };
-    let request = Request::get(&url.path)
-        .header(header::HOST, authority)
-        .header(header::ACCEPT, "application/json")
-        .header(header::USER_AGENT, concat!("eastwest/", env!("CARGO_PKG_VERSION")))
-        .body(Empty::<Bytes>::new())
-        .map_err(|_| FetchError::Url(url.text.clone()))?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(broken)?;
-        if response.status() != StatusCode::OK {
+        if !matches!(response.status(), StatusCode::OK | StatusCode::CREATED) {
             return Err(FetchError::Status { url: url.to_string(), status: response.status().as_u16() });
         }
         let body = Limited::new(response.into_body(), limit).collect().await;

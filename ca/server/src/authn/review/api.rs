@@ -1,0 +1,213 @@
+//! The Kubernetes API, as far as one question goes: where it is and how we are known there, by a kubeconfig file or by
+//! what a pod is given.
+
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use serde::Deserialize;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::authn::https::{FetchError, HttpsClient, HttpsUrl, TrustedRoots};
+
+/// Where a pod finds its token and the roots of the API.
+const POD: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+const REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
+/// Largest answer in bytes.
+const MAX_BYTES: usize = 256 * 1024;
+
+/// Why the API cannot be asked.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum KubernetesApiError {
+    /// A file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The kubeconfig says nothing that we can use.
+    #[error("{}: {field}: {reason}", path.display())]
+    Config {
+        /// Which file.
+        path: PathBuf,
+        /// The field.
+        field: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Not in a pod.
+    #[error("this is no pod of a cluster (KUBERNETES_SERVICE_HOST is not set): name a --kubeconfig")]
+    NoPod,
+    /// No answer.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+}
+
+/// How we are known to the API.
+enum Bearer {
+    /// By a client certificate, or not at all.
+    None,
+    Text(Zeroizing<String>),
+    /// Read again each time, for it is replaced now and then.
+    File(PathBuf),
+}
+
+/// A way to the Kubernetes API.
+pub struct KubernetesApi {
+    reviews: HttpsUrl,
+    client: HttpsClient,
+    bearer: Bearer,
+}
+
+impl KubernetesApi {
+    /// The API of the cluster that we are a pod of.
+    ///
+    /// # Errors
+    /// We are none.
+    pub fn in_cluster() -> Result<Self, KubernetesApiError> {
+        let variable = |name| env::var(name).ok().filter(|text| !text.is_empty());
+        let host = variable("KUBERNETES_SERVICE_HOST").ok_or(KubernetesApiError::NoPod)?;
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        let port = variable("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
+        let files = Path::new(POD);
+        Ok(Self {
+            reviews: HttpsUrl::parse(&format!("https://{host}:{port}{REVIEWS}"))?,
+            client: HttpsClient::new(&TrustedRoots::File(files.join("ca.crt")))?,
+            bearer: Bearer::File(files.join("token")),
+        })
+    }
+
+    /// The API that the current context of a kubeconfig file names. Users with a token, a token file or a client
+    /// certificate; no plugins.
+    ///
+    /// # Errors
+    /// The file cannot be read, or says nothing that can be used.
+    pub fn of_kubeconfig(path: &Path) -> Result<Self, KubernetesApiError> {
+        let text = Zeroizing::new(read(path)?);
+        let wrong = |field: &str, reason: String| KubernetesApiError::Config {
+            path: path.to_owned(),
+            field: field.to_owned(),
+            reason,
+        };
+        let config: Config = serde_saphyr::from_str(&text)
+            .map_err(|_| wrong("the whole", "it is no kubeconfig in YAML".to_owned()))?;
+        let current = &config.current_context;
+        let missing = |kind: &str, name: &str| wrong(kind, format!("there is none named {name:?}"));
+        let context = config.contexts.iter().find(|one| one.name == *current);
+        let context = &context.ok_or_else(|| missing("contexts", current))?.context;
+        let cluster = config.clusters.iter().find(|one| one.name == context.cluster);
+        let cluster = &cluster.ok_or_else(|| missing("clusters", &context.cluster))?.cluster;
+        let user = config.users.iter().find(|one| one.name == context.user);
+        let user = &user.ok_or_else(|| missing("users", &context.user))?.user;
+        let beside = |file: &str| path.parent().unwrap_or(Path::new("")).join(file);
+        // Data in base64 beats the file, as with kubectl.
+        let pem = |data: &Option<String>, file: &Option<String>, field: &str| match (data, file) {
+            (Some(data), _) => {
+                let bytes = STANDARD.decode(data).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+                bytes.map(Some).ok_or_else(|| wrong(field, "it is no PEM in base64".to_owned()))
+            }
+            (None, Some(file)) => read(&beside(file)).map(Some),
+            (None, None) => Ok(None),
+        };
+        let roots = pem(&cluster.ca_data, &cluster.ca, "clusters[].cluster.certificate-authority-data")?;
+        let chain = pem(&user.certificate_data, &user.certificate, "users[].user.client-certificate-data")?;
+        let key = pem(&user.key_data, &user.key, "users[].user.client-key-data")?.map(Zeroizing::new);
+        let identity = chain.as_deref().zip(key.as_ref().map(|key| key.as_str()));
+        let bearer = match (&user.token, &user.token_file) {
+            (Some(token), _) => Bearer::Text(Zeroizing::new(token.clone())),
+            (None, Some(file)) => Bearer::File(beside(file)),
+            (None, None) if identity.is_some() => Bearer::None,
+            (None, None) => {
+                let reason =
+                    "a token, tokenFile, or client certificate and key is needed; plugins are not run";
+                return Err(wrong("users[].user", reason.to_owned()));
+            }
+        };
+        let roots = roots.map_or(TrustedRoots::System, TrustedRoots::Pem);
+        Ok(Self {
+            reviews: HttpsUrl::parse(&format!("{}{REVIEWS}", cluster.server.trim_end_matches('/')))
+                .map_err(|error| wrong("clusters[].cluster.server", error.to_string()))?,
+            client: HttpsClient::with_identity(&roots, identity)?,
+            bearer,
+        })
+    }
+
+    /// Asks; the answer is a TokenReview, or whatever the server takes for one.
+    pub(super) async fn review(&self, question: String) -> Result<Bytes, KubernetesApiError> {
+        let bearer = match &self.bearer {
+            Bearer::None => None,
+            Bearer::Text(token) => Some(token.clone()),
+            Bearer::File(path) => Some(Zeroizing::new(read(path)?.trim().to_owned())),
+        };
+        let bearer = bearer.as_ref().map(|token| token.as_str());
+        Ok(self.client.post(&self.reviews, bearer, question, MAX_BYTES).await?)
+    }
+}
+
+fn read(path: &Path) -> Result<String, KubernetesApiError> {
+    fs::read_to_string(path).map_err(|source| KubernetesApiError::Io { path: path.to_owned(), source })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Config {
+    current_context: String,
+    contexts: Vec<NamedContext>,
+    clusters: Vec<NamedCluster>,
+    users: Vec<NamedUser>,
+}
+
+#[derive(Deserialize)]
+struct NamedContext {
+    name: String,
+    context: Context,
+}
+
+#[derive(Deserialize)]
+struct Context {
+    cluster: String,
+    user: String,
+}
+
+#[derive(Deserialize)]
+struct NamedCluster {
+    name: String,
+    cluster: Cluster,
+}
+
+#[derive(Deserialize)]
+struct Cluster {
+    server: String,
+    #[serde(rename = "certificate-authority")]
+    ca: Option<String>,
+    #[serde(rename = "certificate-authority-data")]
+    ca_data: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct NamedUser {
+    name: String,
+    user: User,
+}
+
+#[derive(Deserialize)]
+struct User {
+    token: Option<String>,
+    #[serde(rename = "tokenFile")]
+    token_file: Option<String>,
+    #[serde(rename = "client-certificate")]
+    certificate: Option<String>,
+    #[serde(rename = "client-certificate-data")]
+    certificate_data: Option<String>,
+    #[serde(rename = "client-key")]
+    key: Option<String>,
+    #[serde(rename = "client-key-data")]
+    key_data: Option<String>,
+}

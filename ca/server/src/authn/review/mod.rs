@@ -1,0 +1,131 @@
+//! By a service account's token that the Kubernetes API verifies (TokenReview), for issuers whose keys are not known
+//! here.
+//!
+//! One question a token at a time, whoever asks; a good answer holds for ten seconds and never beyond the token's end.
+
+mod api;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use eastwest_ca::{Caller, Jwt, review};
+use ring::digest;
+use time::OffsetDateTime;
+use tokio::{
+    sync::{OnceCell, Semaphore},
+    time::timeout,
+};
+
+pub use self::api::{KubernetesApi, KubernetesApiError};
+use super::{Authenticator, AuthnError, Credentials, oidc::RulesFile, token::bearer};
+use crate::snapshot::Current;
+
+/// How long a good answer holds.
+const MEMORY: time::Duration = time::Duration::seconds(10);
+/// Longest that a request waits for an answer, its turn included.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Questions to the API at a time.
+const AT_A_TIME: usize = 32;
+/// Tokens in question or remembered.
+const MAX_TOKENS: usize = 10_000;
+
+/// SHA-256 of a token; the token itself is not kept.
+type Key = [u8; 32];
+/// An answer and until when it holds, there once the API gave it.
+type Flight = OnceCell<Result<(Caller, OffsetDateTime), AuthnError>>;
+
+/// Recognises the bearers of tokens that the Kubernetes API authenticates.
+pub struct ReviewedTokens {
+    current: Current,
+    api: Arc<KubernetesApi>,
+    audiences: Vec<String>,
+    /// Issuers that are judged here and never by the API.
+    local: Vec<String>,
+    rules: Option<Arc<RulesFile>>,
+    turns: Semaphore,
+    flights: Mutex<BTreeMap<Key, Arc<Flight>>>,
+}
+
+impl ReviewedTokens {
+    /// Asks `api` about tokens for `audiences`, but not those of `local` issuers, nor of those that `rules` name: their
+    /// tokens are nobody else's business.
+    pub(super) fn new(
+        current: Current,
+        api: Arc<KubernetesApi>,
+        audiences: Vec<String>,
+        local: Vec<String>,
+        rules: Option<Arc<RulesFile>>,
+    ) -> Self {
+        let (turns, flights) = (Semaphore::new(AT_A_TIME), Mutex::default());
+        Self { current, api, audiences, local, rules, turns, flights }
+    }
+
+    /// The flight of a token: the one that is under way or landed well, else a new one.
+    fn flight(&self, key: Key, now: OffsetDateTime) -> Result<Arc<Flight>, AuthnError> {
+        let holds = |flight: &Arc<Flight>| match flight.get() {
+            // Nobody else has it once all who waited gave up.
+            None => Arc::strong_count(flight) > 1,
+            Some(Ok((_, until))) => *until > now,
+            Some(Err(_)) => false,
+        };
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = flights.get(&key).filter(|flight| holds(flight)) {
+            return Ok(Arc::clone(flight));
+        }
+        if flights.len() >= MAX_TOKENS {
+            flights.retain(|_, flight| holds(flight));
+        }
+        if flights.len() >= MAX_TOKENS {
+            return Err(AuthnError::Review("too many tokens are in question".to_owned()));
+        }
+        let flight = Arc::new(Flight::new());
+        flights.insert(key, Arc::clone(&flight));
+        Ok(flight)
+    }
+
+    async fn ask(
+        &self,
+        text: &str,
+        token: &Jwt<'_>,
+        now: OffsetDateTime,
+    ) -> Result<(Caller, OffsetDateTime), AuthnError> {
+        let failed = |error: String| AuthnError::Review(error);
+        let question = review::question(text, &self.audiences).to_string();
+        let answer = timeout(PATIENCE, async {
+            let _turn = self.turns.acquire().await.map_err(|error| failed(error.to_string()))?;
+            self.api.review(question).await.map_err(|error| failed(error.to_string()))
+        });
+        let answer = answer.await.map_err(|_| failed(format!("no answer within {PATIENCE:?}")))??;
+        let trust_domain = self.current.load().trust_domain.clone();
+        let caller = review::judge(&answer, &self.audiences, &trust_domain, token.expires())?;
+        let until = now + MEMORY;
+        Ok((caller, token.expires().map_or(until, |end| end.min(until))))
+    }
+}
+
+#[tonic::async_trait]
+impl Authenticator for ReviewedTokens {
+    async fn authenticate(
+        &self,
+        credentials: &Credentials<'_>,
+        now: OffsetDateTime,
+    ) -> Result<Caller, AuthnError> {
+        credentials.encrypted()?;
+        let text = bearer(credentials)?;
+        let token = Jwt::parse(text)?;
+        let issuer = token.issuer();
+        let elsewhere = self.local.iter().any(|local| local == issuer)
+            || self.rules.as_ref().is_some_and(|rules| rules.knows(issuer));
+        if elsewhere || token.expires().is_some_and(|end| end <= now) {
+            return Err(AuthnError::Review("it is not asked about this token".to_owned()));
+        }
+        let mut key = Key::default();
+        key.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+        let flight = self.flight(key, now)?;
+        let landed = flight.get_or_init(|| self.ask(text, &token, now)).await;
+        landed.as_ref().map(|(caller, _)| caller.clone()).map_err(Clone::clone)
+    }
+}

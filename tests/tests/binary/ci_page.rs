@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fs, net::TcpListener, path::Path, time::Duration};
 
+use eastwest_ca::oidc::JobRules;
 use eastwest_tests::{pages::page, process::Process, programs};
 use serde_json::Value;
 
@@ -56,10 +57,15 @@ fn log_says_it_drained(log: &Path) -> bool {
 fn the_examples_are_yaml() {
     let examples = blocks(&page("CI.md").unwrap(), "yaml");
     assert_eq!(examples.len(), 5, "GitHub and GitLab, with tokens and without, and rules");
+    let mut rules = 0;
     for example in examples {
         let example: Value = serde_saphyr::from_str(&example).unwrap();
         assert!(example.is_object(), "{example}");
+        if example["rules"].is_array() {
+            rules += JobRules::from_value(&example).unwrap().iter().count();
+        }
     }
+    assert_eq!(rules, 2, "each of them is taken");
 }
 
 /// A flag that goes must go from the page as well.

@@ -27,7 +27,8 @@ use crate::{
     shutdown::Shutdown,
     status::{self, Status},
     supervisor::{SpawnError, Supervisor, starts_envoy, without_hot_restart},
-    workload_api::WorkloadApi,
+    trust::{self, Bundles},
+    workload_api::{Guarded, Sources, WorkloadApi},
 };
 
 /// Why the agent ends without having been asked to. A control plane that is away is no reason: the agent
@@ -87,7 +88,10 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<u8, AgentErr
 
     let held = start_rotation(&settings, &mut parts);
     let certified = start_writing(&settings, &held, &mut parts)?;
-    start_secrets(&settings, &held, socket, &mut parts, &stop);
+    let bundles = start_trust(&settings, &held, &mut parts);
+    let sources = Sources { held: held.clone(), bundles, clock: system_clock() };
+    let workload_api = WorkloadApi::new(sources, ca_client(&settings), stop.clone());
+    start_secrets(&settings, &held, (socket, workload_api.guarded()), &mut parts, &stop);
     start_status(&settings, &held, status_port, &mut parts, &stop);
     tokio::select! {
         code = run_command(&settings, certified, &shutdown) => code,
@@ -114,9 +118,12 @@ fn create_dir(dir: &Path) -> Result<(), AgentError> {
     files::create_private_dir(dir).map_err(failed)
 }
 
+fn ca_client(settings: &Settings) -> CaClient {
+    CaClient::new(Ask::from(settings), system_clock())
+}
+
 fn start_rotation(settings: &Arc<Settings>, parts: &mut Parts) -> Held {
-    let (rotation, held) =
-        Rotation::new(CaClient::new(Ask::from(settings.as_ref()), system_clock()), system_clock());
+    let (rotation, held) = Rotation::new(ca_client(settings), system_clock());
     parts.spawn(async {
         rotation.run().await;
         Ok(())
@@ -137,17 +144,27 @@ fn start_writing(settings: &Settings, held: &Held, parts: &mut Parts) -> Result<
     Ok(certified)
 }
 
+/// Follows the trust bundles that the control plane publishes.
+fn start_trust(settings: &Settings, held: &Held, parts: &mut Parts) -> watch::Receiver<Arc<Bundles>> {
+    let (sender, bundles) = watch::channel(Arc::default());
+    let following = trust::follow(ca_client(settings), held.clone(), sender);
+    parts.spawn(async {
+        following.await;
+        Ok(())
+    });
+    bundles
+}
+
 fn start_secrets(
     settings: &Settings,
     held: &Held,
-    socket: sds::Socket,
+    (socket, workload_api): (sds::Socket, Guarded),
     parts: &mut Parts,
     stop: &CancellationToken,
 ) {
     let (publisher, view) = watch::channel(Arc::new(View::new([])));
     let (asked, wanted) = watch::channel(BTreeSet::new());
     let files = FileSecrets::new(settings.config.certificate_dirs.clone());
-    let workload_api = WorkloadApi::new(held.clone(), system_clock(), stop.clone()).guarded();
     let (held, ca_root, stop) = (held.clone(), settings.config.ca_root.clone(), stop.clone());
     parts.spawn(async {
         sds::publish(held, ca_root, files, wanted, publisher).await;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!                 control plane (CA)
-//!                        │ CSR, chain
+//!                        │ CSR, chain             trust ── bundles of other domains ──→ workload_api
 //! certificate ── key, check, renewal ──┬→ sds ── unix socket ──→ Envoy ──→ control plane (ADS)
 //!                                      ├→ workload_api ── the same socket ──→ SPIFFE client libraries
 //!                                      ├→ certificate::written  (--write-certs)
@@ -28,6 +28,7 @@ mod status;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod workload_api;
 
 pub use agent::{AgentError, run};

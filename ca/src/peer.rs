@@ -4,6 +4,8 @@ use eastwest_model::{SpiffeId, TrustDomain, identity::IdentityError};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use time::OffsetDateTime;
+use webpki::KeyUsage;
+use x509_parser::certificate::X509Certificate;
 
 use crate::{
     bundle::TrustBundle,
@@ -22,25 +24,28 @@ pub enum PeerError {
     #[error("no client certificate")]
     None,
     /// More than ten certificates.
-    #[error("the client presented {0} certificates, more than {MAX_CHAIN}")]
+    #[error("the peer presented {0} certificates, more than {MAX_CHAIN}")]
     TooMany(usize),
     /// No valid path to a root: expired, unknown issuer, a CA, the wrong usage, ….
-    #[error("the client certificate does not verify: {0}")]
+    #[error("the peer's certificate does not verify: {0}")]
     Path(webpki::Error),
     /// It cannot be read.
-    #[error("the client certificate cannot be read")]
+    #[error("the peer's certificate cannot be read")]
     Unreadable,
     /// It may sign certificates.
-    #[error("the client certificate may sign others")]
+    #[error("the peer's certificate may sign others")]
     Signs,
     /// Not exactly one URI name.
-    #[error("the client certificate has {0} URI names, not one")]
+    #[error("the peer's certificate has {0} URI names, not one")]
     Names(usize),
     /// The URI is no SPIFFE ID.
-    #[error("the client certificate's URI name is no SPIFFE ID: {0}")]
+    #[error("the peer's certificate's URI name is no SPIFFE ID: {0}")]
     Identity(#[from] IdentityError),
+    /// Another identity than the one expected.
+    #[error("the peer's certificate is that of {0}")]
+    Other(SpiffeId),
     /// Another trust domain.
-    #[error("the client certificate is of the trust domain {0}")]
+    #[error("the peer's certificate is of the trust domain {0}")]
     TrustDomain(TrustDomain),
 }
 
@@ -62,6 +67,37 @@ pub fn identify(
     roots.verify_client(leaf, intermediates, now).map_err(PeerError::Path)?;
 
     let leaf = x509::parse(leaf).ok_or(PeerError::Unreadable)?;
+    let identity = svid_identity(&leaf)?;
+    if identity.trust_domain() != *trust_domain {
+        return Err(PeerError::TrustDomain(identity.trust_domain()));
+    }
+    let proof =
+        Proof::ClientCertificate { serial: x509::serial(&leaf), not_after: x509::window(&leaf).not_after };
+    Ok(Caller::new(identity, proof))
+}
+
+/// Verifies that a server shows, leaf first, an X.509-SVID of `expected` that leads to `roots`, the bundle of that
+/// identity's own trust domain.
+///
+/// # Errors
+/// See [`PeerError`].
+pub fn verify_server(
+    chain: &[CertificateDer<'_>],
+    roots: &TrustBundle,
+    expected: &SpiffeId,
+    now: OffsetDateTime,
+) -> Result<(), PeerError> {
+    let (leaf, intermediates) = chain.split_first().ok_or(PeerError::None)?;
+    if chain.len() > MAX_CHAIN {
+        return Err(PeerError::TooMany(chain.len()));
+    }
+    roots.verify(leaf, intermediates, KeyUsage::server_auth(), now).map_err(PeerError::Path)?;
+    let identity = svid_identity(&x509::parse(leaf).ok_or(PeerError::Unreadable)?)?;
+    if identity == *expected { Ok(()) } else { Err(PeerError::Other(identity)) }
+}
+
+/// The one identity of a leaf that may not sign (X509-SVID §5).
+fn svid_identity(leaf: &X509Certificate<'_>) -> Result<SpiffeId, PeerError> {
     let ca = !matches!(leaf.basic_constraints(), Ok(None)) && leaf.is_ca();
     let signs = match leaf.key_usage() {
         Ok(Some(usage)) => usage.value.key_cert_sign() || usage.value.crl_sign(),
@@ -71,17 +107,12 @@ pub fn identify(
     if ca || signs {
         return Err(PeerError::Signs);
     }
-    let names = x509::uri_names(&leaf).ok_or(PeerError::Unreadable)?;
+    let names = x509::uri_names(leaf).ok_or(PeerError::Unreadable)?;
     let [uri] = names[..] else { return Err(PeerError::Names(names.len())) };
     let identity = SpiffeId::parse(uri)?;
-    if identity.trust_domain() != *trust_domain {
-        return Err(PeerError::TrustDomain(identity.trust_domain()));
-    }
     // A trust domain is nobody (X509-SVID §2), and must not keep a good token from being heard.
-    if identity.path().is_empty() {
-        return Err(PeerError::Identity(IdentityError::NotAWorkload));
+    match identity.path() {
+        "" => Err(PeerError::Identity(IdentityError::NotAWorkload)),
+        _ => Ok(identity),
     }
-    let proof =
-        Proof::ClientCertificate { serial: x509::serial(&leaf), not_after: x509::window(&leaf).not_after };
-    Ok(Caller::new(identity, proof))
 }

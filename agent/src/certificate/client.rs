@@ -31,6 +31,8 @@ use crate::config::{ControlPlane, Settings};
 
 /// Time for one attempt: connection, handshake and call.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// How often a control plane that says nothing is asked whether it still lives.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Why there is no certificate now; each says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -109,14 +111,31 @@ impl CaClient {
     async fn call(&self, current: Option<&Svid>, attempt: u32) -> Result<Svid, IssueError> {
         let key = WorkloadKey::generate()?;
         let csr = key.signing_request(&self.ask.identity)?;
-        let credentials = self.credentials(current, attempt)?;
-        let roots = tls::control_plane_roots(&self.ask.ca_root, current)?;
-        let stream = self.connect(tls::client_config(&roots, credentials.certificate)?).await?;
-        let mut client = IstioCertificateServiceClient::new(self.channel(stream).await?);
-        let answer =
-            client.create_certificate(self.request(csr, credentials.token)).await.map_err(refused)?;
+        let validity_duration = i64::try_from(self.ask.cert_ttl.as_secs()).unwrap_or(i64::MAX);
+        let order = IstioCertificateRequest { csr, validity_duration, metadata: None };
+        let (channel, token) = self.open(current, attempt).await?;
+        let mut request = self.request(order, token);
+        request.set_timeout(DEADLINE);
+        let answer = IstioCertificateServiceClient::new(channel).create_certificate(request).await;
+        let answer = answer.map_err(refused)?;
         let expected = Expected { identity: &self.ask.identity, any_trust_domain: self.ask.any_trust_domain };
         Ok(Svid::accept(&answer.into_inner().cert_chain, &key, &expected, (self.clock)())?)
+    }
+
+    /// A connection to the control plane on which the certificate held is shown, and the token for requests on it.
+    pub(crate) async fn open(
+        &self,
+        current: Option<&Svid>,
+        attempt: u32,
+    ) -> Result<(Channel, Option<Token>), IssueError> {
+        let opening = async {
+            let credentials = self.credentials(current, attempt)?;
+            let roots = tls::control_plane_roots(&self.ask.ca_root, current)?;
+            let stream = self.connect(tls::client_config(&roots, credentials.certificate)?).await?;
+            Ok((self.channel(stream).await?, credentials.token))
+        };
+        let address = self.ask.control_plane.to_string();
+        tokio::time::timeout(DEADLINE, opening).await.unwrap_or(Err(IssueError::Timeout { address }))
     }
 
     /// The token and, for a renewal, the certificate held, while it is valid. Every second attempt
@@ -169,14 +188,14 @@ impl CaClient {
             let stream = stream.lock().ok().and_then(|mut stream| stream.take());
             std::future::ready(stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)))
         });
+        let endpoint = endpoint.http2_keep_alive_interval(KEEPALIVE).keep_alive_while_idle(true);
         let connected = endpoint.origin(origin).connect_with_connector(once).await;
         connected.map_err(|error| IssueError::Refused(Box::new(Status::from_error(error.into()))))
     }
 
-    fn request(&self, csr: String, token: Option<Token>) -> Request<IstioCertificateRequest> {
-        let validity_duration = i64::try_from(self.ask.cert_ttl.as_secs()).unwrap_or(i64::MAX);
-        let mut request = Request::new(IstioCertificateRequest { csr, validity_duration, metadata: None });
-        request.set_timeout(DEADLINE);
+    /// A request that says who asks.
+    pub(crate) fn request<T>(&self, message: T, token: Option<Token>) -> Request<T> {
+        let mut request = Request::new(message);
         if let Some(Token(token)) = token {
             request.metadata_mut().insert("authorization", token);
         }
@@ -208,7 +227,7 @@ struct Credentials<'a> {
 }
 
 /// The value of the `authorization` header.
-struct Token(MetadataValue<Ascii>);
+pub(crate) struct Token(MetadataValue<Ascii>);
 
 /// Reads the token, anew at each use because it is replaced long before it expires.
 fn read_token(source: &TokenSource) -> Result<Token, IssueError> {

@@ -2,6 +2,7 @@
 //! ADS without resources.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     pin::Pin,
     sync::{
@@ -11,9 +12,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use eastwest_proto::istio::v1::auth::{
-    IstioCertificateRequest, IstioCertificateResponse,
-    istio_certificate_service_server::{IstioCertificateService, IstioCertificateServiceServer},
+use eastwest_proto::{
+    eastwest::v1::{
+        CreateJwtSvidRequest, CreateJwtSvidResponse, FollowTrustBundlesRequest, TrustBundles,
+        workload_identity_server::{WorkloadIdentity, WorkloadIdentityServer},
+    },
+    istio::v1::auth::{
+        IstioCertificateRequest, IstioCertificateResponse,
+        istio_certificate_service_server::{IstioCertificateService, IstioCertificateServiceServer},
+    },
 };
 use eastwest_xds::{ResourceSet, TypeUrl, View};
 use eastwest_xds_server::{Admission, Gatekeeper, Node, Peer, XdsServer};
@@ -52,6 +59,8 @@ pub(crate) struct FakeCa {
     pub(crate) ca: TestCa,
     behaviour: Mutex<Behaviour>,
     calls: Mutex<Vec<Call>>,
+    /// The bundles that are followed, and audiences of the tokens asked for.
+    pub(crate) bundles: watch::Sender<BTreeMap<String, String>>,
     failed_handshakes: Arc<AtomicU32>,
 }
 
@@ -64,6 +73,7 @@ impl FakeCa {
             ca: TestCa::new("control plane"),
             behaviour,
             calls: Mutex::default(),
+            bundles: watch::channel(BTreeMap::new()).0,
             failed_handshakes: Arc::default(),
         })
     }
@@ -100,10 +110,12 @@ impl FakeCa {
             }
         });
         let service = IstioCertificateServiceServer::from_arc(self.clone());
+        let identity = WorkloadIdentityServer::from_arc(self.clone());
         let discovery = XdsServer::new(Arc::new(EmptyMesh::default()), CancellationToken::new());
         let incoming = ReceiverStream::new(incoming);
         let serving = tokio::spawn(async move {
-            let server = Server::builder().add_service(service).add_service(discovery.aggregated());
+            let server = Server::builder().add_service(service).add_service(identity);
+            let server = server.add_service(discovery.aggregated());
             server.serve_with_incoming(incoming).await.unwrap();
         });
         (address, Serving([accepting, serving]))
@@ -236,5 +248,36 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[tonic::async_trait]
+impl WorkloadIdentity for FakeCa {
+    type FollowTrustBundlesStream = ReceiverStream<Result<TrustBundles, Status>>;
+
+    async fn follow_trust_bundles(
+        &self,
+        _: Request<FollowTrustBundlesRequest>,
+    ) -> Result<Response<Self::FollowTrustBundlesStream>, Status> {
+        let (sender, receiver) = mpsc::channel(1);
+        let mut bundles = self.bundles.subscribe();
+        tokio::spawn(async move {
+            loop {
+                let message = TrustBundles { bundles: bundles.borrow_and_update().clone() };
+                if sender.send(Ok(message)).await.is_err() || bundles.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    /// A token that says for whom it is, and nothing else.
+    async fn create_jwt_svid(
+        &self,
+        request: Request<CreateJwtSvidRequest>,
+    ) -> Result<Response<CreateJwtSvidResponse>, Status> {
+        let audience = request.into_inner().audience;
+        Ok(Response::new(CreateJwtSvidResponse { svid: format!("token for {}", audience.join(" and ")) }))
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{path::Path, time::Duration};
 
+use eastwest_ca::{SpiffeBundle, TrustBundle, jwt::SvidKey};
 use eastwest_proto::spiffe::{
     JwtBundlesRequest, JwtsvidRequest, ValidateJwtsvidRequest, X509BundlesRequest, X509svidRequest,
     X509svidResponse, spiffe_workload_api_client::SpiffeWorkloadApiClient,
@@ -44,7 +45,7 @@ async fn identities(agent: &TestAgent) -> Result<Streaming<X509svidResponse>, St
     answer.map(tonic::Response::into_inner)
 }
 
-async fn next<T>(stream: &mut Streaming<T>) -> T {
+async fn next_message<T>(stream: &mut Streaming<T>) -> T {
     within(stream.message()).await.unwrap().expect("the stream goes on")
 }
 
@@ -105,14 +106,14 @@ async fn unavailable_while_booting_denied_without_an_identity_served_once_there_
 
     agent.ca.behave(|ca, csr| Ok(ca.answer(csr, HOUR)));
     agent.status_becomes("/healthz/ready", 200, "ready").await;
-    next(&mut identities(&agent).await.unwrap()).await;
+    next_message(&mut identities(&agent).await.unwrap()).await;
 }
 
 #[tokio::test]
 async fn the_first_message_comes_at_once_with_identity_chain_key_and_bundle() {
     let agent = TestAgent::start(HOUR).await;
     agent.status_becomes("/healthz/ready", 200, "ready").await;
-    let message = next(&mut identities(&agent).await.unwrap()).await;
+    let message = next_message(&mut identities(&agent).await.unwrap()).await;
     let [svid] = &message.svids[..] else { panic!("{message:?}") };
     assert_eq!(svid.spiffe_id, IDENTITY);
     let key = rcgen::KeyPair::try_from(&svid.x509_svid_key[..]).expect("PKCS#8");
@@ -131,7 +132,7 @@ async fn the_first_message_comes_at_once_with_identity_chain_key_and_bundle() {
     assert_eq!(hints.len(), message.svids.len(), "hints are unique");
 
     let bundles = client(&agent).await.fetch_x509_bundles(secured(X509BundlesRequest {})).await;
-    let bundles = next(&mut bundles.unwrap().into_inner()).await.bundles;
+    let bundles = next_message(&mut bundles.unwrap().into_inner()).await.bundles;
     assert_eq!(bundles["spiffe://cluster.local"], svid.bundle, "the own domain is among them");
 }
 
@@ -141,8 +142,8 @@ async fn all_is_sent_again_when_some_of_it_changes() {
     agent.status_becomes("/healthz/ready", 200, "ready").await;
     let mut stream = identities(&agent).await.unwrap();
     let mut bundles = client(&agent).await.fetch_x509_bundles(secured(X509BundlesRequest {})).await.unwrap();
-    assert_eq!(split(&next(bundles.get_mut()).await.bundles["spiffe://cluster.local"]).len(), 1);
-    let (first, second) = (next(&mut stream).await, next(&mut stream).await);
+    assert_eq!(split(&next_message(bundles.get_mut()).await.bundles["spiffe://cluster.local"]).len(), 1);
+    let (first, second) = (next_message(&mut stream).await, next_message(&mut stream).await);
     assert_ne!(first.svids[0].x509_svid, second.svids[0].x509_svid, "rotated");
     assert_ne!(first.svids[0].x509_svid_key, second.svids[0].x509_svid_key, "with its new key");
     assert_eq!(first.svids[0].bundle, second.svids[0].bundle, "and what has not changed");
@@ -152,8 +153,100 @@ async fn all_is_sent_again_when_some_of_it_changes() {
         Ok(vec![ca.sign(csr, &[IDENTITY], HOUR), format!("{}{}", ca.root_pem, other.root_pem)])
     });
     // Rotations alone do not concern those who follow the bundles.
-    assert_eq!(split(&next(bundles.get_mut()).await.bundles["spiffe://cluster.local"]).len(), 2);
-    while split(&next(&mut stream).await.svids[0].bundle).len() != 2 {}
+    assert_eq!(split(&next_message(bundles.get_mut()).await.bundles["spiffe://cluster.local"]).len(), 2);
+    while split(&next_message(&mut stream).await.svids[0].bundle).len() != 2 {}
+}
+
+/// A bundle document of the root of a test CA.
+fn document(ca: &TestCa) -> String {
+    SpiffeBundle::of_roots(&TrustBundle::from_pem(&ca.root_pem).unwrap()).to_json()
+}
+
+#[tokio::test]
+async fn bundles_of_other_domains_come_and_go_and_stay_apart() {
+    let agent = TestAgent::start(HOUR).await;
+    agent.status_becomes("/healthz/ready", 200, "ready").await;
+    let (b, next) = (TestCa::new("b"), TestCa::new("next root of ours"));
+    let publish = |bundles: &[(&str, String)]| {
+        let owned = bundles.iter().map(|(name, text)| ((*name).to_owned(), text.clone()));
+        agent.ca.bundles.send_replace(owned.collect());
+    };
+    let mut stream = identities(&agent).await.unwrap();
+    let first = next_message(&mut stream).await;
+    assert!(first.federated_bundles.is_empty());
+
+    publish(&[("b.example", document(&b)), ("c.example", "damaged".into()), ("D", document(&b))]);
+    let second = next_message(&mut stream).await;
+    assert_eq!(second.svids, first.svids, "all is sent again");
+    let names: Vec<_> = second.federated_bundles.keys().map(String::as_str).collect();
+    assert_eq!(names, ["spiffe://b.example"], "each that can be read");
+    assert_eq!(split(&second.federated_bundles["spiffe://b.example"]).len(), 1);
+
+    // A next root of our own domain is there before a renewal brings it.
+    publish(&[("b.example", document(&b)), ("cluster.local", document(&next))]);
+    let third = next_message(&mut stream).await;
+    assert_eq!(split(&third.svids[0].bundle).len(), 2);
+    assert_eq!(third.federated_bundles, second.federated_bundles, "ours is not among those of others");
+    let bundles = client(&agent).await.fetch_x509_bundles(secured(X509BundlesRequest {})).await;
+    let bundles = next_message(&mut bundles.unwrap().into_inner()).await.bundles;
+    assert_eq!(bundles.keys().collect::<Vec<_>>(), ["spiffe://b.example", "spiffe://cluster.local"]);
+
+    publish(&[("b.example", r#"{"keys": []}"#.into()), ("cluster.local", document(&next))]);
+    assert!(next_message(&mut stream).await.federated_bundles.is_empty(), "no keys: trusted no longer");
+}
+
+#[tokio::test]
+async fn the_jwt_profile_asks_the_control_plane_and_judges_by_bundles() {
+    let agent = TestAgent::start(HOUR).await;
+    agent.status_becomes("/healthz/ready", 200, "ready").await;
+    let mut client = client(&agent).await;
+    let mut order = async |audience: &[&str], spiffe_id: &str| {
+        let audience = audience.iter().map(|name| (*name).to_owned()).collect();
+        let order = JwtsvidRequest { audience, spiffe_id: spiffe_id.to_owned() };
+        client.fetch_jwtsvid(secured(order)).await.map(tonic::Response::into_inner)
+    };
+    for nobody in [&[][..], &[""], &["db", ""]] {
+        assert_eq!(order(nobody, "").await.unwrap_err().code(), Code::InvalidArgument, "{nobody:?}");
+    }
+    let other = "spiffe://cluster.local/ns/shop/sa/ratings";
+    assert_eq!(order(&["db"], other).await.unwrap_err().code(), Code::PermissionDenied);
+    for id in ["", IDENTITY] {
+        let [svid] = &order(&["db", "vault"], id).await.unwrap().svids[..] else { panic!("one identity") };
+        assert_eq!((svid.spiffe_id.as_str(), svid.svid.as_str()), (IDENTITY, "token for db and vault"));
+    }
+
+    let key = SvidKey::new(&eastwest_ca::PrivateKey::generate().unwrap()).unwrap();
+    let mut stream = client.fetch_jwt_bundles(secured(JwtBundlesRequest {})).await.unwrap().into_inner();
+    let own = next_message(&mut stream).await.bundles;
+    assert_eq!(
+        own.keys().collect::<Vec<_>>(),
+        ["spiffe://cluster.local"],
+        "the own domain, though without keys"
+    );
+    let bundle = SpiffeBundle::default().with_jwt_keys(vec![key.public()]);
+    agent.ca.bundles.send_replace([("b.example".to_owned(), bundle.to_json())].into());
+    let both = next_message(&mut stream).await.bundles;
+    assert_eq!(both["spiffe://b.example"], bundle.jwt_key_set().as_bytes());
+
+    let subject = "spiffe://b.example/ns/shop/sa/caller".parse().unwrap();
+    let now = std::time::SystemTime::now().into();
+    let token = key.sign(&subject, &["db".to_owned()], HOUR, now).unwrap();
+    let mut judge = async |audience: &str, svid: &str| {
+        let question = ValidateJwtsvidRequest { audience: audience.to_owned(), svid: svid.to_owned() };
+        client.validate_jwtsvid(secured(question)).await.map(tonic::Response::into_inner)
+    };
+    let judged = judge("db", &token).await.unwrap();
+    assert_eq!(judged.spiffe_id, subject.as_str());
+    assert!(judged.claims.unwrap().fields.contains_key("exp"));
+    for (audience, svid) in
+        [("", token.as_str()), ("db", ""), ("vault", &token), ("db", "a.b.c"), ("db", &token[1..])]
+    {
+        assert_eq!(
+            judge(audience, svid).await.unwrap_err().code(),
+            Code::InvalidArgument,
+            "{audience:?} {svid:?}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -161,7 +254,7 @@ async fn a_stream_ends_with_the_agent() {
     let agent = TestAgent::start(HOUR).await;
     agent.status_becomes("/healthz/ready", 200, "ready").await;
     let mut stream = identities(&agent).await.unwrap();
-    next(&mut stream).await;
+    next_message(&mut stream).await;
     assert_eq!(within(agent.end()).await, 0, "an open stream does not hold it");
     assert!(!matches!(within(stream.message()).await, Ok(Some(_))));
 }

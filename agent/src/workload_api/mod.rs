@@ -10,10 +10,10 @@
 //! | none yet | Unavailable: try again soon |
 //! | none, for the CA refuses this workload | PermissionDenied |
 
+mod jwt;
+mod known;
 mod security_header;
 mod x509;
-
-use std::sync::Arc;
 
 use eastwest_proto::spiffe::{
     JwtBundlesRequest, JwtBundlesResponse, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest,
@@ -25,15 +25,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, service::interceptor::InterceptedService};
 
-use crate::certificate::{
-    rotation::{Held, WallClock},
-    svid::Svid,
-};
+use self::known::Known;
+pub(crate) use self::known::Sources;
+use crate::certificate::client::CaClient;
 
 /// The service of the Workload API.
 pub(crate) struct WorkloadApi {
-    held: Held,
-    clock: WallClock,
+    sources: Sources,
+    client: CaClient,
     stop: CancellationToken,
 }
 
@@ -45,9 +44,9 @@ type Answers<T> = ReceiverStream<Result<T, Status>>;
 type Answer<T> = Result<Response<T>, Status>;
 
 impl WorkloadApi {
-    /// Serves what is `held`; streams end with `stop`.
-    pub(crate) fn new(held: Held, clock: WallClock, stop: CancellationToken) -> Self {
-        Self { held, clock, stop }
+    /// Serves what `sources` hold, and tokens that `client` gets from the control plane; streams end with `stop`.
+    pub(crate) fn new(sources: Sources, client: CaClient, stop: CancellationToken) -> Self {
+        Self { sources, client, stop }
     }
 
     /// The service for a server.
@@ -59,12 +58,12 @@ impl WorkloadApi {
     fn follow<T, F>(&self, make: F) -> Answer<Answers<T>>
     where
         T: Clone + PartialEq + Send + 'static,
-        F: Fn(&Svid) -> Result<T, Status> + Send + 'static,
+        F: Fn(&Known) -> Result<T, Status> + Send + 'static,
     {
-        let mut held = self.held.clone();
-        let mut sent = make(&*current(&mut held, &self.clock)?)?;
+        let mut sources = self.sources.clone();
+        let mut sent = make(&sources.now()?)?;
         let (sender, receiver) = mpsc::channel(1);
-        let (clock, stop) = (self.clock.clone(), self.stop.clone());
+        let stop = self.stop.clone();
         let following = async move {
             let mut next = Some(sent.clone());
             loop {
@@ -74,36 +73,17 @@ impl WorkloadApi {
                     return;
                 }
                 tokio::select! {
-                    changed = held.svid.changed() => if changed.is_err() { return },
+                    goes_on = sources.changed() => if !goes_on { return },
                     () = sender.closed() => return,
                 }
                 // What was sent stays good until there is something newer.
-                let made = current(&mut held, &clock).and_then(|svid| make(&svid));
+                let made = sources.now().and_then(|known| make(&known));
                 next = made.ok().filter(|made| *made != sent);
                 sent = next.clone().unwrap_or(sent);
             }
         };
         tokio::spawn(async move { stop.run_until_cancelled(following).await });
         Ok(Response::new(ReceiverStream::new(receiver)))
-    }
-}
-
-/// The certificate held.
-///
-/// # Errors
-/// Unavailable or PermissionDenied when there is none, or none that is still valid.
-fn current(held: &mut Held, clock: &WallClock) -> Result<Arc<Svid>, Status> {
-    let svid = held.svid.borrow_and_update().clone();
-    let why = match svid {
-        Some(svid) if !svid.expired(clock()) => return Ok(svid),
-        Some(_) => "the certificate held has expired",
-        None => "there is no certificate yet",
-    };
-    let trouble = held.trouble.borrow();
-    let detail = trouble.as_ref().map_or_else(String::new, |trouble| format!(": {trouble}"));
-    match &*trouble {
-        Some(trouble) if trouble.denied => Err(Status::permission_denied(format!("{why}{detail}"))),
-        _ => Err(Status::unavailable(format!("{why}{detail}"))),
     }
 }
 
@@ -125,21 +105,20 @@ impl SpiffeWorkloadApi for WorkloadApi {
     }
 
     async fn fetch_jwtsvid(&self, request: Request<JwtsvidRequest>) -> Answer<JwtsvidResponse> {
-        if request.get_ref().audience.iter().all(String::is_empty) {
-            return Err(Status::invalid_argument("audience: name who shall accept the token"));
-        }
-        Err(no_jwt())
+        let known = self.sources.clone().now()?;
+        jwt::identities(&self.client, &known, request.into_inner()).await.map(Response::new)
     }
 
     async fn fetch_jwt_bundles(&self, _: Request<JwtBundlesRequest>) -> Answer<Self::FetchJWTBundlesStream> {
-        Err(no_jwt())
+        self.follow(jwt::bundles)
     }
 
-    async fn validate_jwtsvid(&self, _: Request<ValidateJwtsvidRequest>) -> Answer<ValidateJwtsvidResponse> {
-        Err(no_jwt())
+    async fn validate_jwtsvid(
+        &self,
+        request: Request<ValidateJwtsvidRequest>,
+    ) -> Answer<ValidateJwtsvidResponse> {
+        let known = self.sources.clone().now()?;
+        let now = (self.sources.clock)().into();
+        jwt::validate(&known, request.get_ref(), now).map(Response::new)
     }
-}
-
-fn no_jwt() -> Status {
-    Status::unimplemented("this agent serves no JWT-SVIDs; use the X.509-SVID of FetchX509SVID")
 }

@@ -1,38 +1,50 @@
 //! What the X.509 profile answers.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
+use eastwest_model::TrustDomain;
 use eastwest_proto::spiffe::{X509BundlesResponse, X509svid, X509svidResponse};
 use rustls_pki_types::{CertificateDer, pem};
 use tonic::Status;
 
-use crate::certificate::svid::Svid;
+use super::known::Known;
 
-/// The one identity of the workload; where there is one alone, no hint is needed to tell it from others.
-pub(super) fn identities(svid: &Svid) -> Result<X509svidResponse, Status> {
+/// The one identity of the workload, and the bundles of other domains; where there is one identity alone, no hint is
+/// needed to tell it from others.
+pub(super) fn identities(known: &Known) -> Result<X509svidResponse, Status> {
+    let svid = &known.svid;
     let (chain, key) = svid.client_identity().map_err(internal)?;
     let identity = X509svid {
         spiffe_id: svid.identity.to_string(),
         x509_svid: concatenated(&chain),
         x509_svid_key: Bytes::copy_from_slice(key.secret_der()),
-        bundle: own_bundle(svid)?,
+        bundle: concatenated(&known.own_roots().map_err(internal)?),
         hint: String::new(),
     };
-    Ok(X509svidResponse { svids: vec![identity], ..X509svidResponse::default() })
+    Ok(X509svidResponse { svids: vec![identity], crl: Vec::new(), federated_bundles: foreign(known) })
 }
 
-/// The bundles that the workload may verify X.509-SVIDs with: that of its own domain.
-pub(super) fn bundles(svid: &Svid) -> Result<X509BundlesResponse, Status> {
-    let own = (trust_domain_id(svid), own_bundle(svid)?);
-    Ok(X509BundlesResponse { bundles: [own].into(), ..X509BundlesResponse::default() })
+/// The bundles that the workload may verify X.509-SVIDs with, each under its own domain.
+pub(super) fn bundles(known: &Known) -> Result<X509BundlesResponse, Status> {
+    let mut bundles = foreign(known);
+    bundles.insert(id(&known.own()), concatenated(&known.own_roots().map_err(internal)?));
+    Ok(X509BundlesResponse { crl: Vec::new(), bundles })
 }
 
-fn own_bundle(svid: &Svid) -> Result<Bytes, Status> {
-    svid.roots().map(|roots| concatenated(&roots)).map_err(internal)
+/// Those of other domains. One without roots is left out: its domain is trusted no longer.
+fn foreign(known: &Known) -> BTreeMap<String, Bytes> {
+    let own = known.own();
+    let others = known.bundles.iter().filter(|(domain, _)| **domain != own);
+    others
+        .filter(|(_, bundle)| !bundle.certificates().is_empty())
+        .map(|(domain, bundle)| (id(domain), concatenated(bundle.certificates())))
+        .collect()
 }
 
-/// The SPIFFE ID of the workload's trust domain.
-fn trust_domain_id(svid: &Svid) -> String {
-    format!("spiffe://{}", svid.identity.trust_domain())
+/// The SPIFFE ID of a trust domain.
+pub(super) fn id(domain: &TrustDomain) -> String {
+    format!("spiffe://{domain}")
 }
 
 /// DER after DER, without anything between (SPIFFE Workload API §5).

@@ -9,7 +9,10 @@ use std::{
 
 use eastwest_ca::{
     KeySet, LocalIssuer, NewKey, NewRoot, PrivateKey, TokenKey, TrustBundle, TrustedIssuer,
-    issuer::LoadError, public_key::KeyKind, rotation::Rotation,
+    issuer::LoadError,
+    jwt::{SvidKey, TokenKeyError},
+    public_key::KeyKind,
+    rotation::Rotation,
 };
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
@@ -33,6 +36,8 @@ const TOKEN_JWKS: &str = "token-jwks.json";
 const HORIZON: &str = "issued-until";
 const ROTATION: &str = "rotation.json";
 const ROTATION_LOCK: &str = "rotation.lock";
+const SVID_KEY: &str = "jwt-svid-key.pem";
+const FEDERATED: &str = "federated";
 const LOCK: &str = "lock";
 
 /// What a CA signs with, from wherever it was kept.
@@ -121,6 +126,11 @@ impl StateDir {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Where bundles of other trust domains are kept.
+    pub fn federated_dir(&self) -> PathBuf {
+        self.file(FEDERATED)
     }
 
     /// Where the trust anchor is written for agents.
@@ -237,12 +247,28 @@ impl StateDir {
     /// # Errors
     /// It cannot be read or made.
     pub fn token_key(&self) -> Result<TokenKey, StateError> {
-        let path = self.file(TOKEN_KEY);
+        self.signing_key(TOKEN_KEY, TokenKey::new)
+    }
+
+    /// The key of JWT-SVIDs, made if absent like the token key.
+    ///
+    /// # Errors
+    /// It cannot be read or made.
+    pub fn svid_key(&self) -> Result<SvidKey, StateError> {
+        self.signing_key(SVID_KEY, SvidKey::new)
+    }
+
+    fn signing_key<K>(
+        &self,
+        name: &str,
+        of: impl FnOnce(&PrivateKey) -> Result<K, TokenKeyError>,
+    ) -> Result<K, StateError> {
+        let path = self.file(name);
         if !path.exists() {
-            self.create_key(TOKEN_KEY, NewKey::P256)?;
+            self.create_key(name, NewKey::P256)?;
         }
         let key = self.read_key(&path)?;
-        TokenKey::new(&key).map_err(|source| StateError::TokenKey { path, source })
+        of(&key).map_err(|source| StateError::TokenKey { path, source })
     }
 
     /// Makes key and certificate if neither is there. The trust anchor is written last, so a key alone, without it,

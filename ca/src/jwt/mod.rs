@@ -4,6 +4,7 @@ mod json;
 mod jwks;
 mod mint;
 mod seen;
+mod svid;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -18,6 +19,7 @@ use crate::caller::{BoundObject, Caller, Proof};
 
 pub use jwks::{Algorithm, KeySet, KeySetError};
 pub use mint::{TokenKey, TokenKeyError, TokenRequest};
+pub use svid::{SvidError, SvidKey, verify_svid};
 
 /// Largest token in bytes; Kubernetes' are about 1 KiB.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -109,6 +111,7 @@ impl TokenVerifier {
 pub struct Jwt<'a> {
     alg: String,
     kid: Option<String>,
+    typ: Option<String>,
     issuer: String,
     claims: Map<String, Value>,
     message: &'a str,
@@ -121,6 +124,12 @@ impl<'a> Jwt<'a> {
     /// # Errors
     /// Anything but three base64url parts with a JSON object in the first two, in which no name stands twice.
     pub fn parse(token: &'a str) -> Result<Self, TokenError> {
+        let token = Self::of_anybody(token)?;
+        if token.claims.contains_key("iss") { Ok(token) } else { Err(TokenError::Malformed("no iss")) }
+    }
+
+    /// The same for a token that need not name its issuer.
+    fn of_anybody(token: &'a str) -> Result<Self, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::TooLarge(token.len()));
         }
@@ -133,8 +142,9 @@ impl<'a> Jwt<'a> {
         }
         let alg = text(&header, "alg")?.ok_or(TokenError::Malformed("no alg"))?.to_owned();
         let kid = text(&header, "kid")?.map(str::to_owned);
-        let issuer = text(&claims, "iss")?.ok_or(TokenError::Malformed("no iss"))?.to_owned();
-        Ok(Self { alg, kid, issuer, claims, message, signature })
+        let typ = text(&header, "typ")?.map(str::to_owned);
+        let issuer = text(&claims, "iss")?.unwrap_or_default().to_owned();
+        Ok(Self { alg, kid, typ, issuer, claims, message, signature })
     }
 
     /// The issuer that it names.

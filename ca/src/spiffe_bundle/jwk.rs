@@ -46,7 +46,7 @@ pub(super) fn read(entry: &Value) -> Result<Entry, (&'static str, &'static str)>
             Some(first) => certificate(first).map_err(|problem| ("x5c", problem)),
             None => Ok(Entry::Skipped),
         },
-        Some(JWT) => Ok(text("kid").map_or(Entry::Skipped, |kid| jwt_key(entry, kid))),
+        Some(JWT) => Ok(text("kid").map_or(Entry::Skipped, |kid| Entry::Jwt(jwt_key(entry, kid)))),
         _ => Ok(Entry::Skipped),
     }
 }
@@ -63,11 +63,13 @@ fn certificate(base64: &Value) -> Result<Entry, &'static str> {
     }
 }
 
-fn jwt_key(entry: &Value, kid: &str) -> Entry {
+/// A JWK named `kid` with the public members of `entry`.
+pub(super) fn jwt_key(entry: &Value, kid: &str) -> JwtKey {
     let public = |member: &str| Some((member.to_owned(), entry.get(member)?.clone()));
     let mut members: Map<_, _> = PUBLIC.iter().filter_map(|member| public(member)).collect();
     members.insert("use".to_owned(), JWT.into());
-    Entry::Jwt(JwtKey { kid: kid.to_owned(), members })
+    members.insert("kid".to_owned(), kid.into());
+    JwtKey { kid: kid.to_owned(), members }
 }
 
 /// The entry of a root: its public key, its use and one certificate; no `kid` (X509-SVID §6.2).

@@ -35,6 +35,18 @@ pub struct JwtKey {
 }
 
 impl JwtKey {
+    /// The key named `kid` whose JWK has these members; those that are not public are left away.
+    pub fn new(kid: &str, members: serde_json::Map<String, serde_json::Value>) -> Self {
+        jwk::jwt_key(&members.into(), kid)
+    }
+
+    /// It alone, as a JWK Set for whoever verifies any signature, without its `use`.
+    pub(crate) fn key_set(&self) -> String {
+        let mut members = self.members.clone();
+        members.remove("use");
+        serde_json::json!({ "keys": [members] }).to_string()
+    }
+
     /// Its name in the header of tokens.
     pub fn kid(&self) -> &str {
         &self.kid
@@ -45,6 +57,12 @@ impl SpiffeBundle {
     /// The roots of a domain, not yet numbered.
     pub fn of_roots(roots: &TrustBundle) -> Self {
         Self { certificates: roots.certificates().cloned().collect(), ..Self::default() }
+    }
+
+    /// The same with these keys for JWT-SVIDs.
+    #[must_use]
+    pub fn with_jwt_keys(self, keys: Vec<JwtKey>) -> Self {
+        Self { jwt_keys: keys, ..self }
     }
 
     /// Reads a bundle document. Entries of unknown `kty` or `use`, and entries that lack what their use demands, are

@@ -34,9 +34,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the control plane: certificate authority, xDS server, metrics and debug pages.
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// Run beside a workload: its key and certificate, SDS for Envoy, and Envoy itself.
-    Agent(agent::AgentArgs),
+    Agent(Box<agent::AgentArgs>),
     /// Show the effective TLS settings of one workload, each with the object that decided it.
     Tls(tls::TlsArgs),
     /// Explain one client-to-server pair: will it connect, how, who decided, who lost and why.

@@ -2,6 +2,7 @@
 //! belong together have a module each; `ca serve` shares them.
 
 pub(crate) mod authority;
+mod bundles;
 mod istiod;
 mod jobs;
 mod lifetimes;
@@ -15,7 +16,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use self::{authority::AuthorityArgs, roots::RootArgs};
+use self::{authority::AuthorityArgs, bundles::BundleArgs, roots::RootArgs};
 use super::{Failure, Outcome, Result, init_logs, runtime, world::MeshArgs};
 use crate::{
     config::{Problems, address},
@@ -49,6 +50,8 @@ pub(crate) struct ServeArgs {
     authority: AuthorityArgs,
     #[command(flatten)]
     roots: RootArgs,
+    #[command(flatten)]
+    bundles: BundleArgs,
 }
 
 impl ServeArgs {
@@ -72,6 +75,7 @@ impl ServeArgs {
         let http = problems.take("--http-addr", address(&self.http_addr));
         let authority = self.authority.read(problems, USUAL_LIFE);
         let roots = self.roots.read(problems);
+        let bundles = self.bundles.read(problems);
         Some(Config {
             config_dir: self.config_dir?,
             state_dir: self.state_dir,
@@ -81,6 +85,7 @@ impl ServeArgs {
             http: http?,
             authority: authority?,
             roots: roots?,
+            bundles: bundles?,
         })
     }
 }

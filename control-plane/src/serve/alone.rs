@@ -12,7 +12,8 @@ use anyhow::{Context as _, bail};
 use eastwest_ca::NewRoot;
 use eastwest_ca_server::{
     CertificateAuthority, Keeper, KeyMaterial, OwnBundle, RootsConfig, StateDir, StateError,
-    bundles::DEFAULT_REFRESH_HINT, test_root,
+    bundles::{DEFAULT_REFRESH_HINT, IdentityService, federation, publish},
+    test_root,
 };
 use eastwest_model::TrustDomain;
 use time::OffsetDateTime;
@@ -69,7 +70,7 @@ pub(crate) enum Root {
 /// What the pages look at.
 struct Alone {
     ca: Arc<CertificateAuthority>,
-    bundle: OwnBundle,
+    bundle: Arc<OwnBundle>,
     shutdown: Shutdown,
 }
 
@@ -116,12 +117,15 @@ pub(crate) async fn run(config: AloneConfig) -> anyhow::Result<()> {
     let mut background = JoinSet::new();
     background.spawn(ca.clone().renew_serving_certificate());
     background.spawn(ca.clone().follow_proofs());
-    let bundle = OwnBundle::new(ca.clone(), state.clone(), DEFAULT_REFRESH_HINT);
+    let bundle = Arc::new(OwnBundle::new(ca.clone(), state.clone(), DEFAULT_REFRESH_HINT)?);
+    let (published, publishing) = publish(Arc::clone(&bundle), federation::nobody());
+    background.spawn(publishing);
+    let identity = IdentityService::new(ca.authenticator(), published, bundle.svid_key(), shutdown.token());
     let served = Arc::new(Alone { ca: ca.clone(), bundle, shutdown: shutdown.clone() });
     let routes = pages::common::<Alone>(&[]).with_state(served);
     let serving = async {
         let pages = axum::serve(http, routes).with_graceful_shutdown(shutdown.requested());
-        let (tls, pages) = tokio::join!(serve_tls(tls, &ca, None, &shutdown), pages.into_future());
+        let (tls, pages) = tokio::join!(serve_tls(tls, &ca, None, identity, &shutdown), pages.into_future());
         tls?;
         pages.context("--http-addr")
     };

@@ -2,6 +2,7 @@
 
 mod alone;
 mod authority;
+mod bundles;
 mod gatekeeper;
 mod http;
 mod metrics;
@@ -15,7 +16,7 @@ mod shutdown;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context;
-use eastwest_ca_server::{CertificateAuthority, OwnBundle, StateDir, bundles::DEFAULT_REFRESH_HINT};
+use eastwest_ca_server::{CertificateAuthority, OwnBundle, StateDir};
 use eastwest_model::MeshConfig;
 use eastwest_xds_server::XdsServer;
 use tokio::{sync::watch, task::JoinSet};
@@ -23,11 +24,13 @@ use tokio::{sync::watch, task::JoinSet};
 pub(crate) use self::{
     alone::{AloneConfig, Root, StatePlace, run as run_alone},
     authority::AuthorityConfig,
+    bundles::{BundleConfig, EndpointConfig},
     proofs::{JobConfig, NodeConfig, ProvingConfig, ReviewConfig, TokenConfig, TokenIssuerConfig},
     roots::RootConfig,
 };
 use self::{
     authority::Place,
+    bundles::Endpoint,
     gatekeeper::Gate,
     ports::{Ports, Services},
     proofs::WatchedPods,
@@ -46,6 +49,7 @@ pub(crate) struct Config {
     pub(crate) http: SocketAddr,
     pub(crate) authority: AuthorityConfig,
     pub(crate) roots: RootConfig,
+    pub(crate) bundles: BundleConfig,
 }
 
 /// What the HTTP pages look at.
@@ -65,6 +69,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals()?;
     let ports = Ports::bind(&config).await?;
     let addresses = ports.addresses()?;
+    let endpoint = Endpoint::bind(config.bundles.endpoint.as_ref()).await?;
+    let endpoint_address = endpoint.as_ref().map(Endpoint::address).transpose()?;
     let mut input =
         eastwest_sources::follow(&config.config_dir, config.mesh.clone()).context("--config-dir")?;
     let first = input.recv().await.context("the input ended before it was read")?;
@@ -85,18 +91,19 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     };
     let local = xds(None);
     let xds = xds(Some(ca.authenticator())).sharing(local.connections());
-    let bundle = Arc::new(OwnBundle::new(ca.clone(), state.clone(), DEFAULT_REFRESH_HINT));
+    let mut background = JoinSet::new();
+    let (bundle, identity) =
+        bundles::start(&config.bundles, endpoint, &ca, &state, &mesh, (&mut background, shutdown.token()))?;
     let shared =
         Shared { world: world.clone(), ca: ca.clone(), bundle, xds: xds.clone(), shutdown: shutdown.clone() };
-    let services = Services { local, xds, ca: ca.clone(), shared: Arc::new(shared) };
+    let services = Services { local, xds, ca: ca.clone(), identity, shared: Arc::new(shared) };
 
-    let mut background = JoinSet::new();
     background.spawn(publisher.run(input));
     background.spawn(ca.clone().renew_serving_certificate());
     background.spawn(ca.clone().follow_proofs());
     background.spawn(follow_trust_domain(ca, world.clone()));
     let serving = ports.serve(services, &shutdown);
-    greet(&config, &world.borrow().clone(), &addresses)?;
+    greet(&config, &world.borrow().clone(), &addresses, endpoint_address)?;
     tokio::select! {
         ended = shutdown.bound(serving) => ended,
         _ = background.join_next() => anyhow::bail!("a background task ended; this is a defect of eastwest"),
@@ -117,8 +124,14 @@ async fn follow_trust_domain(ca: Arc<CertificateAuthority>, mut world: watch::Re
 }
 
 /// The line that programs wait for, and what a person may do next.
-fn greet(config: &Config, world: &World, [grpc, tls, http]: &[SocketAddr; 3]) -> anyhow::Result<()> {
-    write_out(&format!("eastwest ready grpc={grpc} tls={tls} http={http}"))?;
+fn greet(
+    config: &Config,
+    world: &World,
+    [grpc, tls, http]: &[SocketAddr; 3],
+    endpoint: Option<SocketAddr>,
+) -> anyhow::Result<()> {
+    let bundle = endpoint.map_or_else(String::new, |address| format!(" bundle={address}"));
+    write_out(&format!("eastwest ready grpc={grpc} tls={tls} http={http}{bundle}"))?;
     let (directory, state) = (config.config_dir.display(), config.state_dir.display());
     let example = world.snapshot.workloads().next();
     let workload = example.map_or("NAMESPACE/POD".to_owned(), |one| one.key().to_string());

@@ -3,8 +3,11 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
-use eastwest_ca_server::{CertificateAuthority, Incoming, grpc_server, server_config};
+use eastwest_ca_server::{
+    CertificateAuthority, Incoming, bundles::IdentityService, grpc_server, server_config,
+};
 use eastwest_proto::{
+    eastwest::v1::workload_identity_server,
     envoy::service::discovery::v3::aggregated_discovery_service_server,
     istio::v1::auth::istio_certificate_service_server,
 };
@@ -27,6 +30,7 @@ pub(super) struct Services {
     /// xDS for those who prove who they are.
     pub(super) xds: XdsServer,
     pub(super) ca: Arc<CertificateAuthority>,
+    pub(super) identity: IdentityService,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -50,11 +54,11 @@ impl Ports {
 
     /// Serves until shutdown; new connections end with its first signal, HTTP with the streams.
     pub(super) async fn serve(self, services: Services, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let Services { local, xds, ca, shared } = services;
+        let Services { local, xds, ca, identity, shared } = services;
         let plain = grpc_server()
             .add_service(local.aggregated())
             .serve_with_incoming_shutdown(Incoming::plain(self.grpc), shutdown.requested());
-        let tls = serve_tls(self.tls, &ca, Some(xds), shutdown);
+        let tls = serve_tls(self.tls, &ca, Some(xds), identity, shutdown);
         let pages = axum::serve(self.http, http::routes(shared)).with_graceful_shutdown(shutdown.requested());
         let (plain, tls, pages) = tokio::join!(plain, tls, pages.into_future());
         plain.context("--grpc-addr")?;
@@ -78,11 +82,15 @@ pub(super) async fn serve_tls(
     listener: TcpListener,
     ca: &Arc<CertificateAuthority>,
     xds: Option<XdsServer>,
+    identity: IdentityService,
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
     // The descriptors hold services of others too, such as the agent's.
-    let mut served =
-        vec![istio_certificate_service_server::SERVICE_NAME, tonic_health::pb::health_server::SERVICE_NAME];
+    let mut served = vec![
+        istio_certificate_service_server::SERVICE_NAME,
+        workload_identity_server::SERVICE_NAME,
+        tonic_health::pb::health_server::SERVICE_NAME,
+    ];
     served.extend(xds.as_ref().map(|_| aggregated_discovery_service_server::SERVICE_NAME));
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(eastwest_proto::FILE_DESCRIPTOR_SET)
@@ -93,6 +101,7 @@ pub(super) async fn serve_tls(
     grpc_server()
         .add_optional_service(xds.map(|xds| xds.aggregated()))
         .add_service(ca.service())
+        .add_service(identity.server())
         .add_service(health)
         .add_service(reflection.build_v1().context("gRPC reflection")?)
         .serve_with_incoming_shutdown(Incoming::tls(listener, server_config(ca)), shutdown.requested())

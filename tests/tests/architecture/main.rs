@@ -24,7 +24,11 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
     ("eastwest-sources", 4, &["eastwest-engine", "eastwest-model"]),
     ("eastwest-ca-server", 4, &["eastwest-ca", "eastwest-model", "eastwest-proto"]),
     ("eastwest-xds-server", 4, &["eastwest-proto", "eastwest-xds"]),
-    ("eastwest-agent", 5, &["eastwest-model", "eastwest-proto", "eastwest-xds", "eastwest-xds-server"]),
+    (
+        "eastwest-agent",
+        5,
+        &["eastwest-ca", "eastwest-model", "eastwest-proto", "eastwest-xds", "eastwest-xds-server"],
+    ),
     ("eastwest", 6, &["*"]),
     ("eastwest-tests", 7, &["*"]),
     ("xtask", 8, &["eastwest-tests"]),

@@ -362,7 +362,8 @@ async fn the_authority_alone_lists_what_it_serves_and_no_xds() {
     };
     let mut names: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();
     names.sort_unstable();
-    let wanted = ["grpc.health.v1.Health", "istio.v1.auth.IstioCertificateService"];
+    let wanted =
+        ["eastwest.v1.WorkloadIdentity", "grpc.health.v1.Health", "istio.v1.auth.IstioCertificateService"];
     assert_eq!(names, wanted);
 }
 

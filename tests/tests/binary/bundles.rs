@@ -49,3 +49,42 @@ fn a_server_that_is_none_of_ours_is_named() {
         .failure(1, &["127.0.0.1:1", "eastwest serve"]);
     bench.run(&["ca", "bundle", "-o", "der"]).failure(2, &["--format", "pem", "spiffe"]);
 }
+
+#[test]
+fn mistakes_about_bundles_are_told_together() {
+    let bench = Bench::new();
+    let flags = [
+        "--bundle-addr",
+        "here",
+        "--bundle-cert",
+        "web.pem",
+        "--bundle-refresh-hint",
+        "1500ms",
+        "--federate",
+        "b.example=http://b.example/bundle",
+        "--federate",
+        "c.example=https://user@c.example/",
+        "--federate",
+        "d.example=d.json",
+        "--federate",
+        "d.example=other.json",
+    ];
+    bench.refused(&flags).failure(
+        2,
+        &[
+            "--bundle-addr: \"here\"",
+            "--bundle-key",
+            "--bundle-refresh-hint: 1.5s",
+            "only https://",
+            "user information",
+            "d.example is named twice",
+        ],
+    );
+    bench.refused(&["--bundle-key", "key.pem"]).failure(2, &["--bundle-cert", "--bundle-key needs it"]);
+    let own = ["--federate", "cluster.local=https://b.example/"];
+    bench.refused(&own).failure(1, &["--federate", "cluster.local is our own trust domain"]);
+    let missing = ["--federate", "b.example=https://b.example/,id=spiffe://b.example/s,bundle=gone.json"];
+    bench.refused(&missing).failure(1, &["--federate", "gone.json"]);
+    let files = ["--bundle-addr", "127.0.0.1:0", "--bundle-cert", "gone.pem", "--bundle-key", "gone.pem"];
+    bench.refused(&files).failure(1, &["--bundle-cert", "gone.pem"]);
+}

@@ -9,9 +9,10 @@ import ssl
 import sys
 import tempfile
 import threading
+import time
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from spiffe import WorkloadApiClient, X509Source
+from spiffe import JwtSvid, WorkloadApiClient, X509Source
 from spiffe.workloadapi.errors import WorkloadApiError
 
 
@@ -34,6 +35,32 @@ def fetch(client):
             say("root of", bundle.trust_domain, fingerprint(root))
 
 
+def sign(client, audience):
+    """A token of the workload for one audience."""
+    svid = client.fetch_jwt_svid({audience}, timeout=20)
+    say("token of", svid.spiffe_id, "for", *svid.audience)
+    say("token", svid.token)
+
+
+def validate(client, audience, token):
+    """Judged twice: by the agent, and by the library with the agent's bundles."""
+    domain = JwtSvid.parse_insecure(token, {audience}).spiffe_id.trust_domain
+    bundle = bundle_of(client, domain)
+    say("validated", client.validate_jwt_svid(token, audience, timeout=20).spiffe_id)
+    say("verified", JwtSvid.parse_and_validate(token, bundle, {audience}).spiffe_id)
+
+
+def bundle_of(client, domain):
+    """The bundle of a domain, which comes to the agent a moment after its start."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        bundle = client.fetch_jwt_bundles(timeout=20).get_bundle_for_trust_domain(domain)
+        if bundle and bundle.jwt_authorities:
+            return bundle
+        time.sleep(0.1)
+    sys.exit(f"no bundle of {domain} within 20 s")
+
+
 def follow(client, times):
     """The stream, until the identity has been renewed so often."""
     source = X509Source(client, timeout_in_seconds=20)
@@ -41,7 +68,7 @@ def follow(client, times):
     say("serial", serial())
     renewed = threading.Semaphore(0)
     source.subscribe_for_updates(renewed.release)
-    for _ in range(times):
+    for _ in range(int(times)):
         if not renewed.acquire(timeout=30):
             sys.exit("no renewal within 30 s")
         say("renewed, serial", serial())
@@ -85,7 +112,7 @@ def serve(client):
 def call(client, port):
     """Calls a server and tells who it is."""
     tls = context(client, ssl.PROTOCOL_TLS_CLIENT)
-    with tls.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=20)) as stream:
+    with tls.wrap_socket(socket.create_connection(("127.0.0.1", int(port)), timeout=20)) as stream:
         say("server is", peer(stream))
         say("it says", stream.makefile().readline().strip())
 
@@ -101,4 +128,4 @@ def refused(client):
 
 if __name__ == "__main__":
     what, path, *arguments = sys.argv[1:]
-    globals()[what](WorkloadApiClient(f"unix:{path}"), *map(int, arguments))
+    globals()[what](WorkloadApiClient(f"unix:{path}"), *arguments)

@@ -7,13 +7,15 @@ use std::{
     time::Duration,
 };
 
-use eastwest_ca::{SpiffeBundle, spiffe_bundle::Published};
+use eastwest_ca::{SpiffeBundle, jwt::SvidKey, spiffe_bundle::Published};
+use eastwest_model::TrustDomain;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::{
     authority::CertificateAuthority,
-    state_dir::{StateDir, StateError},
+    files,
+    state_dir::{StateDir, StateError, io_error},
 };
 
 /// How often consumers are told to look again, unless told otherwise (SPIFFE Federation §4.1 recommends it).
@@ -36,6 +38,7 @@ pub struct OwnBundle {
     ca: Arc<CertificateAuthority>,
     state: StateDir,
     refresh_hint: Duration,
+    svid_key: Arc<SvidKey>,
     last: Mutex<Option<Last>>,
 }
 
@@ -46,13 +49,32 @@ struct Last {
 
 impl OwnBundle {
     /// The bundle of `ca`, which keeps its state in `state`.
-    pub fn new(ca: Arc<CertificateAuthority>, state: StateDir, refresh_hint: Duration) -> Self {
-        Self { ca, state, refresh_hint, last: Mutex::default() }
+    ///
+    /// # Errors
+    /// The key for JWT-SVIDs cannot be read or made.
+    pub fn new(
+        ca: Arc<CertificateAuthority>,
+        state: StateDir,
+        refresh_hint: Duration,
+    ) -> Result<Self, StateError> {
+        let svid_key = Arc::new(state.svid_key()?);
+        Ok(Self { ca, state, refresh_hint, svid_key, last: Mutex::default() })
+    }
+
+    /// Whose bundle it is.
+    pub fn trust_domain(&self) -> TrustDomain {
+        self.ca.trust_domain()
+    }
+
+    /// The key of our JWT-SVIDs, whose public half is in the bundle.
+    pub fn svid_key(&self) -> Arc<SvidKey> {
+        Arc::clone(&self.svid_key)
     }
 
     /// The bundle as it is at `now`. If its number cannot be kept on record, which is logged, it rises nevertheless.
     pub fn newest(&self, now: OffsetDateTime) -> SpiffeBundle {
-        let content = self.ca.bundle().refreshed_every(self.refresh_hint);
+        let content = self.ca.bundle().with_jwt_keys(vec![self.svid_key.public()]);
+        let content = content.refreshed_every(self.refresh_hint);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let published = match &*last {
             Some(known) if known.content == content => known.published.clone(),
@@ -78,7 +100,8 @@ pub fn of_state_dir(dir: &Path, now: OffsetDateTime) -> Result<SpiffeBundle, Sta
     let state = StateDir::open_existing(dir)?;
     let roots = state.load(now)?.roots;
     let hint = last_record(&state).map(|record| Duration::from_secs(record.spiffe_refresh_hint));
-    let content = SpiffeBundle::of_roots(&roots).refreshed_every(hint.unwrap_or(DEFAULT_REFRESH_HINT));
+    let content = SpiffeBundle::of_roots(&roots).with_jwt_keys(vec![state.svid_key()?.public()]);
+    let content = content.refreshed_every(hint.unwrap_or(DEFAULT_REFRESH_HINT));
     let published = record(&state, &content, now)?;
     Ok(content.numbered(published.sequence))
 }
@@ -96,7 +119,8 @@ fn record(state: &StateDir, content: &SpiffeBundle, now: OffsetDateTime) -> Resu
         let spiffe_refresh_hint = content.refresh_hint().unwrap_or(DEFAULT_REFRESH_HINT).as_secs();
         let record = Record { spiffe_refresh_hint, published: published.clone() };
         let text = serde_json::to_string(&record).expect("numbers and text always become JSON");
-        state.write(RECORD, text.as_bytes())?;
+        let path = state.file(RECORD);
+        files::replace(&path, text.as_bytes(), files::SECRET).map_err(io_error("write", &path))?;
     }
     Ok(published)
 }

@@ -1,0 +1,113 @@
+//! Trust bundles, out and in: the endpoint for other domains, the relationships with them, and what agents follow.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use eastwest_ca_server::{
+    CertificateAuthority, OwnBundle, StateDir,
+    bundles::{
+        IdentityService,
+        endpoint::{self, Certificate},
+        federation::{self, Relationship, Source, Store},
+        publish,
+    },
+};
+use eastwest_model::{MeshConfig, TrustDomain};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// What `serve` was told of trust bundles, without mistakes.
+pub(crate) struct BundleConfig {
+    pub(crate) endpoint: Option<EndpointConfig>,
+    pub(crate) refresh_hint: Duration,
+    pub(crate) relationships: Vec<Relationship>,
+}
+
+/// What it was told of the bundle endpoint.
+pub(crate) struct EndpointConfig {
+    pub(crate) address: SocketAddr,
+    /// Certificate and key, for profile `https_web`.
+    pub(crate) files: Option<(PathBuf, PathBuf)>,
+}
+
+/// The bundle endpoint, bound but not yet served.
+pub(super) struct Endpoint {
+    listener: TcpListener,
+    files: Option<(PathBuf, PathBuf)>,
+}
+
+impl Endpoint {
+    /// Binds it, if there shall be one.
+    ///
+    /// # Errors
+    /// An address that is in use or not ours.
+    pub(super) async fn bind(config: Option<&EndpointConfig>) -> anyhow::Result<Option<Self>> {
+        let Some(config) = config else { return Ok(None) };
+        let listener = TcpListener::bind(config.address).await;
+        let listener =
+            listener.with_context(|| format!("--bundle-addr: cannot listen on {}", config.address))?;
+        Ok(Some(Self { listener, files: config.files.clone() }))
+    }
+
+    /// The bound address.
+    pub(super) fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    fn certificate(&self, ca: &Arc<CertificateAuthority>, mesh: &MeshConfig) -> anyhow::Result<Certificate> {
+        match &self.files {
+            Some((certificate, key)) => {
+                Certificate::of_files(certificate.clone(), key.clone()).context("--bundle-cert, --bundle-key")
+            }
+            None => Certificate::of_authority(Arc::clone(ca), &mesh.root_namespace).context("--bundle-addr"),
+        }
+    }
+}
+
+/// Starts all that concerns bundles; the bundle of our own domain, and the service for agents.
+///
+/// # Errors
+/// A certificate of the endpoint or a file of a relationship that cannot be used.
+pub(super) fn start(
+    config: &BundleConfig,
+    endpoint: Option<Endpoint>,
+    ca: &Arc<CertificateAuthority>,
+    state: &StateDir,
+    mesh: &MeshConfig,
+    (background, stop): (&mut JoinSet<()>, CancellationToken),
+) -> anyhow::Result<(Arc<OwnBundle>, IdentityService)> {
+    let own = Arc::new(OwnBundle::new(Arc::clone(ca), state.clone(), config.refresh_hint)?);
+    if let Some(endpoint) = endpoint {
+        let certificate = endpoint.certificate(ca, mesh)?;
+        background.spawn(endpoint::serve(endpoint.listener, certificate, Arc::clone(&own)));
+    }
+    let store = store(&config.relationships, state, &mesh.trust_domain)?;
+    let (published, publishing) = publish(Arc::clone(&own), store.subscribe());
+    background.spawn(publishing);
+    if !config.relationships.is_empty() {
+        background.spawn(federation::follow(config.relationships.clone(), store));
+    }
+    let service = IdentityService::new(ca.authenticator(), published, own.svid_key(), stop);
+    Ok((own, service))
+}
+
+/// What is known of other domains at the start.
+fn store(relationships: &[Relationship], state: &StateDir, own: &TrustDomain) -> anyhow::Result<Arc<Store>> {
+    let mut domains = Vec::new();
+    for relationship in relationships {
+        let (Source::Endpoint { domain, .. } | Source::File(domain, _)) = &relationship.source else {
+            continue;
+        };
+        if domain == own {
+            bail!("--federate: {own} is our own trust domain; name those of others");
+        }
+        let bootstrap = relationship.bootstrap.as_ref().map(|path| {
+            let bundle = federation::bundle_file(path);
+            bundle.with_context(|| format!("--federate: bundle={}", path.display()))
+        });
+        if matches!(relationship.source, Source::Endpoint { .. }) {
+            domains.push((domain.clone(), bootstrap.transpose()?));
+        }
+    }
+    Ok(Arc::new(Store::open(Some(state.federated_dir()), domains)))
+}

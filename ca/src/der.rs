@@ -67,6 +67,11 @@ impl<'a> Reader<'a> {
         self.0.is_empty()
     }
 
+    /// What follows.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
     /// That nothing follows.
     pub(crate) fn end(&self) -> Result<(), Malformed> {
         if self.is_empty() { Ok(()) } else { Err(Malformed) }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eastwest_model::TrustDomain;
-use rcgen::{PublicKeyData as _, SerialNumber};
+use rcgen::{CertificateParams, PublicKeyData as _, SerialNumber};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
@@ -19,6 +19,7 @@ use crate::{
     pem,
     profile::{self, ServingName},
     public_key::{KeyKind, PublicKey, fingerprint, hex},
+    reissue,
     signing_chain::{ChainError, SigningChain},
     x509::{self, Window},
 };
@@ -121,6 +122,8 @@ pub struct LocalIssuer {
     signer: rcgen::Issuer<'static, PrivateKey>,
     /// The signer's subject in DER.
     name: Vec<u8>,
+    /// Whether rcgen cannot write that name.
+    rename: bool,
     chain: SigningChain,
 }
 
@@ -148,9 +151,22 @@ impl LocalIssuer {
             return Err(LoadError::KeyKind(public.kind()));
         }
         let signer = rcgen::Issuer::from_ca_cert_der(&certificate, key).map_err(IssueError::from)?;
-        let issuer = Self { signer, name, chain };
+        let mut issuer = Self { signer, name, rename: false, chain };
+        issuer.rename = !issuer.keeps_its_name(&public, now)?;
         issuer.try_out(&parsed, &public, now)?;
         Ok(issuer)
+    }
+
+    /// Whether a certificate names its issuer byte for byte as it comes from rcgen.
+    fn keeps_its_name(&self, key: &PublicKey, now: OffsetDateTime) -> Result<bool, LoadError> {
+        let trial = self.trial(key, now)?;
+        let parsed = x509::parse(&trial).ok_or(IssueError::SelfCheck("no readable form"))?;
+        Ok(parsed.issuer().as_raw() == self.name)
+    }
+
+    fn trial(&self, key: &PublicKey, now: OffsetDateTime) -> Result<CertificateDer<'static>, IssueError> {
+        let localhost = ServingName::Dns("localhost".to_owned());
+        Ok(self.issue_serving(&[localhost], key, Duration::from_secs(1), now)?.der)
     }
 
     /// Signs a certificate and verifies it as a client would.
@@ -160,8 +176,7 @@ impl LocalIssuer {
         key: &PublicKey,
         now: OffsetDateTime,
     ) -> Result<(), LoadError> {
-        let localhost = ServingName::Dns("localhost".to_owned());
-        let trial = self.issue_serving(&[localhost], key, Duration::from_secs(1), now)?.der;
+        let trial = self.trial(key, now)?;
         let parsed = x509::parse(&trial).ok_or(IssueError::SelfCheck("no readable form"))?;
         if parsed.issuer().as_raw() != self.name {
             return Err(IssueError::SelfCheck("another issuer name").into());
@@ -212,7 +227,7 @@ impl LocalIssuer {
         let window = self.window_for(lifetime, now)?;
         let serial = random_serial()?;
         let params = profile::serving(names, SerialNumber::from_slice(&serial), window)?;
-        Ok(issued(params.signed_by(key, &self.signer)?.into(), &serial, window))
+        Ok(issued(self.sign(&params, key)?, &serial, window))
     }
 
     /// Certifies the key that signs the ledger's checkpoints, for as long as the whole chain lives.
@@ -224,7 +239,7 @@ impl LocalIssuer {
         let window = self.window_for(Duration::MAX, now)?;
         let serial = random_serial()?;
         let params = profile::ledger(SerialNumber::from_slice(&serial), window);
-        Ok(issued(params.signed_by(key, &self.signer)?.into(), &serial, window))
+        Ok(issued(self.sign(&params, key)?, &serial, window))
     }
 
     /// SHA-256 of the signing key's SubjectPublicKeyInfo in hexadecimal.
@@ -235,6 +250,19 @@ impl LocalIssuer {
     /// Whether the whole chain is valid at `now`.
     pub fn is_valid(&self, now: OffsetDateTime) -> bool {
         self.chain.window.contains(now)
+    }
+
+    fn sign(
+        &self,
+        params: &CertificateParams,
+        key: &PublicKey,
+    ) -> Result<CertificateDer<'static>, IssueError> {
+        let der: CertificateDer<'static> = params.signed_by(key, &self.signer)?.into();
+        if !self.rename {
+            return Ok(der);
+        }
+        let renamed = reissue::with_issuer(&der, &self.name, self.signer.key());
+        renamed.ok_or_else(|| IssueError::Sign("its issuer's name cannot be written".to_owned()))
     }
 
     fn window_for(&self, lifetime: Duration, now: OffsetDateTime) -> Result<Window, IssueError> {
@@ -259,7 +287,7 @@ impl Issuer for LocalIssuer {
         let serial = random_serial()?;
         let key = csr.key();
         let params = profile::leaf(grant.identity(), key.kind(), SerialNumber::from_slice(&serial), window)?;
-        let der: CertificateDer<'static> = params.signed_by(key, &self.signer)?.into();
+        let der = self.sign(&params, key)?;
         let expected = check::Expected { identity: grant.identity(), key, window, issuer: &self.name };
         check::leaf(&der, &expected).map_err(IssueError::SelfCheck)?;
         Ok(issued(der, &serial, window))

@@ -32,6 +32,7 @@ pub mod plugged;
 pub mod pods;
 pub mod profile;
 pub mod public_key;
+mod reissue;
 pub mod review;
 pub mod revocation;
 pub mod rotation;

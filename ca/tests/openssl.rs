@@ -112,7 +112,9 @@ fn plugged(dir: &Path, key: &str, intermediates: usize) {
     for level in 1..=intermediates {
         let above = level - 1;
         run(&format!("genpkey {key} -out key-{level}.pem"));
-        run(&format!("req -new -key key-{level}.pem -subj /O=example/CN=level-{level} -out csr-{level}.pem"));
+        run(&format!(
+            "req -new -key key-{level}.pem -subj /DC=com/DC=example/OU=a/OU=b/CN=level-{level} -out csr-{level}.pem"
+        ));
         run(&format!(
             "x509 -req -in csr-{level}.pem -CA cert-{above}.pem -CAkey key-{above}.pem -CAcreateserial -days 20 -extfile \
              extensions -out cert-{level}.pem"

@@ -21,4 +21,4 @@ pub use keeper::{Keeper, RootsConfig, RootsError};
 pub use steps::RotateError;
 
 #[cfg(test)]
-mod rotation_tests;
+mod tests;

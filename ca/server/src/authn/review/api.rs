@@ -98,14 +98,9 @@ impl KubernetesApi {
         };
         let config: Config = serde_saphyr::from_str(&text)
             .map_err(|_| wrong("the whole", "it is no kubeconfig in YAML".to_owned()))?;
-        let current = &config.current_context;
-        let missing = |kind: &str, name: &str| wrong(kind, format!("there is none named {name:?}"));
-        let context = config.contexts.iter().find(|one| one.name == *current);
-        let context = &context.ok_or_else(|| missing("contexts", current))?.context;
-        let cluster = config.clusters.iter().find(|one| one.name == context.cluster);
-        let cluster = &cluster.ok_or_else(|| missing("clusters", &context.cluster))?.cluster;
-        let user = config.users.iter().find(|one| one.name == context.user);
-        let user = &user.ok_or_else(|| missing("users", &context.user))?.user;
+        let (cluster, user) = config
+            .current()
+            .map_err(|(field, name)| wrong(field, format!("there is none named {name:?}")))?;
         let beside = |file: &str| path.parent().unwrap_or(Path::new("")).join(file);
         // Data in base64 beats the file, as with kubectl.
         let pem = |data: &Option<String>, file: &Option<String>, field: &str| match (data, file) {
@@ -162,6 +157,20 @@ struct Config {
     contexts: Vec<NamedContext>,
     clusters: Vec<NamedCluster>,
     users: Vec<NamedUser>,
+}
+
+impl Config {
+    /// Cluster and user of the current context, or what is missing: its field and its name.
+    fn current(&self) -> Result<(&Cluster, &User), (&'static str, &str)> {
+        let name = &self.current_context;
+        let context =
+            self.contexts.iter().find(|one| one.name == *name).ok_or(("contexts", name.as_str()))?;
+        let Context { cluster, user } = &context.context;
+        let found =
+            self.clusters.iter().find(|one| one.name == *cluster).ok_or(("clusters", cluster.as_str()))?;
+        let known = self.users.iter().find(|one| one.name == *user).ok_or(("users", user.as_str()))?;
+        Ok((&found.cluster, &known.user))
+    }
 }
 
 #[derive(Deserialize)]

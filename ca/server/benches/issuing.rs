@@ -7,6 +7,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on fails")]
 
+#[path = "issuing/review.rs"]
+mod review;
+#[allow(dead_code, reason = "tests use more of it")]
+#[path = "../tests/wire/web.rs"]
+mod web;
+
 use std::{
     collections::HashMap,
     fs,
@@ -64,7 +70,7 @@ fn main() {
     // One line each, as in production, to nowhere.
     tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::sink).init();
     let scale: usize = std::env::var("ISSUING_REQUESTS").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000);
-    let bench = Bench::start();
+    let bench = Bench::start(None);
     println!("{:<52}{:>9}{:>9}{:>8}{:>9}{:>9}", "", "per s", "CPU us", "floor", "p50 ms", "p99 ms");
     let floors = [("p256", floor(Key::P256)), ("rsa2048", floor(Key::Rsa))];
     for (key, floor) in &floors {
@@ -96,6 +102,18 @@ fn main() {
             let requests = requests / 4;
             let name = format!("new connection each, {key}, {name}");
             bench.row(&name, key, requests, floor, &proofs(&bench, requests), true);
+        }
+    }
+    let floor = floors[0].1;
+    for milliseconds in [0, 5, 50] {
+        let bench = Bench::start(Some(Duration::from_millis(milliseconds)));
+        for (name, requests, number) in
+            [("seen before", scale, IN_FLIGHT), ("first seen", scale / 8, scale / 8)]
+        {
+            let tokens =
+                (0..number).map(|n| format!("Bearer {}", review::token(n)).parse().unwrap()).collect();
+            let name = format!("warm, p256, TokenReview {milliseconds} ms, {name}");
+            bench.row(&name, "p256", requests, floor, &Proofs::Tokens(tokens), false);
         }
     }
 }
@@ -162,10 +180,14 @@ struct Bench {
     address: SocketAddr,
     clients: Runtime,
     _server: Runtime,
+    _api: Option<review::Api>,
 }
 
 impl Bench {
-    fn start() -> Self {
+    /// With an API for TokenReviews that takes so long for each, or without.
+    fn start(review: Option<Duration>) -> Self {
+        let clients = runtime("client");
+        let api = review.map(|delay| clients.block_on(review::Api::start(delay)));
         let dir = tempfile::tempdir_in(std::env::var("ISSUING_DIR").unwrap_or("target".to_owned())).unwrap();
         let state = dir.path().join("state");
         let trust_domain = TrustDomain::parse("cluster.local").unwrap();
@@ -179,7 +201,11 @@ impl Bench {
             lifetimes: Lifetimes::default(),
             serving_names: default_serving_names("istio-system", &[]),
             serving_lifetime: Duration::from_secs(24 * 3600),
-            proofs: ProofConfig { audiences: vec!["istio-ca".to_owned()], ..ProofConfig::default() },
+            proofs: ProofConfig {
+                audiences: vec!["istio-ca".to_owned()],
+                review: api.as_ref().map(|api| Arc::new(api.client())),
+                ..ProofConfig::default()
+            },
             ledger: LedgerConfig::of(&state),
             limits: Limits { requests: unlimited, failures: unlimited, ..Limits::default() },
         };
@@ -195,7 +221,7 @@ impl Bench {
         });
         let identity = "spiffe://cluster.local/ns/shop/sa/reviews".parse().unwrap();
         let issued = operations::issue(&state, &identity, None, Lifetimes::default(), now).unwrap();
-        Self { dir, authority, issued, address, clients: runtime("client"), _server: server }
+        Self { dir, authority, issued, address, clients, _server: server, _api: api }
     }
 
     fn tokens(&self, number: usize) -> Vec<MetadataValue<Ascii>> {

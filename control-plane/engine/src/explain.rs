@@ -4,6 +4,7 @@ mod resolve;
 
 use eastwest_model::{
     Host, Name, ObjectRef, Origin, SpiffeId, Workload, WorkloadKey, mesh::OutboundTrafficPolicy,
+    service::Protocol,
 };
 use serde::Serialize;
 use thiserror::Error;
@@ -103,6 +104,8 @@ pub struct Setting {
     pub sni: Option<Name>,
     /// SANs to accept, `null` = none is checked.
     pub subject_alt_names: Option<Vec<Name>>,
+    /// Whether a SAN must match the Host header.
+    pub auto_san_validation: bool,
     /// Who decided; `null` = default, mesh configuration or inference.
     pub policy: Option<ObjectRef>,
     /// Where that object was read.
@@ -290,6 +293,8 @@ fn setting(cluster: &OutboundCluster) -> Setting {
         mode: cluster.tls.mode(),
         sni: cluster.tls.sni().cloned(),
         subject_alt_names: cluster.tls.subject_alt_names().map(<[_]>::to_vec),
+        // Bytes name no host.
+        auto_san_validation: cluster.tls.auto_san_validation() && cluster.port.protocol != Protocol::Tcp,
         policy: cluster.policy.clone(),
         origin,
     }

@@ -183,6 +183,15 @@ impl ClientTlsSetting {
         };
         Some(&names[..]).filter(|names| !names.is_empty())
     }
+
+    /// Whether a SAN must match the Host header (O1, O5).
+    pub fn auto_san_validation(&self) -> bool {
+        match self {
+            Self::Disable => false,
+            Self::Auto(mesh) | Self::IstioMutual(mesh) => mesh.sni.is_empty(),
+            Self::Simple(tls) | Self::Mutual(tls) => tls.auto_san_validation,
+        }
+    }
 }
 
 /// How a client calls, in short.

@@ -60,7 +60,7 @@ fn describe(explanation: &Value) -> String {
         text += &format!("  mode        {}\n", cell(&setting["mode"]));
         text += &format!("  decided by  {}\n", decided_by(setting));
         text += &format!("  server name {}\n", cell(&setting["sni"]));
-        text += &format!("  must be     {}\n", list(&setting["subject_alt_names"]));
+        text += &format!("  must be     {}\n", expected(setting));
     }
     if explanation["client_in_mesh"] == false {
         text += &format!("\nCLIENT  {}\n  no proxy    ", cell(&explanation["client"]));
@@ -131,11 +131,13 @@ fn place(origin: &Value) -> String {
     }
 }
 
-fn list(names: &Value) -> String {
-    match entries(names) {
-        [] => "anybody (no name is checked)".to_owned(),
-        names => names.iter().map(cell).collect::<Vec<_>>().join(" or "),
-    }
+/// Whom the client's proxy takes for the server.
+fn expected(setting: &Value) -> String {
+    let names: Vec<_> = entries(&setting["subject_alt_names"]).iter().map(cell).collect();
+    let names = (!names.is_empty()).then(|| names.join(" or "));
+    let host = (setting["auto_san_validation"] == true).then(|| "the host that a request names".to_owned());
+    let both: Vec<_> = names.into_iter().chain(host).collect();
+    if both.is_empty() { "anybody (no name is checked)".to_owned() } else { both.join(", and ") }
 }
 
 /// Who was looked at, in order: winner, heirs and losers, each with the rule that decided.

@@ -240,15 +240,12 @@ fn http_options(protocol: Protocol, tls: &ClientTlsSetting) -> Option<HttpProtoc
 }
 
 fn names_from_host(tls: &ClientTlsSetting) -> Option<UpstreamHttpProtocolOptions> {
-    let (auto_sni, auto_san_validation) = match tls {
-        ClientTlsSetting::Disable => (false, false),
+    let auto_san_validation = tls.auto_san_validation();
+    let auto_sni = match tls {
+        ClientTlsSetting::Disable => false,
         // O1: dynamic forward proxies have no name of their own.
-        ClientTlsSetting::Auto(tls) | ClientTlsSetting::IstioMutual(tls) => {
-            (tls.sni.is_empty(), tls.sni.is_empty())
-        }
-        ClientTlsSetting::Simple(tls) | ClientTlsSetting::Mutual(tls) => {
-            (tls.sni.is_none(), tls.auto_san_validation)
-        }
+        ClientTlsSetting::Auto(tls) | ClientTlsSetting::IstioMutual(tls) => tls.sni.is_empty(),
+        ClientTlsSetting::Simple(tls) | ClientTlsSetting::Mutual(tls) => tls.sni.is_none(),
     };
     (auto_sni || auto_san_validation).then(|| UpstreamHttpProtocolOptions {
         auto_sni,

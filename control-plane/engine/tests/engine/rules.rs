@@ -358,6 +358,22 @@ fn o5_entries_lend_their_names_to_simple_tls_and_services_do_not() {
     assert_eq!(mesh.call("yard/client", DEPOT, 80, None)["subject_alt_names"], Value::Null);
 }
 
+/// Where nothing names the server, the Host header does, unless the rule or the protocol forbids.
+#[test]
+fn o5_explain_says_whether_the_host_header_is_checked() {
+    let checked = |protocol: &str, tls: &str| {
+        let spec = api("api.example", "MESH_EXTERNAL", "address: 10.9.0.1").replace("HTTP", protocol);
+        let policy = format!("host: api.example, trafficPolicy: {{tls: {{{tls}}}}}");
+        let mesh = with(&[entry("yard", "api", 1, &spec), rule("yard", "api", 1, &policy)]);
+        mesh.explain("yard/client", "api.example", 80).unwrap().setting.unwrap().auto_san_validation
+    };
+    assert!(checked("HTTP", "mode: SIMPLE"));
+    assert!(!checked("HTTP", "mode: SIMPLE, sni: api.example"));
+    assert!(!checked("HTTP", "mode: SIMPLE, insecureSkipVerify: true"));
+    assert!(!checked("TCP", "mode: SIMPLE"), "bytes name no host");
+    assert!(!checked("HTTP", "mode: ISTIO_MUTUAL"));
+}
+
 #[test]
 fn o7_a_credential_counts_where_the_rule_selects_its_clients() {
     let spec = |selector: &str| {

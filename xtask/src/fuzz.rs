@@ -69,7 +69,8 @@ fn fuzz(target: &str, seconds: u32) -> anyhow::Result<()> {
     let mut command = cargo_fuzz("run", &[target])?;
     command.args(folders.filter(|folder| folder.exists())).arg("--");
     command.arg(format!("-max_total_time={seconds}"));
-    command.args(["-timeout=10", "-rss_limit_mb=2048", "-max_len=16384", "-print_final_stats=1"]);
+    command.args(["-timeout=10", "-rss_limit_mb=2048", "-max_len=16384"]);
+    command.args(["-verbosity=0", "-print_final_stats=1"]); // not a line for each new input
     succeed(command).with_context(|| format!("fuzz target {target}: see fuzz/artifacts/{target}"))
 }
 

@@ -39,7 +39,6 @@ impl Authenticator for BearerTokens {
         credentials: &Credentials<'_>,
         now: OffsetDateTime,
     ) -> Result<Caller, AuthnError> {
-        credentials.encrypted()?;
         let token = Jwt::parse(bearer(credentials)?)?;
         let (verified, audiences) = self.issuers.verify(&token, now).await?;
         let caller = verified.service_account(audiences, &self.current.load().trust_domain)?;
@@ -58,8 +57,9 @@ fn check_binding(caller: &Caller, pods: Option<&(dyn Pods + Send + Sync)>) -> Re
     Ok(())
 }
 
-/// The token in the one `authorization` header.
+/// The token in the one `authorization` header of an encrypted connection.
 pub(super) fn bearer<'a>(credentials: &Credentials<'a>) -> Result<&'a str, AuthnError> {
+    credentials.encrypted()?;
     let mut values = credentials.metadata.get_all("authorization").iter();
     let value = values.next().ok_or(AuthnError::Header("no authorization header"))?;
     if values.next().is_some() {

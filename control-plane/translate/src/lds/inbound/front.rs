@@ -1,7 +1,7 @@
 //! `virtualInbound` of an Envoy with internal listeners: it inspects nothing.
 
 use eastwest_engine::settings::Inbound;
-use eastwest_model::Name;
+use eastwest_model::{Name, policy::MutualTlsMode, service::Protocol};
 use eastwest_proto::envoy::config::{
     core::v3::TrafficDirection,
     listener::v3::{FilterChain, Listener},
@@ -9,7 +9,7 @@ use eastwest_proto::envoy::config::{
 use eastwest_xds::{EncodedResource, TypeUrl};
 
 use super::{
-    Place, Port,
+    Port,
     chains::{Group, black_hole, chain_name, to},
 };
 use crate::{
@@ -24,27 +24,45 @@ use crate::{
 pub(super) struct Front<'a> {
     listener_port: u16,
     ports: Vec<Served>,
-    unlisted: Place,
+    unlisted: Behind,
     access_log_file: Option<&'a Name>,
 }
 
 /// A port and who serves it.
 #[derive(Hash)]
 enum Served {
+    /// By `virtualInbound` itself: plaintext of declared protocol, where there is nothing to find out.
     Here(Port),
-    Behind(u16, Place),
+    /// By a listener behind it.
+    Behind(u16, Behind),
+}
+
+/// A listener behind `virtualInbound`.
+#[derive(Hash, Clone, Copy)]
+enum Behind {
+    /// It tells TLS and HTTP apart.
+    Inspected,
+    /// It only looks for HTTP.
+    Plaintext,
+}
+
+impl Behind {
+    /// Which one serves a port of this mode, as long as something is to be found out.
+    fn of(mode: MutualTlsMode) -> Self {
+        if mode == MutualTlsMode::Disable { Self::Plaintext } else { Self::Inspected }
+    }
 }
 
 impl<'a> Front<'a> {
     pub(super) fn new(inbound: &'a Inbound, listener_port: u16) -> Self {
-        let served = |port: Port| match port.place() {
-            Place::Front => Served::Here(port),
-            place => Served::Behind(port.number, place),
+        let served = |port: Port| match (port.mode, port.protocol()) {
+            (MutualTlsMode::Disable, Protocol::Http | Protocol::Http2 | Protocol::Tcp) => Served::Here(port),
+            (mode, _) => Served::Behind(port.number, Behind::of(mode)),
         };
         Self {
             listener_port,
             ports: Port::all(inbound, listener_port).map(served).collect(),
-            unlisted: Place::unlisted(inbound),
+            unlisted: Behind::of(inbound.mode),
             access_log_file: inbound.access_log_file.as_ref(),
         }
     }
@@ -57,7 +75,7 @@ impl Generator for Front<'_> {
         let log = self.access_log_file;
         let ports = self.ports.iter().map(|served| match served {
             Served::Here(port) => Group::of(port, log).uninspected(),
-            Served::Behind(port, place) => hand_over(Some(*port), *place),
+            Served::Behind(port, behind) => hand_over(Some(*port), *behind),
         });
         let chains = [black_hole(self.listener_port, log)].into_iter().chain(ports);
         let listener = Listener {
@@ -74,10 +92,10 @@ impl Generator for Front<'_> {
 
 /// A chain to the listener that serves a port, which is told where the connection comes from and wanted to go. It logs
 /// the connection; here nothing is logged.
-fn hand_over(port: Option<u16>, place: Place) -> FilterChain {
-    let (name, listener) = match place {
-        Place::Plaintext => ("plaintext", INBOUND_PLAINTEXT),
-        Place::Front | Place::Inspected => ("inspected", INBOUND_INSPECTED),
+fn hand_over(port: Option<u16>, behind: Behind) -> FilterChain {
+    let (name, listener) = match behind {
+        Behind::Inspected => ("inspected", INBOUND_INSPECTED),
+        Behind::Plaintext => ("plaintext", INBOUND_PLAINTEXT),
     };
     FilterChain {
         name: chain_name(port, name),

@@ -63,34 +63,4 @@ impl Port {
     fn protocol(&self) -> Protocol {
         self.listed.unwrap_or(Protocol::Undeclared)
     }
-
-    fn place(&self) -> Place {
-        Place::of(self.mode, self.protocol())
-    }
-}
-
-/// Who serves a port in the shape with internal listeners.
-#[derive(Hash, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// `virtualInbound` itself: there is nothing to find out.
-    Front,
-    /// The listener that tells TLS and HTTP apart.
-    Inspected,
-    /// The listener that only looks for HTTP.
-    Plaintext,
-}
-
-impl Place {
-    fn of(mode: MutualTlsMode, protocol: Protocol) -> Self {
-        match (mode, protocol) {
-            (MutualTlsMode::Disable, Protocol::Undeclared) => Self::Plaintext,
-            (MutualTlsMode::Disable, _) => Self::Front,
-            _ => Self::Inspected,
-        }
-    }
-
-    /// Who serves ports without settings of their own.
-    fn unlisted(inbound: &Inbound) -> Self {
-        Self::of(inbound.mode, Protocol::Undeclared)
-    }
 }

@@ -23,6 +23,8 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
+use crate::corked::Corked;
+
 /// Longest time for a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Most handshakes at the same time; further connections wait in the kernel's queue.
@@ -161,6 +163,7 @@ impl Drop for Handshake {
 
 async fn establish(stream: TcpStream, remote: SocketAddr, tls: Option<TlsAcceptor>) -> Option<Connection> {
     let _ = stream.set_nodelay(true); // slower without, no worse
+    let stream = Corked::new(stream);
     let Some(tls) = tls else { return Some(Connection { remote, stream: Transport::Plain(stream) }) };
     match timeout(HANDSHAKE, tls.accept(stream)).await {
         Ok(Ok(stream)) => Some(Connection { remote, stream: Transport::Tls(Box::new(stream)) }),
@@ -184,8 +187,8 @@ pub struct Connection {
 
 #[derive(Debug)]
 enum Transport {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Corked),
+    Tls(Box<TlsStream<Corked>>),
 }
 
 impl Connected for Connection {

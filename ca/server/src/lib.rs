@@ -12,7 +12,7 @@
 //! | [`service`] | `istio.v1.auth.IstioCertificateService`, with its [`status`] codes and [`metrics`] |
 //! | [`limits`], `signers` | who may ask how often, and the threads that sign, fairly |
 //! | [`ledger`] | what was issued and refused, on disk before the answer leaves |
-//! | [`tls`], [`incoming`], [`transport`] | the ports: TLS with optional client certificates, or plaintext; their limits |
+//! | [`tls`], [`incoming`], `corked`, [`transport`] | the ports: TLS with optional client certificates, or plaintext; their limits |
 //! | [`operations`] | what the command line does with a state directory |
 //!
 //! What may be decided without a clock, a file or a socket is decided in `eastwest-ca`.
@@ -20,6 +20,7 @@
 pub mod authn;
 pub mod authority;
 pub mod bundles;
+mod corked;
 mod files;
 pub mod given;
 pub mod horizon;

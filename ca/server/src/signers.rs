@@ -33,6 +33,8 @@ struct Shared {
 
 struct Queue {
     jobs: FairQueue<Owner, Job>,
+    /// Threads that wait for work; while none does, there is nobody to wake.
+    idle: usize,
     closed: bool,
 }
 
@@ -56,7 +58,9 @@ impl Shared {
             if let Some(job) = queue.jobs.pop() {
                 return Some(job);
             }
+            queue.idle += 1;
             queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.idle -= 1;
         }
     }
 }
@@ -65,7 +69,7 @@ impl Signers {
     /// Starts `threads` threads, at least one.
     pub(crate) fn start(threads: usize) -> io::Result<Self> {
         let jobs = FairQueue::new(MAX_WAITING, MAX_WAITING_OF_ONE);
-        let queue = Mutex::new(Queue { jobs, closed: false });
+        let queue = Mutex::new(Queue { jobs, idle: 0, closed: false });
         let shared = Arc::new(Shared { queue, work: Condvar::new() });
         let thread = |number| {
             let shared = Arc::clone(&shared);
@@ -77,8 +81,13 @@ impl Signers {
 
     /// Has `job` done when it is `owner`'s turn.
     pub(crate) fn submit(&self, owner: Owner, job: impl FnOnce() + Send + 'static) -> Result<(), Full> {
-        let pushed = self.shared.lock().jobs.push(owner, Box::new(job));
-        self.shared.work.notify_one();
+        let mut queue = self.shared.lock();
+        let pushed = queue.jobs.push(owner, Box::new(job));
+        let wake = queue.idle > 0;
+        drop(queue);
+        if wake {
+            self.shared.work.notify_one();
+        }
         pushed.map_err(|_| Full)
     }
 

@@ -18,6 +18,8 @@ use tower::{
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 /// Streams and calls of one connection at a time.
 const MAX_CONCURRENT: u32 = 1000;
+/// Bytes of requests that a connection may have under way: what HTTP/2 begins with, which needs no announcement.
+const WINDOW: u32 = 65_535;
 /// Headers of one request, in bytes. Tokens are the largest of them, a few kilobytes.
 const MAX_HEADERS: u32 = 64 * 1024;
 
@@ -25,6 +27,7 @@ const MAX_HEADERS: u32 = 64 * 1024;
 pub fn grpc_server() -> Server<Stack<OnlyGrpcLayer, Identity>> {
     let (interval, timeout) = KEEPALIVE;
     Server::builder()
+        .initial_connection_window_size(Some(WINDOW))
         .http2_keepalive_interval(Some(interval))
         .http2_keepalive_timeout(Some(timeout))
         .max_concurrent_streams(Some(MAX_CONCURRENT))

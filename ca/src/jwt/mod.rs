@@ -6,7 +6,7 @@ mod mint;
 mod seen;
 mod svid;
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use eastwest_model::{SpiffeId, TrustDomain, identity::IdentityError};
@@ -113,7 +113,7 @@ pub struct Jwt<'a> {
     kid: Option<String>,
     typ: Option<String>,
     issuer: String,
-    claims: Map<String, Value>,
+    claims: Arc<Map<String, Value>>,
     message: &'a str,
     signature: Vec<u8>,
 }
@@ -144,7 +144,7 @@ impl<'a> Jwt<'a> {
         let kid = text(&header, "kid")?.map(str::to_owned);
         let typ = text(&header, "typ")?.map(str::to_owned);
         let issuer = text(&claims, "iss")?.unwrap_or_default().to_owned();
-        Ok(Self { alg, kid, typ, issuer, claims, message, signature })
+        Ok(Self { alg, kid, typ, issuer, claims: Arc::new(claims), message, signature })
     }
 
     /// The issuer that it names.
@@ -164,7 +164,7 @@ impl<'a> Jwt<'a> {
         }
         match date(&self.claims, "nbf")? {
             Some(begin) if begin - NOT_BEFORE_LEEWAY > now => Err(TokenError::NotYet(begin)),
-            _ => Ok(Verified { issuer: self.issuer.clone(), expires, claims: self.claims.clone() }),
+            _ => Ok(Verified { issuer: self.issuer.clone(), expires, claims: Arc::clone(&self.claims) }),
         }
     }
 
@@ -185,7 +185,7 @@ impl fmt::Debug for Jwt<'_> {
 pub struct Verified {
     issuer: String,
     expires: OffsetDateTime,
-    claims: Map<String, Value>,
+    claims: Arc<Map<String, Value>>,
 }
 
 impl Verified {

@@ -1,7 +1,7 @@
 //! JWT-SVIDs (SPIFFE JWT-SVID; ca.md section 4, rows 61 to 63): signed for a workload's own identity, and judged by the
 //! bundle of the domain that they name.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use eastwest_model::{SpiffeId, TrustDomain, identity::IdentityError};
 use serde_json::{Map, Value, json};
@@ -109,7 +109,7 @@ pub fn verify_svid(
         None => return Err(SvidError::NoKey { domain, kid: token.kid }),
     };
     verified.is_for(&[audience.to_owned()])?;
-    Ok((subject, verified.claims))
+    Ok((subject, Arc::unwrap_or_clone(verified.claims)))
 }
 
 /// By the keys of `bundle` that the token may mean; `None` if there is no such key.

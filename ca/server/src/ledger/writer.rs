@@ -31,7 +31,7 @@ const MAX_CALLERS: usize = 1024;
 /// Most refusals that are kept while the disk is full.
 const MAX_CARRIED: usize = 1024;
 /// How long a commit waits for company while many ask at once: it costs the same for one record as for fifty.
-const LINGER: Duration = Duration::from_millis(1);
+const LINGER: Duration = Duration::from_millis(2);
 /// How often writing is tried again while it fails.
 const RETRY: Duration = Duration::from_secs(5);
 

@@ -7,6 +7,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on fails")]
 
+#[path = "issuing/bare.rs"]
+mod bare;
 #[path = "issuing/review.rs"]
 mod review;
 #[allow(dead_code, reason = "tests use more of it")]
@@ -30,7 +32,7 @@ use std::{
 use eastwest_ca::{Lifetimes, NewRoot, admission::Rate, pem};
 use eastwest_ca_server::{
     CaConfig, CertificateAuthority, Incoming, LedgerConfig, Limits, ProofConfig, StateDir,
-    default_serving_names,
+    default_serving_names, grpc_server,
     operations::{self, IssuedKey},
     server_config,
 };
@@ -56,13 +58,17 @@ use tokio_rustls::TlsConnector;
 use tonic::{
     Request,
     metadata::{Ascii, MetadataValue},
-    transport::{Channel, Endpoint, Server},
+    transport::{Channel, Endpoint},
 };
+
+/// The allocator of the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Requests in flight, on how many connections where they stay open.
 const IN_FLIGHT: usize = 64;
 const CONNECTIONS: usize = 16;
-const IN_FLIGHT_NEW: usize = 16;
+const IN_FLIGHT_NEW: usize = 64;
 /// Names of the server's threads begin so; the kernel keeps 15 letters.
 const SERVER_THREADS: [&str; 2] = ["server", "ca-"];
 
@@ -82,6 +88,7 @@ fn main() {
             "1.0x"
         );
     }
+    bench.bare(scale / 4, floors[0].1);
     for (key, floor) in floors {
         let rows: [Row; 3] = [
             ("client certificate", scale, |_, _| Proofs::Certificate),
@@ -179,7 +186,7 @@ struct Bench {
     issued: IssuedKey,
     address: SocketAddr,
     clients: Runtime,
-    _server: Runtime,
+    server: Runtime,
     _api: Option<review::Api>,
 }
 
@@ -216,12 +223,12 @@ impl Bench {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let incoming = Incoming::tls(listener, server_config(&service));
-            tokio::spawn(Server::builder().add_service(service.service()).serve_with_incoming(incoming));
+            tokio::spawn(grpc_server().add_service(service.service()).serve_with_incoming(incoming));
             address
         });
         let identity = "spiffe://cluster.local/ns/shop/sa/reviews".parse().unwrap();
         let issued = operations::issue(&state, &identity, None, Lifetimes::default(), now).unwrap();
-        Self { dir, authority, issued, address, clients, _server: server, _api: api }
+        Self { dir, authority, issued, address, clients, server, _api: api }
     }
 
     fn tokens(&self, number: usize) -> Vec<MetadataValue<Ascii>> {
@@ -253,6 +260,20 @@ impl Bench {
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
         Arc::new(config)
+    }
+
+    /// What a new connection costs without HTTP/2 and without us.
+    fn bare(&self, connections: usize, floor: f64) {
+        let name = "bare TLS connection, then the floor";
+        if std::env::var("ISSUING_ONLY").is_ok_and(|only| !name.contains(&only)) {
+            return;
+        }
+        let address = self.server.block_on(bare::serve(server_config(&self.authority)));
+        let tls = self.tls(&Proofs::Tokens(Vec::new()));
+        let before = server_cpu();
+        self.clients.block_on(bare::connect(address, tls, connections, IN_FLIGHT_NEW));
+        let cpu = (server_cpu() - before).as_secs_f64() * 1e6 / connections as f64 + floor;
+        println!("{name:<52}{:>9.0}{cpu:>9.1}{:>8}", 1e6 / cpu, format!("{:.1}x", cpu / floor));
     }
 
     /// Asks for `requests` certificates and prints what each cost.

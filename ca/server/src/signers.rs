@@ -33,9 +33,21 @@ struct Shared {
 
 struct Queue {
     jobs: FairQueue<Owner, Job>,
-    /// Threads that wait for work; while none does, there is nobody to wake.
+    /// Threads that sleep.
     idle: usize,
+    /// One of them has been called and has not come yet.
+    called: bool,
     closed: bool,
+}
+
+impl Queue {
+    /// Whether to call a thread. One at a time: it finds whatever came meanwhile, and calls the next if that is more than
+    /// it can take. A call costs a tenth of what it is about.
+    fn calls(&mut self) -> bool {
+        let calls = self.idle > 0 && !self.called && !self.jobs.is_empty();
+        self.called |= calls;
+        calls
+    }
 }
 
 impl Shared {
@@ -56,11 +68,22 @@ impl Shared {
                 return None;
             }
             if let Some(job) = queue.jobs.pop() {
+                self.call(queue);
                 return Some(job);
             }
             queue.idle += 1;
             queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
             queue.idle -= 1;
+            queue.called = false;
+        }
+    }
+
+    /// Leaves the queue, and wakes a thread if one should work.
+    fn call(&self, mut queue: MutexGuard<'_, Queue>) {
+        let calls = queue.calls();
+        drop(queue);
+        if calls {
+            self.work.notify_one();
         }
     }
 }
@@ -69,7 +92,7 @@ impl Signers {
     /// Starts `threads` threads, at least one.
     pub(crate) fn start(threads: usize) -> io::Result<Self> {
         let jobs = FairQueue::new(MAX_WAITING, MAX_WAITING_OF_ONE);
-        let queue = Mutex::new(Queue { jobs, idle: 0, closed: false });
+        let queue = Mutex::new(Queue { jobs, idle: 0, called: false, closed: false });
         let shared = Arc::new(Shared { queue, work: Condvar::new() });
         let thread = |number| {
             let shared = Arc::clone(&shared);
@@ -83,11 +106,7 @@ impl Signers {
     pub(crate) fn submit(&self, owner: Owner, job: impl FnOnce() + Send + 'static) -> Result<(), Full> {
         let mut queue = self.shared.lock();
         let pushed = queue.jobs.push(owner, Box::new(job));
-        let wake = queue.idle > 0;
-        drop(queue);
-        if wake {
-            self.shared.work.notify_one();
-        }
+        self.shared.call(queue);
         pushed.map_err(|_| Full)
     }
 
@@ -110,5 +129,41 @@ impl Drop for Signers {
 impl fmt::Debug for Signers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Signers").field("threads", &self.threads.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, time::Duration};
+
+    use super::*;
+
+    fn owner(name: &str) -> Owner {
+        let identity = format!("spiffe://cluster.local/ns/a/sa/{name}").parse().unwrap();
+        Owner::of(&eastwest_ca::Caller::new(identity, eastwest_ca::caller::Proof::Operator))
+    }
+
+    /// Whoever is called calls the next, until all are at work.
+    #[test]
+    fn as_many_work_as_there_is_work_for() {
+        let signers = Signers::start(4).unwrap();
+        for round in 0..100 {
+            let (at_work, (done, outcome)) = (Arc::new((Mutex::new(0), Condvar::new())), mpsc::channel());
+            for n in 0..4 {
+                let (at_work, done) = (Arc::clone(&at_work), done.clone());
+                let job = move || {
+                    let (number, changed) = &*at_work;
+                    let mut number = number.lock().unwrap();
+                    *number += 1;
+                    changed.notify_all();
+                    let all = changed.wait_timeout_while(number, Duration::from_secs(5), |n| *n < 4);
+                    done.send(!all.unwrap().1.timed_out()).unwrap();
+                };
+                signers.submit(owner(&format!("a{n}")), job).unwrap();
+            }
+            for _ in 0..4 {
+                assert!(outcome.recv().unwrap(), "round {round}");
+            }
+        }
     }
 }

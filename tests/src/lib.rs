@@ -6,6 +6,8 @@
 //! application, the redirection that Istio's init container would make, `eastwest agent`, and
 //! stock Envoy. Nothing of it is visible outside, so runs do not meet.
 //!
+//! Beside it stands a real [Kubernetes API](kubernetes::Kubernetes).
+//!
 //! Needs root, and the programs that `cargo xtask tools` fetches.
 
 pub mod app;
@@ -13,6 +15,7 @@ pub mod bookshop;
 pub mod capture;
 pub mod control_plane;
 pub mod iptables;
+pub mod kubernetes;
 pub mod mesh;
 pub mod netns;
 pub mod pages;

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 /// The built `eastwest`: `EASTWEST_BIN`, else in the folder cargo built this program into.
 pub fn eastwest() -> Result<PathBuf> {
-    given_or_built("EASTWEST_BIN", "eastwest", "cargo build --package eastwest")
+    reachable(&given_or_built("EASTWEST_BIN", "eastwest", "cargo build --package eastwest")?)
 }
 
 /// Stock Envoy: `EASTWEST_ENVOY`, else `target/tools/envoy`.
@@ -37,9 +37,19 @@ pub fn spiffe_for_python() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// etcd and kube-apiserver in one: `EASTWEST_KUBERNETES`, else `target/tools/kubernetes`.
+pub fn kubernetes() -> Result<PathBuf> {
+    given_or_built("EASTWEST_KUBERNETES", "../tools/kubernetes", "cargo xtask tools")
+}
+
+/// Istio's client of the authority: `EASTWEST_ISTIO_CLIENT`, else `target/tools/istio-client`.
+pub fn istio_client() -> Result<PathBuf> {
+    given_or_built("EASTWEST_ISTIO_CLIENT", "../tools/istio-client", "cargo xtask tools")
+}
+
 /// The servers and clients of [`crate::app`].
 pub fn testapp() -> Result<PathBuf> {
-    given_or_built("EASTWEST_TESTAPP", "testapp", "cargo build --package eastwest-tests --bins")
+    reachable(&given_or_built("EASTWEST_TESTAPP", "testapp", "cargo build --package eastwest-tests --bins")?)
 }
 
 fn given_or_built(variable: &str, name: &str, remedy: &str) -> Result<PathBuf> {
@@ -50,7 +60,7 @@ fn given_or_built(variable: &str, name: &str, remedy: &str) -> Result<PathBuf> {
     if !path.is_file() {
         bail!("{} is missing: {remedy}", path.display());
     }
-    reachable(&path)
+    Ok(path)
 }
 
 /// `target/debug` or `target/release`: programs lie there, tests in `deps` below it.

@@ -11,6 +11,7 @@ const SECTIONS: &[&str] = &[
     "Trust bundles and Workload API",
     "Ledger",
     "Limits",
+    "Among programs of others",
     "Checklists",
 ];
 /// Rows of the SPIFFE checklist.

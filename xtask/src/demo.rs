@@ -9,7 +9,7 @@ use crate::{cargo, succeed, target_dir, tools};
 /// Fetches the tools, builds `eastwest`, and runs the program `demo` of the tests crate, which
 /// lifts its pods as the whole-system tests do.
 pub(crate) fn run() -> anyhow::Result<()> {
-    let tools = tools::ensure()?;
+    let tools = tools::ensure_for_pods()?;
     if !tools.lacking.is_empty() {
         bail!("the demo cannot run here:\n  {}", tools.lacking.join("\n  "));
     }

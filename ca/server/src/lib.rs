@@ -45,9 +45,9 @@ pub use authn::{
     Authenticator, AuthnError, Credentials,
     https::{FetchError, HttpsClient, TrustedRoots, check_address},
     keys::{IssuerKeys, KeySource, Pace},
+    kubernetes::{KubernetesApi, KubernetesApiError},
     oidc::{RulesError, RulesFile},
     proofs::ProofConfig,
-    review::{KubernetesApi, KubernetesApiError},
     token::SharedPods,
 };
 pub use authority::{CaConfig, CertificateAuthority, Replaced, StartError};

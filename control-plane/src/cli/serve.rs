@@ -5,10 +5,10 @@ pub(crate) mod authority;
 mod bundles;
 mod istiod;
 mod jobs;
+mod kubernetes;
 mod lifetimes;
 mod limits;
 mod nodes;
-mod reviews;
 pub(crate) mod roots;
 mod tokens;
 

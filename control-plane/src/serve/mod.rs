@@ -25,7 +25,9 @@ pub(crate) use self::{
     alone::{AloneConfig, Root, StatePlace, run as run_alone},
     authority::AuthorityConfig,
     bundles::{BundleConfig, EndpointConfig},
-    proofs::{JobConfig, NodeConfig, ProvingConfig, ReviewConfig, TokenConfig, TokenIssuerConfig},
+    proofs::{
+        JobConfig, KeyPlace, KubernetesConfig, NodeConfig, ProvingConfig, TokenConfig, TokenIssuerConfig,
+    },
     roots::RootConfig,
 };
 use self::{

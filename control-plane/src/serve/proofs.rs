@@ -20,16 +20,18 @@ const OWN_ACCOUNTS: [&str; 2] = ["istiod", "eastwest"];
 pub(crate) struct ProvingConfig {
     pub(crate) tokens: TokenConfig,
     pub(crate) nodes: NodeConfig,
-    /// Where the Kubernetes API is asked about tokens, if it is.
-    pub(crate) review: Option<ReviewConfig>,
+    /// The Kubernetes API, if it is asked about tokens.
+    pub(crate) kubernetes: Option<KubernetesConfig>,
     /// Rules for jobs of CI systems.
     pub(crate) jobs: Option<JobConfig>,
 }
 
 /// The Kubernetes API that is asked about tokens.
-pub(crate) struct ReviewConfig {
+pub(crate) struct KubernetesConfig {
     /// The file that says where it is; else what a pod is given says so.
     pub(crate) kubeconfig: Option<PathBuf>,
+    /// Whether it is asked about each token of an issuer whose keys are not known.
+    pub(crate) review: bool,
 }
 
 /// Rules for jobs of CI systems.
@@ -54,10 +56,23 @@ pub(crate) struct TokenConfig {
 pub(crate) struct TokenIssuerConfig {
     /// Its `iss`.
     pub(crate) issuer: String,
-    /// File or address of its keys; found by discovery if not named.
-    pub(crate) jwks: Option<String>,
+    /// Where its keys are.
+    pub(crate) keys: KeyPlace,
     /// Roots for the address.
     pub(crate) roots: TrustedRoots,
+}
+
+/// Where an issuer's keys are.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum KeyPlace {
+    /// Where its discovery document says.
+    Discovery,
+    /// At an address.
+    Address(String),
+    /// In a file.
+    File(PathBuf),
+    /// At the Kubernetes API, with our rights there.
+    Kubernetes,
 }
 
 /// Which proxies speak for the pods of their nodes.
@@ -74,7 +89,8 @@ impl ProvingConfig {
     /// # Errors
     /// A file of keys or roots that cannot be used.
     pub(super) fn open(&self, root_namespace: &str, pods: Option<SharedPods>) -> anyhow::Result<ProofConfig> {
-        let issuer = self.tokens.issuer.as_ref().map(TokenIssuerConfig::open).transpose()?;
+        let api = self.kubernetes.as_ref().map(KubernetesConfig::open).transpose()?;
+        let issuer = self.tokens.issuer.as_ref().map(|issuer| issuer.open(api.as_ref())).transpose()?;
         let own =
             || OWN_ACCOUNTS.iter().filter_map(|name| ServiceAccount::new(root_namespace, name)).collect();
         let protected = self.nodes.protected.clone().unwrap_or_else(own);
@@ -85,7 +101,7 @@ impl ProvingConfig {
             RulesFile::open(jobs.rules.clone(), client, taken).context("--oidc-rules")
         });
         Ok(ProofConfig {
-            review: self.review.as_ref().map(ReviewConfig::open).transpose()?,
+            review: api.filter(|_| self.kubernetes.as_ref().is_some_and(|config| config.review)),
             jobs: jobs.transpose()?,
             audiences: self.tokens.audiences.clone(),
             issuers: issuer.into_iter().collect(),
@@ -96,34 +112,34 @@ impl ProvingConfig {
     }
 }
 
-impl ReviewConfig {
+impl KubernetesConfig {
     fn open(&self) -> anyhow::Result<Arc<KubernetesApi>> {
+        let flag = if self.review { "--token-review" } else { "--token-jwks kubernetes" };
         let api = match &self.kubeconfig {
             Some(path) => KubernetesApi::of_kubeconfig(path).context("--kubeconfig"),
-            None => KubernetesApi::in_cluster().context("--token-review"),
+            None => KubernetesApi::in_cluster().context(flag),
         };
         api.map(Arc::new)
     }
 }
 
 impl TokenIssuerConfig {
-    fn open(&self) -> anyhow::Result<Arc<IssuerKeys>> {
+    /// Its keys; `api` is the Kubernetes API, if it was named.
+    fn open(&self, api: Option<&Arc<KubernetesApi>>) -> anyhow::Result<Arc<IssuerKeys>> {
         let issuer = self.issuer.clone();
         let client = || HttpsClient::new(&self.roots).context("--token-jwks-ca");
-        match &self.jwks {
-            Some(jwks) if jwks.contains("://") => {
-                let source = KeySource::parse(jwks, &client()?).context("--token-jwks")?;
-                Ok(IssuerKeys::followed(issuer, source, Pace::ADDRESS))
+        let source = match &self.keys {
+            KeyPlace::File(file) => {
+                let keys = IssuerKeys::in_file(issuer, file.clone());
+                return keys.with_context(|| format!("--token-jwks {}", file.display()));
             }
-            Some(file) => {
-                let keys = IssuerKeys::in_file(issuer, PathBuf::from(file));
-                keys.with_context(|| format!("--token-jwks {file}"))
+            KeyPlace::Address(address) => KeySource::parse(address, &client()?).context("--token-jwks")?,
+            KeyPlace::Discovery => KeySource::discovered(&issuer, &client()?).context("--token-issuer")?,
+            KeyPlace::Kubernetes => {
+                KeySource::Kubernetes(Arc::clone(api.context("--token-jwks kubernetes: there is no API")?))
             }
-            None => {
-                let source = KeySource::discovered(&issuer, &client()?).context("--token-issuer")?;
-                Ok(IssuerKeys::followed(issuer, source, Pace::ADDRESS))
-            }
-        }
+        };
+        Ok(IssuerKeys::followed(issuer, source, Pace::ADDRESS))
     }
 }
 

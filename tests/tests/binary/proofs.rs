@@ -156,4 +156,13 @@ fn an_api_that_cannot_be_found_is_told() {
     bench.refused(&["--token-review"]).failure(1, &["--token-review", "--kubeconfig"]);
     bench.refused(&["--token-review", "--kubeconfig", "nowhere"]).failure(1, &["--kubeconfig", "nowhere"]);
     bench.refused(&["--kubeconfig", "nowhere"]).failure(2, &["--token-review"]);
+
+    let keys = ["--token-issuer", "https://issuer.example", "--token-jwks", "kubernetes"];
+    bench.refused(&keys).failure(1, &["--token-jwks kubernetes", "--kubeconfig"]);
+    bench
+        .refused(&[&keys[..], &["--kubeconfig", "nowhere"]].concat())
+        .failure(1, &["--kubeconfig", "nowhere"]);
+    let roots = [&keys[..], &["--token-jwks-ca", "ca.pem"]].concat();
+    bench.refused(&roots).failure(2, &["--token-jwks-ca", "--kubeconfig"]);
+    bench.refused(&["--token-jwks", "kubernetes"]).failure(2, &["--token-issuer"]);
 }

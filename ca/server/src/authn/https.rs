@@ -3,7 +3,7 @@
 use std::{fmt, io, net::IpAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode, Uri, header, request, uri::Scheme};
+use http::{HeaderValue, Request, StatusCode, Uri, header, uri::Scheme};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -19,6 +19,10 @@ use tokio_rustls::TlsConnector;
 
 /// Longest that it may take in all.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Documents of all kinds, and key sets by their own name (RFC 7517 §8.5): the Kubernetes API gives its keys only to who
+/// takes that.
+const ACCEPTED: &str = "application/json, application/jwk-set+json";
 
 /// Why an address gave nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -180,39 +184,32 @@ impl HttpsClient {
 
     /// The body at an address.
     pub(super) async fn get(&self, url: &HttpsUrl, limit: usize) -> Result<Bytes, FetchError> {
-        self.send(url, Request::get(&url.path), Bytes::new(), limit).await
+        self.send(url, None, None, limit).await
     }
 
-    /// What an address answers to JSON, from whoever bears a token.
-    pub(super) async fn post(
+    /// What an address answers to whoever bears a token; posted to if there is JSON.
+    pub(super) async fn send(
         &self,
         url: &HttpsUrl,
         bearer: Option<&str>,
-        json: String,
+        json: Option<String>,
         limit: usize,
     ) -> Result<Bytes, FetchError> {
-        let mut request = Request::post(&url.path).header(header::CONTENT_TYPE, "application/json");
+        let mut request = match &json {
+            None => Request::get(&url.path),
+            Some(_) => Request::post(&url.path).header(header::CONTENT_TYPE, "application/json"),
+        };
         if let Some(token) = bearer {
             let mut value =
                 HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| FetchError::Identity)?;
             value.set_sensitive(true);
             request = request.header(header::AUTHORIZATION, value);
         }
-        self.send(url, request, Bytes::from(json), limit).await
-    }
-
-    async fn send(
-        &self,
-        url: &HttpsUrl,
-        request: request::Builder,
-        body: Bytes,
-        limit: usize,
-    ) -> Result<Bytes, FetchError> {
         let request = request
             .header(header::HOST, url.authority())
-            .header(header::ACCEPT, "application/json")
+            .header(header::ACCEPT, ACCEPTED)
             .header(header::USER_AGENT, concat!("eastwest/", env!("CARGO_PKG_VERSION")))
-            .body(Full::new(body))
+            .body(Full::new(Bytes::from(json.unwrap_or_default())))
             .map_err(|_| FetchError::Url(url.text.clone()))?;
         let answer = timeout(DEADLINE, self.try_send(url, request, limit)).await;
         answer.unwrap_or_else(|_| Err(FetchError::TimedOut(url.to_string())))

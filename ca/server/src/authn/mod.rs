@@ -4,6 +4,7 @@ pub mod client_certificate;
 pub mod https;
 pub mod impersonation;
 pub mod keys;
+pub mod kubernetes;
 pub mod oidc;
 pub mod proofs;
 pub mod review;

@@ -10,8 +10,9 @@ use super::{
     client_certificate::ClientCertificates,
     impersonation::Impersonation,
     keys::{IssuerKeys, Issuers},
+    kubernetes::KubernetesApi,
     oidc::{JobTokens, RulesFile},
-    review::{KubernetesApi, ReviewedTokens},
+    review::ReviewedTokens,
     token::{BearerTokens, SharedPods},
 };
 use crate::snapshot::Current;

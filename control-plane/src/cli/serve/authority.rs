@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{
-    jobs::JobArgs, lifetimes::LifetimeArgs, limits::LimitArgs, nodes::NodeArgs, reviews::ReviewArgs,
+    jobs::JobArgs, kubernetes::KubernetesArgs, lifetimes::LifetimeArgs, limits::LimitArgs, nodes::NodeArgs,
     tokens::TokenArgs,
 };
 use crate::{
@@ -20,7 +20,7 @@ pub(crate) struct AuthorityArgs {
     #[command(flatten)]
     tokens: TokenArgs,
     #[command(flatten)]
-    reviews: ReviewArgs,
+    kubernetes: KubernetesArgs,
     #[command(flatten)]
     nodes: NodeArgs,
     #[command(flatten)]
@@ -38,8 +38,8 @@ pub(crate) struct AuthorityArgs {
 impl AuthorityArgs {
     /// Reads them; `usual` is the life of a certificate when neither flag nor request names one.
     pub(crate) fn read(self, problems: &mut Problems, usual: &str) -> Option<AuthorityConfig> {
+        let kubernetes = self.kubernetes.read(self.tokens.ask_kubernetes(), problems);
         let tokens = self.tokens.read(problems);
-        let review = self.reviews.read(problems);
         let nodes = self.nodes.read(problems);
         let jobs = self.jobs.read(problems);
         let lifetimes = self.lifetimes.read(problems, usual);
@@ -48,7 +48,7 @@ impl AuthorityArgs {
         let serving_names = names.filter_map(|name| problems.take("--serving-name", name.parse())).collect();
         Some(AuthorityConfig {
             cluster_id: self.cluster_id,
-            proving: ProvingConfig { tokens, nodes, review, jobs },
+            proving: ProvingConfig { tokens, nodes, kubernetes, jobs },
             lifetimes: lifetimes?,
             limits: limits?,
             serving_names,

@@ -8,19 +8,22 @@ use eastwest_ca_server::{TrustedRoots, check_address};
 use super::istiod;
 use crate::{
     config::Problems,
-    serve::{TokenConfig, TokenIssuerConfig},
+    serve::{KeyPlace, TokenConfig, TokenIssuerConfig},
 };
 
 /// istiod's name for the audiences, commas between them; our flag goes before it.
 const ISTIOD_AUDIENCES: &str = "TOKEN_AUDIENCES";
 /// What projected tokens of a mesh are for.
 const USUAL_AUDIENCE: &str = "istio-ca";
+/// The word for the keys of the Kubernetes API.
+const KUBERNETES: &str = "kubernetes";
 
 /// Flags of bearer tokens.
 #[derive(Debug, Args)]
 pub(super) struct TokenArgs {
-    /// Also accept service-account tokens signed by the keys of this JWKS: a file, or an https:// address that is asked
-    /// again every five minutes (RS256, ES256, EdDSA) [default: the one that the issuer's discovery document names].
+    /// Also accept service-account tokens signed by the keys of this JWKS: a file, an https:// address that is asked
+    /// again every five minutes, or `kubernetes` for those of the Kubernetes API, asked likewise with our own rights
+    /// there (RS256, ES256, EdDSA) [default: the one that the issuer's discovery document names].
     #[arg(long, value_name = "FILE-OR-URL", env = "EASTWEST_TOKEN_JWKS")]
     token_jwks: Option<String>,
     /// The issuer (`iss`) of those tokens.
@@ -38,23 +41,36 @@ pub(super) struct TokenArgs {
 }
 
 impl TokenArgs {
+    /// Whether the keys are those of the Kubernetes API.
+    pub(super) fn ask_kubernetes(&self) -> bool {
+        self.token_jwks.as_deref() == Some(KUBERNETES)
+    }
+
     /// Reads them.
     pub(super) fn read(self, problems: &mut Problems) -> TokenConfig {
-        let roots = self.token_jwks_ca.map_or(TrustedRoots::System, TrustedRoots::File);
-        let jwks = self.token_jwks;
-        if let Some(address) = jwks.as_deref().filter(|jwks| jwks.contains("://")) {
-            problems.take("--token-jwks", check_address(address));
-        }
-        if jwks.is_some() && self.token_issuer.is_none() {
+        let keys = match self.token_jwks.as_deref() {
+            None => KeyPlace::Discovery,
+            Some(KUBERNETES) => KeyPlace::Kubernetes,
+            Some(address) if address.contains("://") => {
+                problems.take("--token-jwks", check_address(address));
+                KeyPlace::Address(address.to_owned())
+            }
+            Some(file) => KeyPlace::File(PathBuf::from(file)),
+        };
+        if self.token_jwks.is_some() && self.token_issuer.is_none() {
             problems.add("--token-issuer", "--token-jwks needs it: the `iss` of the tokens");
         }
+        if keys == KeyPlace::Kubernetes && self.token_jwks_ca.is_some() {
+            problems.add("--token-jwks-ca", "--kubeconfig has the roots of the Kubernetes API");
+        }
+        let roots = self.token_jwks_ca.map_or(TrustedRoots::System, TrustedRoots::File);
         let issuer = self.token_issuer.map(|issuer| {
-            if jwks.is_none() && check_address(&issuer).is_err() {
+            if keys == KeyPlace::Discovery && check_address(&issuer).is_err() {
                 let remedy =
                     "is no https:// address with a discovery document: name the file or address of its keys";
                 problems.add("--token-jwks", format!("--token-issuer {issuer:?} {remedy}"));
             }
-            TokenIssuerConfig { issuer, jwks, roots }
+            TokenIssuerConfig { issuer, keys, roots }
         });
         TokenConfig { audiences: audiences(self.token_audience), issuer, any_pod: self.token_any_pod }
     }

@@ -4,13 +4,17 @@ use std::{
     fmt, fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use eastwest_ca::{KeySet, jwt::KeySetError};
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::authn::https::{FetchError, HttpsClient, HttpsUrl};
+use crate::authn::{
+    https::{FetchError, HttpsClient, HttpsUrl},
+    kubernetes::{KubernetesApi, KubernetesApiError},
+};
 
 /// Largest key set or discovery document in bytes.
 const MAX_BYTES: usize = 1024 * 1024;
@@ -25,6 +29,8 @@ pub enum KeySource {
     Address(HttpsUrl, HttpsClient),
     /// A JWKS at the address that the issuer's discovery document names (OpenID Connect Discovery §4).
     Discovery(HttpsUrl, HttpsClient),
+    /// The Kubernetes API, which gives the keys of its tokens only to those who may read them.
+    Kubernetes(Arc<KubernetesApi>),
 }
 
 /// Why no keys were read.
@@ -50,6 +56,9 @@ pub enum SourceError {
     /// The address gave nothing.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// The Kubernetes API gave nothing.
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesApiError),
     /// What was found is no key set.
     #[error("{at}: {source}")]
     Keys {
@@ -109,6 +118,7 @@ impl KeySource {
                 let keys = discover(issuer, document, client).await?;
                 fetch(&keys, client).await.map(Some)
             }
+            Self::Kubernetes(api) => key_set(&api.keys().await?, api).map(Some),
         }
     }
 }
@@ -118,6 +128,7 @@ impl fmt::Display for KeySource {
         match self {
             Self::File(path) => path.display().fmt(f),
             Self::Address(address, _) | Self::Discovery(address, _) => address.fmt(f),
+            Self::Kubernetes(api) => api.fmt(f),
         }
     }
 }
@@ -160,9 +171,12 @@ pub(super) fn read_file(path: &Path, seen: &mut Option<Stamp>) -> Result<Option<
 }
 
 async fn fetch(address: &HttpsUrl, client: &HttpsClient) -> Result<KeySet, SourceError> {
-    let body = client.get(address, MAX_BYTES).await?;
-    let text = String::from_utf8_lossy(&body);
-    KeySet::from_json(&text).map_err(|source| SourceError::Keys { at: address.to_string(), source })
+    key_set(&client.get(address, MAX_BYTES).await?, address)
+}
+
+fn key_set(body: &[u8], at: &impl ToString) -> Result<KeySet, SourceError> {
+    let text = String::from_utf8_lossy(body);
+    KeySet::from_json(&text).map_err(|source| SourceError::Keys { at: at.to_string(), source })
 }
 
 /// The members of a discovery document that we look at.

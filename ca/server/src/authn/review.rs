@@ -3,8 +3,6 @@
 //!
 //! One question a token at a time, whoever asks; a good answer holds for ten seconds and never beyond the token's end.
 
-mod api;
-
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
@@ -19,8 +17,9 @@ use tokio::{
     time::timeout,
 };
 
-pub use self::api::{KubernetesApi, KubernetesApiError};
-use super::{Authenticator, AuthnError, Credentials, oidc::RulesFile, token::bearer};
+use super::{
+    Authenticator, AuthnError, Credentials, kubernetes::KubernetesApi, oidc::RulesFile, token::bearer,
+};
 use crate::snapshot::Current;
 
 /// How long a good answer holds.

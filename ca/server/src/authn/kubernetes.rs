@@ -1,8 +1,8 @@
-//! The Kubernetes API, as far as one question goes: where it is and how we are known there, by a kubeconfig file or by
-//! what a pod is given.
+//! The Kubernetes API, as far as two questions go (whose is a token, which keys sign tokens): where it is and how we are
+//! known there, by a kubeconfig file or by what a pod is given.
 
 use std::{
-    env, fs, io,
+    env, fmt, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -16,9 +16,14 @@ use crate::authn::https::{FetchError, HttpsClient, HttpsUrl, TrustedRoots};
 
 /// Where a pod finds its token and the roots of the API.
 const POD: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-const REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 /// Largest answer in bytes.
 const MAX_BYTES: usize = 256 * 1024;
+
+/// What is asked: its path, and the cluster role of every cluster that allows it.
+type Question = (&'static str, &'static str);
+
+const REVIEWS: Question = ("/apis/authentication.k8s.io/v1/tokenreviews", "system:auth-delegator");
+const KEYS: Question = ("/openid/v1/jwks", "system:service-account-issuer-discovery");
 
 /// Why the API cannot be asked.
 #[derive(Debug, Error)]
@@ -45,6 +50,21 @@ pub enum KubernetesApiError {
     /// Not in a pod.
     #[error("this is no pod of a cluster (KUBERNETES_SERVICE_HOST is not set): name a --kubeconfig")]
     NoPod,
+    /// It does not know us.
+    #[error(
+        "{0}: the API does not know us (401): the token or certificate of the kubeconfig, or of our pod, is no good"
+    )]
+    Unknown(String),
+    /// It knows us, and does not let us.
+    #[error(
+        "{url}: the API does not let us (403): bind the ClusterRole {role} to the account that we are known by"
+    )]
+    Forbidden {
+        /// What was asked.
+        url: String,
+        /// The role that lets us.
+        role: &'static str,
+    },
     /// No answer.
     #[error(transparent)]
     Fetch(#[from] FetchError),
@@ -61,7 +81,8 @@ enum Bearer {
 
 /// A way to the Kubernetes API.
 pub struct KubernetesApi {
-    reviews: HttpsUrl,
+    /// Without a slash at the end.
+    server: String,
     client: HttpsClient,
     bearer: Bearer,
 }
@@ -77,8 +98,10 @@ impl KubernetesApi {
         let host = if host.contains(':') { format!("[{host}]") } else { host };
         let port = variable("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
         let files = Path::new(POD);
+        let server = format!("https://{host}:{port}");
+        HttpsUrl::parse(&server)?;
         Ok(Self {
-            reviews: HttpsUrl::parse(&format!("https://{host}:{port}{REVIEWS}"))?,
+            server,
             client: HttpsClient::new(&TrustedRoots::File(files.join("ca.crt")))?,
             bearer: Bearer::File(files.join("token")),
         })
@@ -126,23 +149,52 @@ impl KubernetesApi {
             }
         };
         let roots = roots.map_or(TrustedRoots::System, TrustedRoots::Pem);
+        HttpsUrl::parse(&cluster.server)
+            .map_err(|error| wrong("clusters[].cluster.server", error.to_string()))?;
         Ok(Self {
-            reviews: HttpsUrl::parse(&format!("{}{REVIEWS}", cluster.server.trim_end_matches('/')))
-                .map_err(|error| wrong("clusters[].cluster.server", error.to_string()))?,
+            server: cluster.server.trim_end_matches('/').to_owned(),
             client: HttpsClient::with_identity(&roots, identity)?,
             bearer,
         })
     }
 
-    /// Asks; the answer is a TokenReview, or whatever the server takes for one.
-    pub(super) async fn review(&self, question: String) -> Result<Bytes, KubernetesApiError> {
+    /// Has a token reviewed; the answer is a TokenReview, or whatever the server takes for one.
+    pub(super) async fn review(&self, review: String) -> Result<Bytes, KubernetesApiError> {
+        self.ask(REVIEWS, Some(review)).await
+    }
+
+    /// The JWKS of the keys that sign service accounts' tokens.
+    pub(super) async fn keys(&self) -> Result<Bytes, KubernetesApiError> {
+        self.ask(KEYS, None).await
+    }
+
+    async fn ask(&self, question: Question, json: Option<String>) -> Result<Bytes, KubernetesApiError> {
         let bearer = match &self.bearer {
             Bearer::None => None,
             Bearer::Text(token) => Some(token.clone()),
             Bearer::File(path) => Some(Zeroizing::new(read(path)?.trim().to_owned())),
         };
         let bearer = bearer.as_ref().map(|token| token.as_str());
-        Ok(self.client.post(&self.reviews, bearer, question, MAX_BYTES).await?)
+        let (path, role) = question;
+        let url = HttpsUrl::parse(&format!("{}{path}", self.server))?;
+        let answer = self.client.send(&url, bearer, json, MAX_BYTES).await;
+        answer.map_err(|error| match error {
+            FetchError::Status { url, status: 401 } => KubernetesApiError::Unknown(url),
+            FetchError::Status { url, status: 403 } => KubernetesApiError::Forbidden { url, role },
+            error => error.into(),
+        })
+    }
+}
+
+impl fmt::Display for KubernetesApi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.server)
+    }
+}
+
+impl fmt::Debug for KubernetesApi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KubernetesApi({self})")
     }
 }
 

@@ -1,0 +1,237 @@
+//! A real Kubernetes API: etcd and kube-apiserver as their makers wrote them, with RBAC and tokens as in any cluster.
+//!
+//! There is no kubelet and no scheduler: a test makes the objects that those would make. Both programs are in the one
+//! that `cargo xtask tools` builds from `tests/kubernetes`.
+
+mod credentials;
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use self::credentials::Credentials;
+use crate::{
+    process::{Process, until},
+    programs,
+};
+
+/// How long both programs may take to be ready.
+const START: Duration = Duration::from_secs(60);
+/// Seconds that an answer may take.
+const ANSWER: &str = "10";
+
+/// A running API with nothing in it. Killed when dropped.
+#[derive(Debug)]
+pub struct Kubernetes {
+    // Ended in this order.
+    apiserver: Process,
+    etcd: Process,
+    port: u16,
+    credentials: Credentials,
+    dir: PathBuf,
+}
+
+impl Kubernetes {
+    /// Starts one on free ports of loopback with its files in `dir`, and waits until it is ready.
+    ///
+    /// # Errors
+    /// The program was not built, or one of the two does not become ready: with the end of what it said.
+    pub fn start(dir: &Path) -> Result<Self> {
+        let (client, peer, port) = (free_port()?, free_port()?, free_port()?);
+        let credentials = Credentials::make(dir)?;
+        let etcd = start("etcd", &etcd_flags(dir, client, peer), dir)?;
+        let apiserver = start("kube-apiserver", &apiserver_flags(&credentials, client, port), dir)?;
+        let mut kubernetes = Self { apiserver, etcd, port, credentials, dir: dir.to_owned() };
+        kubernetes.wait_until_ready()?;
+        Ok(kubernetes)
+    }
+
+    /// Where it is, `https://127.0.0.1:PORT`; the issuer of its tokens has the same name.
+    pub fn url(&self) -> String {
+        url(self.port)
+    }
+
+    /// The root of its serving certificate, PEM.
+    pub fn ca(&self) -> &Path {
+        &self.credentials.ca
+    }
+
+    /// Process of kube-apiserver.
+    pub fn apiserver(&self) -> &Process {
+        &self.apiserver
+    }
+
+    /// Process of etcd.
+    pub fn etcd(&self) -> &Process {
+        &self.etcd
+    }
+
+    /// A kubeconfig file `NAME.kubeconfig` for `user`, a mapping as kubeconfig files have it:
+    /// `{"tokenFile": …}` or the like.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn kubeconfig(&self, name: &str, user: &Value) -> Result<PathBuf> {
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": name}}],
+            "clusters": [{"name": "test",
+                "cluster": {"server": self.url(), "certificate-authority": self.ca()}}],
+            "users": [{"name": name, "user": user}],
+        });
+        let path = self.dir.join(format!("{name}.kubeconfig"));
+        std::fs::write(&path, config.to_string())?;
+        Ok(path)
+    }
+
+    /// The kubeconfig file of somebody who may do everything, known by a client certificate.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn admin_kubeconfig(&self) -> Result<PathBuf> {
+        let Credentials { admin, admin_key, .. } = &self.credentials;
+        self.kubeconfig("admin", &json!({"client-certificate": admin, "client-key": admin_key}))
+    }
+
+    /// Makes an object in a collection such as `/api/v1/namespaces/shop/pods`, and returns it as the API has it.
+    ///
+    /// # Errors
+    /// The API's refusal.
+    pub fn create(&self, collection: &str, object: &Value) -> Result<Value> {
+        self.ask("POST", collection, Some(object))
+    }
+
+    /// Deletes an object, at once.
+    ///
+    /// # Errors
+    /// The API's refusal.
+    pub fn delete(&self, object: &str) -> Result<()> {
+        let at_once = json!({"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0});
+        self.ask("DELETE", object, Some(&at_once)).map(drop)
+    }
+
+    /// A token of a service account as kubelets get them (TokenRequest): for `audience`, else for the API itself; bound
+    /// to a pod if one is given.
+    ///
+    /// # Errors
+    /// The API's refusal.
+    pub fn token(
+        &self,
+        account: (&str, &str),
+        audience: Option<&str>,
+        pod: Option<&Value>,
+    ) -> Result<String> {
+        let (namespace, name) = account;
+        let mut spec =
+            json!({"audiences": audience.into_iter().collect::<Vec<_>>(), "expirationSeconds": 3600});
+        if let Some(pod) = pod {
+            let metadata = &pod["metadata"];
+            spec["boundObjectRef"] = json!({"apiVersion": "v1", "kind": "Pod",
+                "name": metadata["name"], "uid": metadata["uid"]});
+        }
+        let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec});
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
+        let answer = self.create(&path, &request)?;
+        let token = answer["status"]["token"].as_str().context("a TokenRequest without a token")?;
+        Ok(token.to_owned())
+    }
+
+    /// What the API answers to its administrator.
+    ///
+    /// # Errors
+    /// Any other answer than success, with its text.
+    pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        let mut curl = self.curl(path);
+        curl.args(["--request", method]);
+        if let Some(body) = body {
+            curl.args(["--header", "content-type: application/json", "--data-binary", &body.to_string()]);
+        }
+        let output = curl.output().context("curl")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        ensure!(
+            output.status.success(),
+            "{method} {path}: {text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        serde_json::from_str(&text).with_context(|| format!("{method} {path} answers no JSON: {text}"))
+    }
+
+    fn curl(&self, path: &str) -> Command {
+        let Credentials { ca, admin, admin_key, .. } = &self.credentials;
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--fail-with-body", "--max-time", ANSWER, "--cacert"]);
+        curl.arg(ca).arg("--cert").arg(admin).arg("--key").arg(admin_key).arg(self.url() + path);
+        curl
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let ready = until("the Kubernetes API", START, || {
+            for process in [&mut self.etcd, &mut self.apiserver] {
+                if let Some(status) = process.ended()? {
+                    bail!("it ended: {status}");
+                }
+            }
+            Ok(self.curl("/readyz").output()?.status.success().then_some(()))
+        });
+        ready.with_context(|| {
+            let said = [&self.etcd, &self.apiserver].map(|process| crate::process::tail(&process.output()));
+            said.join("\n")
+        })
+    }
+}
+
+fn url(port: u16) -> String {
+    format!("https://127.0.0.1:{port}")
+}
+
+/// A port where nobody listens at the moment.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn start(program: &str, flags: &[String], dir: &Path) -> Result<Process> {
+    let mut command = Command::new(programs::kubernetes()?);
+    command.arg(program).args(flags);
+    Process::spawn(program, command, &dir.join(format!("{program}.log")))
+}
+
+fn etcd_flags(dir: &Path, client: u16, peer: u16) -> Vec<String> {
+    let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+    vec![
+        format!("--data-dir={}", dir.join("etcd").display()),
+        format!("--listen-client-urls={client}"),
+        format!("--advertise-client-urls={client}"),
+        format!("--listen-peer-urls={peer}"),
+        format!("--initial-advertise-peer-urls={peer}"),
+        format!("--initial-cluster=default={peer}"),
+        // What a power cut takes away, no test misses.
+        "--unsafe-no-fsync".to_owned(),
+        "--log-level=warn".to_owned(),
+    ]
+}
+
+fn apiserver_flags(credentials: &Credentials, etcd: u16, port: u16) -> Vec<String> {
+    let Credentials { ca, serving, serving_key, tokens_key, tokens_public, .. } = credentials;
+    vec![
+        format!("--etcd-servers=http://127.0.0.1:{etcd}"),
+        format!("--secure-port={port}"),
+        "--bind-address=127.0.0.1".to_owned(),
+        "--advertise-address=127.0.0.1".to_owned(),
+        format!("--client-ca-file={}", ca.display()),
+        format!("--tls-cert-file={}", serving.display()),
+        format!("--tls-private-key-file={}", serving_key.display()),
+        format!("--service-account-issuer={}", url(port)),
+        format!("--service-account-key-file={}", tokens_public.display()),
+        format!("--service-account-signing-key-file={}", tokens_key.display()),
+        "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+        "--authorization-mode=Node,RBAC".to_owned(),
+        // It would write its own address down, which must not be loopback.
+        "--endpoint-reconciler-type=none".to_owned(),
+    ]
+}

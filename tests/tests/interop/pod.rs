@@ -1,0 +1,45 @@
+//! The authority as a pod of the cluster, which finds the API by what each pod is given.
+
+use std::{fs, process::Command};
+
+use eastwest_tests::{process::run, programs};
+
+use crate::{
+    authority::Authority,
+    cluster::{Cluster, MESH, OURSELVES},
+};
+
+/// Mounts a folder where kubelets put token and roots, seen by nobody else, and goes on as the command that follows.
+const MOUNT: &str = "mount -t tmpfs none /run && mkdir -p /run/secrets/kubernetes.io/serviceaccount \
+    && mount --bind \"$0\" /run/secrets/kubernetes.io/serviceaccount && exec \"$@\"";
+
+#[test]
+#[ignore = "needs root and the Kubernetes API that cargo xtask tools builds"]
+fn a_pod_asks_the_api_of_its_cluster_and_its_own_token_is_renewed() {
+    let cluster = Cluster::start();
+    cluster.let_us_review();
+    let reviews = ("shop", "reviews");
+    cluster.account(reviews);
+    let given = cluster.dir().join("given");
+    fs::create_dir(&given).unwrap();
+    fs::copy(cluster.api.ca(), given.join("ca.crt")).unwrap();
+    // As if the kubelet had not renewed it in time.
+    fs::write(given.join("token"), "a.b.c").unwrap();
+
+    let url = cluster.api.url();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", MOUNT]).arg(&given).arg(programs::eastwest().unwrap());
+    command.args(["ca", "serve", "--token-review"]).current_dir(cluster.dir());
+    command.env("EASTWEST_STATE_DIR", cluster.dir().join("state"));
+    command.env("KUBERNETES_SERVICE_HOST", "127.0.0.1");
+    command.env("KUBERNETES_SERVICE_PORT", url.rsplit(':').next().unwrap());
+    let authority = Authority::spawn(cluster.dir(), command);
+    let token = cluster.api.token(reviews, MESH, None).unwrap();
+    authority.refuses(&token, "shop/reviews", "the API does not know us (401)");
+
+    let renewed = cluster.api.token(OURSELVES, None, None).unwrap();
+    fs::write(given.join("token"), renewed).unwrap();
+    authority.issues(&token, "shop/reviews");
+    let mounts = run(Command::new("mount")).unwrap();
+    assert!(!mounts.contains("kubernetes.io"), "nobody else sees the mount: {mounts}");
+}

@@ -13,7 +13,8 @@ use time::{OffsetDateTime, macros::datetime};
 
 use crate::{public_key::KeyKind, x509::Window};
 
-/// How far back certificates begin, for clocks that lag.
+/// How far back certificates begin, for clocks that lag; short-lived ones half of their life at most. Clients that renew in
+/// the middle between both ends, as ztunnel does, would else take a new certificate for an old one and ask without end.
 const BACKDATE: time::Duration = time::Duration::minutes(2);
 /// How far back a root begins: its first leaf must not be older than it on any clock. Short-lived roots begin a tenth of
 /// their life back at most, so that they are not old at birth.
@@ -70,7 +71,8 @@ pub(crate) fn window(now: OffsetDateTime, lifetime: Duration, signers: Window) -
     let now = now.replace_nanosecond(0).unwrap_or(now);
     let end = time::Duration::try_from(lifetime).ok().and_then(|lifetime| now.checked_add(lifetime));
     let not_after = end.map_or(signers.not_after, |end| end.min(signers.not_after));
-    Window { not_before: now - BACKDATE, not_after }
+    let half = time::Duration::seconds((not_after - now).whole_seconds() / 2);
+    Window { not_before: now - BACKDATE.min(half), not_after }
 }
 
 /// An X509-SVID: empty subject, one URI, both extended key usages.

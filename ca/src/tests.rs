@@ -115,6 +115,18 @@ fn a_leaf_is_what_the_profile_says() {
     assert!(serials.insert(again.serial), "renewal with the same key gets a new serial number");
 }
 
+/// ztunnel renews in the middle between both ends; with two minutes before its birth, what lives for one is old at once.
+#[test]
+fn a_leaf_is_young_at_birth_however_short_its_life() {
+    let ca = Ca::new();
+    for (seconds, before) in [(10, 5), (61, 30), (239, 119), (240, 120), (241, 120), (86_400, 120)] {
+        let leaf = ca.leaf(REVIEWS, seconds, GOOD[0].1);
+        assert_eq!((leaf.not_after - leaf.not_before).whole_seconds(), seconds + before, "{seconds} s");
+        let middle = leaf.not_before + (leaf.not_after - leaf.not_before) / 2;
+        assert!(middle > NOW, "{seconds} s");
+    }
+}
+
 /// Rows 4 to 5a of section 7.
 #[test]
 fn keys_that_are_not_allowed() {

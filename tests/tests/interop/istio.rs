@@ -6,6 +6,7 @@ use eastwest_tests::{
     process::{Process, run, until},
     programs,
 };
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::Value;
 
 use crate::{
@@ -90,14 +91,62 @@ fn istios_client_gets_and_renews_certificates_for_a_token_that_the_api_reviews()
     assert!(certificates(&stranger).is_empty());
 }
 
+/// A CA of its own whose certificate another one signed, in the folder `ca`.
+fn plug_in(dir: &Path) {
+    let ca = |name: &str| {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        params.distinguished_name.push(DnType::CommonName, name);
+        (params, KeyPair::generate().unwrap())
+    };
+    let ((root, root_key), (signer, signer_key)) = (ca("root"), ca("signer"));
+    let root_pem = root.self_signed(&root_key).unwrap().pem();
+    let signer_pem = signer.signed_by(&signer_key, &Issuer::new(root, root_key)).unwrap().pem();
+    let files = dir.join("ca");
+    fs::create_dir(&files).unwrap();
+    let chain = format!("{signer_pem}{root_pem}");
+    for (file, text) in [
+        ("ca-cert.pem", &signer_pem),
+        ("ca-key.pem", &signer_key.serialize_pem()),
+        ("cert-chain.pem", &chain),
+        ("root-cert.pem", &root_pem),
+    ] {
+        fs::write(files.join(file), text).unwrap();
+    }
+}
+
+/// A token of the state directory, in the file `token`.
+fn mint(dir: &Path) {
+    let token = run(eastwest(dir, &["token", "--service-account", "shop/reviews"])).unwrap();
+    fs::write(dir.join("token"), token).unwrap();
+}
+
+#[test]
+#[ignore = "needs the client that cargo xtask tools builds"]
+fn istios_client_takes_a_chain_with_an_intermediate() {
+    let dir = tempfile::tempdir().unwrap();
+    plug_in(dir.path());
+    fs::create_dir(dir.path().join("manifests")).unwrap();
+    fs::create_dir(dir.path().join("certs")).unwrap();
+    let authority = Authority::start(dir.path(), &["serve", "--config-dir", "manifests", "--ca-dir", "ca"]);
+    mint(dir.path());
+    let held = accepted(client(&authority, dir.path(), &["-token", "token", "-out", "certs"]));
+    assert_eq!((held.len(), &held[0]["uri"], &held[0]["roots"]), (1, &IDENTITY.into(), &1.into()));
+    let count = |file: &str| {
+        fs::read_to_string(dir.path().join("certs").join(file)).unwrap().matches("BEGIN CERTIFICATE").count()
+    };
+    assert_eq!((count("cert-chain.pem"), count("root-cert.pem")), (3, 1), "leaf, signer and root; the root");
+}
+
 #[test]
 #[ignore = "needs the client that cargo xtask tools builds"]
 fn istios_client_follows_a_change_of_roots() {
     let dir = tempfile::tempdir().unwrap();
     let authority =
         Authority::start(dir.path(), &["ca", "serve", "--cert-ttl", "10s", "--max-cert-ttl", "10s"]);
-    let token = run(eastwest(dir.path(), &["token", "--service-account", "shop/reviews"])).unwrap();
-    fs::write(dir.path().join("token"), token).unwrap();
+    mint(dir.path());
     let client = client(&authority, dir.path(), &["-token", "token", "-ttl", "10s", "-count", "1000"]);
     let until_it_has = |roots: u64| {
         until("a certificate with these roots", PATIENCE, || {

@@ -11,6 +11,7 @@
 //! | [`authn`] | who a peer is: client certificate first, then bearer token |
 //! | [`service`] | `istio.v1.auth.IstioCertificateService`, with its [`status`] codes and [`metrics`] |
 //! | [`limits`], `signers` | who may ask how often, and the threads that sign, fairly |
+//! | [`https`] | what is fetched from others: key sets, TokenReviews, bundles |
 //! | [`ledger`] | what was issued and refused, on disk before the answer leaves |
 //! | [`tls`], [`incoming`], `corked`, [`transport`] | the ports: TLS with optional client certificates, or plaintext; their limits |
 //! | [`operations`] | what the command line does with a state directory |
@@ -24,6 +25,7 @@ mod corked;
 mod files;
 pub mod given;
 pub mod horizon;
+pub mod https;
 pub mod incoming;
 pub mod ledger;
 pub mod limits;
@@ -43,7 +45,6 @@ pub mod transport;
 
 pub use authn::{
     Authenticator, AuthnError, Credentials,
-    https::{FetchError, HttpsClient, TrustedRoots, check_address},
     keys::{IssuerKeys, KeySource, Pace},
     kubernetes::{KubernetesApi, KubernetesApiError},
     oidc::{RulesError, RulesFile},
@@ -54,6 +55,7 @@ pub use authority::{CaConfig, CertificateAuthority, Replaced, StartError};
 pub use bundles::OwnBundle;
 pub use given::GivenRootError;
 pub use horizon::Horizon;
+pub use https::{FetchError, HttpsClient, TrustedRoots, check_address};
 pub use incoming::{Connection, Incoming, PeerConnection};
 pub use ledger::{LedgerConfig, LedgerError};
 pub use limits::Limits;

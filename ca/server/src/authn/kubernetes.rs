@@ -12,7 +12,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::authn::https::{FetchError, HttpsClient, HttpsUrl, TrustedRoots};
+use crate::https::{FetchError, HttpsClient, HttpsUrl, TrustedRoots};
 
 /// Where a pod finds its token and the roots of the API.
 const POD: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

@@ -1,7 +1,6 @@
 //! Who a peer is. Each method is a file; [`FirstOf`] asks one after the other.
 
 pub mod client_certificate;
-pub mod https;
 pub mod impersonation;
 pub mod keys;
 pub mod kubernetes;

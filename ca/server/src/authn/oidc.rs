@@ -18,11 +18,10 @@ use tokio::task::JoinSet;
 
 use super::{
     Authenticator, AuthnError, Credentials,
-    https::HttpsClient,
     keys::{IssuerKeys, Issuers, KeySource, Pace},
     token::bearer,
 };
-use crate::snapshot::Current;
+use crate::{https::HttpsClient, snapshot::Current};
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);

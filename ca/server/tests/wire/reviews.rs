@@ -186,6 +186,24 @@ async fn one_question_a_token_at_a_time_and_a_short_memory() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_to_the_api_are_kept_and_those_that_broke_replaced() {
+    let api = Api::start().await;
+    let ca = api.ca().await;
+    for _ in 0..3 {
+        assert_eq!(code(&ca, &api.token()).await, Code::Ok);
+    }
+    let connections =
+        |api: &Api| api.web.pages().asked.iter().map(|asked| asked.connection).collect::<Vec<_>>();
+    assert_eq!(connections(&api), [1, 1, 1]);
+
+    api.web.pages().hangs_up = true;
+    for _ in 0..3 {
+        assert_eq!(code(&ca, &api.token()).await, Code::Ok);
+    }
+    assert_eq!(connections(&api), [1, 1, 1, 1, 2, 3]);
+}
+
 /// An API that does not answer lets nobody in, and keeps nobody out whom others recognise.
 #[tokio::test]
 async fn an_api_that_is_away_is_no_proof_and_no_harm() {

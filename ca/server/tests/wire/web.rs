@@ -20,6 +20,8 @@ use tokio_rustls::TlsAcceptor;
 /// A request as it came in.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
+    /// On the how-manieth connection.
+    pub(crate) connection: usize,
     pub(crate) path: String,
     pub(crate) headers: String,
     pub(crate) body: String,
@@ -32,6 +34,8 @@ pub(crate) struct Pages {
     answer: Box<Answer>,
     /// How long every answer takes.
     pub(crate) delay: Duration,
+    /// Whether connections end after an answer, without a word.
+    pub(crate) hangs_up: bool,
     pub(crate) asked: Vec<Asked>,
 }
 
@@ -59,9 +63,12 @@ impl Web {
         let acceptor = tls.then(|| TlsAcceptor::from(Arc::new(config)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let pages =
-            Pages { answer: Box::new(|_| (404, String::new())), delay: Duration::ZERO, asked: Vec::new() };
-        let pages = Arc::new(Mutex::new(pages));
+        let pages = Arc::new(Mutex::new(Pages {
+            answer: Box::new(|_| (404, String::new())),
+            delay: Duration::ZERO,
+            hangs_up: false,
+            asked: Vec::new(),
+        }));
         let mut serving = JoinSet::new();
         serving.spawn(accept(listener, acceptor, Arc::clone(&pages)));
         Self { address, dir, pages, _serving: serving }
@@ -101,28 +108,59 @@ impl Web {
 
 async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, pages: Arc<Mutex<Pages>>) {
     let mut connections = JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
-        connections.spawn(connection(stream, tls.clone(), Arc::clone(&pages)));
+    for number in 1.. {
+        let Ok((stream, _)) = listener.accept().await else { return };
+        connections.spawn(connection(number, stream, tls.clone(), Arc::clone(&pages)));
     }
 }
 
-async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, pages: Arc<Mutex<Pages>>) {
+async fn connection(number: usize, stream: TcpStream, tls: Option<TlsAcceptor>, pages: Arc<Mutex<Pages>>) {
     match tls {
         Some(tls) => {
-            if let Ok(stream) = tls.accept(stream).await {
-                talk(stream, &pages).await;
+            if let Ok(mut stream) = tls.accept(stream).await {
+                while talk(number, &mut stream, &pages).await.is_some() {}
             }
         }
-        None => talk(stream, &pages).await,
+        None => {
+            let mut stream = stream;
+            while talk(number, &mut stream, &pages).await.is_some() {}
+        }
     }
 }
 
-/// One request and its answer; then the connection ends.
-async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, pages: &Mutex<Pages>) {
+/// One request and its answer; `None` if the connection is over.
+async fn talk(
+    connection: usize,
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    pages: &Mutex<Pages>,
+) -> Option<()> {
+    let (headers, body) = request(stream).await?;
+    let path = headers.split(' ').nth(1).unwrap_or_default().to_owned();
+    let asked = Asked { connection, path, headers, body };
+    let (status, answer, delay, hangs_up) = {
+        let mut pages = pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.asked.push(asked.clone());
+        let (status, answer) = (pages.answer)(&asked);
+        (status, answer, pages.delay, pages.hangs_up)
+    };
+    tokio::time::sleep(delay).await;
+    let location =
+        if (300..400).contains(&status) { format!("location: {answer}\r\n") } else { String::new() };
+    let answer = format!(
+        "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n{location}content-length: {}\r\n\r\n{answer}",
+        answer.len()
+    );
+    stream.write_all(answer.as_bytes()).await.ok()?;
+    stream.flush().await.ok()?;
+    (!hangs_up).then_some(())
+}
+
+/// Headers and body of a request.
+async fn request(stream: &mut (impl AsyncRead + Unpin)) -> Option<(String, String)> {
     let mut text = Vec::new();
     let (head, length) = loop {
         if stream.read_buf(&mut text).await.unwrap_or(0) == 0 {
-            return;
+            return None;
         }
         let Some(end) = text.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
         let head = String::from_utf8_lossy(&text[..end]).into_owned();
@@ -135,26 +173,9 @@ async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, pages: &Mutex<Pag
     };
     while text.len() < length {
         if stream.read_buf(&mut text).await.unwrap_or(0) == 0 {
-            return;
+            return None;
         }
     }
     let body = String::from_utf8_lossy(&text[head.len() + 4..]).into_owned();
-    let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
-    let asked = Asked { path, headers: head, body };
-    let (status, answer, delay) = {
-        let mut pages = pages.lock().unwrap_or_else(PoisonError::into_inner);
-        pages.asked.push(asked.clone());
-        let (status, answer) = (pages.answer)(&asked);
-        (status, answer, pages.delay)
-    };
-    tokio::time::sleep(delay).await;
-    let location =
-        if (300..400).contains(&status) { format!("location: {answer}\r\n") } else { String::new() };
-    let answer = format!(
-        "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n{location}content-length: {}\r\n\
-         connection: close\r\n\r\n{answer}",
-        answer.len()
-    );
-    let _ = stream.write_all(answer.as_bytes()).await; // the client may have gone away
-    let _ = stream.shutdown().await;
+    Some((head, body))
 }

@@ -11,9 +11,9 @@ use eastwest_ca::{KeySet, jwt::KeySetError};
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::authn::{
+use crate::{
+    authn::kubernetes::{KubernetesApi, KubernetesApiError},
     https::{FetchError, HttpsClient, HttpsUrl},
-    kubernetes::{KubernetesApi, KubernetesApiError},
 };
 
 /// Largest key set or discovery document in bytes.

@@ -1,23 +1,17 @@
-//! One request to a bundle endpoint.
+//! The way to a bundle endpoint, redirects included.
 
-use std::{io, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use eastwest_ca::{SpiffeBundle, spiffe_bundle::SpiffeBundleError};
 use eastwest_model::TrustDomain;
-use http::{Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::{
-    body::{Bytes, Incoming},
-    client::conn::http1,
-};
-use hyper_util::rt::TokioIo;
+use http::{StatusCode, header};
+use hyper::body::Bytes;
 use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
 use thiserror::Error;
-use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::TlsConnector;
+use tokio::time::timeout;
 
 use super::{EndpointUrl, Foreign, Profile, RelationshipError, verifier};
+use crate::https::{self, HttpsClient};
 
 /// Longest time for a bundle, redirects included.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -38,15 +32,9 @@ pub enum FetchError {
         "the endpoint's SPIFFE ID is of {0}, whose bundle is not known; give one with bundle=FILE, or --federate {0} too"
     )]
     NoBundle(TrustDomain),
-    /// No connection, no TLS with the server expected, or no HTTP.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// HTTP broke off.
-    #[error("HTTP: {0}")]
-    Http(#[from] hyper::Error),
-    /// The request could not be made.
-    #[error("HTTP: {0}")]
-    Request(#[from] http::Error),
+    /// No connection, not the server expected, no HTTP, or more than 4 MiB.
+    #[error(transparent)]
+    Https(#[from] https::FetchError),
     /// Too slow.
     #[error("no answer within {DEADLINE:?}")]
     Timeout,
@@ -59,9 +47,6 @@ pub enum FetchError {
     /// It leads in circles, or nowhere.
     #[error("it redirects too often, or without saying where")]
     Circle,
-    /// More than 4 MiB, or broken off.
-    #[error("the answer is longer than {MAX_BYTES} bytes or breaks off")]
-    Body,
     /// Not UTF-8.
     #[error("the answer is not UTF-8")]
     Utf8,
@@ -76,8 +61,8 @@ pub(super) async fn fetch(
     profile: &Profile,
     known: &Foreign,
 ) -> Result<SpiffeBundle, FetchError> {
-    let tls = Arc::new(tls(profile, known)?);
-    let body = timeout(DEADLINE, follow(url, &tls)).await.map_err(|_| FetchError::Timeout)??;
+    let client = HttpsClient::speaking(tls(profile, known)?);
+    let body = timeout(DEADLINE, follow(url, &client)).await.map_err(|_| FetchError::Timeout)??;
     let text = std::str::from_utf8(&body).map_err(|_| FetchError::Utf8)?;
     Ok(SpiffeBundle::from_json(text)?)
 }
@@ -95,15 +80,12 @@ fn tls(profile: &Profile, known: &Foreign) -> Result<ClientConfig, FetchError> {
 }
 
 /// Follows redirects, each to be verified like the first (SPIFFE Federation §5.2.1.4).
-async fn follow(url: &EndpointUrl, tls: &Arc<ClientConfig>) -> Result<Bytes, FetchError> {
+async fn follow(url: &EndpointUrl, client: &HttpsClient) -> Result<Bytes, FetchError> {
     let mut url = url.clone();
     for _ in 0..=MAX_REDIRECTS {
-        let response = get(&url, tls).await?;
+        let response = client.ask(url.address(), None, None).await?;
         match response.status() {
-            StatusCode::OK => {
-                let body = Limited::new(response.into_body(), MAX_BYTES).collect().await;
-                return body.map(http_body_util::Collected::to_bytes).map_err(|_| FetchError::Body);
-            }
+            StatusCode::OK => return Ok(https::body(url.address(), response, MAX_BYTES).await?),
             status if status.is_redirection() => {
                 let target = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
                 url = target.ok_or(FetchError::Circle)?.parse()?;
@@ -112,17 +94,4 @@ async fn follow(url: &EndpointUrl, tls: &Arc<ClientConfig>) -> Result<Bytes, Fet
         }
     }
     Err(FetchError::Circle)
-}
-
-async fn get(url: &EndpointUrl, tls: &Arc<ClientConfig>) -> Result<Response<Incoming>, FetchError> {
-    let stream = TcpStream::connect((url.host(), url.port())).await?;
-    let name = ServerName::try_from(url.host().to_owned()).map_err(io::Error::other)?;
-    let stream = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let request = Request::get(url.path())
-        .header(header::HOST, url.authority())
-        .header(header::ACCEPT, "application/json")
-        .body(Empty::<Bytes>::new())?;
-    Ok(sender.send_request(request).await?)
 }

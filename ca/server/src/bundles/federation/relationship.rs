@@ -6,6 +6,8 @@ use eastwest_model::{SpiffeId, TrustDomain, identity::IdentityError};
 use http::Uri;
 use thiserror::Error;
 
+use crate::https::HttpsUrl;
+
 /// Why a text names no relationship.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -149,33 +151,18 @@ impl Parameters {
 
 /// A URL that a bundle endpoint may have: https, a host, and no user information.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EndpointUrl(Uri);
+pub struct EndpointUrl(HttpsUrl);
 
 impl EndpointUrl {
-    /// The host, without the brackets of an IPv6 address.
-    pub fn host(&self) -> &str {
-        self.0.host().unwrap_or_default().trim_matches(['[', ']'])
-    }
-
-    /// The port.
-    pub fn port(&self) -> u16 {
-        self.0.port_u16().unwrap_or(443)
-    }
-
-    /// Host and port as written, for the header `host`.
-    pub(super) fn authority(&self) -> &str {
-        self.0.authority().map_or("", http::uri::Authority::as_str)
-    }
-
-    /// Path and query.
-    pub(super) fn path(&self) -> &str {
-        self.0.path_and_query().map_or("/", http::uri::PathAndQuery::as_str)
+    /// The address to ask.
+    pub(super) fn address(&self) -> &HttpsUrl {
+        &self.0
     }
 }
 
 impl fmt::Display for EndpointUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+        self.0.fmt(f)
     }
 }
 
@@ -192,8 +179,7 @@ impl FromStr for EndpointUrl {
             Some(authority) if authority.as_str().contains('@') => {
                 Err(error("it must hold no user information"))
             }
-            Some(authority) if !authority.host().is_empty() => Ok(Self(uri)),
-            _ => Err(error("there is no host")),
+            _ => HttpsUrl::parse(text).map(Self).map_err(|_| error("there is no host")),
         }
     }
 }

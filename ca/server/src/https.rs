@@ -1,24 +1,27 @@
-//! One bounded request: over TLS, without redirects, to its end within ten seconds.
+//! Small documents over HTTPS: without redirects, to their end within ten seconds. Connections are kept for the next
+//! question.
 
-use std::{fmt, io, net::IpAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{error::Error as _, fmt, net::IpAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode, Uri, header, uri::Scheme};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header, uri::Scheme};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
-use thiserror::Error;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::timeout,
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{self, Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
 };
-use tokio_rustls::TlsConnector;
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use thiserror::Error;
+use tokio::time::timeout;
 
 /// Longest that it may take in all.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// How long a connection is kept that nobody uses, and how many of one server.
+const IDLE: Duration = Duration::from_secs(30);
+const MAX_IDLE: usize = 32;
 
 /// Documents of all kinds, and key sets by their own name (RFC 7517 §8.5): the Kubernetes API gives its keys only to who
 /// takes that.
@@ -76,23 +79,9 @@ pub enum FetchError {
 
 /// An address that may be asked: https, or http on loopback.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpsUrl {
-    text: String,
-    tls: bool,
-    host: String,
-    port: u16,
-    path: String,
-}
+pub struct HttpsUrl(Uri);
 
 impl HttpsUrl {
-    /// Host and port as a header says them.
-    fn authority(&self) -> String {
-        match self.host.contains(':') {
-            true => format!("[{}]:{}", self.host, self.port),
-            false => format!("{}:{}", self.host, self.port),
-        }
-    }
-
     /// Reads an address.
     ///
     /// # Errors
@@ -100,20 +89,18 @@ impl HttpsUrl {
     pub fn parse(text: &str) -> Result<Self, FetchError> {
         let bad = || FetchError::Url(text.chars().take(200).collect());
         let uri = Uri::from_str(text).map_err(|_| bad())?;
-        let authority =
-            uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(bad)?;
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let tls = match uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTPS => true,
-            Some(scheme) if *scheme == Scheme::HTTP => false,
-            _ => return Err(bad()),
-        };
-        if !tls && !is_loopback(&host) {
-            return Err(FetchError::Plaintext(text.chars().take(200).collect()));
+        let authority = uri.authority().ok_or_else(bad)?;
+        if authority.as_str().contains('@') || authority.host().is_empty() {
+            return Err(bad());
         }
-        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        Ok(Self { text: text.to_owned(), tls, host, port, path })
+        match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTPS => Ok(Self(uri)),
+            Some(scheme) if *scheme == Scheme::HTTP && is_loopback(authority.host()) => Ok(Self(uri)),
+            Some(scheme) if *scheme == Scheme::HTTP => {
+                Err(FetchError::Plaintext(text.chars().take(200).collect()))
+            }
+            _ => Err(bad()),
+        }
     }
 }
 
@@ -126,12 +113,13 @@ pub fn check_address(text: &str) -> Result<(), FetchError> {
 }
 
 fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse();
+    host == "localhost" || address.is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 impl fmt::Display for HttpsUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        self.0.fmt(f)
     }
 }
 
@@ -148,9 +136,7 @@ pub enum TrustedRoots {
 
 /// A client for small documents.
 #[derive(Clone)]
-pub struct HttpsClient {
-    tls: TlsConnector,
-}
+pub struct HttpsClient(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
 impl HttpsClient {
     /// A client that believes the servers that `roots` vouch for.
@@ -179,25 +165,52 @@ impl HttpsClient {
                 builder.with_client_auth_cert(chain, key).map_err(|_| FetchError::Identity)?
             }
         };
-        Ok(Self { tls: TlsConnector::from(Arc::new(config)) })
+        Ok(Self::speaking(config))
+    }
+
+    /// A client that meets servers with `tls`.
+    pub(crate) fn speaking(tls: ClientConfig) -> Self {
+        // Which addresses may be asked in plaintext, [`HttpsUrl`] says.
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(MAX_IDLE);
+        Self(builder.build(connector))
     }
 
     /// The body at an address.
-    pub(super) async fn get(&self, url: &HttpsUrl, limit: usize) -> Result<Bytes, FetchError> {
+    pub(crate) async fn get(&self, url: &HttpsUrl, limit: usize) -> Result<Bytes, FetchError> {
         self.send(url, None, None, limit).await
     }
 
     /// What an address answers to whoever bears a token; posted to if there is JSON.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         url: &HttpsUrl,
         bearer: Option<&str>,
         json: Option<String>,
         limit: usize,
     ) -> Result<Bytes, FetchError> {
+        let answer = timeout(DEADLINE, async {
+            let response = self.ask(url, bearer, json).await?;
+            match response.status() {
+                StatusCode::OK | StatusCode::CREATED => body(url, response, limit).await,
+                status => Err(FetchError::Status { url: url.to_string(), status: status.as_u16() }),
+            }
+        });
+        answer.await.unwrap_or_else(|_| Err(FetchError::TimedOut(url.to_string())))
+    }
+
+    /// The head of whatever an address answers.
+    pub(crate) async fn ask(
+        &self,
+        url: &HttpsUrl,
+        bearer: Option<&str>,
+        json: Option<String>,
+    ) -> Result<Response<Incoming>, FetchError> {
         let mut request = match &json {
-            None => Request::get(&url.path),
-            Some(_) => Request::post(&url.path).header(header::CONTENT_TYPE, "application/json"),
+            None => Request::get(&url.0),
+            Some(_) => Request::post(&url.0).header(header::CONTENT_TYPE, "application/json"),
         };
         if let Some(token) = bearer {
             let mut value =
@@ -206,34 +219,37 @@ impl HttpsClient {
             request = request.header(header::AUTHORIZATION, value);
         }
         let request = request
-            .header(header::HOST, url.authority())
             .header(header::ACCEPT, ACCEPTED)
             .header(header::USER_AGENT, concat!("eastwest/", env!("CARGO_PKG_VERSION")))
             .body(Full::new(Bytes::from(json.unwrap_or_default())))
-            .map_err(|_| FetchError::Url(url.text.clone()))?;
-        let answer = timeout(DEADLINE, self.try_send(url, request, limit)).await;
-        answer.unwrap_or_else(|_| Err(FetchError::TimedOut(url.to_string())))
+            .map_err(|_| FetchError::Url(url.to_string()))?;
+        self.0.request(request).await.map_err(|error| broken(url, &error))
     }
+}
 
-    async fn try_send(
-        &self,
-        url: &HttpsUrl,
-        request: Request<Full<Bytes>>,
-        limit: usize,
-    ) -> Result<Bytes, FetchError> {
-        let broken = |error: &dyn fmt::Display| FetchError::Connection {
-            url: url.to_string(),
-            reason: error.to_string(),
-        };
-        let stream =
-            TcpStream::connect((url.host.as_str(), url.port)).await.map_err(|error| broken(&error))?;
-        if !url.tls {
-            return exchange(stream, url, request, limit).await;
+/// The body of an answer, to its end.
+pub(crate) async fn body(
+    url: &HttpsUrl,
+    response: Response<Incoming>,
+    limit: usize,
+) -> Result<Bytes, FetchError> {
+    let body = Limited::new(response.into_body(), limit).collect().await;
+    body.map(http_body_util::Collected::to_bytes).map_err(|error| {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return FetchError::TooLarge { url: url.to_string(), limit };
         }
-        let name = ServerName::try_from(url.host.clone()).map_err(|error| broken(&error))?;
-        let stream = self.tls.connect(name, stream).await.map_err(|error: io::Error| broken(&error))?;
-        exchange(stream, url, request, limit).await
+        FetchError::Connection { url: url.to_string(), reason: error.to_string() }
+    })
+}
+
+/// What lies at the bottom of an error: what is above it only says where.
+fn broken(url: &HttpsUrl, error: &legacy::Error) -> FetchError {
+    let mut reason = error.source();
+    while let Some(deeper) = reason.and_then(std::error::Error::source) {
+        reason = Some(deeper);
     }
+    let reason = reason.map_or_else(|| error.to_string(), ToString::to_string);
+    FetchError::Connection { url: url.to_string(), reason }
 }
 
 impl TrustedRoots {
@@ -265,43 +281,6 @@ impl TrustedRoots {
 impl fmt::Debug for HttpsClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("HttpsClient")
-    }
-}
-
-/// One request and its answer on a fresh connection.
-async fn exchange<S>(
-    stream: S,
-    url: &HttpsUrl,
-    request: Request<Full<Bytes>>,
-    limit: usize,
-) -> Result<Bytes, FetchError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let broken =
-        |error: hyper::Error| FetchError::Connection { url: url.to_string(), reason: error.to_string() };
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let answer = async {
-        let response = sender.send_request(request).await.map_err(broken)?;
-        if !matches!(response.status(), StatusCode::OK | StatusCode::CREATED) {
-            return Err(FetchError::Status { url: url.to_string(), status: response.status().as_u16() });
-        }
-        let body = Limited::new(response.into_body(), limit).collect().await;
-        body.map(http_body_util::Collected::to_bytes).map_err(|error| {
-            if error.is::<http_body_util::LengthLimitError>() {
-                return FetchError::TooLarge { url: url.to_string(), limit };
-            }
-            FetchError::Connection { url: url.to_string(), reason: error.to_string() }
-        })
-    };
-    // The connection is driven beside the request, and dropped with it.
-    let mut answer = std::pin::pin!(answer);
-    tokio::select! {
-        answer = &mut answer => answer,
-        ended = connection => match ended {
-            Ok(()) => answer.await,
-            Err(error) => Err(broken(error)),
-        },
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How long a connection is kept that nobody uses, and how many of one server.
 const IDLE: Duration = Duration::from_secs(30);
-const MAX_IDLE: usize = 32;
+const MAX_IDLE: usize = 64;
 
 /// Documents of all kinds, and key sets by their own name (RFC 7517 §8.5): the Kubernetes API gives its keys only to who
 /// takes that.

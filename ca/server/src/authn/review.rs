@@ -27,7 +27,7 @@ const MEMORY: time::Duration = time::Duration::seconds(10);
 /// Longest that a request waits for an answer, its turn included.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Questions to the API at a time.
-const AT_A_TIME: usize = 32;
+const AT_A_TIME: usize = 64;
 /// Tokens in question or remembered.
 const MAX_TOKENS: usize = 10_000;
 

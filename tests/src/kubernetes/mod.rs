@@ -62,14 +62,9 @@ impl Kubernetes {
         &self.credentials.ca
     }
 
-    /// Process of kube-apiserver.
+    /// The process of kube-apiserver, to be stopped and continued.
     pub fn apiserver(&self) -> &Process {
         &self.apiserver
-    }
-
-    /// Process of etcd.
-    pub fn etcd(&self) -> &Process {
-        &self.etcd
     }
 
     /// A kubeconfig file `NAME.kubeconfig` for `user`, a mapping as kubeconfig files have it:

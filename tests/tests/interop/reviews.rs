@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use eastwest_tests::process::until;
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::{
@@ -84,4 +85,21 @@ fn a_client_certificate_does_as_well_as_a_token_at_the_api() {
     let authority =
         Authority::start(cluster.dir(), &["ca", "serve", "--token-review", "--kubeconfig", &kubeconfig]);
     authority.issues(&cluster.api.token(REVIEWS, MESH, None).unwrap(), "shop/reviews");
+}
+
+#[test]
+#[ignore = "needs the Kubernetes API that cargo xtask tools builds"]
+fn an_api_that_hangs_lets_nobody_in_until_it_answers_again() {
+    let cluster = Cluster::start();
+    cluster.let_us_review();
+    cluster.account(REVIEWS);
+    let authority = Authority::start(
+        cluster.dir(),
+        &["ca", "serve", "--token-review", "--kubeconfig", &cluster.kubeconfig()],
+    );
+    let token = cluster.api.token(REVIEWS, MESH, None).unwrap();
+    cluster.api.apiserver().signal(Signal::SIGSTOP).unwrap();
+    authority.refuses(&token, "shop/reviews", "no answer within 5s");
+    cluster.api.apiserver().signal(Signal::SIGCONT).unwrap();
+    authority.issues(&token, "shop/reviews");
 }

@@ -230,7 +230,7 @@ async fn the_jwt_profile_asks_the_control_plane_and_judges_by_bundles() {
 
     let subject = "spiffe://b.example/ns/shop/sa/caller".parse().unwrap();
     let now = std::time::SystemTime::now().into();
-    let token = key.sign(&subject, &["db".to_owned()], HOUR, now).unwrap();
+    let token = key.sign(&subject, &["db".to_owned()], HOUR, now).unwrap().token;
     let mut judge = async |audience: &str, svid: &str| {
         let question = ValidateJwtsvidRequest { audience: audience.to_owned(), svid: svid.to_owned() };
         client.validate_jwtsvid(secured(question)).await.map(tonic::Response::into_inner)

@@ -273,6 +273,11 @@ impl CertificateAuthority {
         ))
     }
 
+    /// What requests share.
+    pub(crate) fn desk(&self) -> Arc<Desk> {
+        Arc::clone(&self.desk)
+    }
+
     /// Counters and gauges, under istiod's names where it has them.
     pub fn metrics(&self) -> Vec<Family> {
         let snapshot = self.snapshot();

@@ -22,7 +22,8 @@ const MAX_CALLERS: usize = 65_536;
 /// How much the CA does for one peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests of one caller: of one pod if its token names it, else of one identity.
+    /// Requests of one caller, of certificates and of JWT-SVIDs each: of one pod if its token names it, else of one
+    /// identity.
     pub requests: Rate,
     /// Failed proofs of one address, after which its requests are refused before they are looked at.
     pub failures: Rate,
@@ -61,6 +62,8 @@ impl Owner {
 pub(crate) struct Guard {
     failures: Mutex<Admission<IpAddr>>,
     requests: Mutex<Admission<Owner>>,
+    /// Counted apart, so that whoever asks for many tokens still renews its certificate.
+    tokens: Mutex<Admission<Owner>>,
 }
 
 impl Guard {
@@ -68,6 +71,7 @@ impl Guard {
         Self {
             failures: Mutex::new(Admission::new(limits.failures, MAX_PEERS)),
             requests: Mutex::new(Admission::new(limits.requests, MAX_CALLERS)),
+            tokens: Mutex::new(Admission::new(limits.requests, MAX_CALLERS)),
         }
     }
 
@@ -85,9 +89,18 @@ impl Guard {
         let _ = failures.admit(network(peer), now); // what is too much already need not be counted
     }
 
-    /// Counts a request of `owner`, if it may ask.
+    /// Counts a request of `owner` for a certificate, if it may ask.
     pub(crate) fn request(&self, owner: &Owner, now: Instant) -> Result<(), RequestError> {
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        requests.admit(owner.clone(), now).map_err(|retry| RequestError::TooManyRequests { retry })
+        admit(&self.requests, owner, now)
     }
+
+    /// Counts a request of `owner` for a JWT-SVID, if it may ask.
+    pub(crate) fn token(&self, owner: &Owner, now: Instant) -> Result<(), RequestError> {
+        admit(&self.tokens, owner, now)
+    }
+}
+
+fn admit(requests: &Mutex<Admission<Owner>>, owner: &Owner, now: Instant) -> Result<(), RequestError> {
+    let mut requests = requests.lock().unwrap_or_else(PoisonError::into_inner);
+    requests.admit(owner.clone(), now).map_err(|retry| RequestError::TooManyRequests { retry })
 }

@@ -27,6 +27,8 @@ pub(crate) struct Metrics {
     pub(crate) signing_failures: AtomicU64,
     pub(crate) throttled_peers: AtomicU64,
     pub(crate) throttled_callers: AtomicU64,
+    pub(crate) jwt_svids: AtomicU64,
+    pub(crate) jwt_svids_refused: AtomicU64,
     issued: AtomicU64,
     latency: Histogram,
     expiries: Mutex<Expiries>,
@@ -40,6 +42,8 @@ impl Default for Metrics {
             signing_failures: AtomicU64::default(),
             throttled_peers: AtomicU64::default(),
             throttled_callers: AtomicU64::default(),
+            jwt_svids: AtomicU64::default(),
+            jwt_svids_refused: AtomicU64::default(),
             issued: AtomicU64::default(),
             latency: Histogram::default(),
             expiries: Mutex::new(Expiries::new(MAX_IDENTITIES)),
@@ -134,6 +138,8 @@ impl Metrics {
                 &self.signing_failures,
             ),
             counter("citadel_server_success_cert_issuance_count", "Certificates issued.", &self.issued),
+            counter("eastwest_ca_jwt_svids", "JWT-SVIDs issued.", &self.jwt_svids),
+            counter("eastwest_ca_jwt_svids_refused", "JWT-SVIDs refused.", &self.jwt_svids_refused),
             Family {
                 name: "eastwest_ca_throttled",
                 help: "Certificate requests refused unseen: of addresses that failed too often, of callers that ask \

@@ -21,7 +21,7 @@ use eastwest_proto::istio::v1::auth::{
 };
 use time::OffsetDateTime;
 use tokio::{sync::oneshot, time::timeout};
-use tonic::{Extensions, Request, Response, Status};
+use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap};
 
 use crate::{
     authn::{Authenticator, Credentials, impersonation::Impersonation},
@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// Longest that a request waits for its answer: clients of istio's agent set no deadline of their own.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// What all requests of a CA share.
 pub(crate) struct Desk {
@@ -44,6 +44,27 @@ pub(crate) struct Desk {
     pub(crate) signers: Signers,
     pub(crate) ledger: Arc<Writer>,
     pub(crate) metrics: Metrics,
+}
+
+impl Desk {
+    /// Who asks, if the peer may ask at all; tells in `asker` as far as it came to that.
+    pub(crate) async fn recognise(
+        &self,
+        authenticator: &dyn Authenticator,
+        (metadata, extensions): (&MetadataMap, &Extensions),
+        asker: &mut Asker,
+        now: OffsetDateTime,
+    ) -> Result<Caller, RequestError> {
+        let peer = address(extensions);
+        *asker = Asker::stranger(peer);
+        self.guard.peer(peer, Instant::now())?;
+        let caller = authenticator
+            .authenticate(&Credentials { metadata, extensions }, now)
+            .await
+            .inspect_err(|_| self.guard.failed(peer, Instant::now()))?;
+        *asker = Asker::caller(&caller, peer);
+        Ok(caller)
+    }
 }
 
 /// The service that signs workload certificates.
@@ -76,22 +97,12 @@ impl CertificateService {
         asker: &mut Asker,
     ) -> Result<Answer, RequestError> {
         let (metadata, extensions, message) = request.into_parts();
-        let peer = address(&extensions);
-        *asker = Asker::stranger(peer);
-        self.desk.guard.peer(peer, Instant::now())?;
-
-        let credentials = Credentials { metadata: &metadata, extensions: &extensions };
         let now = OffsetDateTime::now_utc();
-        let caller = self
-            .authenticator
-            .authenticate(&credentials, now)
-            .await
-            .inspect_err(|_| self.desk.guard.failed(peer, Instant::now()))?;
-        *asker = Asker::caller(&caller, peer);
+        let caller = self.desk.recognise(&*self.authenticator, (&metadata, &extensions), asker, now).await?;
         let owner = Owner::of(&caller);
         self.desk.guard.request(&owner, Instant::now())?;
         let caller = self.impersonation.speak(caller, message.metadata.as_ref())?;
-        *asker = Asker::caller(&caller, peer);
+        *asker = Asker::caller(&caller, asker.peer);
 
         let (reply, answer) = oneshot::channel();
         let (current, ledger) = (self.desk.current.clone(), Arc::clone(&self.desk.ledger));
@@ -107,7 +118,7 @@ impl CertificateService {
                 count(&metrics.authentication_failures);
                 tracing::info!(%error, "certificate refused");
             }
-            RequestError::Csr(_) | RequestError::Refused(_) => {
+            RequestError::Csr(_) | RequestError::Refused(_) | RequestError::Audience(_) => {
                 count(&metrics.signing_failures);
                 tracing::info!(%error, "certificate refused");
             }
@@ -120,6 +131,7 @@ impl CertificateService {
                 tracing::debug!(%error, "certificate refused");
             }
             RequestError::Issue(_)
+            | RequestError::Token(_)
             | RequestError::Busy
             | RequestError::Worker
             | RequestError::Unwritten(_) => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eastwest_ca::{CsrError, ImpersonationError, IssueError, Refusal};
+use eastwest_ca::{CsrError, ImpersonationError, IssueError, Refusal, jwt::TokenKeyError};
 use thiserror::Error;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -10,7 +10,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 /// When to try again if too many wait: one second's work is done by then.
 const QUEUE_RETRY: Duration = Duration::from_secs(1);
 
-/// Why a request got no certificate, by who is to blame.
+/// Why a request got no certificate and no JWT-SVID, by who is to blame.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RequestError {
@@ -26,6 +26,9 @@ pub enum RequestError {
     /// The caller may not have what it asks for.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// No token can be made for the audience asked for.
+    #[error("audience: {0}")]
+    Audience(String),
     /// Too many proofs from the peer's address have failed.
     #[error("too many proofs of identity from this address have failed")]
     TooManyFailures {
@@ -33,7 +36,7 @@ pub enum RequestError {
         retry: Duration,
     },
     /// The caller asks too often.
-    #[error("the caller asks for too many certificates")]
+    #[error("the caller asks too often")]
     TooManyRequests {
         /// When it may ask again.
         retry: Duration,
@@ -44,6 +47,9 @@ pub enum RequestError {
     /// We are at fault.
     #[error(transparent)]
     Issue(#[from] IssueError),
+    /// We are at fault: a token could not be signed.
+    #[error(transparent)]
+    Token(#[from] TokenKeyError),
     /// The ledger cannot be written, so nothing may be issued.
     #[error(transparent)]
     Unwritten(#[from] crate::ledger::Unwritten),
@@ -74,11 +80,14 @@ impl From<&RequestError> for Status {
             | RequestError::Refused(Refusal::Identity(..)) => unauthenticated(),
             RequestError::Csr(error) => Self::invalid_argument(error.to_string()),
             RequestError::Refused(error) => Self::invalid_argument(error.to_string()),
+            RequestError::Audience(_) => Self::invalid_argument(error.to_string()),
             RequestError::TooManyFailures { retry } | RequestError::TooManyRequests { retry } => {
-                exhausted("too many certificate requests; try again later", *retry)
+                exhausted("too many requests; try again later", *retry)
             }
             RequestError::QueueFull => exhausted("the CA is busy; try again later", QUEUE_RETRY),
-            RequestError::Issue(_) | RequestError::Worker => Self::internal("the CA could not sign"),
+            RequestError::Issue(_) | RequestError::Token(_) | RequestError::Worker => {
+                Self::internal("the CA could not sign")
+            }
             RequestError::Unwritten(_) => Self::unavailable("the CA cannot keep its ledger; try again later"),
             RequestError::Busy => Self::deadline_exceeded("the CA is busy; try again"),
         }

@@ -137,7 +137,8 @@ fn coordinates(pair: &EcdsaKeyPair) -> (String, String) {
     (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y))
 }
 
-fn random_id() -> Result<String, TokenKeyError> {
+/// Sixteen random bytes in hexadecimal: a `jti` that no other token has.
+pub(super) fn random_id() -> Result<String, TokenKeyError> {
     let mut id = [0; 16];
     SystemRandom::new().fill(&mut id).map_err(|_| TokenKeyError::Random)?;
     Ok(hex(&id))

@@ -19,7 +19,7 @@ use crate::caller::{BoundObject, Caller, Proof};
 
 pub use jwks::{Algorithm, KeySet, KeySetError};
 pub use mint::{TokenKey, TokenKeyError, TokenRequest};
-pub use svid::{SvidError, SvidKey, verify_svid};
+pub use svid::{SignedSvid, SvidError, SvidKey, verify_svid};
 
 /// Largest token in bytes; Kubernetes' are about 1 KiB.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;

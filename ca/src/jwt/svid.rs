@@ -1,14 +1,14 @@
 //! JWT-SVIDs (SPIFFE JWT-SVID; ca.md section 4, rows 61 to 63): signed for a workload's own identity, and judged by the
 //! bundle of the domain that they name.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use eastwest_model::{SpiffeId, TrustDomain, identity::IdentityError};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 use time::OffsetDateTime;
 
-use super::{Jwt, KeySet, TokenError, TokenKey, TokenKeyError, Verified, text};
+use super::{Jwt, KeySet, TokenError, TokenKey, TokenKeyError, Verified, mint::random_id, text};
 use crate::{
     key::PrivateKey,
     spiffe_bundle::{JwtKey, SpiffeBundle},
@@ -38,7 +38,7 @@ impl SvidKey {
         JwtKey::new(self.0.id(), members.as_object().cloned().unwrap_or_default())
     }
 
-    /// A JWT-SVID of `identity` for `audience`, from `now` for `life`.
+    /// A JWT-SVID of `identity` for `audience`, from `now` for `life`. No two have the same `jti`.
     ///
     /// # Errors
     /// A life out of range, or no random numbers.
@@ -48,12 +48,33 @@ impl SvidKey {
         audience: &[String],
         life: Duration,
         now: OffsetDateTime,
-    ) -> Result<String, TokenKeyError> {
+    ) -> Result<SignedSvid, TokenKeyError> {
         let now = now.unix_timestamp();
         let life = i64::try_from(life.as_secs()).map_err(|_| TokenKeyError::Lifetime)?;
-        let expires = now.checked_add(life).ok_or(TokenKeyError::Lifetime)?;
-        let claims = json!({"sub": identity.as_str(), "aud": audience, "iat": now, "exp": expires});
-        self.0.sign(&json!({"alg": "ES256", "typ": "JWT", "kid": self.0.id()}), &claims)
+        let exp = now.checked_add(life).ok_or(TokenKeyError::Lifetime)?;
+        let expires = OffsetDateTime::from_unix_timestamp(exp).map_err(|_| TokenKeyError::Lifetime)?;
+        let jti = random_id()?;
+        let claims =
+            json!({"sub": identity.as_str(), "aud": audience, "iat": now, "exp": exp, "jti": jti.as_str()});
+        let token = self.0.sign(&json!({"alg": "ES256", "typ": "JWT", "kid": self.0.id()}), &claims)?;
+        Ok(SignedSvid { token, jti, expires })
+    }
+}
+
+/// A JWT-SVID and what may be told of it. Shows no token when it is printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SignedSvid {
+    /// The token, in the compact form of JWS.
+    pub token: String,
+    /// Its `jti`: 16 random bytes in hexadecimal.
+    pub jti: String,
+    /// Its `exp`.
+    pub expires: OffsetDateTime,
+}
+
+impl fmt::Debug for SignedSvid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SignedSvid({})", self.jti)
     }
 }
 
@@ -149,11 +170,14 @@ mod tests {
     #[test]
     fn a_svid_is_good_for_its_audience_its_time_and_its_domain() {
         let (key, other) = (key(), key());
-        let token = key.sign(&reviews(), &["vault".into(), "db".into()], LIFE, NOW).unwrap();
+        let signed = key.sign(&reviews(), &["vault".into(), "db".into()], LIFE, NOW).unwrap();
+        let token = signed.token.clone();
         let known = trusting("td", &[&other, &key]);
         let (subject, claims) = verify_svid(&token, "db", &known, NOW).unwrap();
         assert_eq!((subject, &claims["aud"]), (reviews(), &json!(["vault", "db"])));
         assert_eq!(claims["exp"], NOW.unix_timestamp() + 300);
+        assert_eq!((&claims["jti"], signed.expires), (&json!(signed.jti), NOW + LIFE));
+        assert!(!format!("{signed:?}").contains(&token));
         let verify = |audience: &str, known: &_, now| verify_svid(&token, audience, known, now);
         assert!(matches!(verify("x", &known, NOW), Err(SvidError::Token(TokenError::Audience(_)))));
         assert!(matches!(verify("db", &known, NOW + LIFE), Err(SvidError::Token(TokenError::Expired(_)))));

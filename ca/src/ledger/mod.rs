@@ -1,7 +1,7 @@
 //! The ledger: what the CA issued and refused, in lines that vouch for each other.
 //!
 //! ```text
-//! segment ─ signer ─ issued ─ refused ─ checkpoint ─ issued ─ checkpoint ─ …   next segment ─ signer ─ …
+//! segment ─ signer ─ issued ─ refused ─ checkpoint ─ jwt-svid ─ checkpoint ─ …   next segment ─ signer ─ …
 //! ```
 //! - A [line](chain) is `{"hash":"…","record":{…}}`. The hash is taken over the hash before it and the bytes of the
 //!   record as they stand, so nothing can be changed, left out or put in without breaking all that follows.
@@ -24,7 +24,7 @@ pub mod verify;
 pub use chain::Head;
 pub use hash::Hash;
 pub use key::LedgerKey;
-pub use record::{Asker, Event, Issued, Record, Refused};
+pub use record::{Asker, Event, Issued, JwtSvid, Record, Refused, Wanted};
 pub use refusals::Refusals;
 pub use verify::{Broken, Problem, Report, Verifier};
 

@@ -12,6 +12,7 @@ use crate::{
     csr::VerifiedCsr,
     grant::Grant,
     issuer::IssuedCertificate,
+    jwt::SignedSvid,
 };
 
 /// Longest reason in bytes: parts of it are a stranger's.
@@ -63,7 +64,10 @@ pub enum Event {
     },
     /// A certificate was issued.
     Issued(Box<Issued>),
-    /// A certificate was refused.
+    /// A JWT-SVID was issued.
+    #[serde(rename = "jwt-svid")]
+    JwtSvid(Box<JwtSvid>),
+    /// A certificate or a JWT-SVID was refused.
     Refused(Box<Refused>),
     /// A crash had left half a record, which was cut off.
     Repaired {
@@ -117,9 +121,54 @@ impl Issued {
     }
 }
 
+/// A JWT-SVID that was issued. The token itself is nowhere: whoever finds one compares its `jti`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JwtSvid {
+    /// Whom it names, its `sub`.
+    pub identity: SpiffeId,
+    /// Its `jti`.
+    pub jti: String,
+    /// Who shall accept it, its `aud`.
+    pub audience: Vec<String>,
+    /// End of its life.
+    #[serde(with = "time::serde::rfc3339")]
+    pub not_after: OffsetDateTime,
+    /// Seconds of it.
+    pub ttl: u64,
+    /// Who asked.
+    #[serde(flatten)]
+    pub asker: Asker,
+}
+
+impl JwtSvid {
+    /// What is to be said about `svid`, made for `audience` and `ttl` seconds.
+    pub fn new(svid: &SignedSvid, identity: SpiffeId, audience: Vec<String>, ttl: u64, asker: Asker) -> Self {
+        Self { identity, jti: svid.jti.clone(), audience, not_after: svid.expires, ttl, asker }
+    }
+}
+
+/// What somebody asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wanted {
+    /// A certificate; where a record does not say, it was one.
+    #[default]
+    Certificate,
+    /// A JWT-SVID.
+    JwtSvid,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference
+fn is_certificate(wanted: &Wanted) -> bool {
+    *wanted == Wanted::Certificate
+}
+
 /// A refusal, or many alike.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
+    /// What was asked for.
+    #[serde(default, skip_serializing_if = "is_certificate")]
+    pub wanted: Wanted,
     /// The gRPC code answered.
     pub code: String,
     /// Why; of many, why the last.
@@ -145,11 +194,17 @@ fn is_one(count: &u64) -> bool {
 }
 
 impl Refused {
-    /// A single refusal with a gRPC code.
+    /// A single refusal of a certificate with a gRPC code.
     pub fn new(code: impl Into<String>, reason: impl Into<String>, asker: Asker) -> Self {
         let mut reason = reason.into();
         reason.truncate(reason.floor_char_boundary(MAX_REASON));
-        Self { code: code.into(), reason, count: 1, since: None, asker }
+        Self { wanted: Wanted::Certificate, code: code.into(), reason, count: 1, since: None, asker }
+    }
+
+    /// The same refusal of something else.
+    #[must_use]
+    pub fn of(self, wanted: Wanted) -> Self {
+        Self { wanted, ..self }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use time::{Duration, OffsetDateTime};
 
-use super::record::{Asker, Refused};
+use super::record::{Asker, Refused, Wanted};
 
 /// Refusals of one window of time. The first of each source is written as it is; those after it are counted, and
 /// the count is written when the window ends. Sources beyond the bound are counted together.
@@ -17,8 +17,8 @@ pub struct Refusals {
     tallies: BTreeMap<Source, Tally>,
 }
 
-/// Who was refused with which code; an empty name stands for all that were too many to be named.
-type Source = (String, String);
+/// Who was refused what with which code; an empty name stands for all that were too many to be named.
+type Source = (String, Wanted, String);
 
 #[derive(Debug)]
 struct Tally {
@@ -37,9 +37,9 @@ impl Refusals {
     /// Takes in a refusal; returns what is to be written at once.
     pub fn note(&mut self, refused: Refused, now: OffsetDateTime) -> Option<Refused> {
         self.ends.get_or_insert(now + self.window);
-        let key = (source(&refused.asker), refused.code.clone());
+        let key = (source(&refused.asker), refused.wanted, refused.code.clone());
         let named = self.tallies.len() < self.max_sources || self.tallies.contains_key(&key);
-        let key = if named { key } else { (String::new(), refused.code.clone()) };
+        let key = if named { key } else { (String::new(), key.1, key.2) };
         match self.tallies.get_mut(&key) {
             Some(tally) => {
                 if tally.unwritten == 0 {
@@ -57,6 +57,7 @@ impl Refusals {
             }
             None => {
                 let last = Refused::new(refused.code, "further callers were refused", Asker::default());
+                let last = last.of(refused.wanted);
                 self.tallies.insert(key, Tally { since: now, unwritten: refused.count, last });
                 None
             }

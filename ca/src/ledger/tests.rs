@@ -208,6 +208,40 @@ fn hashes_are_hexadecimal_in_lower_case() {
     }
 }
 
+/// Records of before JWT-SVIDs were in the ledger: read as what they were, and written as they were.
+#[test]
+fn older_records_read_and_write_the_same() {
+    let old =
+        r#"{"seq":3,"time":"2026-09-21T14:13:20Z","event":"refused","code":"InvalidArgument","reason":"no"}"#;
+    let record: Record = serde_json::from_str(old).unwrap();
+    let Event::Refused(refused) = &record.event else { panic!("{record:?}") };
+    assert_eq!((refused.wanted, refused.count), (Wanted::Certificate, 1));
+    assert_eq!(serde_json::to_string(&record).unwrap(), old);
+}
+
+#[test]
+fn jwt_svids_are_records_of_the_same_chain() {
+    let (issuer, roots) = ca();
+    let mut book = Book::new(&issuer);
+    let identity = SpiffeId::parse("spiffe://td/ns/shop/sa/reviews").unwrap();
+    let audience = vec!["vault".to_owned(), "db".to_owned()];
+    let (jti, asker) = ("0a".repeat(16), Asker::default());
+    let svid = JwtSvid { identity, jti, audience, not_after: now(), ttl: 300, asker };
+    book.put(Event::JwtSvid(Box::new(svid)));
+    book.put(Event::Refused(Box::new(refusal(1, "no").of(Wanted::JwtSvid))));
+    book.commit(0..1);
+    let report = verify(&numbered(&book.segments), &roots).unwrap();
+    assert_eq!((report.jwt_svids, report.issued, report.refused), (1, 1, 1));
+    let text = String::from_utf8(book.segments[0].clone()).unwrap();
+    assert!(
+        text.contains(r#""event":"jwt-svid","identity":"spiffe://td/ns/shop/sa/reviews","jti":"0a0a"#),
+        "{text}"
+    );
+    assert!(text.contains(r#""event":"refused","wanted":"jwt-svid""#), "{text}");
+    let changed = text.replacen("vault", "vaults", 1).into_bytes();
+    assert_eq!(verify(&[(1, changed)], &roots).unwrap_err().problem, Problem::Hash);
+}
+
 fn refusal(peer: u8, reason: &str) -> Refused {
     Refused::new("Unauthenticated", reason, Asker::stranger(Some([10, 0, 0, peer].into())))
 }
@@ -224,12 +258,19 @@ fn many_refusals_are_few_records() {
     assert!(refusals.note(refusal(2, "c"), at(2)).is_some());
     assert_eq!(refusals.note(refusal(3, "d"), at(3)), None, "there is room for two");
     assert_eq!(refusals.note(refusal(4, "d"), at(4)), None);
+    let tokens = refusals.note(refusal(1, "e").of(Wanted::JwtSvid), at(5));
+    assert_eq!(tokens, None, "there is no room for another kind either");
     assert_eq!(refusals.due(), Some(at(60)));
     assert_eq!(refusals.take_due(at(59)), []);
     let counts = refusals.take_due(at(60));
     let counts: Vec<_> =
-        counts.iter().map(|r| (r.count, r.asker.peer.is_some(), r.reason.as_str())).collect();
-    assert_eq!(counts, [(2, false, "further callers were refused"), (999, true, "b")]);
+        counts.iter().map(|r| (r.count, r.wanted, r.asker.peer.is_some(), r.reason.as_str())).collect();
+    let further = "further callers were refused";
+    let (certificates, tokens) = (Wanted::Certificate, Wanted::JwtSvid);
+    let expected =
+        [(2, certificates, false, further), (1, tokens, false, further), (999, certificates, true, "b")];
+    assert_eq!(counts, expected);
     assert_eq!((refusals.due(), refusals.take()), (None, vec![]));
     assert!(refusals.note(refusal(1, "a"), at(61)).is_some(), "a new window");
+    assert!(refusals.note(refusal(1, "a").of(Wanted::JwtSvid), at(61)).is_some(), "kinds are counted apart");
 }

@@ -86,7 +86,9 @@ pub struct Report {
     pub records: u64,
     /// How many certificates were issued.
     pub issued: u64,
-    /// How many were refused.
+    /// How many JWT-SVIDs were issued.
+    pub jwt_svids: u64,
+    /// How many of both were refused.
     pub refused: u64,
     /// How often half a record was cut off after a crash.
     pub repaired: u64,
@@ -223,6 +225,7 @@ impl<'a> Verifier<'a> {
                 self.report.uncovered = 0;
             }
             Event::Issued(_) => self.report.issued += 1,
+            Event::JwtSvid(_) => self.report.jwt_svids += 1,
             Event::Refused(refused) => self.report.refused += refused.count,
             Event::Repaired { .. } => self.report.repaired += 1,
         }

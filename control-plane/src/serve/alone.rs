@@ -120,7 +120,7 @@ pub(crate) async fn run(config: AloneConfig) -> anyhow::Result<()> {
     let bundle = Arc::new(OwnBundle::new(ca.clone(), state.clone(), DEFAULT_REFRESH_HINT)?);
     let (published, publishing) = publish(Arc::clone(&bundle), federation::nobody());
     background.spawn(publishing);
-    let identity = IdentityService::new(ca.authenticator(), published, bundle.svid_key(), shutdown.token());
+    let identity = IdentityService::new(&ca, published, bundle.svid_key(), shutdown.token());
     let served = Arc::new(Alone { ca: ca.clone(), bundle, shutdown: shutdown.clone() });
     let routes = pages::common::<Alone>(&[]).with_state(served);
     let serving = async {

@@ -87,7 +87,7 @@ pub(super) fn start(
     if !config.relationships.is_empty() {
         background.spawn(federation::follow(config.relationships.clone(), store));
     }
-    let service = IdentityService::new(ca.authenticator(), published, own.svid_key(), stop);
+    let service = IdentityService::new(ca, published, own.svid_key(), stop);
     Ok((own, service))
 }
 

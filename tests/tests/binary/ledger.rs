@@ -4,11 +4,12 @@ use std::fs;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use eastwest_ca::ledger::Record;
+use eastwest_proto::eastwest::v1::{CreateJwtSvidRequest, workload_identity_client::WorkloadIdentityClient};
 use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
 use tonic::Code;
 
 use crate::{
-    clients::{certify, tls},
+    clients::{bearing, certify, tls},
     harness::{Bench, PATIENCE},
 };
 
@@ -29,6 +30,9 @@ async fn everything_issued_and_refused_is_in_the_ledger() {
     ask(Some(&token), 0).await.unwrap();
     assert_eq!(ask(Some(&token), 1).await.unwrap_err().code(), Code::InvalidArgument);
     assert_eq!(ask(Some("a.b.c"), 0).await.unwrap_err().code(), Code::Unauthenticated);
+    let channel = tls(server.tls, &bench.root(), None).await.unwrap();
+    let order = bearing(CreateJwtSvidRequest { audience: vec!["vault".to_owned()] }, Some(&token));
+    let svid = WorkloadIdentityClient::new(channel).create_jwt_svid(order).await.unwrap().into_inner().svid;
     bench.run(&["ca", "issue", "spiffe://cluster.local/ns/ci/sa/job", "--out", "job"]).success();
 
     // Refusals are written without anybody waiting for it.
@@ -37,7 +41,7 @@ async fn everything_issued_and_refused_is_in_the_ledger() {
         assert!(std::time::Instant::now() < deadline, "{:?}", records(&bench, &[]));
     }
     let storefront = records(&bench, &["--identity", "bookshop/storefront"]);
-    assert_eq!(storefront.len(), 2, "{storefront:?}");
+    assert_eq!(storefront.len(), 3, "{storefront:?}");
     assert_eq!(storefront[0]["event"], "issued");
     assert_eq!(storefront[0]["identity"], "spiffe://cluster.local/ns/bookshop/sa/storefront");
     assert_eq!((&storefront[0]["proof"], &storefront[0]["ttl"]), (&"token".into(), &86_400.into()));
@@ -45,6 +49,13 @@ async fn everything_issued_and_refused_is_in_the_ledger() {
         (&storefront[1]["event"], &storefront[1]["code"]),
         (&"refused".into(), &"InvalidArgument".into())
     );
+    let tokens = records(&bench, &["--kind", "jwt-svid"]);
+    assert_eq!((tokens.len(), &tokens[0]["audience"]), (1, &serde_json::json!(["vault"])), "{tokens:?}");
+    let jti = tokens[0]["jti"].as_str().unwrap();
+    assert_eq!(records(&bench, &["--serial", jti]), tokens);
+    assert_eq!(records(&bench, &["--kind", "certificate"]).len(), 4);
+    let shown = bench.run(&["ca", "ledger", "query", "--kind", "jwt-svid"]);
+    assert!(shown.success().contains("JWT-SVID") && shown.out.contains("for vault"), "{}", shown.out);
     let job = records(&bench, &["--identity", "ci/job"]);
     assert_eq!((job.len(), &job[0]["proof"]), (1, &"operator".into()), "`ca issue` beside the server");
     let serial = job[0]["serial"].as_str().unwrap();
@@ -62,7 +73,7 @@ async fn everything_issued_and_refused_is_in_the_ledger() {
 
     let segment = bench.state().join("ledger/00000001.jsonl");
     let text = fs::read_to_string(&segment).unwrap();
-    for secret in [token.as_str(), "PRIVATE", "a.b.c"] {
+    for secret in [token.as_str(), svid.as_str(), "PRIVATE", "a.b.c"] {
         assert!(!text.contains(secret), "{secret} is in the ledger");
     }
     fs::write(&segment, text.replacen("storefront", "storefr0nt", 1)).unwrap();

@@ -1,14 +1,24 @@
 //! What the agents of workloads ask beyond certificates: `eastwest.v1.WorkloadIdentity`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use eastwest_ca::{Caller, jwt::SvidKey};
+use eastwest_ca::{
+    Caller,
+    jwt::{SignedSvid, SvidKey, TokenKeyError},
+    ledger::{Asker, JwtSvid, Refused, Wanted},
+};
 use eastwest_proto::eastwest::v1::{
     CreateJwtSvidRequest, CreateJwtSvidResponse, FollowTrustBundlesRequest, TrustBundles,
     workload_identity_server::{WorkloadIdentity, WorkloadIdentityServer},
 };
 use time::OffsetDateTime;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -16,7 +26,11 @@ use tonic::{Request, Response, Status};
 use super::Published;
 use crate::{
     authn::{Authenticator, Credentials},
-    status,
+    authority::CertificateAuthority,
+    limits::Owner,
+    metrics::count,
+    service::{DEADLINE, Desk},
+    status::{self, RequestError},
 };
 
 /// Life of a JWT-SVID: it cannot be taken back.
@@ -27,6 +41,7 @@ const MAX_AUDIENCE_BYTES: usize = 255;
 
 /// The service, for ports with TLS alone.
 pub struct IdentityService {
+    desk: Arc<Desk>,
     authenticator: Arc<dyn Authenticator>,
     bundles: watch::Receiver<Arc<Published>>,
     svid_key: Arc<SvidKey>,
@@ -34,24 +49,38 @@ pub struct IdentityService {
 }
 
 impl IdentityService {
-    /// Serves `bundles`, and tokens signed with `svid_key`, to whom `authenticator` knows; streams end with `stop`.
+    /// Serves `bundles`, and tokens signed with `svid_key`, to whom `ca` knows; streams end with `stop`.
     pub fn new(
-        authenticator: Arc<dyn Authenticator>,
+        ca: &CertificateAuthority,
         bundles: watch::Receiver<Arc<Published>>,
         svid_key: Arc<SvidKey>,
         stop: CancellationToken,
     ) -> Self {
-        Self { authenticator, bundles, svid_key, stop }
+        Self { desk: ca.desk(), authenticator: ca.authenticator(), bundles, svid_key, stop }
     }
 
-    /// Who asks.
-    async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
-        let credentials = Credentials { metadata: request.metadata(), extensions: request.extensions() };
-        let caller = self.authenticator.authenticate(&credentials, OffsetDateTime::now_utc()).await;
-        caller.map_err(|error| {
-            tracing::info!(%error, "trust bundles or JWT-SVID refused");
-            status::unauthenticated()
-        })
+    /// Signs a token and has the ledger write it down, in that order; tells in `asker` who asked.
+    async fn create(
+        &self,
+        request: Request<CreateJwtSvidRequest>,
+        asker: &mut Asker,
+    ) -> Result<(SignedSvid, JwtSvid), RequestError> {
+        let (metadata, extensions, message) = request.into_parts();
+        let now = OffsetDateTime::now_utc();
+        let caller = self.desk.recognise(&*self.authenticator, (&metadata, &extensions), asker, now).await?;
+        let owner = Owner::of(&caller);
+        self.desk.guard.token(&owner, Instant::now())?;
+        check_audience(&message.audience)?;
+        let (reply, answer) = oneshot::channel();
+        let (key, ledger, asker) = (Arc::clone(&self.svid_key), Arc::clone(&self.desk.ledger), asker.clone());
+        let task = move || match sign(&key, caller, message.audience, asker, now) {
+            Ok((svid, record)) => ledger.jwt_svid(record, |written| {
+                let _ = reply.send(written.map(|record| (svid, record)).map_err(RequestError::from));
+            }),
+            Err(error) => drop(reply.send(Err(error.into()))),
+        };
+        self.desk.signers.submit(owner, task).map_err(|_| RequestError::QueueFull)?;
+        answer.await.map_err(|_| RequestError::Worker)?
     }
 
     /// The service for a server.
@@ -68,7 +97,12 @@ impl WorkloadIdentity for IdentityService {
         &self,
         request: Request<FollowTrustBundlesRequest>,
     ) -> Result<Response<Self::FollowTrustBundlesStream>, Status> {
-        self.caller(&request).await?;
+        let credentials = Credentials { metadata: request.metadata(), extensions: request.extensions() };
+        let caller = self.authenticator.authenticate(&credentials, OffsetDateTime::now_utc()).await;
+        caller.map_err(|error| {
+            tracing::info!(%error, "trust bundles refused");
+            status::unauthenticated()
+        })?;
         let (sender, receiver) = mpsc::channel(1);
         let (mut bundles, stop) = (self.bundles.clone(), self.stop.clone());
         let following = async move {
@@ -91,32 +125,50 @@ impl WorkloadIdentity for IdentityService {
         &self,
         request: Request<CreateJwtSvidRequest>,
     ) -> Result<Response<CreateJwtSvidResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        let audience = request.into_inner().audience;
-        check_audience(&audience)?;
-        let now = OffsetDateTime::now_utc();
-        // A token outlives neither what proved the identity nor the longest life of its certificates.
-        let left =
-            caller.proof.expires().map_or(SVID_LIFE, |end| Duration::try_from(end - now).unwrap_or_default());
-        let life = left.min(SVID_LIFE).min(caller.max_life.unwrap_or(SVID_LIFE));
-        let svid = self.svid_key.sign(&caller.identity, &audience, life, now);
-        let svid = svid.map_err(|error| {
-            tracing::error!(%error, "JWT-SVID not signed");
-            Status::internal("the CA could not sign")
-        })?;
-        let proof = caller.proof.kind();
-        tracing::info!(identity = %caller.identity, ?audience, seconds = life.as_secs(), proof, "JWT-SVID issued");
-        Ok(Response::new(CreateJwtSvidResponse { svid }))
+        let (mut asker, metrics) = (Asker::default(), &self.desk.metrics);
+        let answer = timeout(DEADLINE, self.create(request, &mut asker)).await;
+        match answer.unwrap_or(Err(RequestError::Busy)) {
+            Ok((svid, record)) => {
+                count(&metrics.jwt_svids);
+                let JwtSvid { identity, jti, audience, ttl, asker, .. } = record;
+                tracing::info!(%identity, jti, ?audience, seconds = ttl, proof = asker.proof, "JWT-SVID issued");
+                Ok(Response::new(CreateJwtSvidResponse { svid: svid.token }))
+            }
+            Err(error) => {
+                count(&metrics.jwt_svids_refused);
+                tracing::info!(%error, "JWT-SVID refused");
+                let status = Status::from(&error);
+                let refused = Refused::new(format!("{:?}", status.code()), error.to_string(), asker);
+                self.desk.ledger.refused(refused.of(Wanted::JwtSvid));
+                Err(status)
+            }
+        }
     }
 }
 
+/// A token for `caller`, and its record. It outlives neither what proved the identity nor the longest life of its
+/// certificates.
+fn sign(
+    key: &SvidKey,
+    caller: Caller,
+    audience: Vec<String>,
+    asker: Asker,
+    now: OffsetDateTime,
+) -> Result<(SignedSvid, JwtSvid), TokenKeyError> {
+    let left =
+        caller.proof.expires().map_or(SVID_LIFE, |end| Duration::try_from(end - now).unwrap_or_default());
+    let life = left.min(SVID_LIFE).min(caller.max_life.unwrap_or(SVID_LIFE));
+    let svid = key.sign(&caller.identity, &audience, life, now)?;
+    let record = JwtSvid::new(&svid, caller.identity, audience, life.as_secs(), asker);
+    Ok((svid, record))
+}
+
 /// Whether a token can be made for `audience`.
-fn check_audience(audience: &[String]) -> Result<(), Status> {
+fn check_audience(audience: &[String]) -> Result<(), RequestError> {
     let fits = |name: &String| !name.is_empty() && name.len() <= MAX_AUDIENCE_BYTES;
     if audience.is_empty() || audience.len() > MAX_AUDIENCES || !audience.iter().all(fits) {
-        return Err(Status::invalid_argument(format!(
-            "audience: name 1 to {MAX_AUDIENCES} who shall accept the token, none empty or longer than \
-             {MAX_AUDIENCE_BYTES} bytes"
+        return Err(RequestError::Audience(format!(
+            "name 1 to {MAX_AUDIENCES} who shall accept the token, none empty or longer than {MAX_AUDIENCE_BYTES} bytes"
         )));
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use eastwest_ca::{
     TrustBundle,
-    ledger::{Broken, Event, Hash, Record, Report, Verifier},
+    ledger::{Broken, Event, Hash, Record, Report, Verifier, Wanted},
 };
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -39,8 +39,10 @@ pub enum ReadError {
 pub struct Query {
     /// Of this SPIFFE ID, or `NAMESPACE/SERVICE-ACCOUNT`.
     pub identity: Option<String>,
-    /// Of this serial number in hexadecimal.
+    /// Of this serial number of a certificate, or this `jti` of a JWT-SVID, in hexadecimal.
     pub serial: Option<String>,
+    /// About one kind alone.
+    pub wanted: Option<Wanted>,
     /// Written at this time or later.
     pub since: Option<OffsetDateTime>,
     /// Refusals only.
@@ -49,9 +51,14 @@ pub struct Query {
 
 impl Query {
     fn matches(&self, record: &Record) -> bool {
-        let (identity, serial) = match &record.event {
-            Event::Issued(issued) if !self.refused => (Some(&issued.identity), Some(issued.serial.as_str())),
-            Event::Refused(refused) => (refused.asker.caller.as_ref(), None),
+        let (wanted, identity, serial) = match &record.event {
+            Event::Issued(issued) if !self.refused => {
+                (Wanted::Certificate, Some(&issued.identity), Some(issued.serial.as_str()))
+            }
+            Event::JwtSvid(svid) if !self.refused => {
+                (Wanted::JwtSvid, Some(&svid.identity), Some(svid.jti.as_str()))
+            }
+            Event::Refused(refused) => (refused.wanted, refused.asker.caller.as_ref(), None),
             _ => return false,
         };
         let is_of = |wanted: &str| {
@@ -60,6 +67,7 @@ impl Query {
                 || workload.is_some_and(|(ns, sa)| wanted.split_once('/') == Some((ns, sa)))
         };
         self.since.is_none_or(|since| record.time >= since)
+            && self.wanted.is_none_or(|asked| asked == wanted)
             && self.serial.as_deref().is_none_or(|wanted| serial == Some(wanted))
             && self.identity.as_deref().is_none_or(is_of)
     }

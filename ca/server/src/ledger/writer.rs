@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use eastwest_ca::ledger::{Asker, Event, Issued, Refusals, Refused};
+use eastwest_ca::ledger::{Asker, Event, Issued, JwtSvid, Refusals, Refused};
 use thiserror::Error;
 use time::OffsetDateTime;
 
@@ -41,10 +41,11 @@ const RETRY: Duration = Duration::from_secs(5);
 pub struct Unwritten;
 
 /// What to do with a record once it is on the disk, or will never be.
-type Done = Box<dyn FnOnce(Result<Issued, Unwritten>) + Send>;
+type Done<T> = Box<dyn FnOnce(Result<T, Unwritten>) + Send>;
 
 enum Message {
-    Issued(Box<Issued>, Done),
+    Issued(Box<Issued>, Done<Issued>),
+    JwtSvid(Box<JwtSvid>, Done<JwtSvid>),
     Refused(Box<Refused>),
 }
 
@@ -113,7 +114,21 @@ impl Writer {
         }
     }
 
-    /// Writes that a certificate was refused; nobody waits for it.
+    /// The same for a JWT-SVID.
+    pub(crate) fn jwt_svid(
+        &self,
+        svid: JwtSvid,
+        done: impl FnOnce(Result<JwtSvid, Unwritten>) + Send + 'static,
+    ) {
+        count(&self.state.waiting);
+        let message = Message::JwtSvid(Box::new(svid), Box::new(done));
+        let Some(queue) = &self.queue else { return };
+        if let Err(mpsc::SendError(Message::JwtSvid(_, done))) = queue.send(message) {
+            done(Err(Unwritten));
+        }
+    }
+
+    /// Writes that something was refused; nobody waits for it.
     pub(crate) fn refused(&self, refused: Refused) {
         count(&self.state.waiting);
         let message = Message::Refused(Box::new(refused));
@@ -193,13 +208,17 @@ impl Scribe {
     fn commit(&mut self, messages: Vec<Message>) {
         let now = OffsetDateTime::now_utc();
         let mut events = std::mem::take(&mut self.carried);
-        let mut answers: VecDeque<Done> = VecDeque::new();
+        let (mut answers, mut tokens): (VecDeque<Done<Issued>>, VecDeque<Done<JwtSvid>>) = Default::default();
         for message in messages {
             self.state.waiting.fetch_sub(1, Ordering::Relaxed);
             match message {
                 Message::Issued(issued, done) => {
                     events.push(Event::Issued(issued));
                     answers.push_back(done);
+                }
+                Message::JwtSvid(svid, done) => {
+                    events.push(Event::JwtSvid(svid));
+                    tokens.push_back(done);
                 }
                 Message::Refused(refused) => {
                     let class = match refused.asker.caller {
@@ -232,6 +251,11 @@ impl Scribe {
                     let outcome = if written.is_ok() { Ok(*issued) } else { Err(Unwritten) };
                     if let Some(done) = answers.pop_front() {
                         done(outcome);
+                    }
+                }
+                Event::JwtSvid(svid) => {
+                    if let Some(done) = tokens.pop_front() {
+                        done(if written.is_ok() { Ok(*svid) } else { Err(Unwritten) });
                     }
                 }
                 refused if written.is_err() => self.carry(refused),

@@ -9,15 +9,19 @@ use std::{
 
 use eastwest_ca::{CertificateSummary, Lifetimes, NewRoot, pem};
 use eastwest_ca_server::{
-    CaConfig, CertificateAuthority, Incoming, LedgerConfig, Limits, ProofConfig, StateDir,
+    CaConfig, CertificateAuthority, Incoming, LedgerConfig, Limits, OwnBundle, ProofConfig, StateDir,
+    bundles::{IdentityService, federation, publish},
     default_serving_names, grpc_server,
     operations::{self, IssuedKey},
     server_config,
 };
 use eastwest_model::TrustDomain;
-use eastwest_proto::istio::v1::auth::{
-    IstioCertificateRequest, IstioCertificateResponse,
-    istio_certificate_service_client::IstioCertificateServiceClient,
+use eastwest_proto::{
+    eastwest::v1::{CreateJwtSvidRequest, workload_identity_client::WorkloadIdentityClient},
+    istio::v1::auth::{
+        IstioCertificateRequest, IstioCertificateResponse,
+        istio_certificate_service_client::IstioCertificateServiceClient,
+    },
 };
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, crypto::ring, version};
@@ -25,6 +29,7 @@ use rustls_pki_types::{PrivateKeyDer, ServerName, pem::PemObject as _};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
 use tonic::{
     Request, Status,
     metadata::MetadataValue,
@@ -104,11 +109,21 @@ impl Ca {
         let authority = CertificateAuthority::new(config, keys, now).unwrap();
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(Arc::clone(&authority).follow_proofs());
+        let own = OwnBundle::new(
+            authority.clone(),
+            StateDir::open(&state(&dir)).unwrap(),
+            Duration::from_secs(300),
+        );
+        let own = Arc::new(own.unwrap());
+        let (published, publishing) = publish(Arc::clone(&own), federation::nobody());
+        tasks.spawn(publishing);
         let [tls_listener, plain_listener] = listeners;
         for incoming in
             [Incoming::tls(tls_listener, server_config(&authority)), Incoming::plain(plain_listener)]
         {
-            let router = grpc_server().add_service(authority.service());
+            let identity =
+                IdentityService::new(&authority, published.clone(), own.svid_key(), CancellationToken::new());
+            let router = grpc_server().add_service(authority.service()).add_service(identity.server());
             tasks.spawn(async move { router.serve_with_incoming(incoming).await.unwrap() });
         }
         Self { dir, authority, tls, plaintext, tasks }
@@ -217,6 +232,7 @@ impl Connector {
 #[derive(Clone)]
 pub(crate) struct Client {
     inner: IstioCertificateServiceClient<Channel>,
+    tokens: WorkloadIdentityClient<Channel>,
     authorization: Vec<String>,
     /// Further headers.
     pub(crate) headers: Vec<(&'static str, String)>,
@@ -226,8 +242,9 @@ pub(crate) struct Client {
 impl Client {
     fn new(channel: Channel, authorization: &[&str]) -> Self {
         let authorization = authorization.iter().map(|&value| value.to_owned()).collect();
+        let tokens = WorkloadIdentityClient::new(channel.clone());
         let inner = IstioCertificateServiceClient::new(channel);
-        Self { inner, authorization, headers: Vec::new(), clusters: Vec::new() }
+        Self { inner, tokens, authorization, headers: Vec::new(), clusters: Vec::new() }
     }
 
     pub(crate) async fn plaintext(to: SocketAddr, token: &str) -> Self {
@@ -239,6 +256,17 @@ impl Client {
         &mut self,
         message: IstioCertificateRequest,
     ) -> Result<IstioCertificateResponse, Status> {
+        Ok(self.inner.create_certificate(self.request(message)).await?.into_inner())
+    }
+
+    /// A JWT-SVID.
+    pub(crate) async fn svid(&mut self, audience: &[&str]) -> Result<String, Status> {
+        let audience = audience.iter().map(|&name| name.to_owned()).collect();
+        let request = self.request(CreateJwtSvidRequest { audience });
+        Ok(self.tokens.create_jwt_svid(request).await?.into_inner().svid)
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         for value in &self.authorization {
             request.metadata_mut().append("authorization", MetadataValue::try_from(value).unwrap());
@@ -254,6 +282,6 @@ impl Client {
         for cluster in &self.clusters {
             request.metadata_mut().append("clusterid", MetadataValue::from_static(cluster));
         }
-        Ok(self.inner.create_certificate(request).await?.into_inner())
+        request
     }
 }

@@ -13,7 +13,7 @@ use tonic::Code;
 use super::common::{CSR, Ca, REVIEWS, csr, request, summary};
 
 /// Issued and refused, as the ledger of a CA that stops tells it once it has told so many of them.
-async fn records(dir: &Path, events: u64) -> Vec<Record> {
+pub(crate) async fn records(dir: &Path, events: u64) -> Vec<Record> {
     let state = dir.join("state");
     let roots = StateDir::open(&state).unwrap().load(OffsetDateTime::now_utc()).unwrap().roots;
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
@@ -30,7 +30,7 @@ async fn records(dir: &Path, events: u64) -> Vec<Record> {
     }
 }
 
-/// How many issued or refused certificates it tells of.
+/// How many certificates and JWT-SVIDs, issued or refused, it tells of.
 fn count(event: &Event) -> u64 {
     match event {
         Event::Refused(refused) => refused.count,

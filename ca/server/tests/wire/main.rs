@@ -13,5 +13,6 @@ mod nodes;
 mod overload;
 mod port;
 mod reviews;
+mod svids;
 mod tokens;
 mod web;

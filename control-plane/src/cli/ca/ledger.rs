@@ -6,10 +6,10 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use eastwest_ca::{
     TrustBundle,
-    ledger::{Event, Hash, Record, Report},
+    ledger::{Event, Hash, Record, Report, Wanted},
 };
 use eastwest_ca_server::{StateDir, ledger};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -34,7 +34,7 @@ pub(super) struct LedgerArgs {
 enum LedgerCommand {
     /// Verify every record; exit 1 at the first that is broken, and say which and how.
     Verify(VerifyArgs),
-    /// Print the certificates issued and refused, oldest first.
+    /// Print the certificates and JWT-SVIDs issued and refused, oldest first.
     Query(QueryArgs),
 }
 
@@ -52,17 +52,38 @@ struct QueryArgs {
     /// Only of this SPIFFE ID, or NAMESPACE/SERVICE-ACCOUNT.
     #[arg(long, value_name = "ID", env = "EASTWEST_LEDGER_IDENTITY")]
     identity: Option<String>,
-    /// Only the certificate with this serial number, in hexadecimal.
+    /// Only the certificate with this serial number, or the JWT-SVID with this `jti`, in hexadecimal.
     #[arg(long, value_name = "HEX", env = "EASTWEST_LEDGER_SERIAL")]
     serial: Option<String>,
     /// Only since this time (RFC 3339), or this long ago, for example 2h.
     #[arg(long, value_name = "TIME", env = "EASTWEST_LEDGER_SINCE")]
     since: Option<String>,
+    /// Only of this kind.
+    #[arg(long, value_name = "KIND", env = "EASTWEST_LEDGER_KIND")]
+    kind: Option<Kind>,
     /// Only refusals.
     #[arg(long, env = "EASTWEST_LEDGER_REFUSED")]
     refused: bool,
     #[command(flatten)]
     output: OutputArgs,
+}
+
+/// What was issued or refused.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Kind {
+    /// Certificates.
+    Certificate,
+    /// JWT-SVIDs.
+    JwtSvid,
+}
+
+impl From<Kind> for Wanted {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Certificate => Self::Certificate,
+            Kind::JwtSvid => Self::JwtSvid,
+        }
+    }
 }
 
 impl LedgerArgs {
@@ -104,11 +125,13 @@ impl QueryArgs {
         let since = self.since.map(|text| problems.take("--since", moment(&text, now)));
         let since = since.map(|since| since.ok_or(Failure::Usage(problems))).transpose()?;
         let serial = self.serial.map(|text| text.replace(':', "").to_ascii_lowercase());
-        let query = ledger::Query { identity: self.identity, serial, since, refused: self.refused };
+        let wanted = self.kind.map(Wanted::from);
+        let query = ledger::Query { identity: self.identity, serial, wanted, since, refused: self.refused };
         let (records, report) = ledger::query(state_dir, &roots()?, &query);
         // What came before a broken record is shown: it stands as it was written.
         self.output.print(&records, |records| {
-            let header = ["TIME", "EVENT", "IDENTITY", "SERIAL", "UNTIL", "PROOF", "NODE", "POD", "REASON"];
+            let header =
+                ["TIME", "EVENT", "KIND", "IDENTITY", "SERIAL", "UNTIL", "PROOF", "NODE", "POD", "DETAIL"];
             table(header, records.iter().filter_map(row))
         })?;
         report?;
@@ -131,10 +154,10 @@ fn moment(text: &str, now: OffsetDateTime) -> std::result::Result<OffsetDateTime
 }
 
 fn describe(report: &Report) -> String {
-    let Report { first_segment, segments, records, issued, refused, checkpoints, .. } = report;
+    let Report { first_segment, segments, records, issued, jwt_svids, refused, checkpoints, .. } = report;
     let mut text = format!(
         "the ledger is whole\nrecords      {records} in {segments} segments from {first_segment}, under {checkpoints} \
-         checkpoints\nissued       {issued}\nrefused      {refused}\n"
+         checkpoints\nissued       {issued}\nJWT-SVIDs    {jwt_svids}\nrefused      {refused}\n"
     );
     if report.uncovered > 0 || report.unfinished > 0 {
         text += &format!(
@@ -148,20 +171,31 @@ fn describe(report: &Report) -> String {
     text + &format!("head         {}:{}", report.last, report.head)
 }
 
-fn row(record: &Record) -> Option<[String; 9]> {
+fn row(record: &Record) -> Option<[String; 10]> {
     let time = |time: OffsetDateTime| time.format(&Rfc3339).unwrap_or_default();
     let or_none = |text: Option<&str>| text.filter(|text| !text.is_empty()).unwrap_or("-").to_owned();
-    let (event, asker, identity, serial, until, reason) = match &record.event {
+    let (event, kind, asker, identity, serial, until, detail) = match &record.event {
         Event::Issued(issued) => (
             "issued".to_owned(),
+            Wanted::Certificate,
             &issued.asker,
             issued.identity.to_string(),
             issued.serial.clone(),
             time(issued.not_after),
             "-".to_owned(),
         ),
+        Event::JwtSvid(svid) => (
+            "issued".to_owned(),
+            Wanted::JwtSvid,
+            &svid.asker,
+            svid.identity.to_string(),
+            svid.jti.clone(),
+            time(svid.not_after),
+            format!("for {}", svid.audience.join(", ").escape_debug()),
+        ),
         Event::Refused(refused) => (
             if refused.count > 1 { format!("{} refused", refused.count) } else { "refused".to_owned() },
+            refused.wanted,
             &refused.asker,
             or_none(refused.asker.caller.as_ref().map(|caller| caller.as_str())),
             "-".to_owned(),
@@ -171,7 +205,11 @@ fn row(record: &Record) -> Option<[String; 9]> {
         _ => return None,
     };
     let [proof, node, pod] = [&asker.proof, &asker.node, &asker.pod].map(|text| or_none(text.as_deref()));
-    Some([time(record.time), event, identity, serial, until, proof, node, pod, reason])
+    let kind = match kind {
+        Wanted::Certificate => "certificate".to_owned(),
+        Wanted::JwtSvid => "JWT-SVID".to_owned(),
+    };
+    Some([time(record.time), event, kind, identity, serial, until, proof, node, pod, detail])
 }
 
 #[cfg(test)]

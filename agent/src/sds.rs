@@ -147,7 +147,7 @@ pub(crate) type Wanted = watch::Sender<BTreeSet<String>>;
 #[tonic::async_trait]
 impl Gatekeeper for Everybody {
     async fn admit(&self, _: &Peer, _: &Node) -> Result<Admission, Status> {
-        Ok(Admission { identity: None, view: self.view.clone() })
+        Ok(Admission::new(None, self.view.clone()))
     }
 
     fn asked(&self, request: &Request) {

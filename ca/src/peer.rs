@@ -60,12 +60,7 @@ pub fn identify(
     trust_domain: &TrustDomain,
     now: OffsetDateTime,
 ) -> Result<Caller, PeerError> {
-    let (leaf, intermediates) = chain.split_first().ok_or(PeerError::None)?;
-    if chain.len() > MAX_CHAIN {
-        return Err(PeerError::TooMany(chain.len()));
-    }
-    roots.verify_client(leaf, intermediates, now).map_err(PeerError::Path)?;
-
+    let leaf = verify(chain, roots, now)?;
     let leaf = x509::parse(leaf).ok_or(PeerError::Unreadable)?;
     let identity = svid_identity(&leaf)?;
     if identity.trust_domain() != *trust_domain {
@@ -74,6 +69,23 @@ pub fn identify(
     let proof =
         Proof::ClientCertificate { serial: x509::serial(&leaf), not_after: x509::window(&leaf).not_after };
     Ok(Caller::new(identity, proof))
+}
+
+/// Verifies the path from a client's certificate (leaf first) to a root; the leaf, of which nothing else is judged.
+///
+/// # Errors
+/// See [`PeerError`].
+pub fn verify<'a, 'der>(
+    chain: &'a [CertificateDer<'der>],
+    roots: &TrustBundle,
+    now: OffsetDateTime,
+) -> Result<&'a CertificateDer<'der>, PeerError> {
+    let (leaf, intermediates) = chain.split_first().ok_or(PeerError::None)?;
+    if chain.len() > MAX_CHAIN {
+        return Err(PeerError::TooMany(chain.len()));
+    }
+    roots.verify_client(leaf, intermediates, now).map_err(PeerError::Path)?;
+    Ok(leaf)
 }
 
 /// Verifies that a server shows, leaf first, an X.509-SVID of `expected` that leads to `roots`, the bundle of that

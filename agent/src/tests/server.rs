@@ -201,7 +201,7 @@ impl Gatekeeper for EmptyMesh {
         if self.refused.get_or_init(|| *address) == address || !with_certificate {
             return Err(Status::unauthenticated("no valid certificate"));
         }
-        Ok(Admission { identity: None, view: self.view.subscribe() })
+        Ok(Admission::new(None, self.view.subscribe()))
     }
 }
 

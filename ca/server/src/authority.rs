@@ -19,6 +19,7 @@ use crate::{
     authn::{
         Authenticator,
         proofs::{ProofConfig, Proofs},
+        standing::Doorkeeper,
     },
     horizon::{Horizon, Signer},
     ledger::{LedgerConfig, LedgerError, Writer},
@@ -257,6 +258,11 @@ impl CertificateAuthority {
     /// Who a peer is: by its client certificate, else by its bearer token.
     pub fn authenticator(&self) -> Arc<dyn Authenticator> {
         self.proofs.authenticator()
+    }
+
+    /// The same for calls that go on.
+    pub fn doorkeeper(&self) -> Doorkeeper {
+        Doorkeeper::new(self.authenticator(), self.current.clone())
     }
 
     /// Keeps the keys of token issuers fresh, for ever.

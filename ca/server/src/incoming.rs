@@ -23,7 +23,10 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
-use crate::corked::Corked;
+use crate::{
+    corked::Corked,
+    hang_up::{HangUp, Line},
+};
 
 /// Longest time for a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -54,6 +57,8 @@ pub struct PeerConnection {
     pub tls: bool,
     /// The certificates that the peer showed, leaf first. It holds the leaf's key; nothing else is established.
     pub certificates: Arc<[CertificateDer<'static>]>,
+    /// Ends the connection, if certificates were shown on it.
+    pub hang_up: HangUp,
 }
 
 /// The connections of one port, for `serve_with_incoming_shutdown`. Dropping it closes the port.
@@ -164,9 +169,9 @@ impl Drop for Handshake {
 async fn establish(stream: TcpStream, remote: SocketAddr, tls: Option<TlsAcceptor>) -> Option<Connection> {
     let _ = stream.set_nodelay(true); // slower without, no worse
     let stream = Corked::new(stream);
-    let Some(tls) = tls else { return Some(Connection { remote, stream: Transport::Plain(stream) }) };
+    let Some(tls) = tls else { return Some(Connection::new(remote, Transport::Plain(stream))) };
     match timeout(HANDSHAKE, tls.accept(stream)).await {
-        Ok(Ok(stream)) => Some(Connection { remote, stream: Transport::Tls(Box::new(stream)) }),
+        Ok(Ok(stream)) => Some(Connection::new(remote, Transport::Tls(Box::new(stream)))),
         Ok(Err(error)) => {
             tracing::debug!(%remote, %error, "TLS handshake failed");
             None
@@ -181,8 +186,10 @@ async fn establish(stream: TcpStream, remote: SocketAddr, tls: Option<TlsAccepto
 /// An accepted connection.
 #[derive(Debug)]
 pub struct Connection {
-    remote: SocketAddr,
     stream: Transport,
+    peer: PeerConnection,
+    /// `None` for those who showed no certificate.
+    line: Option<Line>,
 }
 
 #[derive(Debug)]
@@ -195,15 +202,20 @@ impl Connected for Connection {
     type ConnectInfo = PeerConnection;
 
     fn connect_info(&self) -> PeerConnection {
-        let (tls, certificates) = match &self.stream {
+        self.peer.clone()
+    }
+}
+
+impl Connection {
+    fn new(remote: SocketAddr, stream: Transport) -> Self {
+        let (tls, certificates) = match &stream {
             Transport::Plain(_) => (false, None),
             Transport::Tls(stream) => (true, stream.get_ref().1.peer_certificates()),
         };
-        PeerConnection {
-            remote: Some(self.remote),
-            tls,
-            certificates: certificates.unwrap_or_default().into(),
-        }
+        let certificates = Arc::from(certificates.unwrap_or_default());
+        let peer = PeerConnection { remote: Some(remote), tls, certificates, hang_up: HangUp::default() };
+        let line = (!peer.certificates.is_empty()).then(|| peer.hang_up.line());
+        Self { stream, peer, line }
     }
 }
 
@@ -218,7 +230,14 @@ macro_rules! delegate {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.line.as_mut().is_some_and(|line| line.poll_dead(cx).is_ready()) {
+            return Poll::Ready(Ok(())); // nothing read is the end
+        }
         delegate!(self, poll_read(cx, buf))
     }
 }

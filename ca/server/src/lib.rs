@@ -13,7 +13,7 @@
 //! | [`limits`], `signers` | who may ask how often, and the threads that sign, fairly |
 //! | [`https`] | what is fetched from others: key sets, TokenReviews, bundles |
 //! | [`ledger`] | what was issued and refused, on disk before the answer leaves |
-//! | [`tls`], [`incoming`], `corked`, [`transport`] | the ports: TLS with optional client certificates, or plaintext; their limits |
+//! | [`tls`], [`incoming`], `corked`, [`hang_up`], [`transport`] | the ports: TLS with optional client certificates, or plaintext; their limits |
 //! | [`operations`] | what the command line does with a state directory |
 //!
 //! What may be decided without a clock, a file or a socket is decided in `eastwest-ca`.
@@ -24,6 +24,7 @@ pub mod bundles;
 mod corked;
 mod files;
 pub mod given;
+pub mod hang_up;
 pub mod horizon;
 pub mod https;
 pub mod incoming;
@@ -49,11 +50,13 @@ pub use authn::{
     kubernetes::{KubernetesApi, KubernetesApiError},
     oidc::{RulesError, RulesFile},
     proofs::ProofConfig,
+    standing::{Doorkeeper, Standing},
     token::SharedPods,
 };
 pub use authority::{CaConfig, CertificateAuthority, Replaced, StartError};
 pub use bundles::OwnBundle;
 pub use given::GivenRootError;
+pub use hang_up::HangUp;
 pub use horizon::Horizon;
 pub use https::{FetchError, HttpsClient, TrustedRoots, check_address};
 pub use incoming::{Connection, Incoming, PeerConnection};

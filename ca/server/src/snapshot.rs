@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use eastwest_ca::{Authorizer, TrustBundle};
 use eastwest_model::TrustDomain;
+use tokio::sync::watch;
 
 use crate::{horizon::Signer, serving::ServingCertificate};
 
@@ -21,20 +22,31 @@ pub(crate) struct Snapshot {
 
 /// Where the newest snapshot is found; every clone sees the same one.
 #[derive(Clone)]
-pub(crate) struct Current(Arc<ArcSwap<Snapshot>>);
+pub(crate) struct Current(Arc<Shared>);
+
+struct Shared {
+    newest: ArcSwap<Snapshot>,
+    changes: watch::Sender<()>,
+}
 
 impl Current {
     pub(crate) fn new(first: Snapshot) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(first)))
+        Self(Arc::new(Shared { newest: ArcSwap::from_pointee(first), changes: watch::Sender::default() }))
     }
 
     /// The newest one, to be held for as long as one decision takes.
     pub(crate) fn load(&self) -> Arc<Snapshot> {
-        self.0.load_full()
+        self.0.newest.load_full()
     }
 
     /// Replaces it by what `change` makes of it, which may be called again when others change it meanwhile.
     pub(crate) fn change(&self, change: impl Fn(&Snapshot) -> Snapshot) {
-        self.0.rcu(|old| change(old));
+        self.0.newest.rcu(|old| change(old));
+        self.0.changes.send_replace(());
+    }
+
+    /// Tells of every change after this call.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.0.changes.subscribe()
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use eastwest_ca::Caller;
-use eastwest_ca_server::{Authenticator, Credentials};
+use eastwest_ca_server::{Credentials, Doorkeeper, Standing};
 use eastwest_model::{
     Created, Kind, Labels, Meta, Name, ObjectRef, Origin, SpiffeId, Workload, WorkloadKey,
     workload::ProxyCertificate,
@@ -11,7 +11,6 @@ use eastwest_model::{
 use eastwest_translate::{Audience, ProxyFacts};
 use eastwest_xds_server::{Admission, Gatekeeper, Node, Peer};
 use prost_types::{Value, value::Kind as ValueKind};
-use time::OffsetDateTime;
 use tokio::sync::watch;
 use tonic::Status;
 
@@ -25,7 +24,7 @@ const STOCK_ENVOY: &str = "envoy";
 /// metadata may only agree with it (xds.md section D).
 pub(super) struct Gate {
     /// How a peer proves who it is; `None` on the plaintext port, which believes the node (xds.md section D).
-    pub(super) authenticator: Option<Arc<dyn Authenticator>>,
+    pub(super) doorkeeper: Option<Doorkeeper>,
     pub(super) subscribers: Subscribers,
     pub(super) world: watch::Receiver<World>,
 }
@@ -33,7 +32,7 @@ pub(super) struct Gate {
 #[tonic::async_trait]
 impl Gatekeeper for Gate {
     async fn admit(&self, peer: &Peer, node: &Node) -> Result<Admission, Status> {
-        let caller = self.authenticate(peer).await?;
+        let (caller, standing) = self.authenticate(peer).await?.unzip();
         let claim = Claim::read(node)?;
         if let Some(caller) = &caller {
             claim.agrees_with(caller)?;
@@ -49,16 +48,20 @@ impl Gatekeeper for Gate {
             Arc::make_mut(&mut workload).client_certificate = Some(own);
         }
         let view = self.subscribers.subscribe(workload, facts(node, caller.is_some())?).await?;
-        Ok(Admission { identity: caller.map(|caller| caller.identity.to_string()), view })
+        let admission = Admission::new(caller.map(|caller| caller.identity.to_string()), view);
+        Ok(match standing {
+            Some(standing) => admission.until(standing.over()),
+            None => admission,
+        })
     }
 }
 
 impl Gate {
-    async fn authenticate(&self, peer: &Peer) -> Result<Option<Caller>, Status> {
-        let Some(authenticator) = &self.authenticator else { return Ok(None) };
+    async fn authenticate(&self, peer: &Peer) -> Result<Option<(Caller, Standing)>, Status> {
+        let Some(doorkeeper) = &self.doorkeeper else { return Ok(None) };
         let credentials = Credentials { metadata: &peer.metadata, extensions: &peer.extensions };
-        match authenticator.authenticate(&credentials, OffsetDateTime::now_utc()).await {
-            Ok(caller) => Ok(Some(caller)),
+        match doorkeeper.admit(&credentials).await {
+            Ok(admitted) => Ok(Some(admitted)),
             Err(error) => {
                 tracing::info!(%error, "xDS stream refused");
                 Err(Status::unauthenticated(

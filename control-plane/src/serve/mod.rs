@@ -87,12 +87,12 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let ca = authority::start(&config.authority, keys, mesh.trust_domain.clone(), &at)?;
     roots.follow(&ca)?;
 
-    let xds = |authenticator| {
-        let gate = Gate { authenticator, subscribers: subscribers.clone(), world: world.clone() };
+    let xds = |doorkeeper| {
+        let gate = Gate { doorkeeper, subscribers: subscribers.clone(), world: world.clone() };
         XdsServer::new(Arc::new(gate), shutdown.token())
     };
     let local = xds(None);
-    let xds = xds(Some(ca.authenticator())).sharing(local.connections());
+    let xds = xds(Some(ca.doorkeeper())).sharing(local.connections());
     let mut background = JoinSet::new();
     let (bundle, identity) =
         bundles::start(&config.bundles, endpoint, &ca, &state, &mesh, (&mut background, shutdown.token()))?;

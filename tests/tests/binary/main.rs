@@ -23,5 +23,6 @@ mod resources;
 mod roots;
 mod rotation;
 mod secrets;
+mod standing;
 mod streams;
 mod xds;

@@ -25,13 +25,13 @@ use crate::{
 const FILES: [&str; 4] = ["ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem"];
 
 /// A root and CAs below it.
-struct Pki {
-    root: String,
+pub(crate) struct Pki {
+    pub(crate) root: String,
     issuer: rcgen::Issuer<'static, KeyPair>,
 }
 
 /// A CA that signs for the mesh.
-struct Plugged {
+pub(crate) struct Plugged {
     files: [String; 4],
     issuer: rcgen::Issuer<'static, KeyPair>,
 }
@@ -47,14 +47,14 @@ fn ca_params(name: &str) -> CertificateParams {
 }
 
 impl Pki {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let (params, key) = (ca_params(name), KeyPair::generate().unwrap());
         let root = params.self_signed(&key).unwrap().pem();
         Self { root, issuer: rcgen::Issuer::new(params, key) }
     }
 
     /// A CA below the root.
-    fn ca(&self, name: &str) -> Plugged {
+    pub(crate) fn ca(&self, name: &str) -> Plugged {
         let (params, key) = (ca_params(name), KeyPair::generate().unwrap());
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
         let chain = format!("{certificate}{}", self.root);
@@ -65,7 +65,7 @@ impl Pki {
 
 impl Plugged {
     /// Writes the files one after the other, as `cp` does.
-    fn write(&self, dir: &Path) {
+    pub(crate) fn write(&self, dir: &Path) {
         fs::create_dir_all(dir).unwrap();
         for (name, text) in FILES.into_iter().zip(&self.files) {
             fs::write(dir.join(name), text).unwrap();
@@ -77,7 +77,7 @@ impl Plugged {
     }
 
     /// A list that revokes this leaf.
-    fn revoke(&self, leaf: &CertificateDer<'_>) -> String {
+    pub(crate) fn revoke(&self, leaf: &CertificateDer<'_>) -> String {
         let (_, leaf) = X509Certificate::from_der(leaf).unwrap();
         let now = OffsetDateTime::now_utc();
         let revoked = RevokedCertParams {
@@ -99,23 +99,23 @@ impl Plugged {
 }
 
 /// A bench with room for a plugged-in CA.
-struct Place {
+pub(crate) struct Place {
     bench: Bench,
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let bench = Bench::new();
         let dir = bench.path("cacerts");
         Self { bench, dir }
     }
 
-    fn serve(&self) -> Server {
+    pub(crate) fn serve(&self) -> Server {
         self.bench.serve(&["--ca-dir", "cacerts"])
     }
 
-    async fn ask(&self, server: &Server) -> (Svid, Vec<String>) {
+    pub(crate) async fn ask(&self, server: &Server) -> (Svid, Vec<String>) {
         let channel = tls(server.tls, &self.bench.root(), None).await.unwrap();
         let token = self.bench.token("bookshop/storefront");
         certify(channel, Some(&token), 0).await.unwrap()

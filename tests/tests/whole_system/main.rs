@@ -3,8 +3,13 @@
 //! Marked `ignore`, for they need root and Envoy; `cargo xtask test` runs them where both are.
 //! Each prints its figures: `cargo test -p eastwest-tests --test whole_system -- --ignored --nocapture`.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
-use eastwest_tests::mesh::{Mesh, Pod};
+use eastwest_tests::{
+    mesh::{Mesh, Pod},
+    process::until,
+};
 
 mod cells;
 mod credentials;
@@ -21,10 +26,13 @@ mod rotation;
 
 /// Nobody refused anything: neither the Envoys what they were sent, nor we what they said.
 fn nothing_was_refused(mesh: &Mesh, pods: &[&Pod]) -> Result<()> {
-    let syncz = mesh.control_plane.syncz(mesh.hub())?;
-    let connections = syncz.as_array().context("/debug/syncz is a list")?;
-    ensure!(connections.len() == pods.len(), "{} proxies are connected: {syncz}", connections.len());
-    for connection in connections {
+    // A proxy may be about to connect again, with its next certificate.
+    let connections = until("all proxies to be connected", Duration::from_secs(10), || {
+        let syncz = mesh.control_plane.syncz(mesh.hub())?;
+        let connections = syncz.as_array().context("/debug/syncz is a list")?;
+        Ok((connections.len() == pods.len()).then(|| connections.clone()))
+    })?;
+    for connection in &connections {
         for state in connection["types"].as_array().context("a connection has types")? {
             ensure!(state["error"].is_null() && state["state"] != "ERROR", "refused: {connection:#}");
         }

@@ -1,6 +1,8 @@
 //! The port through which a host says who may see what.
 
 use std::fmt;
+use std::future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use eastwest_xds::{Request, View};
@@ -34,14 +36,31 @@ pub struct Peer {
     pub extensions: http::Extensions,
 }
 
+/// Waits until a client may not stay, and says what it is told.
+pub type Over = Pin<Box<dyn Future<Output = Status> + Send>>;
+
 /// A client that was let in.
-#[derive(Clone)]
 pub struct Admission {
     /// Who it is, for display; `None` on a plaintext port.
     pub identity: Option<String>,
     /// What it gets to see, now and later; only the latest value counts. If the sender is dropped, the stream ends
     /// with `UNAVAILABLE`.
     pub view: watch::Receiver<Arc<View>>,
+    /// Ends the stream, for instance because what the client proved is over.
+    pub over: Over,
+}
+
+impl Admission {
+    /// An admission without end, for as long as there is a view.
+    pub fn new(identity: Option<String>, view: watch::Receiver<Arc<View>>) -> Self {
+        Self { identity, view, over: Box::pin(future::pending()) }
+    }
+
+    /// The same admission, until `over`.
+    #[must_use]
+    pub fn until(self, over: impl Future<Output = Status> + Send + 'static) -> Self {
+        Self { over: Box::pin(over), ..self }
+    }
 }
 
 /// Without the view, which may hold keys and is long in any case.

@@ -14,6 +14,6 @@ mod session;
 mod status;
 
 pub use connections::{ConnectionStatus, Connections, TypeCounters, TypeStatus};
-pub use gatekeeper::{Admission, Gatekeeper, Peer};
+pub use gatekeeper::{Admission, Gatekeeper, Over, Peer};
 pub use node::{Node, NodeError, NodeKind, Quoted};
 pub use service::{AggregatedDiscovery, SecretDiscovery, XdsServer};

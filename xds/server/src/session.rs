@@ -10,7 +10,7 @@ use tonic::{Status, Streaming};
 
 use crate::body::{Message, frame};
 use crate::connections::{Connections, Registration};
-use crate::gatekeeper::{Gatekeeper, Peer};
+use crate::gatekeeper::{Gatekeeper, Over, Peer};
 use crate::message::DiscoveryMessage;
 use crate::node::Node;
 use crate::status;
@@ -41,11 +41,11 @@ pub(crate) async fn serve<M: DiscoveryMessage>(
         opened = opening => opened?,
     };
     drop(peer);
-    let Some((registration, view)) = opened else { return Ok(()) };
+    let Some((registration, view, over)) = opened else { return Ok(()) };
     let connection = Arc::clone(&registration.connection);
     let node = connection.node();
     tracing::info!(node, "proxy connected");
-    let end = Session { host, registration, view }.run(requests, outbox).await;
+    let end = Session { host, registration, view, over }.run(requests, outbox).await;
     match &end {
         Ok(()) => tracing::info!(node, "proxy disconnected"),
         Err(status) => tracing::info!(node, code = ?status.code(), reason = status.message(), "stream ended"),
@@ -53,7 +53,7 @@ pub(crate) async fn serve<M: DiscoveryMessage>(
     end
 }
 
-type Opened = Option<(Registration, watch::Receiver<Arc<View>>)>;
+type Opened = Option<(Registration, watch::Receiver<Arc<View>>, Over)>;
 
 /// Reads the first request and asks the gatekeeper; `None` if the client leaves before it says anything.
 async fn open<M: DiscoveryMessage>(
@@ -66,7 +66,7 @@ async fn open<M: DiscoveryMessage>(
     let admission = host.gatekeeper.admit(peer, &node).await?;
     let registration = host.connections.register(&node, admission.identity, M::VARIANT);
     take_in(host, &registration, first.into_request())?;
-    Ok(Some((registration, admission.view)))
+    Ok(Some((registration, admission.view, admission.over)))
 }
 
 /// Hands a request to the protocol state; logs and counts what it meant.
@@ -93,6 +93,7 @@ struct Session {
     host: Host,
     registration: Registration,
     view: watch::Receiver<Arc<View>>,
+    over: Over,
 }
 
 impl Session {
@@ -110,6 +111,7 @@ impl Session {
             tokio::select! {
                 biased;
                 () = self.host.shutdown.cancelled() => return Err(status::shutting_down()),
+                status = &mut self.over => return Err(status),
                 message = requests.message(), if requests_left > 0 => match message? {
                     Some(message) => {
                         take_in(&self.host, &self.registration, message.into_request())?;
@@ -177,7 +179,7 @@ mod tests {
     #[tonic::async_trait]
     impl Gatekeeper for Open {
         async fn admit(&self, _: &Peer, _: &Node) -> Result<Admission, Status> {
-            Ok(Admission { identity: None, view: self.0.subscribe() })
+            Ok(Admission::new(None, self.0.subscribe()))
         }
     }
 

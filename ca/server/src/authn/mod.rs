@@ -7,6 +7,7 @@ pub mod kubernetes;
 pub mod oidc;
 pub mod proofs;
 pub mod review;
+pub mod standing;
 pub mod token;
 
 use std::{fmt::Write as _, sync::Arc};

@@ -25,7 +25,7 @@ use tonic::{Request, Response, Status};
 
 use super::Published;
 use crate::{
-    authn::{Authenticator, Credentials},
+    authn::{Authenticator, Credentials, standing::Doorkeeper},
     authority::CertificateAuthority,
     limits::Owner,
     metrics::count,
@@ -43,6 +43,7 @@ const MAX_AUDIENCE_BYTES: usize = 255;
 pub struct IdentityService {
     desk: Arc<Desk>,
     authenticator: Arc<dyn Authenticator>,
+    doorkeeper: Doorkeeper,
     bundles: watch::Receiver<Arc<Published>>,
     svid_key: Arc<SvidKey>,
     stop: CancellationToken,
@@ -56,7 +57,8 @@ impl IdentityService {
         svid_key: Arc<SvidKey>,
         stop: CancellationToken,
     ) -> Self {
-        Self { desk: ca.desk(), authenticator: ca.authenticator(), bundles, svid_key, stop }
+        let (authenticator, doorkeeper) = (ca.authenticator(), ca.doorkeeper());
+        Self { desk: ca.desk(), authenticator, doorkeeper, bundles, svid_key, stop }
     }
 
     /// Signs a token and has the ledger write it down, in that order; tells in `asker` who asked.
@@ -98,14 +100,14 @@ impl WorkloadIdentity for IdentityService {
         request: Request<FollowTrustBundlesRequest>,
     ) -> Result<Response<Self::FollowTrustBundlesStream>, Status> {
         let credentials = Credentials { metadata: request.metadata(), extensions: request.extensions() };
-        let caller = self.authenticator.authenticate(&credentials, OffsetDateTime::now_utc()).await;
-        caller.map_err(|error| {
+        let (_, standing) = self.doorkeeper.admit(&credentials).await.map_err(|error| {
             tracing::info!(%error, "trust bundles refused");
             status::unauthenticated()
         })?;
         let (sender, receiver) = mpsc::channel(1);
         let (mut bundles, stop) = (self.bundles.clone(), self.stop.clone());
         let following = async move {
+            let mut over = std::pin::pin!(standing.over());
             loop {
                 let message = message(&bundles.borrow_and_update());
                 if sender.send(Ok(message)).await.is_err() {
@@ -114,6 +116,10 @@ impl WorkloadIdentity for IdentityService {
                 tokio::select! {
                     changed = bundles.changed() => if changed.is_err() { return },
                     () = sender.closed() => return,
+                    status = &mut over => {
+                        let _ = sender.send(Err(status)).await; // fails when the agent has left
+                        return;
+                    }
                 }
             }
         };

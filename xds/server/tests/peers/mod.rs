@@ -32,7 +32,7 @@ impl Gatekeeper for Porter {
         let views = views.as_ref().filter(|_| node.namespace() != "early");
         let identity = peer.metadata.get("x-identity").map(|value| value.to_str().unwrap().to_owned());
         let view = views.ok_or_else(|| Status::unavailable("not synced"))?.subscribe();
-        Ok(Admission { identity, view })
+        Ok(Admission::new(identity, view))
     }
 }
 

@@ -10,7 +10,7 @@ use x509_parser::{
     certificate::X509Certificate, prelude::FromDer as _, revocation_list::CertificateRevocationList,
 };
 
-use crate::{der, x509};
+use crate::{der, pem, x509};
 
 /// Why revocation lists are refused. Numbers count the lists of the file from 1.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -39,6 +39,8 @@ pub enum RevocationError {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Revocations {
     lists: Vec<List>,
+    /// The lists and the certificates of those who signed them.
+    pem: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,9 +66,31 @@ impl Revocations {
     ) -> Result<Self, RevocationError> {
         let all: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(text.as_bytes()).collect();
         let all = all.ok().filter(|all| !all.is_empty()).ok_or(RevocationError::NoList)?;
-        let signers: Vec<_> = signers.into_iter().filter_map(|der| x509::parse(der)).collect();
+        let ders: Vec<_> = signers.into_iter().collect();
+        let signers: Vec<_> = ders.iter().filter_map(|der| x509::parse(der)).collect();
         let read = |(at, der): (usize, &CertificateRevocationListDer<'_>)| read(at + 1, der, &signers, now);
-        Ok(Self { lists: all.iter().enumerate().map(read).collect::<Result<_, _>>()? })
+        let lists: Vec<List> = all.iter().enumerate().map(read).collect::<Result<_, _>>()?;
+        let mut text: String = all.iter().map(|der| pem::encode(pem::REVOCATION_LIST, der)).collect();
+        for (der, signer) in ders.iter().filter_map(|der| Some((der, x509::parse(der)?))) {
+            if lists.iter().any(|list| list.signer == signer.public_key().raw) {
+                text += &pem::encode(pem::CERTIFICATE, der);
+            }
+        }
+        Ok(Self { lists, pem: text })
+    }
+
+    /// The lists and the certificates of those who signed them, all that [`Self::from_own_pem`] needs.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// What [`Self::pem`] gave: lists that were accepted once, although their CA may no longer be the one that signs.
+    ///
+    /// # Errors
+    /// See [`RevocationError`].
+    pub fn from_own_pem(text: &str, now: OffsetDateTime) -> Result<Self, RevocationError> {
+        let signers = pem::certificates(text).unwrap_or_default();
+        Self::from_pem(text, &signers, now)
     }
 
     /// How many certificates are listed.

@@ -320,7 +320,7 @@ impl StateDir {
     }
 
     /// Writes a public file if its content differs.
-    pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<(), StateError> {
+    fn write(&self, name: &str, content: &[u8]) -> Result<(), StateError> {
         let path = self.file(name);
         if fs::read(&path).is_ok_and(|old| old == content) {
             return Ok(());

@@ -85,6 +85,8 @@ fn a_revoked_leaf_is_nobody_and_the_others_are_who_they_were() {
         let (revoked, other) = (leaf(&ca.issuer), leaf(&ca.issuer));
         let revocations = read(&ca, &list(&ca, &[&revoked.serial], |_| ())).unwrap();
         assert_eq!((revocations.len(), revocations.lists()), (1, 1));
+        let kept = Revocations::from_own_pem(revocations.pem(), NOW);
+        assert_eq!(kept.as_ref(), Ok(&revocations), "it holds whom it needs to be judged again");
         let roots = ca.roots.clone().with_revocations(revocations.into());
         assert!(identify(&ca.roots, &[&revoked.der]));
         assert!(!identify(&roots, &[&revoked.der]));

@@ -20,6 +20,7 @@ mod lifecycle;
 mod proofs;
 mod render;
 mod resources;
+mod restarts;
 mod roots;
 mod rotation;
 mod secrets;

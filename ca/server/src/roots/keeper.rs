@@ -16,6 +16,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 
 use super::{
+    memory::{self, Carried, InForce},
     plugged_dir::{Look, PluggedDir},
     rotator::Rotator,
     watch::{QUIET, Watch},
@@ -68,13 +69,6 @@ pub enum RootsError {
     Read(#[from] io::Error),
 }
 
-/// Roots that no source names any more and that certificates still depend on.
-struct Carried {
-    roots: TrustBundle,
-    /// When the last of these certificates has run out.
-    until: OffsetDateTime,
-}
-
 /// Knows what is in force, and looks whether it still should be.
 pub struct Keeper {
     state: StateDir,
@@ -123,6 +117,9 @@ impl Keeper {
                 (Source::StateDir(state.path().to_owned()), Some(rotator), material)
             }
         };
+        let before = InForce::read(&state)?.filter(|_| matches!(source, Source::PluggedIn(_)));
+        let carried = before.and_then(|before| before.carry(&material.roots, material.horizon.latest(), now));
+        let revocations = plugged.as_ref().map(|_| memory::lists(&state, now)).transpose()?;
         let mut keeper = Self {
             state,
             plugged,
@@ -131,8 +128,8 @@ impl Keeper {
             rotator,
             issuer: Arc::clone(&material.issuer),
             roots: material.roots.clone(),
-            carried: None,
-            revocations: Arc::default(),
+            carried,
+            revocations: Arc::new(revocations.unwrap_or_default()),
             problems: Problems::default(),
             since: now,
             reloads: 0,
@@ -140,7 +137,7 @@ impl Keeper {
         keeper.tell_start();
         keeper.judge_lists(&files, now);
         keeper.judge_expiry(now);
-        keeper.state.publish_roots(&keeper.roots)?;
+        keeper.publish()?;
         let material = KeyMaterial { roots: keeper.all_roots(), ..material };
         Ok((keeper, material))
     }
@@ -252,12 +249,7 @@ impl Keeper {
                  the new CA; next time put the new root into root-cert.pem one lifetime earlier"
             );
         }
-        if lives && !ca.roots.contains(self.issuer.root()) {
-            let roots = self.roots.clone();
-            let before = self.carried.take().map(|carried| roots.clone().and(&carried.roots));
-            tracing::info!(until = %rfc3339(horizon), "the roots of the CA before stay trusted for its certificates");
-            self.carried = Some(Carried { roots: before.unwrap_or(roots), until: horizon });
-        }
+        self.carried = self.in_force().carry(&ca.roots, horizon, now);
         self.issuer = Arc::new(ca.issuer);
         self.roots = ca.roots;
         self.source = source;
@@ -287,6 +279,9 @@ impl Keeper {
         self.problems.note(Subject::RevocationLists, told, now);
         let Some(lists) = lists.ok().filter(|lists| *lists != *self.revocations) else { return false };
         tracing::info!(revoked = lists.len(), lists = lists.lists(), "revocation lists taken");
+        if let Err(error) = memory::remember_lists(&self.state, &lists) {
+            self.problems.found(Subject::StateDir, error.to_string(), now);
+        }
         self.revocations = Arc::new(lists);
         true
     }
@@ -310,7 +305,7 @@ impl Keeper {
 
     fn install(&mut self, ca: &CertificateAuthority, now: OffsetDateTime) {
         // The anchor first: whoever reads it must be able to trust what is signed next.
-        if let Err(error) = self.state.publish_roots(&self.roots_on_file()) {
+        if let Err(error) = self.publish() {
             self.problems.found(Subject::StateDir, error.to_string(), now);
         }
         match ca.install(&self.issuer, self.all_roots(), now) {
@@ -324,6 +319,17 @@ impl Keeper {
             }
             Err(error) => self.problems.found(Subject::StateDir, error.to_string(), now),
         }
+    }
+
+    /// Writes the trust anchor for agents, and what the next server must know.
+    fn publish(&self) -> Result<(), StateError> {
+        self.in_force().write(&self.state)?;
+        self.state.publish_roots(&self.roots_on_file())
+    }
+
+    fn in_force(&self) -> InForce {
+        let (root, roots) = (self.issuer.root().clone(), self.roots.clone());
+        InForce { root, roots, carried: self.carried.clone() }
     }
 
     /// What peers trust, with what is revoked.

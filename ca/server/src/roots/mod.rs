@@ -8,10 +8,12 @@
 //! that are due, [`by_hand`] those that a person asks for, by one record that both read.
 //!
 //! A directory with a plugged-in CA goes before the state directory, from the moment that a whole CA lies in it. What
-//! is bad is told and changes nothing; key material and revocation lists are judged apart.
+//! is bad is told and changes nothing; key material and revocation lists are judged apart. What was in force is kept in
+//! the state directory (`memory`), so that a restart forgets no root that certificates depend on, and no revocation.
 
 pub mod by_hand;
 mod keeper;
+mod memory;
 mod plugged_dir;
 mod rotator;
 mod steps;

@@ -68,6 +68,16 @@ pub enum StateError {
         /// What is wrong.
         reason: String,
     },
+    /// What the last server left for the next one cannot be read.
+    #[error("{}: {reason}; restore it from a backup, or remove it: then {forgotten}", path.display())]
+    Record {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+        /// What nobody knows without it.
+        forgotten: &'static str,
+    },
     /// A private key that cannot be read.
     #[error("{}: {source}; {REMEDY}", path.display())]
     Key {

@@ -1,0 +1,202 @@
+//! What a restart must not forget although no source says it any more: which roots were in force last, for those that
+//! certificates still depend on, and the last good revocation lists. Public data alone, in the state directory.
+
+use std::{fs, io};
+
+use eastwest_ca::{Revocations, TrustBundle, pem};
+use rustls_pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::{
+    files,
+    root_status::rfc3339,
+    state_dir::{StateDir, StateError, io_error},
+};
+
+const IN_FORCE: &str = "in-force.json";
+const LISTS: &str = "revocations.pem";
+
+/// Roots that no source names any more and that certificates still depend on.
+#[derive(Debug, Clone)]
+pub(super) struct Carried {
+    pub(super) roots: TrustBundle,
+    /// When the last of these certificates has run out.
+    pub(super) until: OffsetDateTime,
+}
+
+/// What signs, and what is trusted.
+#[derive(Debug)]
+pub(super) struct InForce {
+    /// The root of the signing chain.
+    pub(super) root: CertificateDer<'static>,
+    /// What the source says.
+    pub(super) roots: TrustBundle,
+    pub(super) carried: Option<Carried>,
+}
+
+/// The file [`IN_FORCE`]; certificates as PEM.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    root: String,
+    roots: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    carried: Option<CarriedRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CarriedRecord {
+    roots: String,
+    #[serde(with = "time::serde::rfc3339")]
+    until: OffsetDateTime,
+}
+
+impl InForce {
+    /// As the last server left it; `None` if there was none.
+    ///
+    /// # Errors
+    /// The record cannot be read.
+    pub(super) fn read(state: &StateDir) -> Result<Option<Self>, StateError> {
+        let Some(text) = read(state, IN_FORCE)? else { return Ok(None) };
+        Self::parse(&text).map(Some).map_err(|reason| StateError::Record {
+            path: state.file(IN_FORCE),
+            reason,
+            forgotten: "roots of a CA before that one are no longer trusted",
+        })
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let text_of = |error: &dyn std::fmt::Display| error.to_string();
+        let record: Record = serde_json::from_str(text).map_err(|error| text_of(&error))?;
+        let bundle = |text: &str| TrustBundle::from_pem(text).map_err(|error| text_of(&error));
+        let roots = bundle(&record.roots)?;
+        let root = pem::certificates(&record.root).map_err(|error| text_of(&error))?.swap_remove(0);
+        let carried = record
+            .carried
+            .map(|CarriedRecord { roots, until }| bundle(&roots).map(|roots| Carried { roots, until }));
+        Ok(Self { root, roots, carried: carried.transpose()? })
+    }
+
+    /// Puts it on record.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub(super) fn write(&self, state: &StateDir) -> Result<(), StateError> {
+        let carried = self.carried.as_ref();
+        let record = Record {
+            root: pem::encode(pem::CERTIFICATE, &self.root),
+            roots: self.roots.pem(),
+            carried: carried.map(|one| CarriedRecord { roots: one.roots.pem(), until: one.until }),
+        };
+        let text = serde_json::to_vec_pretty(&record).map_err(|error| {
+            let reason = error.to_string();
+            StateError::Create { path: state.file(IN_FORCE), reason }
+        })?;
+        write(state, IN_FORCE, &text)
+    }
+
+    /// What stays trusted beside `next`, which follows: everything, if `next` lacks the root that signed and certificates
+    /// live until `horizon`.
+    pub(super) fn carry(
+        self,
+        next: &TrustBundle,
+        horizon: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Option<Carried> {
+        let before = self.carried.filter(|carried| now <= carried.until);
+        if horizon <= now || next.contains(&self.root) {
+            return before;
+        }
+        tracing::info!(until = %rfc3339(horizon), "the roots of the CA before stay trusted for its certificates");
+        let roots = before.map_or(self.roots.clone(), |before| self.roots.and(&before.roots));
+        Some(Carried { roots, until: horizon })
+    }
+}
+
+/// The last good revocation lists; none if nothing was revoked.
+///
+/// # Errors
+/// The record cannot be read.
+pub(super) fn lists(state: &StateDir, now: OffsetDateTime) -> Result<Revocations, StateError> {
+    let Some(text) = read(state, LISTS)? else { return Ok(Revocations::default()) };
+    Revocations::from_own_pem(&text, now).map_err(|error| StateError::Record {
+        path: state.file(LISTS),
+        reason: error.to_string(),
+        forgotten: "nothing is revoked until ca-crl.pem of the plugged-in CA is good",
+    })
+}
+
+/// Puts the lists in force on record.
+///
+/// # Errors
+/// The system refused.
+pub(super) fn remember_lists(state: &StateDir, lists: &Revocations) -> Result<(), StateError> {
+    let path = state.file(LISTS);
+    if lists.lists() > 0 {
+        return write(state, LISTS, lists.pem().as_bytes());
+    }
+    match files::remove(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a file, unless that is in it already.
+fn write(state: &StateDir, name: &str, content: &[u8]) -> Result<(), StateError> {
+    let path = state.file(name);
+    if fs::read(&path).is_ok_and(|old| old == content) {
+        return Ok(());
+    }
+    files::replace(&path, content, files::SECRET).map_err(io_error("write", &path))
+}
+
+fn read(state: &StateDir, name: &str) -> Result<Option<String>, StateError> {
+    let path = state.file(name);
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error("read", &path)(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eastwest_ca::{NewRoot, PrivateKey};
+    use eastwest_model::TrustDomain;
+    use time::Duration;
+
+    use super::*;
+
+    fn bundle(now: OffsetDateTime) -> TrustBundle {
+        let new = NewRoot::of(TrustDomain::parse("td").unwrap());
+        TrustBundle::new(vec![new.sign(&PrivateKey::generate().unwrap(), now).unwrap()]).unwrap()
+    }
+
+    fn in_force(roots: &TrustBundle, carried: Option<Carried>) -> InForce {
+        InForce { root: roots.certificates().next().unwrap().clone(), roots: roots.clone(), carried }
+    }
+
+    /// Restarts do not prolong what a root is carried for: only another CA begins a new time.
+    #[test]
+    fn a_root_is_carried_over_restarts_until_its_certificates_have_run_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(&dir.path().join("state")).unwrap();
+        let now = OffsetDateTime::now_utc().replace_nanosecond(0).unwrap();
+        let [old, new, third] = [(); 3].map(|()| bundle(now));
+        let [end, later] = [Duration::HOUR, Duration::DAY].map(|life| now + life);
+        assert!(in_force(&old, None).carry(&new, now, now).is_none(), "nothing was issued");
+        assert!(in_force(&old, None).carry(&old.clone().and(&new), end, now).is_none(), "still a root");
+
+        assert!(InForce::read(&state).unwrap().is_none());
+        let mut carried = in_force(&old, None).carry(&new, end, now);
+        for _ in 0..3 {
+            in_force(&new, carried).write(&state).unwrap();
+            carried = InForce::read(&state).unwrap().unwrap().carry(&new, later, now);
+            let carried = carried.as_ref().unwrap();
+            assert_eq!((carried.until, carried.roots.pem()), (end, old.pem()));
+        }
+        let of_both = in_force(&new, carried.clone()).carry(&third, later, now).unwrap();
+        assert_eq!((of_both.until, of_both.roots.pem()), (later, new.pem() + &old.pem()));
+        assert!(in_force(&new, carried).carry(&new, later, end + Duration::SECOND).is_none(), "run out");
+    }
+}

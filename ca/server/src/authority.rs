@@ -1,7 +1,7 @@
 //! The running CA: everything that must change together is one snapshot (ca.md section 2, "Decide").
 
 use std::{
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -21,6 +21,7 @@ use crate::{
         proofs::{ProofConfig, Proofs},
         standing::Doorkeeper,
     },
+    followed::{self, Followed, SourceProblem},
     horizon::{Horizon, Signer},
     ledger::{LedgerConfig, LedgerError, Writer},
     limits::{Guard, Limits},
@@ -94,6 +95,8 @@ pub struct CertificateAuthority {
     serving_lifetime: Duration,
     desk: Arc<Desk>,
     roots: ArcSwapOption<RootStatus>,
+    /// Sources that others follow.
+    further: Mutex<Vec<Arc<Followed>>>,
 }
 
 impl CertificateAuthority {
@@ -128,6 +131,7 @@ impl CertificateAuthority {
             serving_lifetime: config.serving_lifetime,
             desk: Arc::new(desk),
             roots: ArcSwapOption::empty(),
+            further: Mutex::default(),
         }))
     }
 
@@ -169,6 +173,21 @@ impl CertificateAuthority {
 
     pub(crate) fn set_root_status(&self, status: RootStatus) {
         self.roots.store(Some(Arc::new(status)));
+    }
+
+    /// What is wrong with the files and addresses that are read again and again, besides those of signer and roots.
+    pub fn source_problems(&self) -> Vec<SourceProblem> {
+        self.followed().iter().filter_map(|one| one.problem()).collect()
+    }
+
+    /// Tells of `followed` too.
+    pub fn tell_of(&self, followed: Arc<Followed>) {
+        self.further.lock().unwrap_or_else(PoisonError::into_inner).push(followed);
+    }
+
+    fn followed(&self) -> Vec<Arc<Followed>> {
+        let further = self.further.lock().unwrap_or_else(PoisonError::into_inner);
+        self.proofs.followed().into_iter().chain(further.iter().cloned()).collect()
     }
 
     /// Until when the certificates live that were issued.
@@ -293,6 +312,7 @@ impl CertificateAuthority {
         let mut families =
             metrics.families(ends, ledger.state(), signers.waiting(), OffsetDateTime::now_utc());
         families.extend(self.root_status().iter().flat_map(|roots| roots.families()));
+        families.push(followed::family(&self.followed()));
         families
     }
 }

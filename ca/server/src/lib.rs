@@ -6,6 +6,7 @@
 //! | [`given`], [`test_root`] | keys and certificates that were given; the one that everybody has |
 //! | `snapshot` | what one request is judged by: signer, roots and our own serving certificate |
 //! | [`roots`], [`root_status`] | where signer and roots come from, followed while everything runs |
+//! | [`followed`] | sources that are read again and again, and what is wrong with them |
 //! | [`horizon`] | until when the certificates live that were issued |
 //! | [`authority`] | puts the parts together and changes the snapshot |
 //! | [`authn`] | who a peer is: client certificate first, then bearer token |
@@ -23,6 +24,7 @@ pub mod authority;
 pub mod bundles;
 mod corked;
 mod files;
+pub mod followed;
 pub mod given;
 pub mod hang_up;
 pub mod horizon;
@@ -55,6 +57,7 @@ pub use authn::{
 };
 pub use authority::{CaConfig, CertificateAuthority, Replaced, StartError};
 pub use bundles::OwnBundle;
+pub use followed::{Followed, SourceProblem};
 pub use given::GivenRootError;
 pub use hang_up::HangUp;
 pub use horizon::Horizon;

@@ -8,7 +8,8 @@ use std::{
 };
 
 use eastwest_ca::{
-    KeySet, LocalIssuer, NewKey, NewRoot, PrivateKey, TokenKey, TrustBundle, TrustedIssuer,
+    CertificateSummary, KeySet, LocalIssuer, NewKey, NewRoot, PrivateKey, TokenKey, TrustBundle,
+    TrustedIssuer,
     issuer::LoadError,
     jwt::{SvidKey, TokenKeyError},
     public_key::KeyKind,
@@ -119,13 +120,22 @@ impl StateDir {
     pub fn refuse_foreign_anchor(&self) -> Result<(), StateError> {
         let anchor =
             fs::read_to_string(self.file(ROOTS)).ok().and_then(|text| TrustBundle::from_pem(&text).ok());
+        let Some(anchor) = anchor else { return Ok(()) };
         let own = self.rotation().and_then(|rotation| self.root_certificates(rotation.active().generation));
-        match (anchor, own) {
-            (Some(anchor), Ok(own)) if !own.certificates().any(|root| anchor.contains(root)) => {
-                Err(StateError::ForeignAnchor(self.file(ROOTS)))
-            }
-            _ => Ok(()),
+        let foreign = match own {
+            Ok(own) => !own.certificates().any(|root| anchor.contains(root)),
+            // With a key but no certificate something was lost, which others tell.
+            Err(_) => [CA_KEY, CA_CERTIFICATE, ROTATION].iter().all(|name| !self.file(name).exists()),
+        };
+        if !foreign {
+            return Ok(());
         }
+        let root = anchor.certificates().next().and_then(CertificateSummary::of);
+        let root =
+            root.map_or_else(String::new, |CertificateSummary { subject, sha256, not_after, .. }| {
+                format!("{subject}, SHA-256 {sha256}, until {not_after}")
+            });
+        Err(StateError::ForeignAnchor { path: self.file(ROOTS), root })
     }
 
     /// Where bundles of other trust domains are kept.

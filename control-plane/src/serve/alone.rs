@@ -161,9 +161,12 @@ fn keys(config: &AloneConfig, state: &StateDir) -> anyhow::Result<(Option<Keeper
     };
     match state.load(now) {
         Err(StateError::NoCa(_)) => Ok((None, state.adopt(given)?)),
-        _ => bail!(
-            "--state-dir: it has a root of its own; for another one choose another directory or --ephemeral"
+        Ok(_) => bail!(
+            "--state-dir: {} has a root of its own (ca-cert.pem): leave the given one away to sign with that, or choose \
+             another directory or --ephemeral to sign with the given one",
+            state.path().display()
         ),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -79,6 +79,7 @@ pub(super) fn start(
     let own = Arc::new(OwnBundle::new(Arc::clone(ca), state.clone(), config.refresh_hint)?);
     if let Some(endpoint) = endpoint {
         let certificate = endpoint.certificate(ca, mesh)?;
+        ca.tell_of(certificate.followed());
         background.spawn(endpoint::serve(endpoint.listener, certificate, Arc::clone(&own)));
     }
     let store = store(&config.relationships, state, &mesh.trust_domain)?;

@@ -91,6 +91,7 @@ async fn authority<S: Served>(State(served): State<Arc<S>>) -> Response {
         "trust_domain": ca.trust_domain(),
         "roots": ca.roots(),
         "signing": ca.root_status(),
+        "source_problems": ca.source_problems(),
         "insecure_test_root": insecure,
         "warning": insecure.then_some(test_root::WARNING),
     }))

@@ -192,6 +192,23 @@ fn the_trust_domain_and_the_root_of_a_state_directory_stay() {
     assert_eq!(offline.json()["identity"], "spiffe://run-7.example/ns/shop/sa/reviews");
 }
 
+/// A directory that served a given root says which, and how to go on.
+#[test]
+fn a_root_that_was_given_is_asked_for_again() {
+    let bench = Bench::new();
+    let (certificate, _) = some_root(&bench);
+    let root = CertificateSummary::of(&certificates(&certificate)[0]).unwrap();
+    let given = ["--root-cert", "origin/ca-cert.pem", "--root-key", "origin/ca-key.pem"];
+    Authority::start(&bench, &given).stop();
+    let ways = ["--root-cert and --root-key", "EASTWEST_ROOT_CERT_PEM", "--ca-dir", "remove this file"];
+    let told = [&["root-cert.pem", root.subject.as_str(), root.sha256.as_str()], &ways[..]].concat();
+    bench.run_with(&["ca", "serve"], &FREE).failure(1, &told);
+    bench.refused(&[]).failure(1, &told);
+    Authority::start(&bench, &given).stop();
+    fs::remove_file(bench.state().join("root-cert.pem")).unwrap();
+    assert_ne!(Authority::start(&bench, &[]).fingerprint(), root.sha256);
+}
+
 /// Certificate and key of a root, PEM.
 fn some_root(bench: &Bench) -> (String, String) {
     bench.run(&["ca", "init", "--state-dir", "origin"]).success();

@@ -168,6 +168,8 @@ pub(crate) struct Server {
     pub(crate) grpc: SocketAddr,
     pub(crate) tls: SocketAddr,
     pub(crate) http: SocketAddr,
+    /// The bundle endpoint, if there is one.
+    pub(crate) bundle: Option<SocketAddr>,
 }
 
 impl Server {
@@ -175,11 +177,13 @@ impl Server {
         let line = process.wait_for_line("eastwest ready", PATIENCE).unwrap();
         let words: Vec<&str> = line.split(' ').collect();
         let ["eastwest", "ready", addresses @ ..] = &words[..] else { panic!("{line:?}") };
-        let [grpc, tls, http] = addresses else { panic!("{line:?}") };
+        let [grpc, tls, http, bundle @ ..] = addresses else { panic!("{line:?}") };
         let address = |word: &str, name: &str| {
             word.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')?.parse().ok()).expect(word)
         };
-        Self { grpc: address(grpc, "grpc"), tls: address(tls, "tls"), http: address(http, "http"), process }
+        let bundle = bundle.first().map(|word| address(word, "bundle"));
+        let (grpc, tls, http) = (address(grpc, "grpc"), address(tls, "tls"), address(http, "http"));
+        Self { grpc, tls, http, bundle, process }
     }
 
     /// What it printed and logged.

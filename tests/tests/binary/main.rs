@@ -24,6 +24,7 @@ mod restarts;
 mod roots;
 mod rotation;
 mod secrets;
+mod sources;
 mod standing;
 mod streams;
 mod xds;

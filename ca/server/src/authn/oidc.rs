@@ -21,7 +21,7 @@ use super::{
     keys::{IssuerKeys, Issuers, KeySource, Pace},
     token::bearer,
 };
-use crate::{https::HttpsClient, snapshot::Current};
+use crate::{followed::Followed, https::HttpsClient, snapshot::Current};
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -47,6 +47,7 @@ pub struct RulesFile {
     /// Issuers that speak for service accounts and so for no jobs.
     taken: Vec<String>,
     loaded: ArcSwap<Loaded>,
+    followed: Arc<Followed>,
 }
 
 /// The rules as they were read last.
@@ -64,7 +65,8 @@ impl RulesFile {
     /// The file cannot be read, or rules in it are wrong.
     pub fn open(path: PathBuf, client: HttpsClient, taken: Vec<String>) -> Result<Arc<Self>, RulesError> {
         let nothing = Loaded { text: String::new(), rules: JobRules::default(), issuers: Issuers::new([]) };
-        let file = Self { path, client, taken, loaded: ArcSwap::from_pointee(nothing) };
+        let followed = Followed::new("oidc-rules", path.display());
+        let file = Self { path, client, taken, loaded: ArcSwap::from_pointee(nothing), followed };
         let text = file.read().map_err(|mistake| file.error(vec![mistake]))?;
         let loaded = file.load(text).map_err(|mistakes| file.error(mistakes))?;
         file.loaded.store(Arc::new(loaded));
@@ -134,7 +136,7 @@ impl RulesFile {
 
     /// Follows the file and the keys for ever. A file that is wrong leaves the rules as they were.
     pub(super) async fn follow(self: Arc<Self>) {
-        let (mut seen, mut complaint) = (stamp(&self.path), None);
+        let mut seen = stamp(&self.path);
         loop {
             let loaded = self.loaded.load_full();
             let _following: JoinSet<()> =
@@ -142,24 +144,23 @@ impl RulesFile {
             let next = loop {
                 tokio::time::sleep(LOOK).await;
                 let now = stamp(&self.path);
-                if now == seen && complaint.is_none() {
+                if now == seen && self.followed.problem().is_none() {
                     continue;
                 }
                 seen = now;
                 match self.again(&loaded.text) {
-                    Ok(None) => complaint = None,
+                    Ok(None) => drop(self.followed.note(Ok(()))),
                     Ok(Some(next)) => break next,
                     Err(error) => {
                         let error = error.to_string();
-                        if complaint.as_ref() != Some(&error) {
+                        if self.followed.note(Err(format!("{error}; the rules before stay"))) {
                             tracing::error!(error, "OIDC rules not read; the old ones stay");
                         }
-                        complaint = Some(error);
                     }
                 }
             };
             tracing::info!(file = %self.path.display(), rules = next.rules.iter().count(), "OIDC rules read");
-            complaint = None;
+            self.followed.note(Ok(()));
             self.loaded.store(Arc::new(next));
         }
     }
@@ -170,6 +171,13 @@ impl RulesFile {
             return Ok(None);
         }
         self.load(text).map(Some).map_err(|mistakes| self.error(mistakes))
+    }
+
+    /// The file and the sources of its issuers' keys, with what is wrong with each.
+    pub(super) fn followed(&self) -> Vec<Arc<Followed>> {
+        let loaded = self.loaded.load();
+        let keys = loaded.issuers.keys().filter_map(|keys| keys.origin());
+        std::iter::once(Arc::clone(&self.followed)).chain(keys).collect()
     }
 
     /// Whether jobs of this issuer are known.

@@ -15,7 +15,7 @@ use super::{
     review::ReviewedTokens,
     token::{BearerTokens, SharedPods},
 };
-use crate::snapshot::Current;
+use crate::{followed::Followed, snapshot::Current};
 
 /// How peers may prove who they are, besides the certificates that we issued.
 #[derive(Clone, Default)]
@@ -101,6 +101,12 @@ impl Proofs {
     /// For whom it may speak.
     pub(crate) fn impersonation(&self) -> Arc<Impersonation> {
         Arc::clone(&self.impersonation)
+    }
+
+    /// The sources of keys and rules, with what is wrong with each.
+    pub(crate) fn followed(&self) -> Vec<Arc<Followed>> {
+        let keys = self.issuers.keys().filter_map(|keys| keys.origin());
+        keys.chain(self.rules.iter().flat_map(|rules| rules.followed())).collect()
     }
 
     /// Keeps keys fresh, for ever.

@@ -53,13 +53,20 @@ pub enum StateError {
     /// A key is to be imported where one is.
     #[error("{}: there is a CA key already, and it is not replaced; import into an empty --state-dir", .0.display())]
     Exists(PathBuf),
-    /// The last CA was plugged in and no longer is.
+    /// The last CA was given or plugged in and no longer is.
     #[error(
-        "{}: is the trust anchor of another CA, which was plugged in when the last server ran; give it by --ca-dir again, \
-         or remove this file to sign with our own root, which nobody trusts who read this file",
-        .0.display()
+        "{}: is the trust anchor of another CA ({root}), with which the last server signed; its key is not kept here: \
+         give it again, by --ca-dir, or to `eastwest ca serve` by --root-cert and --root-key, by the variables \
+         EASTWEST_ROOT_CERT_PEM and EASTWEST_ROOT_KEY_PEM, or by --insecure-test-root; or remove this file to sign with \
+         a root of our own, which nobody trusts who read this file",
+        path.display()
     )]
-    ForeignAnchor(PathBuf),
+    ForeignAnchor {
+        /// The trust anchor.
+        path: PathBuf,
+        /// The first root in it: subject, fingerprint and end.
+        root: String,
+    },
     /// The record of the rotation cannot be read or written.
     #[error("{}: {reason}; {REMEDY}", path.display())]
     Rotation {

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 
 pub use self::source::{KeySource, SourceError};
 use super::AuthnError;
+use crate::followed::Followed;
 
 /// Longest that a request waits for keys that it asked for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -44,6 +45,7 @@ pub struct IssuerKeys {
     issuer: String,
     keys: ArcSwapOption<KeySet>,
     source: Option<(KeySource, Pace)>,
+    followed: Arc<Followed>,
     /// Somebody met a key that is not known.
     wanted: Notify,
     /// When the source was asked last.
@@ -72,7 +74,16 @@ impl IssuerKeys {
 
     fn new(issuer: String, keys: Option<KeySet>, source: Option<(KeySource, Pace)>) -> Arc<Self> {
         let keys = ArcSwapOption::from_pointee(keys);
-        Arc::new(Self { issuer, keys, source, wanted: Notify::new(), asked: watch::Sender::new(None) })
+        let at = source.as_ref().map_or_else(String::new, |(source, _)| source.to_string());
+        let followed = Followed::new("token-keys", at);
+        Arc::new(Self {
+            issuer,
+            keys,
+            source,
+            followed,
+            wanted: Notify::new(),
+            asked: watch::Sender::new(None),
+        })
     }
 
     /// The issuer whose keys these are.
@@ -80,25 +91,34 @@ impl IssuerKeys {
         &self.issuer
     }
 
+    /// The source and what is wrong with it, if there is one.
+    pub(super) fn origin(&self) -> Option<Arc<Followed>> {
+        self.source.as_ref().map(|_| Arc::clone(&self.followed))
+    }
+
     /// Keeps the keys fresh for ever. A source that fails leaves the keys as they were.
     pub async fn follow(self: Arc<Self>) {
         let Some((source, pace)) = &self.source else { return std::future::pending().await };
-        let (mut seen, mut complaint) = (None, None);
+        let mut seen = None;
         loop {
             let wait = match source.read(&self.issuer, &mut seen).await {
                 Ok(Some(keys)) => {
                     tracing::info!(issuer = self.issuer, keys = keys.len(), %source, "token keys read");
                     self.keys.store(Some(Arc::new(keys)));
-                    complaint = None;
+                    self.followed.note(Ok(()));
                     pace.every
                 }
-                Ok(None) => pace.every,
+                Ok(None) => {
+                    self.followed.note(Ok(()));
+                    pace.every
+                }
                 Err(error) => {
                     let (error, kept) = (error.to_string(), self.keys.load().is_some());
-                    if complaint.as_ref() != Some(&error) {
+                    let so = if kept { "the keys before stay" } else { "no keys are known yet" };
+                    let told = format!("keys of {}: {error}; {so}", self.issuer);
+                    if self.followed.note(Err(told)) {
                         tracing::warn!(issuer = self.issuer, error, kept, "token keys not read");
                     }
-                    complaint = Some(error);
                     pace.at_least
                 }
             };

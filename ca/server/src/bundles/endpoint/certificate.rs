@@ -24,12 +24,14 @@ use time::OffsetDateTime;
 use tokio::time::sleep;
 use zeroize::Zeroizing;
 
-use crate::authority::CertificateAuthority;
+use crate::{authority::CertificateAuthority, followed::Followed};
 
 /// How often the files, or the trust domain, are looked at.
 const POLL: Duration = Duration::from_secs(5);
 /// Life of the SVID, of which half is used.
 const SVID_LIFE: i64 = 3600;
+/// What problems are told to be with.
+const SUBJECT: &str = "bundle-certificate";
 /// Service account in the SVID's SPIFFE ID.
 const SERVICE_ACCOUNT: &str = "eastwest";
 
@@ -93,6 +95,7 @@ pub enum SvidError {
 pub struct Certificate {
     shown: Arc<Shown>,
     source: Source,
+    followed: Arc<Followed>,
 }
 
 enum Source {
@@ -128,7 +131,8 @@ impl Certificate {
     pub fn of_files(certificate: PathBuf, key: PathBuf) -> Result<Self, CertificateError> {
         let files = Files { certificate, key };
         let first = files.load()?;
-        Ok(Self { shown: Arc::new(Shown(ArcSwap::from(first))), source: Source::Files(files) })
+        let followed = Followed::new(SUBJECT, files.certificate.display());
+        Ok(Self { shown: Arc::new(Shown(ArcSwap::from(first))), source: Source::Files(files), followed })
     }
 
     /// Profile `https_spiffe`: an X.509-SVID of `ca` for `spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/eastwest`.
@@ -138,7 +142,13 @@ impl Certificate {
     pub fn of_authority(ca: Arc<CertificateAuthority>, namespace: &str) -> Result<Self, CertificateError> {
         let own = OwnSvid { ca, namespace: namespace.to_owned() };
         let (first, _) = own.issue(OffsetDateTime::now_utc())?;
-        Ok(Self { shown: Arc::new(Shown(ArcSwap::from(first))), source: Source::Svid(own) })
+        let followed = Followed::new(SUBJECT, "our own authority");
+        Ok(Self { shown: Arc::new(Shown(ArcSwap::from(first))), source: Source::Svid(own), followed })
+    }
+
+    /// Where newer ones come from, with what is wrong with that.
+    pub fn followed(&self) -> Arc<Followed> {
+        Arc::clone(&self.followed)
     }
 
     pub(super) fn resolver(&self) -> Arc<dyn ResolvesServerCert> {
@@ -148,8 +158,8 @@ impl Certificate {
     /// Renews it for ever; the last good one stays.
     pub(super) async fn keep(&self) {
         match &self.source {
-            Source::Files(files) => files.keep(&self.shown).await,
-            Source::Svid(own) => own.keep(&self.shown).await,
+            Source::Files(files) => files.keep(&self.shown, &self.followed).await,
+            Source::Svid(own) => own.keep(&self.shown, &self.followed).await,
         }
     }
 }
@@ -178,7 +188,7 @@ impl Files {
     }
 
     /// Files that are replaced one after the other do not fit for a moment, so a mistake is told when it lasts.
-    async fn keep(&self, shown: &Shown) {
+    async fn keep(&self, shown: &Shown, followed: &Followed) {
         let (mut seen, mut failed) = (self.changed(), false);
         loop {
             sleep(POLL).await;
@@ -190,11 +200,13 @@ impl Files {
                 Ok(pair) => {
                     shown.0.store(pair);
                     tracing::info!("bundle endpoint: new certificate from {}", self.certificate.display());
+                    followed.note(Ok(()));
                     failed = false;
                 }
                 Err(error) => {
-                    if failed && now == seen {
-                        tracing::warn!("bundle endpoint: {error}; the last good certificate stays");
+                    let told = format!("{error}; the last good certificate stays");
+                    if failed && now == seen && followed.note(Err(told.clone())) {
+                        tracing::warn!("bundle endpoint: {told}");
                     }
                     failed = true;
                 }
@@ -222,7 +234,7 @@ impl OwnSvid {
         Ok((Arc::new(CertifiedKey::new(chain, signer)), now + (leaf.not_after - now) / 2))
     }
 
-    async fn keep(&self, shown: &Shown) {
+    async fn keep(&self, shown: &Shown, followed: &Followed) {
         let (mut domain, mut renew_at) = (None, OffsetDateTime::UNIX_EPOCH);
         loop {
             let (now, current) = (OffsetDateTime::now_utc(), self.ca.snapshot().trust_domain.clone());
@@ -231,8 +243,14 @@ impl OwnSvid {
                     Ok((pair, at)) => {
                         shown.0.store(pair);
                         (domain, renew_at) = (Some(current), at);
+                        followed.note(Ok(()));
                     }
-                    Err(error) => tracing::warn!("bundle endpoint: {error}; the last certificate stays"),
+                    Err(error) => {
+                        let told = format!("{error}; the last certificate stays");
+                        if followed.note(Err(told.clone())) {
+                            tracing::warn!("bundle endpoint: {told}");
+                        }
+                    }
                 }
             }
             sleep(POLL).await;

@@ -52,16 +52,22 @@ fn check(tally: &mut Tally, name: &str, mut command: Command) -> anyhow::Result<
     Ok(())
 }
 
-/// Bans, licences and sources of the dependencies, as `deny.toml` has them.
+/// Bans, licences and sources of the dependencies, as `deny.toml` has them; the fuzz targets have a lock file of their
+/// own.
 fn dependencies(tally: &mut Tally) -> anyhow::Result<()> {
-    const NAME: &str = "dependencies";
     let installed = cargo(&["deny", "--version"])?.output().is_ok_and(|output| output.status.success());
-    if installed {
-        return check(tally, NAME, cargo(&["deny", "check", "bans", "licenses", "sources"])?);
+    for (name, manifest) in
+        [("dependencies", "Cargo.toml"), ("dependencies of the fuzz targets", "fuzz/Cargo.toml")]
+    {
+        if installed {
+            let deny = ["deny", "--manifest-path", manifest, "--config", "deny.toml", "check"];
+            check(tally, name, cargo(&[&deny[..], &["bans", "licenses", "sources"]].concat())?)?;
+        } else {
+            heading(name);
+            println!("skipped");
+            tally.skip(name, "cargo-deny is missing: cargo install cargo-deny --locked");
+        }
     }
-    heading(NAME);
-    println!("skipped");
-    tally.skip(NAME, "cargo-deny is missing: cargo install cargo-deny --locked");
     Ok(())
 }
 

@@ -192,6 +192,11 @@ pub fn explain(
     Ok(explanation)
 }
 
+/// The host at which calls to `host` end up, an alias or not; `None` if no service knows that.
+pub(crate) fn led_to(snapshot: &Snapshot, scope: &ClientScope, host: &Host) -> Option<Host> {
+    resolve::host(snapshot, scope, host.as_str()).ok().flatten()
+}
+
 /// What no service knows: the bytes pass through untouched, or not at all. A Pod of the mesh that is called by its
 /// own address still has its say.
 fn pass_through(snapshot: &Snapshot, scope: &ClientScope, client: &Workload, explanation: &mut Explanation) {

@@ -99,13 +99,21 @@ impl Shared<'_> {
 /// One world as one client sees it.
 struct Side<'a> {
     snapshot: &'a Snapshot,
+    scope: &'a ClientScope,
     client: &'a WorkloadKey,
     outbound: Outbound,
 }
 
 impl<'a> Side<'a> {
-    fn new(snapshot: &'a Snapshot, caller: &Caller, client: &'a WorkloadKey) -> Self {
-        Self { snapshot, client, outbound: compute::outbound(snapshot, &caller.scope) }
+    fn new(snapshot: &'a Snapshot, caller: &'a Caller, client: &'a WorkloadKey) -> Self {
+        let scope = &caller.scope;
+        Self { snapshot, scope, client, outbound: compute::outbound(snapshot, scope) }
+    }
+
+    /// Where calls to an alias end up, or nowhere; `None` for a host that is no alias.
+    fn led_on(&self, host: &Host) -> Option<Option<Host>> {
+        self.snapshot.service_of(host)?.external_name.as_ref()?;
+        Some(explain::led_to(self.snapshot, self.scope, host))
     }
 
     /// What becomes of the calls to a port of a host; `None` if the client does not know it.
@@ -121,17 +129,22 @@ fn changes_of(
     servers_stay: impl Fn(&OutboundService) -> bool,
 ) -> Vec<CallChange> {
     let (before, after) = (&old.outbound.services, &new.outbound.services);
+    let stays = |host: &Host| {
+        before.get(host) == after.get(host) && before.get(host).is_none_or(|service| servers_stay(service))
+    };
+    // An alias stays if it leads to a host that stays, of whatever namespace.
+    let leads_alike = |host: &Host| {
+        let [one, other] = [old, new].map(|side| side.led_on(host));
+        one == other && one.flatten().is_none_or(|target| stays(&target))
+    };
     let hosts: BTreeSet<&Host> = before.keys().chain(after.keys()).collect();
     let mut found = Vec::new();
     for host in hosts {
-        let services = (before.get(host), after.get(host));
-        if let (Some(one), Some(other)) = services
-            && one == other
-            && servers_stay(one)
-        {
+        if stays(host) && leads_alike(host) {
             continue;
         }
-        let clusters = [services.0, services.1].into_iter().flatten().flat_map(|service| &service.clusters);
+        let services = [before.get(host), after.get(host)];
+        let clusters = services.into_iter().flatten().flat_map(|service| &service.clusters);
         let ports: BTreeSet<u16> = clusters.map(|cluster| cluster.port.number).collect();
         let changes = ports.into_iter().filter_map(|port| {
             change(host, port, old.call(host, port).as_ref(), new.call(host, port).as_ref())

@@ -152,6 +152,17 @@ fn workloads_that_come_and_go_are_named_and_not_compared() {
     assert!(diff(&[strict()], &[strict()]).calls.is_empty());
 }
 
+/// An alias whose name a ServiceEntry claims too stays as it is, and so does its namespace: what it leads to differs.
+#[test]
+fn an_alias_changes_with_what_it_leads_to() {
+    let alias = service("yard", "store", "type: ExternalName, externalName: depot.rail.svc.cluster.local");
+    let claim = "hosts: [store.yard.svc.cluster.local], resolution: DNS, ports: [{number: 80, name: http, protocol: HTTP}]";
+    let claim = networking("ServiceEntry", "yard", "store", 1, claim);
+    let (before, after) = Mesh::grown(&[yard_and_rail(), block("DISABLE"), alias, claim], &[strict()]);
+    let found = calls(&before.diff(&after));
+    assert!(found.contains(&"yard/client store.yard:80 PLAINTEXT → REFUSED breaks".to_owned()), "{found:?}");
+}
+
 /// The client's settings stay as they are, and so does its namespace: only the server's side differs.
 #[test]
 fn a_policy_alone_is_not_missed_among_what_snapshots_of_one_index_share() {

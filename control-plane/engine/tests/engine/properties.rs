@@ -199,8 +199,8 @@ fn differs(before: &Fate, after: &Fate) -> bool {
 
 #[test]
 fn a_diff_is_what_explain_says_before_and_after() {
-    // Every pair of every world is explained: fewer worlds do.
-    for seed in 0..SEEDS / 6 {
+    // Every pair of every world is explained: fewer worlds do, and some that told of mistakes.
+    for seed in (0..SEEDS / 6).chain([579, 1305, 1792, 1962, 2237, 2864]) {
         let mut random = Random::new(seed);
         let mut objects = world(&mut random);
         let mut index = index_of(objects.values());

@@ -173,6 +173,7 @@ async fn a_plugged_in_ca_signs_from_the_start() {
     assert_eq!(certificates(&chain[2]), certificates(&pki.root));
     assert_eq!(certificates(&place.bench.root()), certificates(&pki.root), "the trust anchor for agents");
     assert!(!place.bench.state().join("ca-key.pem").exists(), "no root of our own is made");
+    place.bench.run(&["ca", "ledger", "verify"]).success();
     let status = status(&server);
     assert_eq!(status["source"]["kind"], "plugged-in");
     assert_eq!(status["signing_chain"].as_array().unwrap().len(), 2);

@@ -5,12 +5,13 @@ use std::fs;
 use eastwest_ca::{
     NewRoot,
     ledger::{Asker, Event, Issued, Problem, Refused, Report},
+    rotation::Step,
 };
 use eastwest_model::{SpiffeId, TrustDomain};
 use time::OffsetDateTime;
 
 use super::*;
-use crate::{KeyMaterial, StateDir, files};
+use crate::{KeyMaterial, StateDir, files, roots::by_hand};
 
 /// A state directory with a CA.
 struct Home {
@@ -211,6 +212,65 @@ fn the_ledger_goes_on_under_another_ca_key() {
     }
     let text = fs::read_to_string(home.segment(1)).unwrap();
     assert_eq!(text.matches(r#""event":"signer""#).count(), 2, "once for each key");
+}
+
+/// Two rotations, three ledger keys and many segments: what the directory holds is enough to verify all of it, and what
+/// is taken away, cut or exchanged is found.
+#[test]
+fn a_ledger_across_rotations_verifies_with_the_directory_alone() {
+    let home = Home::new();
+    let state = StateDir::open(&home.state()).unwrap();
+    let config = LedgerConfig { segment_bytes: 4000, ..home.config() };
+    let mut serial = 0;
+    for rotation in 0..3 {
+        if rotation > 0 {
+            for step in [Step::Prepare, Step::Publish, Step::Activate, Step::Retire] {
+                by_hand::rotate(state.path(), step, |new| new, false, now()).unwrap();
+            }
+            // The key before has no certificate by a root that is still in force.
+            fs::remove_file(config.dir.join("key.pem")).unwrap();
+        }
+        let issuer = state.load(now()).unwrap().issuer;
+        let mut journal = Journal::open(&config).unwrap();
+        for _ in 0..8 {
+            journal.commit(&[issued(serial)], &issuer, now()).unwrap();
+            serial += 1;
+        }
+    }
+    let roots = state.ledger_roots().unwrap();
+    assert_eq!(roots.certificates().count(), 3);
+    let report = verify(&home.state(), &roots, None).unwrap();
+    assert_eq!(report.issued, 24);
+    assert!(report.segments > 5, "{report:?}");
+    let newest = verify(&home.state(), &state.load(now()).unwrap().roots, None);
+    let Err(ReadError::Broken(broken)) = newest else { panic!("{newest:?}") };
+    assert!(matches!(broken.problem, Problem::Untrusted(_)), "the newest root alone: {broken}");
+
+    let known = Some((report.last, report.head.parse().unwrap()));
+    let (last, away) = (home.segment(report.segments), home.dir.path().join("away"));
+    let judge = || verify(&home.state(), &roots, known);
+    fs::rename(&last, &away).unwrap();
+    assert!(matches!(judge(), Err(ReadError::Missing { .. })), "the newest segment is gone");
+    let whole = fs::read(&away).unwrap();
+    let first = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    fs::write(&last, &whole[..first]).unwrap();
+    assert!(matches!(judge(), Err(ReadError::Missing { .. })), "it was cut");
+    fs::rename(&away, &last).unwrap();
+    assert!(judge().is_ok());
+    for (one, other) in [(1, 2), (3, 4)] {
+        let swap = || {
+            fs::rename(home.segment(one), &away).unwrap();
+            fs::rename(home.segment(other), home.segment(one)).unwrap();
+            fs::rename(&away, home.segment(other)).unwrap();
+        };
+        swap();
+        let Err(ReadError::Broken(broken)) = judge() else { panic!("{one} and {other} are exchanged") };
+        assert_eq!((broken.segment, broken.line), (one, 1), "{broken}");
+        swap();
+    }
+    fs::rename(home.segment(4), &away).unwrap();
+    let Err(ReadError::Broken(broken)) = judge() else { panic!("a segment in the middle is gone") };
+    assert_eq!(broken.problem, Problem::MissingSegment(4));
 }
 
 /// The newest records can be taken away without a trace in the ledger: only a head kept elsewhere shows it.

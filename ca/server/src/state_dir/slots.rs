@@ -113,11 +113,23 @@ impl StateDir {
         retired.map(|generation| self.file(&names(generation).0)).try_for_each(|key| remove(&key))
     }
 
+    /// The roots that may vouch for the ledger: those of this directory, also if they have retired, and the trust anchor
+    /// for agents, which is that of a CA that was given or plugged in.
+    ///
+    /// # Errors
+    /// There is none, or one cannot be read.
+    pub fn ledger_roots(&self) -> Result<TrustBundle, StateError> {
+        let newest = self.rotation().map_or(0, |rotation| rotation.active().generation);
+        let own = (1..=newest).map(|generation| self.file(&names(generation).1));
+        let files = own.chain([self.root_cert_path()]).filter(|path| path.exists());
+        let roots: Vec<TrustBundle> = files.map(|path| certificates(&path)).collect::<Result<_, _>>()?;
+        let all = roots.into_iter().reduce(|all, further| all.and(&further));
+        all.ok_or_else(|| StateError::NoCa(self.path.clone()))
+    }
+
     /// The certificates in the file of a root.
     pub(super) fn root_certificates(&self, generation: u32) -> Result<TrustBundle, StateError> {
-        let path = self.file(&names(generation).1);
-        let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
-        TrustBundle::from_pem(&text).map_err(|source| StateError::Certificate { path, source })
+        certificates(&self.file(&names(generation).1))
     }
 
     fn slot(&self, generation: u32) -> Result<RootSlot, StateError> {
@@ -135,6 +147,11 @@ impl StateDir {
             })
             .ok_or_else(|| StateError::Rotation { path, reason: "the certificate cannot be read".to_owned() })
     }
+}
+
+fn certificates(path: &Path) -> Result<TrustBundle, StateError> {
+    let text = fs::read_to_string(path).map_err(io_error("read", path))?;
+    TrustBundle::from_pem(&text).map_err(|source| StateError::Certificate { path: path.to_owned(), source })
 }
 
 /// Removes a file and makes that last.

@@ -25,7 +25,7 @@ use crate::{
 pub(super) struct LedgerArgs {
     #[command(subcommand)]
     command: LedgerCommand,
-    /// Roots that vouch for the ledger key, as PEM [default: those of the state directory].
+    /// Roots that vouch for the ledger key, as PEM [default: those of the state directory, retired ones too].
     #[arg(long, value_name = "FILE", global = true, env = "EASTWEST_LEDGER_ROOTS")]
     roots: Option<PathBuf>,
 }
@@ -94,7 +94,7 @@ impl LedgerArgs {
                 let text = text.with_context(|| format!("--roots: cannot read {}", file.display()))?;
                 TrustBundle::from_pem(&text).with_context(|| format!("--roots {}", file.display()))
             }
-            None => Ok(StateDir::open_existing(state_dir)?.load(now)?.roots),
+            None => Ok(StateDir::open_existing(state_dir)?.ledger_roots()?),
         };
         match self.command {
             LedgerCommand::Verify(args) => args.run(state_dir, roots),

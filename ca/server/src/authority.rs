@@ -121,7 +121,7 @@ impl CertificateAuthority {
             guard: Guard::new(&config.limits),
             signers: Signers::start(config.limits.signers).map_err(StartError::Signers)?,
             ledger: Arc::new(Writer::start(&config.ledger, current.clone())?),
-            metrics: Metrics::default(),
+            metrics: Metrics::new(config.proofs.pods.clone()),
         };
         Ok(Arc::new(Self {
             proofs: Proofs::new(config.proofs, config.cluster_id, keys.own_tokens, current.clone()),

@@ -8,48 +8,14 @@ use std::{
     time::Duration,
 };
 
-use eastwest_ca::{
-    expiry::{Expiries, Life},
-    ledger::Issued,
-};
+use eastwest_ca::{expiry::Expiries, ledger::Issued};
+use eastwest_model::WorkloadKey;
 use time::OffsetDateTime;
 
-use crate::ledger::LedgerState;
+use crate::{authn::token::SharedPods, ledger::LedgerState};
 
-/// Most identities whose certificates are told one by one.
-const MAX_IDENTITIES: usize = 2000;
-
-/// What the CA has done so far.
-#[derive(Debug)]
-pub(crate) struct Metrics {
-    pub(crate) requests: AtomicU64,
-    pub(crate) authentication_failures: AtomicU64,
-    pub(crate) signing_failures: AtomicU64,
-    pub(crate) throttled_peers: AtomicU64,
-    pub(crate) throttled_callers: AtomicU64,
-    pub(crate) jwt_svids: AtomicU64,
-    pub(crate) jwt_svids_refused: AtomicU64,
-    issued: AtomicU64,
-    latency: Histogram,
-    expiries: Mutex<Expiries>,
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self {
-            requests: AtomicU64::default(),
-            authentication_failures: AtomicU64::default(),
-            signing_failures: AtomicU64::default(),
-            throttled_peers: AtomicU64::default(),
-            throttled_callers: AtomicU64::default(),
-            jwt_svids: AtomicU64::default(),
-            jwt_svids_refused: AtomicU64::default(),
-            issued: AtomicU64::default(),
-            latency: Histogram::default(),
-            expiries: Mutex::new(Expiries::new(MAX_IDENTITIES)),
-        }
-    }
-}
+/// Most workloads whose certificates are told one by one.
+const MAX_WORKLOADS: usize = 10_000;
 
 /// A metric.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,14 +52,50 @@ pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
+/// What the CA has done so far.
+pub(crate) struct Metrics {
+    pub(crate) requests: AtomicU64,
+    pub(crate) authentication_failures: AtomicU64,
+    pub(crate) signing_failures: AtomicU64,
+    pub(crate) throttled_peers: AtomicU64,
+    pub(crate) throttled_callers: AtomicU64,
+    pub(crate) jwt_svids: AtomicU64,
+    pub(crate) jwt_svids_refused: AtomicU64,
+    issued: AtomicU64,
+    latency: Histogram,
+    expiries: Mutex<Expiries>,
+    /// The pods of the cluster; `None` where none are known.
+    pods: Option<SharedPods>,
+}
+
 impl Metrics {
+    /// Nothing so far. Certificates are told by pod as far as `pods` are known.
+    pub(crate) fn new(pods: Option<SharedPods>) -> Self {
+        Self {
+            requests: AtomicU64::default(),
+            authentication_failures: AtomicU64::default(),
+            signing_failures: AtomicU64::default(),
+            throttled_peers: AtomicU64::default(),
+            throttled_callers: AtomicU64::default(),
+            jwt_svids: AtomicU64::default(),
+            jwt_svids_refused: AtomicU64::default(),
+            issued: AtomicU64::default(),
+            latency: Histogram::default(),
+            expiries: Mutex::new(Expiries::new(MAX_WORKLOADS)),
+            pods,
+        }
+    }
+
     /// Counts a certificate that was answered after `took`.
     pub(crate) fn issued(&self, issued: &Issued, took: Duration) {
         count(&self.issued);
         self.latency.note(took);
-        let from = issued.not_after - time::Duration::seconds(i64::try_from(issued.ttl).unwrap_or(0));
-        let life = Life { from, until: issued.not_after };
-        self.expiries.lock().unwrap_or_else(PoisonError::into_inner).note(&issued.identity, life);
+        let mut expiries = self.expiries.lock().unwrap_or_else(PoisonError::into_inner);
+        expiries.note(issued, |pod| self.exists(pod));
+    }
+
+    fn exists(&self, pod: &WorkloadKey) -> bool {
+        self.pods.as_ref().is_some_and(|pods| pods.pod(pod).is_some())
     }
 
     /// All numbers; `waiting` requests wait for a signer.
@@ -153,12 +155,14 @@ impl Metrics {
         ]
     }
 
-    /// The newest certificate of each workload. Identities need no escaping: they hold neither quotes nor backslashes.
+    /// The newest certificate of each workload. Identities and pods need no escaping: they hold neither quotes nor
+    /// backslashes.
     fn workloads(&self, now: OffsetDateTime) -> [Family; 3] {
         let mut expiries = self.expiries.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut expiry, mut overdue) = (Vec::new(), Vec::new());
-        for (identity, life) in expiries.at(now) {
-            let labels = format!("{{identity=\"{identity}\"}}");
+        for (holder, life) in expiries.at(now, |pod| self.exists(pod)) {
+            let pod = holder.pod.as_ref().map_or(String::new(), ToString::to_string);
+            let labels = format!("{{identity=\"{}\",pod=\"{pod}\"}}", holder.identity);
             if life.is_overdue(now) {
                 overdue.push(sample(labels.clone(), 1.0));
             }
@@ -167,19 +171,19 @@ impl Metrics {
         [
             Family {
                 name: "eastwest_workload_cert_expiry_timestamp",
-                help: "When the newest certificate of an identity runs out, in seconds since 1970.",
+                help: "When the newest certificate of a workload runs out, in seconds since 1970.",
                 kind: "gauge",
                 samples: expiry,
             },
             Family {
                 name: "eastwest_workload_cert_overdue",
-                help: "1 for an identity that has not renewed although two thirds of its certificate's life are over.",
+                help: "1 for a workload that has not renewed although two thirds of its certificate's life are over.",
                 kind: "gauge",
                 samples: overdue,
             },
             gauge(
                 "eastwest_workload_certs_untracked",
-                "Certificates of identities beyond the 2,000 that are told one by one.",
+                "Certificates of workloads beyond the 10,000 that are told one by one.",
                 number(expiries.untracked()),
             ),
         ]

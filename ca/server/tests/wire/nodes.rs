@@ -212,3 +212,25 @@ async fn a_bound_token_dies_with_its_pod() {
     let token = node.issuer.token("shop/reviews", contradicting);
     assert_eq!(node.ask(&token, "").await, Code::Unauthenticated);
 }
+
+/// Two pods of one identity are told apart by the metrics, and one that is gone is not told as late.
+#[tokio::test]
+async fn metrics_tell_of_each_pods_certificate() {
+    let node = Node::start().await;
+    node.cluster.add("shop/reviews", "reviews-1", "n2");
+    for pod in ["reviews-0", "reviews-1"] {
+        let token = node.issuer.bound("shop/reviews", pod, &format!("uid-{pod}"), None);
+        node.ca.client().token(&token).await.create(request()).await.unwrap();
+    }
+    let own = node.ca.issue(REVIEWS, std::time::Duration::from_secs(60), OffsetDateTime::now_utc());
+    node.ca.client().certificate(&own).await.create(request()).await.unwrap();
+    let told = || {
+        let families = node.ca.authority.metrics();
+        let family = families.into_iter().find(|family| family.name == "eastwest_workload_cert_expiry_timestamp");
+        family.unwrap().samples.into_iter().map(|sample| sample.labels).collect::<Vec<_>>()
+    };
+    let labels = |pod| format!("{{identity=\"{REVIEWS}\",pod=\"{pod}\"}}");
+    assert_eq!(told(), [labels(""), labels("shop/reviews-0"), labels("shop/reviews-1")]);
+    node.cluster.remove("reviews-0");
+    assert_eq!(told(), [labels(""), labels("shop/reviews-1")]);
+}

@@ -13,6 +13,7 @@ use eastwest_proto::{
     type_url::{CLUSTER, ENDPOINT, LISTENER, WORKLOAD_TLS},
 };
 use eastwest_tests::bookshop::{CATALOG, PAYMENTS, STOREFRONT};
+use prost_types::value::Kind;
 use serde_json::{Map, Value, json};
 use tonic::Code;
 
@@ -277,4 +278,31 @@ async fn a_client_asks_an_unreachable_control_plane_in_vain() {
     let first = First { node: Some(node(&STOREFRONT)), type_url: CLUSTER, ..First::default() };
     let refused = refusal(plain(address), Variant::Delta, first).await;
     assert_eq!(refused.code(), Code::Unavailable, "ports are closed with the process");
+}
+
+/// O9: a proxy tells in its node of a certificate of its own; it shows that one in the mesh, others go on as before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxys_own_certificate_is_taken_from_its_node() {
+    let bench = Bench::new();
+    let server = bench.serve(&[]);
+    let text = |text: &str| prost_types::Value { kind: Some(Kind::StringValue(text.to_owned())) };
+    for variant in VARIANTS {
+        for (own, expected) in [(true, "file-cert:/own/chain.pem~/own/key.pem"), (false, "default")] {
+            let mut node = node(&STOREFRONT);
+            let fields = &mut node.metadata.as_mut().unwrap().fields;
+            let paths = [
+                ("TLS_CLIENT_CERT_CHAIN", "/own/chain.pem"),
+                ("TLS_CLIENT_KEY", "/own/key.pem"),
+                ("TLS_CLIENT_ROOT_CERT", "/own/root.pem"),
+            ];
+            fields.extend(paths.iter().filter(|_| own).map(|(name, path)| ((*name).to_owned(), text(path))));
+            let first = First { node: Some(node), type_url: CLUSTER, ..First::default() };
+            let mut stream = Stream::open(plain(server.grpc), variant, first).await.unwrap();
+            let received = stream.accept().await;
+            let cluster = &received.resources["outbound|80||orders.bookshop.svc.cluster.local"].1;
+            let shown = String::from_utf8_lossy(&cluster.value);
+            assert!(shown.contains(expected), "{variant:?}: {expected} in {shown}");
+            assert_eq!(shown.contains("file-root:/own/root.pem"), own, "{variant:?}: {shown}");
+        }
+    }
 }

@@ -226,7 +226,8 @@ async fn metrics_tell_of_each_pods_certificate() {
     node.ca.client().certificate(&own).await.create(request()).await.unwrap();
     let told = || {
         let families = node.ca.authority.metrics();
-        let family = families.into_iter().find(|family| family.name == "eastwest_workload_cert_expiry_timestamp");
+        let family =
+            families.into_iter().find(|family| family.name == "eastwest_workload_cert_expiry_timestamp");
         family.unwrap().samples.into_iter().map(|sample| sample.labels).collect::<Vec<_>>()
     };
     let labels = |pod| format!("{{identity=\"{REVIEWS}\",pod=\"{pod}\"}}");

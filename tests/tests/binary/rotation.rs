@@ -81,6 +81,8 @@ async fn a_rotation_by_hand_beside_a_running_server() {
 async fn a_forced_step_says_what_breaks() {
     let bench = Bench::new();
     let server = bench.serve(&["--root-rotation", "manual"]);
+    let untouched = bench.run(&["ca", "rotate"]);
+    assert!(untouched.success().contains("issued until     nothing was issued yet"), "{untouched:?}");
     ask(&bench, &server, None, 0).await;
     step(&bench, "prepare", &[]);
     step(&bench, "publish", &[]);

@@ -16,7 +16,7 @@ use super::{FOLDER, LedgerError, io_error, segment};
 #[non_exhaustive]
 pub enum ReadError {
     /// There is none.
-    #[error("{}: there is no ledger here; `eastwest serve` begins one", .0.display())]
+    #[error("{}: there is no ledger here; the first certificate begins one", .0.display())]
     None(std::path::PathBuf),
     /// A file cannot be read.
     #[error(transparent)]

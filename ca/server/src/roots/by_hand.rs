@@ -31,8 +31,9 @@ pub struct RotationView {
     pub state_dir: PathBuf,
     /// Whether a server signs with them.
     pub served: bool,
-    /// When the last certificate runs out that was issued until now, or somewhat later; RFC 3339.
-    pub issued_until: String,
+    /// When the last certificate runs out that was issued until now, or somewhat later; RFC 3339. `None` if none was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issued_until: Option<String>,
     /// The roots, and the phase.
     #[serde(flatten)]
     pub rotation: Rotation,
@@ -85,10 +86,11 @@ pub fn rotate(
 
 fn seen(state: &StateDir, served: bool, now: OffsetDateTime) -> Result<RotationView, StateError> {
     let rotation = state.rotation()?;
+    let issued_until = state.horizon().latest();
     Ok(RotationView {
         state_dir: state.path().to_owned(),
         served,
-        issued_until: rfc3339(state.horizon().latest()),
+        issued_until: (issued_until > OffsetDateTime::UNIX_EPOCH).then(|| rfc3339(issued_until)),
         plan: rotation.plan(now),
         rotation,
     })

@@ -145,7 +145,8 @@ fn describe(view: &RotationView) -> String {
             text += &format!("retiring         {}, since {}\n", root(old), date(*since));
         }
     }
-    text += &format!("issued until     {}\n\n", view.issued_until);
+    let until = view.issued_until.as_deref().unwrap_or("nothing was issued yet");
+    text += &format!("issued until     {until}\n\n");
     let or = |time: Option<OffsetDateTime>, unknown: &str| time.map_or(unknown.to_owned(), date);
     let rows = view.plan.iter().map(|step| {
         [step.step.to_string(), or(step.safe_from, "-"), or(step.automatic_at, "-"), step.why.to_owned()]

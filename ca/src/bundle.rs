@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use thiserror::Error;
 use time::OffsetDateTime;
-use webpki::{Cert, EndEntityCert, KeyUsage};
+use webpki::{Cert, EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage};
 
 use crate::{
     pem::{self, PemError},
@@ -138,21 +138,25 @@ impl TrustBundle {
         self.verify(leaf, intermediates, KeyUsage::client_auth(), now)
     }
 
-    /// The same for a key that signs the ledger's checkpoints.
-    pub(crate) fn verify_ledger_key(
+    /// Whether a path leads from `leaf` to a root, and it is the certificate of a key that signs the ledger's
+    /// checkpoints.
+    ///
+    /// That usage is asked of the leaf alone: what is plugged in may say nothing of usages, or TLS only, and RFC 5280
+    /// §4.2.1.12 does not have a CA's usages limit those of the certificates below it.
+    pub(crate) fn vouches_for_ledger_key(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: OffsetDateTime,
-    ) -> Result<(), webpki::Error> {
-        self.verify(leaf, intermediates, KeyUsage::required(DOCUMENT_SIGNING), now)
+    ) -> bool {
+        x509::has_usage(leaf, DOCUMENT_SIGNING) && self.verify(leaf, intermediates, AnyUsage, now).is_ok()
     }
 
     pub(crate) fn verify(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        usage: KeyUsage,
+        usage: impl ExtendedKeyUsageValidator,
         now: OffsetDateTime,
     ) -> Result<(), webpki::Error> {
         // An anchor carries no dates, so the roots that are not valid now are left out beforehand.
@@ -173,6 +177,15 @@ impl TrustBundle {
                 }),
             )
             .map(|_| ())
+    }
+}
+
+/// Usages do not count.
+struct AnyUsage;
+
+impl ExtendedKeyUsageValidator for AnyUsage {
+    fn validate(&self, _: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        Ok(())
     }
 }
 

@@ -14,6 +14,14 @@ pub(crate) fn parse(der: &[u8]) -> Option<X509Certificate<'_>> {
     }
 }
 
+/// Whether the certificate in `der` says by name that it is for the extended usage of that object identifier, one of
+/// those that x509-parser does not know.
+pub(crate) fn has_usage(der: &[u8], usage: &[u8]) -> bool {
+    let certificate = parse(der);
+    let usages = certificate.as_ref().and_then(|certificate| certificate.extended_key_usage().ok().flatten());
+    usages.is_some_and(|usages| usages.value.other.iter().any(|other| other.as_bytes() == usage))
+}
+
 /// Why `certificate` may not sign others (X509-SVID §3.2 and §4, RFC 5280 §4.2.1.3 and §4.2.1.9).
 pub(crate) fn not_a_ca(certificate: &X509Certificate<'_>) -> Option<&'static str> {
     let ca = matches!(certificate.basic_constraints(), Ok(Some(bc)) if bc.value.ca);

@@ -1,10 +1,17 @@
 //! Ledgers that are whole, and every way in which one may be broken.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use eastwest_model::{SpiffeId, TrustDomain};
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
+use rustls_pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
 
 use super::*;
-use crate::{LocalIssuer, PrivateKey, TrustBundle, issuer::self_signed_root};
+use crate::{
+    LocalIssuer, PrivateKey, TrustBundle,
+    issuer::{Issuer as _, self_signed_root},
+    profile::ServingName,
+};
 
 fn now() -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(1_790_000_000).unwrap()
@@ -175,6 +182,51 @@ fn a_key_of_another_ca_is_found() {
     let broken = verify(&numbered(&book.segments), &roots).unwrap_err();
     assert_eq!((broken.segment, broken.line), (1, 4));
     assert!(matches!(broken.problem, Problem::Untrusted(_)), "{broken}");
+}
+
+/// A CA below `root`, which says that it is for `usages`.
+fn below(root: &PrivateKey, usages: Vec<ExtendedKeyUsagePurpose>) -> (LocalIssuer, TrustBundle) {
+    let named = |name: &str, usages| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        (params.not_before, params.not_after) = (now() - Duration::DAY, now() + Duration::DAY);
+        params.extended_key_usages = usages;
+        params
+    };
+    let (root_params, key) = (named("root", vec![]), PrivateKey::generate().unwrap());
+    let root_certificate = CertificateDer::from(root_params.self_signed(root).unwrap());
+    let root = rcgen::Issuer::new(root_params, root);
+    let middle = named("middle", usages).signed_by(&key, &root).unwrap().into();
+    let roots = TrustBundle::new(vec![root_certificate]).unwrap();
+    (LocalIssuer::new(key, vec![middle], &roots, now()).unwrap(), roots)
+}
+
+/// Whatever the CA that is plugged in says of usages, its ledger can be verified; a certificate of the same CA that is
+/// not for signing documents vouches for no checkpoint.
+#[test]
+fn a_ca_below_a_root_vouches_for_the_key_whatever_its_own_usages() {
+    let root = PrivateKey::generate().unwrap();
+    let tls = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    for usages in [vec![], tls] {
+        let (issuer, roots) = below(&root, usages);
+        let mut book = Book::new(&issuer);
+        book.commit(0..2);
+        assert_eq!(verify(&numbered(&book.segments), &roots).unwrap().issued, 2);
+
+        let key = PrivateKey::generate().unwrap();
+        let (names, minute) = ([ServingName::Dns("reviews".into())], std::time::Duration::from_secs(60));
+        let leaf = issuer.issue_serving(&names, &key.public().unwrap(), minute, now()).unwrap();
+        let forger = LedgerKey::new(key).unwrap();
+        let chain = [leaf.der].iter().chain(issuer.intermediates()).map(|der| STANDARD.encode(der)).collect();
+        let mut book = Book::new(&issuer);
+        book.put(Event::Signer { key: forger.id().to_owned(), ca: issuer.key_sha256(), chain });
+        book.key = forger;
+        book.commit(0..2);
+        let broken = verify(&numbered(&book.segments), &roots).unwrap_err();
+        assert!(matches!(broken.problem, Problem::Untrusted(_)), "{broken}");
+    }
 }
 
 /// The key stays when the CA rotates, so either root serves for the whole ledger.

@@ -235,7 +235,7 @@ impl<'a> Verifier<'a> {
     /// A certificate of a ledger key: one that leads to a root makes the key trusted, whenever it comes.
     fn signer(&mut self, id: &str, chain: &[String], now: OffsetDateTime) -> Result<(), Problem> {
         let (key, chain) = certified(id, chain).ok_or_else(|| Problem::Signer(id.to_owned()))?;
-        let trusted = self.roots.verify_ledger_key(&chain[0], &chain[1..], now).is_ok();
+        let trusted = self.roots.vouches_for_ledger_key(&chain[0], &chain[1..], now);
         let signer = self.keys.entry(id.to_owned()).or_insert(Signer { key, trusted, first: None });
         signer.trusted |= trusted;
         Ok(())

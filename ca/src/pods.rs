@@ -16,6 +16,9 @@ pub trait Pods {
     fn pods_of(&self, account: &ServiceAccount) -> Vec<Arc<Workload>>;
 }
 
+/// The pods of the cluster, for all who ask.
+pub type SharedPods = Arc<dyn Pods + Send + Sync>;
+
 /// Why a token's pod is not the one that we know.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]

@@ -10,6 +10,7 @@ const SECTIONS: &[&str] = &[
     "Roots and rotation",
     "Trust bundles and Workload API",
     "Ledger",
+    "Metrics",
     "Limits",
     "Among programs of others",
     "Checklists",

@@ -53,7 +53,6 @@ pub use authn::{
     oidc::{RulesError, RulesFile},
     proofs::ProofConfig,
     standing::{Doorkeeper, Standing},
-    token::SharedPods,
 };
 pub use authority::{CaConfig, CertificateAuthority, Replaced, StartError};
 pub use bundles::OwnBundle;

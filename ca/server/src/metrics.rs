@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-use eastwest_ca::{expiry::Expiries, ledger::Issued};
+use eastwest_ca::{SharedPods, expiry::Expiries, ledger::Issued};
 use eastwest_model::WorkloadKey;
 use time::OffsetDateTime;
 
-use crate::{authn::token::SharedPods, ledger::LedgerState};
+use crate::ledger::LedgerState;
 
 /// Most workloads whose certificates are told one by one.
 const MAX_WORKLOADS: usize = 10_000;

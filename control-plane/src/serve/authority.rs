@@ -2,10 +2,9 @@
 
 use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
-use eastwest_ca::{Lifetimes, ServingName};
+use eastwest_ca::{Lifetimes, ServingName, SharedPods};
 use eastwest_ca_server::{
-    CaConfig, CertificateAuthority, KeyMaterial, LedgerConfig, Limits, SharedPods, default_serving_names,
-    test_root,
+    CaConfig, CertificateAuthority, KeyMaterial, LedgerConfig, Limits, default_serving_names, test_root,
 };
 use eastwest_model::TrustDomain;
 use time::OffsetDateTime;

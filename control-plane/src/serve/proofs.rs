@@ -3,10 +3,10 @@
 use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context;
-use eastwest_ca::{NodeAccounts, Pods, ServiceAccount};
+use eastwest_ca::{NodeAccounts, Pods, ServiceAccount, SharedPods};
 use eastwest_ca_server::{
-    HttpsClient, IssuerKeys, KeySource, KubernetesApi, Pace, ProofConfig, RulesFile, SharedPods,
-    TOKEN_ISSUER, TrustedRoots,
+    HttpsClient, IssuerKeys, KeySource, KubernetesApi, Pace, ProofConfig, RulesFile, TOKEN_ISSUER,
+    TrustedRoots,
 };
 use eastwest_model::{Workload, WorkloadKey};
 use tokio::sync::watch;

@@ -1,9 +1,8 @@
 //! A node's proxy asking for the identity of one of its pods, by the metadata of its request (ca.md section 1).
 
-use eastwest_ca::{Caller, ImpersonationError, NodeAccounts};
+use eastwest_ca::{Caller, ImpersonationError, NodeAccounts, SharedPods};
 use prost_types::{Struct, value::Kind};
 
-use super::token::SharedPods;
 use crate::snapshot::Current;
 
 /// The key of the metadata.

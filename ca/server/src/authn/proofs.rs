@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use eastwest_ca::{NodeAccounts, TrustedIssuer};
+use eastwest_ca::{NodeAccounts, SharedPods, TrustedIssuer};
 use tokio::task::JoinSet;
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
     kubernetes::KubernetesApi,
     oidc::{JobTokens, RulesFile},
     review::ReviewedTokens,
-    token::{BearerTokens, SharedPods},
+    token::BearerTokens,
 };
 use crate::{followed::Followed, snapshot::Current};
 

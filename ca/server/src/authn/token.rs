@@ -2,16 +2,13 @@
 
 use std::sync::Arc;
 
-use eastwest_ca::{Caller, Jwt, Pods, ServiceAccount, pods};
+use eastwest_ca::{Caller, Jwt, Pods, ServiceAccount, SharedPods, pods};
 use time::OffsetDateTime;
 
 use super::{Authenticator, AuthnError, Credentials, keys::Issuers};
 use crate::snapshot::Current;
 
 const SCHEME: &str = "Bearer ";
-
-/// Where the pods are looked up that tokens are bound to.
-pub type SharedPods = Arc<dyn Pods + Send + Sync>;
 
 /// Recognises the bearers of tokens that one of our trusted issuers signed.
 pub struct BearerTokens {

@@ -124,6 +124,11 @@ impl TrustBundle {
         self.roots.iter().map(|root| root.window.not_after).max().unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
+    /// When the roots run out that are valid at `now`.
+    pub(crate) fn ends(&self, now: OffsetDateTime) -> impl Iterator<Item = OffsetDateTime> {
+        self.roots.iter().filter(move |root| root.window.contains(now)).map(|root| root.window.not_after)
+    }
+
     /// Verifies the path from `leaf` to a root that is itself valid at `now` (RFC 5280 §6), for TLS clients. No
     /// certificate of the path may have been revoked.
     ///

@@ -10,7 +10,7 @@ use x509_parser::certificate::X509Certificate;
 use crate::{
     bundle::TrustBundle,
     caller::{Caller, Proof},
-    x509,
+    x509::{self, Window},
 };
 
 /// Most certificates that a peer may present.
@@ -60,8 +60,16 @@ pub fn identify(
     trust_domain: &TrustDomain,
     now: OffsetDateTime,
 ) -> Result<Caller, PeerError> {
-    let leaf = verify(chain, roots, now)?;
-    let leaf = x509::parse(leaf).ok_or(PeerError::Unreadable)?;
+    verify(chain, roots, now)?;
+    named(chain, trust_domain)
+}
+
+/// Whom the leaf of `chain` names. That there is a path to a root is for [`verify`] to establish.
+///
+/// # Errors
+/// See [`PeerError`].
+pub fn named(chain: &[CertificateDer<'_>], trust_domain: &TrustDomain) -> Result<Caller, PeerError> {
+    let leaf = x509::parse(chain.first().ok_or(PeerError::None)?).ok_or(PeerError::Unreadable)?;
     let identity = svid_identity(&leaf)?;
     if identity.trust_domain() != *trust_domain {
         return Err(PeerError::TrustDomain(identity.trust_domain()));
@@ -71,21 +79,35 @@ pub fn identify(
     Ok(Caller::new(identity, proof))
 }
 
-/// Verifies the path from a client's certificate (leaf first) to a root; the leaf, of which nothing else is judged.
+/// That a client's certificate has a path to a root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ValidPath(Window);
+
+impl ValidPath {
+    /// Whether that is known for `now` too, if the roots and what is revoked stay as they were.
+    pub fn holds(&self, now: OffsetDateTime) -> bool {
+        self.0.contains(now)
+    }
+}
+
+/// Verifies the path from a client's certificate (leaf first) to a root, and nothing else of the leaf.
 ///
 /// # Errors
 /// See [`PeerError`].
-pub fn verify<'a, 'der>(
-    chain: &'a [CertificateDer<'der>],
+pub fn verify(
+    chain: &[CertificateDer<'_>],
     roots: &TrustBundle,
     now: OffsetDateTime,
-) -> Result<&'a CertificateDer<'der>, PeerError> {
+) -> Result<ValidPath, PeerError> {
     let (leaf, intermediates) = chain.split_first().ok_or(PeerError::None)?;
     if chain.len() > MAX_CHAIN {
         return Err(PeerError::TooMany(chain.len()));
     }
     roots.verify_client(leaf, intermediates, now).map_err(PeerError::Path)?;
-    Ok(leaf)
+    // Which of them the path goes by is not told, so the first of all to run out counts.
+    let ends = chain.iter().filter_map(|der| x509::parse(der)).map(|one| x509::window(&one).not_after);
+    let not_after = ends.chain(roots.ends(now)).min().unwrap_or(now);
+    Ok(ValidPath(Window { not_before: now, not_after: not_after.max(now) }))
 }
 
 /// Verifies that a server shows, leaf first, an X.509-SVID of `expected` that leads to `roots`, the bundle of that

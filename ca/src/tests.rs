@@ -115,6 +115,25 @@ fn a_leaf_is_what_the_profile_says() {
     assert!(serials.insert(again.serial), "renewal with the same key gets a new serial number");
 }
 
+/// What is known of a path holds from the judgement to the first end on it, and no longer.
+#[test]
+fn a_valid_path_holds_until_a_part_of_it_runs_out() {
+    let ca = Ca::new();
+    let leaf = ca.leaf(REVIEWS, 3600, GOOD[0].1);
+    let path = peer::verify(std::slice::from_ref(&leaf.der), &ca.roots, NOW).unwrap();
+    let second = time::Duration::SECOND;
+    assert!(path.holds(NOW) && path.holds(leaf.not_after));
+    assert!(!path.holds(NOW - second) && !path.holds(leaf.not_after + second));
+    // Another root with less time left: the path may lead there.
+    let soon = NOW - time::Duration::days(3650) + time::Duration::minutes(9);
+    let both = ca.roots.clone().and(&Ca::at(soon).roots);
+    let end =
+        both.certificates().map(|der| x509::window(&x509::parse(der).unwrap()).not_after).min().unwrap();
+    assert!(NOW < end && end < leaf.not_after, "{end}");
+    let path = peer::verify(std::slice::from_ref(&leaf.der), &both, NOW).unwrap();
+    assert!(path.holds(end) && !path.holds(end + second));
+}
+
 /// ztunnel renews in the middle between both ends; with two minutes before its birth, what lives for one is old at once.
 #[test]
 fn a_leaf_is_young_at_birth_however_short_its_life() {

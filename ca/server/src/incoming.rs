@@ -11,7 +11,6 @@ use std::{
 };
 
 use rustls::ServerConfig;
-use rustls_pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -26,6 +25,7 @@ use tonic::transport::server::Connected;
 use crate::{
     corked::Corked,
     hang_up::{HangUp, Line},
+    shown::Shown,
 };
 
 /// Longest time for a handshake.
@@ -55,8 +55,8 @@ pub struct PeerConnection {
     pub remote: Option<SocketAddr>,
     /// Whether the connection is encrypted.
     pub tls: bool,
-    /// The certificates that the peer showed, leaf first. It holds the leaf's key; nothing else is established.
-    pub certificates: Arc<[CertificateDer<'static>]>,
+    /// The certificates that the peer showed. It holds the leaf's key; nothing else is established.
+    pub certificates: Shown,
     /// Ends the connection, if certificates were shown on it.
     pub hang_up: HangUp,
 }
@@ -212,7 +212,7 @@ impl Connection {
             Transport::Plain(_) => (false, None),
             Transport::Tls(stream) => (true, stream.get_ref().1.peer_certificates()),
         };
-        let certificates = Arc::from(certificates.unwrap_or_default());
+        let certificates = Shown::new(certificates.unwrap_or_default());
         let peer = PeerConnection { remote: Some(remote), tls, certificates, hang_up: HangUp::default() };
         let line = (!peer.certificates.is_empty()).then(|| peer.hang_up.line());
         Self { stream, peer, line }

@@ -14,7 +14,7 @@
 //! | [`limits`], `signers` | who may ask how often, and the threads that sign, fairly |
 //! | [`https`] | what is fetched from others: key sets, TokenReviews, bundles |
 //! | [`ledger`] | what was issued and refused, on disk before the answer leaves |
-//! | [`tls`], [`incoming`], `corked`, [`hang_up`], [`transport`] | the ports: TLS with optional client certificates, or plaintext; their limits |
+//! | [`tls`], [`incoming`], `corked`, [`shown`], [`hang_up`], [`transport`] | the ports: TLS with optional client certificates, or plaintext; their limits |
 //! | [`operations`] | what the command line does with a state directory |
 //!
 //! What may be decided without a clock, a file or a socket is decided in `eastwest-ca`.
@@ -38,6 +38,7 @@ pub mod root_status;
 pub mod roots;
 pub mod service;
 pub mod serving;
+pub mod shown;
 mod signers;
 mod snapshot;
 pub mod state_dir;
@@ -68,6 +69,7 @@ pub use metrics::{Family, Sample};
 pub use root_status::RootStatus;
 pub use roots::{Keeper, RootsConfig, RootsError};
 pub use serving::default_serving_names;
+pub use shown::Shown;
 pub use state_dir::{KeyMaterial, StateDir, StateError, StateLock, TOKEN_ISSUER};
 pub use tls::server_config;
 pub use transport::grpc_server;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use eastwest_ca::{Caller, peer};
+use eastwest_ca::Caller;
 use time::OffsetDateTime;
 
 use super::{Authenticator, AuthnError, Credentials, oidc::RulesFile};
@@ -35,7 +35,7 @@ impl Authenticator for ClientCertificates {
     ) -> Result<Caller, AuthnError> {
         let certificates = &credentials.encrypted()?.certificates;
         let snapshot = self.current.load();
-        let caller = peer::identify(certificates, &snapshot.roots, &snapshot.trust_domain, now)?;
+        let caller = certificates.identify(&snapshot.roots, &snapshot.trust_domain, now)?;
         if self.jobs.as_ref().is_some_and(|jobs| jobs.may_grant(&caller.identity)) {
             return Err(AuthnError::JobCertificate(caller.identity));
         }

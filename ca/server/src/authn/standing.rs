@@ -2,10 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use eastwest_ca::{
-    Caller, Proof, TrustBundle,
-    peer::{self, PeerError},
-};
+use eastwest_ca::{Caller, Proof, peer::PeerError};
 use time::OffsetDateTime;
 use tokio::{sync::watch, time::sleep};
 use tonic::Status;
@@ -45,8 +42,7 @@ impl Doorkeeper {
         let certificate = matches!(caller.proof, Proof::ClientCertificate { .. }).then(|| peer.clone());
         // The last second of a certificate is one in which it is good.
         let expires = caller.proof.expires().map(|end| end.saturating_add(time::Duration::SECOND));
-        let (current, judged_by) = (self.current.clone(), None);
-        Ok((caller, Standing { current, changes, expires, certificate, judged_by }))
+        Ok((caller, Standing { current: self.current.clone(), changes, expires, certificate }))
     }
 }
 
@@ -58,8 +54,6 @@ pub struct Standing {
     expires: Option<OffsetDateTime>,
     /// The connection with the certificates that were the proof, if they were.
     certificate: Option<PeerConnection>,
-    /// By which roots the certificate was judged again.
-    judged_by: Option<Arc<TrustBundle>>,
 }
 
 impl Standing {
@@ -91,15 +85,9 @@ impl Standing {
         }
     }
 
-    /// Judges the certificate by new roots and revocations.
-    fn judge(&mut self) -> Result<(), PeerError> {
+    /// Judges the certificate by the roots and revocations of now.
+    fn judge(&self) -> Result<(), PeerError> {
         let Some(peer) = &self.certificate else { return Ok(()) };
-        let roots = Arc::clone(&self.current.load().roots);
-        if self.judged_by.as_ref().is_some_and(|judged_by| Arc::ptr_eq(judged_by, &roots)) {
-            return Ok(()); // something else changed
-        }
-        peer::verify(&peer.certificates, &roots, OffsetDateTime::now_utc())?;
-        self.judged_by = Some(roots);
-        Ok(())
+        peer.certificates.verify(&self.current.load().roots, OffsetDateTime::now_utc())
     }
 }

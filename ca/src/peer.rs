@@ -99,10 +99,7 @@ pub fn verify(
     roots: &TrustBundle,
     now: OffsetDateTime,
 ) -> Result<ValidPath, PeerError> {
-    let (leaf, intermediates) = chain.split_first().ok_or(PeerError::None)?;
-    if chain.len() > MAX_CHAIN {
-        return Err(PeerError::TooMany(chain.len()));
-    }
+    let (leaf, intermediates) = split(chain)?;
     roots.verify_client(leaf, intermediates, now).map_err(PeerError::Path)?;
     // Which of them the path goes by is not told, so the first of all to run out counts.
     let ends = chain.iter().filter_map(|der| x509::parse(der)).map(|one| x509::window(&one).not_after);
@@ -121,13 +118,20 @@ pub fn verify_server(
     expected: &SpiffeId,
     now: OffsetDateTime,
 ) -> Result<(), PeerError> {
-    let (leaf, intermediates) = chain.split_first().ok_or(PeerError::None)?;
-    if chain.len() > MAX_CHAIN {
-        return Err(PeerError::TooMany(chain.len()));
-    }
+    let (leaf, intermediates) = split(chain)?;
     roots.verify(leaf, intermediates, KeyUsage::server_auth(), now).map_err(PeerError::Path)?;
     let identity = svid_identity(&x509::parse(leaf).ok_or(PeerError::Unreadable)?)?;
     if identity == *expected { Ok(()) } else { Err(PeerError::Other(identity)) }
+}
+
+/// Leaf and intermediates, of which there are not too many.
+fn split<'a, 'der>(
+    chain: &'a [CertificateDer<'der>],
+) -> Result<(&'a CertificateDer<'der>, &'a [CertificateDer<'der>]), PeerError> {
+    match chain.split_first() {
+        Some(_) if chain.len() > MAX_CHAIN => Err(PeerError::TooMany(chain.len())),
+        split => split.ok_or(PeerError::None),
+    }
 }
 
 /// The one identity of a leaf that may not sign (X509-SVID §5).

@@ -66,14 +66,13 @@ impl Revocations {
     ) -> Result<Self, RevocationError> {
         let all: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(text.as_bytes()).collect();
         let all = all.ok().filter(|all| !all.is_empty()).ok_or(RevocationError::NoList)?;
-        let ders: Vec<_> = signers.into_iter().collect();
-        let signers: Vec<_> = ders.iter().filter_map(|der| x509::parse(der)).collect();
+        let signers: Vec<_> = signers.into_iter().filter_map(|der| x509::parse(der)).collect();
         let read = |(at, der): (usize, &CertificateRevocationListDer<'_>)| read(at + 1, der, &signers, now);
         let lists: Vec<List> = all.iter().enumerate().map(read).collect::<Result<_, _>>()?;
         let mut text: String = all.iter().map(|der| pem::encode(pem::REVOCATION_LIST, der)).collect();
-        for (der, signer) in ders.iter().filter_map(|der| Some((der, x509::parse(der)?))) {
+        for signer in signers {
             if lists.iter().any(|list| list.signer == signer.public_key().raw) {
-                text += &pem::encode(pem::CERTIFICATE, der);
+                text += &pem::encode(pem::CERTIFICATE, signer.as_raw());
             }
         }
         Ok(Self { lists, pem: text })

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -191,7 +192,7 @@ impl StateDir {
     /// The key cannot be read or made.
     pub fn own_tokens(&self) -> Result<TrustedIssuer, StateError> {
         let tokens = self.token_key()?;
-        self.write(TOKEN_JWKS, tokens.jwks().as_bytes())?;
+        self.write(TOKEN_JWKS, tokens.jwks().as_bytes(), files::PUBLIC)?;
         let keys = KeySet::from_json(&tokens.jwks()).map_err(|error| self.create_error(error))?;
         Ok(TrustedIssuer { issuer: TOKEN_ISSUER.to_owned(), audiences: Vec::new(), keys })
     }
@@ -201,7 +202,7 @@ impl StateDir {
     /// # Errors
     /// The system refused.
     pub fn publish_roots(&self, roots: &TrustBundle) -> Result<(), StateError> {
-        self.write(ROOTS, roots.pem().as_bytes())
+        self.write(ROOTS, roots.pem().as_bytes(), files::PUBLIC)
     }
 
     /// Loads the CA without its token key.
@@ -329,13 +330,22 @@ impl StateDir {
         PrivateKey::from_pem(&text).map_err(|source| StateError::Key { path: path.to_owned(), source })
     }
 
-    /// Writes a public file if its content differs.
-    fn write(&self, name: &str, content: &[u8]) -> Result<(), StateError> {
+    /// Writes a file if its content differs.
+    pub(crate) fn write(&self, name: &str, content: &[u8], mode: u32) -> Result<(), StateError> {
         let path = self.file(name);
         if fs::read(&path).is_ok_and(|old| old == content) {
             return Ok(());
         }
-        files::replace(&path, content, files::PUBLIC).map_err(io_error("write", &path))
+        files::replace(&path, content, mode).map_err(io_error("write", &path))
+    }
+
+    /// Removes a file, if it is there, and makes that last.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), StateError> {
+        let path = self.file(name);
+        match files::remove(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &path)(error)),
+            _ => Ok(()),
+        }
     }
 
     fn check_mode(&self, path: &Path, wanted: u32) -> Result<(), StateError> {

@@ -41,11 +41,11 @@ const RETRY: Duration = Duration::from_secs(5);
 pub struct Unwritten;
 
 /// What to do with a record once it is on the disk, or will never be.
-type Done<T> = Box<dyn FnOnce(Result<T, Unwritten>) + Send>;
+type Done = Box<dyn FnOnce(Result<Event, Unwritten>) + Send>;
 
 enum Message {
-    Issued(Box<Issued>, Done<Issued>),
-    JwtSvid(Box<JwtSvid>, Done<JwtSvid>),
+    /// Somebody waits for it.
+    Awaited(Event, Done),
     Refused(Box<Refused>),
 }
 
@@ -106,12 +106,12 @@ impl Writer {
         issued: Issued,
         done: impl FnOnce(Result<Issued, Unwritten>) + Send + 'static,
     ) {
-        count(&self.state.waiting);
-        let message = Message::Issued(Box::new(issued), Box::new(done));
-        let Some(queue) = &self.queue else { return };
-        if let Err(mpsc::SendError(Message::Issued(_, done))) = queue.send(message) {
-            done(Err(Unwritten)); // the thread is gone, which must not happen
-        }
+        self.write(Event::Issued(Box::new(issued)), |written| {
+            done(written.and_then(|event| match event {
+                Event::Issued(issued) => Ok(*issued),
+                _ => Err(Unwritten),
+            }));
+        });
     }
 
     /// The same for a JWT-SVID.
@@ -120,11 +120,22 @@ impl Writer {
         svid: JwtSvid,
         done: impl FnOnce(Result<JwtSvid, Unwritten>) + Send + 'static,
     ) {
+        self.write(Event::JwtSvid(Box::new(svid)), |written| {
+            done(written.and_then(|event| match event {
+                Event::JwtSvid(svid) => Ok(*svid),
+                _ => Err(Unwritten),
+            }));
+        });
+    }
+
+    /// Writes `event`, then calls `done` with that same one.
+    fn write(&self, event: Event, done: impl FnOnce(Result<Event, Unwritten>) + Send + 'static) {
         count(&self.state.waiting);
-        let message = Message::JwtSvid(Box::new(svid), Box::new(done));
         let Some(queue) = &self.queue else { return };
-        if let Err(mpsc::SendError(Message::JwtSvid(_, done))) = queue.send(message) {
-            done(Err(Unwritten));
+        if let Err(mpsc::SendError(Message::Awaited(_, done))) =
+            queue.send(Message::Awaited(event, Box::new(done)))
+        {
+            done(Err(Unwritten)); // the thread is gone, which must not happen
         }
     }
 
@@ -208,17 +219,13 @@ impl Scribe {
     fn commit(&mut self, messages: Vec<Message>) {
         let now = OffsetDateTime::now_utc();
         let mut events = std::mem::take(&mut self.carried);
-        let (mut answers, mut tokens): (VecDeque<Done<Issued>>, VecDeque<Done<JwtSvid>>) = Default::default();
+        let mut answers: VecDeque<Done> = VecDeque::new();
         for message in messages {
             self.state.waiting.fetch_sub(1, Ordering::Relaxed);
             match message {
-                Message::Issued(issued, done) => {
-                    events.push(Event::Issued(issued));
+                Message::Awaited(event, done) => {
+                    events.push(event);
                     answers.push_back(done);
-                }
-                Message::JwtSvid(svid, done) => {
-                    events.push(Event::JwtSvid(svid));
-                    tokens.push_back(done);
                 }
                 Message::Refused(refused) => {
                     let class = match refused.asker.caller {
@@ -247,15 +254,9 @@ impl Scribe {
         self.note_size();
         for event in events {
             match event {
-                Event::Issued(issued) => {
-                    let outcome = if written.is_ok() { Ok(*issued) } else { Err(Unwritten) };
+                awaited @ (Event::Issued(_) | Event::JwtSvid(_)) => {
                     if let Some(done) = answers.pop_front() {
-                        done(outcome);
-                    }
-                }
-                Event::JwtSvid(svid) => {
-                    if let Some(done) = tokens.pop_front() {
-                        done(if written.is_ok() { Ok(*svid) } else { Err(Unwritten) });
+                        done(if written.is_ok() { Ok(awaited) } else { Err(Unwritten) });
                     }
                 }
                 refused if written.is_err() => self.carry(refused),

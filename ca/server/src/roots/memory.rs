@@ -66,11 +66,10 @@ impl InForce {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let text_of = |error: &dyn std::fmt::Display| error.to_string();
-        let record: Record = serde_json::from_str(text).map_err(|error| text_of(&error))?;
-        let bundle = |text: &str| TrustBundle::from_pem(text).map_err(|error| text_of(&error));
+        let record: Record = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let bundle = |text: &str| TrustBundle::from_pem(text).map_err(|error| error.to_string());
         let roots = bundle(&record.roots)?;
-        let root = pem::certificates(&record.root).map_err(|error| text_of(&error))?.swap_remove(0);
+        let root = pem::certificates(&record.root).map_err(|error| error.to_string())?.swap_remove(0);
         let carried = record
             .carried
             .map(|CarriedRecord { roots, until }| bundle(&roots).map(|roots| Carried { roots, until }));
@@ -92,7 +91,7 @@ impl InForce {
             let reason = error.to_string();
             StateError::Create { path: state.file(IN_FORCE), reason }
         })?;
-        write(state, IN_FORCE, &text)
+        state.write(IN_FORCE, &text, files::SECRET)
     }
 
     /// What stays trusted beside `next`, which follows: everything, if `next` lacks the root that signed and certificates
@@ -131,23 +130,10 @@ pub(super) fn lists(state: &StateDir, now: OffsetDateTime) -> Result<Revocations
 /// # Errors
 /// The system refused.
 pub(super) fn remember_lists(state: &StateDir, lists: &Revocations) -> Result<(), StateError> {
-    let path = state.file(LISTS);
-    if lists.lists() > 0 {
-        return write(state, LISTS, lists.pem().as_bytes());
+    if lists.lists() == 0 {
+        return state.remove(LISTS);
     }
-    match files::remove(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &path)(error)),
-        _ => Ok(()),
-    }
-}
-
-/// Writes a file, unless that is in it already.
-fn write(state: &StateDir, name: &str, content: &[u8]) -> Result<(), StateError> {
-    let path = state.file(name);
-    if fs::read(&path).is_ok_and(|old| old == content) {
-        return Ok(());
-    }
-    files::replace(&path, content, files::SECRET).map_err(io_error("write", &path))
+    state.write(LISTS, lists.pem().as_bytes(), files::SECRET)
 }
 
 fn read(state: &StateDir, name: &str) -> Result<Option<String>, StateError> {

@@ -99,8 +99,8 @@ impl StateDir {
     /// The system refused.
     pub fn forget_root(&self, generation: u32) -> Result<(), StateError> {
         let (key, certificate) = names(generation);
-        remove(&self.file(&certificate))?;
-        remove(&self.file(&key))
+        self.remove(&certificate)?;
+        self.remove(&key)
     }
 
     /// Removes the keys of roots that have retired. Their certificates stay: old signatures can still be verified.
@@ -110,7 +110,7 @@ impl StateDir {
     pub fn destroy_retired_keys(&self, rotation: &Rotation) -> Result<(), StateError> {
         let trusted = rotation.trusted();
         let retired = (1..rotation.active().generation).filter(|generation| !trusted.contains(generation));
-        retired.map(|generation| self.file(&names(generation).0)).try_for_each(|key| remove(&key))
+        retired.map(|generation| names(generation).0).try_for_each(|key| self.remove(&key))
     }
 
     /// The roots that may vouch for the ledger: those of this directory, also if they have retired, and the trust anchor
@@ -152,12 +152,4 @@ impl StateDir {
 fn certificates(path: &Path) -> Result<TrustBundle, StateError> {
     let text = fs::read_to_string(path).map_err(io_error("read", path))?;
     TrustBundle::from_pem(&text).map_err(|source| StateError::Certificate { path: path.to_owned(), source })
-}
-
-/// Removes a file and makes that last.
-fn remove(path: &Path) -> Result<(), StateError> {
-    match files::remove(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", path)(error)),
-        _ => Ok(()),
-    }
 }

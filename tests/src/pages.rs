@@ -1,4 +1,4 @@
-//! Pages of docs/ that name tests: their tables, and the tests that there are.
+//! Pages of docs/ with tables of rules: their rows, and the places and tests that a row names.
 
 use std::{
     collections::BTreeSet,
@@ -8,6 +8,24 @@ use std::{
 
 /// Folders whose Rust files hold tests.
 const FOLDERS: [&str; 5] = ["agent", "ca", "control-plane", "tests", "xds"];
+
+/// Crates by the name that pages give them, and their sources.
+const CRATES: [(&str, &str); 14] = [
+    ("agent", "agent/src"),
+    ("ca", "ca/src"),
+    ("ca-server", "ca/server/src"),
+    ("eastwest", "control-plane/src"),
+    ("engine", "control-plane/engine/src"),
+    ("identity", "ca/identity/src"),
+    ("io", "ca/io/src"),
+    ("manifest", "control-plane/manifest/src"),
+    ("model", "control-plane/model/src"),
+    ("sources", "control-plane/sources/src"),
+    ("tests", "tests/src"),
+    ("translate", "control-plane/translate/src"),
+    ("xds", "xds/src"),
+    ("xds-server", "xds/server/src"),
+];
 
 /// The root folder of the workspace.
 pub fn root() -> &'static Path {
@@ -22,12 +40,35 @@ pub fn page(name: &str) -> io::Result<String> {
     fs::read_to_string(root().join("docs").join(name))
 }
 
-/// The cells of every line of a table, but not those of its head, which begins with one of `heads`.
-pub fn rows(page: &str, heads: &[&str]) -> Vec<Vec<String>> {
-    let lines = page.lines().filter(|line| line.starts_with("| "));
-    let cells =
-        lines.map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect());
-    cells.filter(|row: &Vec<String>| !heads.contains(&row[0].as_str())).collect()
+/// The cells of all rows of the tables whose first column is headed `head`.
+pub fn rows(page: &str, head: &str) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    let mut inside = false;
+    for line in page.lines() {
+        let cells: Vec<_> = line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+        if !line.starts_with('|') {
+            inside = false;
+        } else if !inside {
+            inside = cells.first().is_some_and(|cell| cell == head);
+        } else if !line.starts_with("|-") {
+            rows.push(cells);
+        }
+    }
+    rows
+}
+
+/// The numbers of all rules of a page: first cells of its tables that are a capital letter and a number, such as `X46`
+/// or `A5a`.
+pub fn rules(page: &str) -> BTreeSet<String> {
+    let first = page.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" |"));
+    first.map(|(cell, _)| cell.to_owned()).filter(|cell| is_rule(cell)).collect()
+}
+
+/// Whether a text is the number of a rule.
+pub fn is_rule(text: &str) -> bool {
+    let Some(number) = text.strip_prefix(|first: char| first.is_ascii_uppercase()) else { return false };
+    let digits = number.strip_suffix(|last: char| last.is_ascii_lowercase()).unwrap_or(number);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// What stands in backticks.
@@ -35,19 +76,61 @@ pub fn quoted(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
 
+/// Whether a place exists: a crate and the end of a path in its sources, such as `xds/stream.rs`, or a path from the
+/// root of the workspace.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn place_exists(place: &str) -> io::Result<bool> {
+    let (name, end) = place.split_once('/').unwrap_or((place, ""));
+    let Some((_, sources)) = CRATES.iter().find(|(known, _)| *known == name) else {
+        return Ok(root().join(place).exists());
+    };
+    let sources = root().join(sources);
+    let found = below(&sources)?.iter().any(|path| path.ends_with(end));
+    Ok(found || sources.join(end).exists())
+}
+
+/// All files and folders below a folder, but not those of builds.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn below(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut open = vec![folder.to_owned()];
+    let mut found = Vec::new();
+    while let Some(folder) = open.pop().filter(|folder| folder.is_dir()) {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            let hidden = |name: &str| name == "target" || name.starts_with('.');
+            if path.file_name().and_then(|name| name.to_str()).is_some_and(hidden) {
+                continue;
+            }
+            if path.is_dir() {
+                open.push(path.clone());
+            }
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// The Rust files below a folder.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn rust_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let files = below(folder)?.into_iter();
+    Ok(files.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect())
+}
+
 /// The names of all test functions of the workspace.
 ///
 /// # Errors
 /// A folder or file that cannot be read.
 pub fn tests() -> io::Result<BTreeSet<String>> {
-    let mut open: Vec<PathBuf> = FOLDERS.iter().map(|folder| root().join(folder)).collect();
     let mut names = BTreeSet::new();
-    while let Some(path) = open.pop() {
-        if path.is_dir() {
-            for entry in fs::read_dir(path)? {
-                open.push(entry?.path());
-            }
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+    for folder in FOLDERS {
+        for path in rust_files(&root().join(folder))? {
             names.extend(tests_of(&fs::read_to_string(path)?));
         }
     }

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_4_an_empty_type_url_is_refused() {
+    fn x4_an_empty_type_url_is_refused() {
         let mut stream = Stream::new(Variant::Delta, "s");
         assert_eq!(ask(&mut stream, "", 0), Err(StreamError::EmptyTypeUrl(EmptyTypeUrl)));
     }

@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn order_is_the_push_order_of_rule_40() {
+    fn order_is_the_push_order_of_x40() {
         let mut types = [
             TypeUrl::parse("a/custom").unwrap(),
             TypeUrl::SECRET,

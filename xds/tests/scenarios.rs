@@ -4,26 +4,26 @@
 mod script;
 
 #[test]
-fn rules_4_to_9_streams() {
+fn x4_to_x9_streams() {
     script::play(include_str!("scenarios/streams.txt"));
 }
 
 #[test]
-fn rules_10_to_15_acks() {
+fn x10_to_x15_acks() {
     script::play(include_str!("scenarios/acks.txt"));
 }
 
 #[test]
-fn rules_16_to_26_subscriptions() {
+fn x16_to_x26_subscriptions() {
     script::play(include_str!("scenarios/subscriptions.txt"));
 }
 
 #[test]
-fn rules_27_to_39_delta() {
+fn x27_to_x39_delta() {
     script::play(include_str!("scenarios/delta.txt"));
 }
 
 #[test]
-fn rules_40_to_46_order() {
+fn x40_to_x46_order() {
     script::play(include_str!("scenarios/order.txt"));
 }

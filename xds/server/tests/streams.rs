@@ -9,7 +9,7 @@ use peers::{Client, Host, VARIANTS, node, soon, view};
 use tonic::Code;
 
 #[tokio::test]
-async fn rule_1_both_variants_are_served_and_updated() {
+async fn x1_both_variants_are_served_and_updated() {
     for variant in VARIANTS {
         let host = Host::start(view(&[(TypeUrl::CLUSTER, &[("a", "A1"), ("b", "B1")])])).await;
         let mut client = Client::open(&host, variant).await;
@@ -31,7 +31,7 @@ async fn rule_1_both_variants_are_served_and_updated() {
 }
 
 #[tokio::test]
-async fn rule_26_an_unchanged_view_sends_nothing() {
+async fn x26_an_unchanged_view_sends_nothing() {
     for variant in VARIANTS {
         let host = Host::start(view(&[(TypeUrl::CLUSTER, &[("a", "A1")]), (TypeUrl::LISTENER, &[])])).await;
         let mut client = Client::open(&host, variant).await;
@@ -49,7 +49,7 @@ async fn rule_26_an_unchanged_view_sends_nothing() {
 }
 
 #[tokio::test]
-async fn rule_2_a_mangled_node_is_refused_with_field_and_remedy() {
+async fn x2_a_mangled_node_is_refused_with_field_and_remedy() {
     for variant in VARIANTS {
         let host = Host::start(view(&[])).await;
         for (bad, expected) in [
@@ -67,7 +67,24 @@ async fn rule_2_a_mangled_node_is_refused_with_field_and_remedy() {
 }
 
 #[tokio::test]
-async fn rule_4_an_empty_type_url_is_refused() {
+async fn x3_the_node_of_the_first_request_stays() {
+    for variant in VARIANTS {
+        let host =
+            Host::start(view(&[(TypeUrl::CLUSTER, &[("a", "A1")]), (TypeUrl::LISTENER, &[("l", "L1")])])).await;
+        let mut client = Client::open(&host, variant).await;
+        client.ask(CLUSTER, &[]);
+        client.get().await;
+        let mut client = client.with_node(node("sidecar~10.0.0.8~safe-0.bank~bank.svc.cluster.local"));
+        client.ask(LISTENER, &[]);
+        client.get().await;
+        let streams = host.connections.snapshot();
+        assert_eq!(streams.len(), 1);
+        assert!(streams[0].node.contains("web-0.shop"), "{}", streams[0].node);
+    }
+}
+
+#[tokio::test]
+async fn x4_an_empty_type_url_is_refused() {
     for variant in VARIANTS {
         let host = Host::start(view(&[])).await;
         let mut client = Client::open(&host, variant).await;
@@ -77,7 +94,7 @@ async fn rule_4_an_empty_type_url_is_refused() {
 }
 
 #[tokio::test]
-async fn rule_9_an_unknown_type_closes_nothing() {
+async fn x9_an_unknown_type_closes_nothing() {
     for variant in VARIANTS {
         let host = Host::start(view(&[(TypeUrl::CLUSTER, &[("a", "A1")])])).await;
         let mut client = Client::open(&host, variant).await;
@@ -90,7 +107,7 @@ async fn rule_9_an_unknown_type_closes_nothing() {
 }
 
 #[tokio::test]
-async fn rule_11_a_nack_is_kept_for_status_and_counted() {
+async fn x11_a_nack_is_kept_for_status_and_counted() {
     for variant in VARIANTS {
         let host = Host::start(view(&[(TypeUrl::LISTENER, &[("l", "L1")]), (TypeUrl::CLUSTER, &[])])).await;
         let mut client = Client::open(&host, variant).await;
@@ -112,7 +129,7 @@ async fn rule_11_a_nack_is_kept_for_status_and_counted() {
 }
 
 #[tokio::test]
-async fn rule_44_streams_of_one_node_are_independent() {
+async fn x44_streams_of_one_node_are_independent() {
     let host = Host::start(view(&[(TypeUrl::CLUSTER, &[("a", "A1")])])).await;
     let mut clients = [Client::open(&host, VARIANTS[0]).await, Client::open(&host, VARIANTS[0]).await];
     for client in &mut clients {
@@ -127,7 +144,7 @@ async fn rule_44_streams_of_one_node_are_independent() {
 }
 
 #[tokio::test]
-async fn rule_45_a_disconnect_frees_everything() {
+async fn x45_a_disconnect_frees_everything() {
     let host = Host::start(view(&[(TypeUrl::CLUSTER, &[("a", "A1")])])).await;
     for variant in VARIANTS {
         let mut client = Client::open(&host, variant).await;
@@ -145,7 +162,7 @@ async fn rule_45_a_disconnect_frees_everything() {
 }
 
 #[tokio::test]
-async fn rule_49_not_synced_is_unavailable_in_both_variants() {
+async fn x49_not_synced_is_unavailable_in_both_variants() {
     let host = Host::start(view(&[])).await;
     for variant in VARIANTS {
         let mut client = Client::open(&host, variant).await.with_node(node("sidecar~10.0.0.7~web-0.early~d"));
@@ -155,7 +172,7 @@ async fn rule_49_not_synced_is_unavailable_in_both_variants() {
 }
 
 #[tokio::test]
-async fn rule_51_half_close_ends_the_stream_with_ok() {
+async fn x51_half_close_ends_the_stream_with_ok() {
     let host = Host::start(view(&[(TypeUrl::CLUSTER, &[("a", "A1")])])).await;
     for variant in VARIANTS {
         let mut client = Client::open(&host, variant).await;

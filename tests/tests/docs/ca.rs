@@ -1,10 +1,9 @@
-//! docs/CA.md has its sections, every row of its checklists, and names only tests that exist.
-
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! docs/CA.md: its sections, its rules, and every row of its checklists.
 
 use eastwest_tests::pages::{page, quoted, rows, tests};
 
 const SECTIONS: &[&str] = &[
+    "Rules",
     "What a certificate contains",
     "Proofs of identity",
     "Roots and rotation",
@@ -31,12 +30,17 @@ fn the_page_has_its_sections() {
 }
 
 #[test]
-fn every_row_has_its_place_and_its_test() {
-    let page = page("CA.md").unwrap();
-    let (_, lists) = page.split_once("## Checklists").unwrap();
-    let rows = rows(lists, &["row"]);
+fn every_rule_has_its_place_and_its_test() {
+    let rules = rows(&page("CA.md").unwrap(), "rule");
+    super::check_order(&rules, 'C');
+    super::check_rows(&rules, &[], super::among(&tests().unwrap()));
+}
+
+#[test]
+fn every_row_of_the_checklists_has_its_test() {
+    let rows = rows(&page("CA.md").unwrap(), "row");
     let named: Vec<_> = rows.iter().map(|row| row[0].clone()).collect();
-    let known = (1..=SPIFFE).map(|row| row.to_string()).chain(ATTACKS.iter().map(|&row| row.to_owned()));
+    let known = (1..=SPIFFE).map(|row| format!("S{row}")).chain(ATTACKS.iter().map(|&row| row.to_owned()));
     let known: Vec<_> = known.collect();
     assert_eq!(named[..known.len().min(named.len())], known, "the known rows, each once, in order");
     for (at, row) in named[known.len()..].iter().enumerate() {

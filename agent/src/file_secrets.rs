@@ -1,4 +1,4 @@
-//! Certificates in files of the pod, which rules name (tls-policy.md O5): `file-cert:CERTIFICATE~KEY`, `file-root:FILE`
+//! Certificates in files of the pod, which rules name (POLICY.md O5): `file-cert:CERTIFICATE~KEY`, `file-root:FILE`
 //! and `file-root:system`, the names by which Istio's agent serves them too.
 //!
 //! A file is read when it is asked for first and again whenever it changes. What cannot be used is told once and not

@@ -1,4 +1,4 @@
-//! The order in which certificates are answered (ca.md section 1, "Chain order").
+//! The order in which certificates are answered (CA.md C8).
 
 use crate::{
     bundle::TrustBundle,

@@ -48,7 +48,7 @@ impl From<Malformed> for CsrError {
 }
 
 /// A request whose sender has proven to hold the private key. Subject, names and extensions asked for are
-/// neither kept nor parsed (ca.md section 7, rows 6 to 8a).
+/// neither kept nor parsed (CA.md A6 to A8a).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedCsr {
     key: PublicKey,

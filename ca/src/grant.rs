@@ -46,7 +46,7 @@ impl Lifetimes {
         Self { default: self.default.min(most), min: self.min.min(most), max: self.max.min(most) }
     }
 
-    /// The life granted for `seconds` asked for (ca.md section 7 row 24): none or a negative one is the default.
+    /// The life granted for `seconds` asked for (CA.md A24): none or a negative one is the default.
     fn granted(&self, seconds: i64) -> Result<Duration, Refusal> {
         let asked = match u64::try_from(seconds) {
             Ok(0) | Err(_) => return Ok(self.default),
@@ -158,7 +158,7 @@ mod tests {
         Authorizer::new(TrustDomain::parse("td").unwrap(), Lifetimes::default())
     }
 
-    /// ca.md section 7 row 24.
+    /// CA.md A24.
     #[test]
     fn lifetimes() {
         let day = 24 * 3600;

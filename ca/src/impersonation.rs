@@ -1,4 +1,4 @@
-//! A node's proxy asking for the identities of the pods on its node (ca.md section 1, "Impersonation").
+//! A node's proxy asking for the identities of the pods on its node (CA.md C18).
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -70,7 +70,7 @@ impl NodeAccounts {
     }
 
     /// `caller`, speaking for the workload of `trust_domain` whose identity it `asked` for. The identity is a text of
-    /// five parts that is compared as a whole, so nothing can be hidden in it (ca.md section 7 rows 9 and 10).
+    /// five parts that is compared as a whole, so nothing can be hidden in it (CA.md A9 and A10).
     ///
     /// # Errors
     /// See [`ImpersonationError`]: everything must hold.

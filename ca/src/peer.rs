@@ -1,4 +1,4 @@
-//! The identity in a client certificate (X509-SVID §5; ca.md section 4 rows 21, 22, 32 to 35; section 7 row 22).
+//! The identity in a client certificate (X509-SVID §5; CA.md S21, S22, S32 to S35 and A22).
 
 use eastwest_model::{SpiffeId, TrustDomain, identity::IdentityError};
 use rustls_pki_types::CertificateDer;

@@ -1,4 +1,4 @@
-//! A CA that is plugged in: key and certificates from files of istio's names (ca.md section 2).
+//! A CA that is plugged in: key and certificates from files of istio's names (CA.md C23).
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What our certificates contain (ca.md section 1 "Leaf", section 4 rows 20 to 30).
+//! What our certificates contain (CA.md C6 and S20 to S30).
 
 use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 

@@ -1,5 +1,5 @@
 //! The public keys that a certificate may carry: compared with their one canonical encoding, then copied byte for
-//! byte, so that every library can read what we sign (ca.md section 1, "rcgen traps"; section 7 rows 4 to 5a).
+//! byte, so that every library can read what we sign (CA.md C4 and A4 to A5a).
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What the Kubernetes API says about a token (TokenReview, `authentication.k8s.io/v1`; ca.md section 3).
+//! What the Kubernetes API says about a token (TokenReview, `authentication.k8s.io/v1`; CA.md C15).
 
 use eastwest_model::{SpiffeId, TrustDomain, identity::IdentityError};
 use serde::Deserialize;

@@ -1,5 +1,5 @@
-//! How one root follows another without a failed handshake (ca.md section 2, "Decide").
-//!
+//! How one root follows another without a failed handshake (CA.md
+//!C21).
 //! ```text
 //! steady ──prepare──→ prepared ──publish──→ published ──activate──→ retiring ──retire──→ steady
 //!    ↑                   │                      │

@@ -1,4 +1,4 @@
-//! The pipeline from end to end, and what must not get through it. Row numbers are those of ca.md.
+//! The pipeline from end to end, and what must not get through it.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ fn grant(id: &str, seconds: i64) -> Grant {
 
 const REVIEWS: &str = "spiffe://cluster.local/ns/shop/sa/reviews";
 
-/// Rows 20 and 24 to 29 of section 4; rows 5 to 8 of section 7: names and extensions asked for never matter.
+/// CA.md S20, S24 to S29 and A5 to A8: names and extensions asked for never matter.
 #[test]
 fn a_leaf_is_what_the_profile_says() {
     let ca = Ca::new();
@@ -146,7 +146,7 @@ fn a_leaf_is_young_at_birth_however_short_its_life() {
     }
 }
 
-/// Rows 4 to 5a of section 7.
+/// CA.md A4 to A5a.
 #[test]
 fn keys_that_are_not_allowed() {
     use CsrError::{Key, SignatureAlgorithm};
@@ -208,7 +208,7 @@ fn forge(version: u8, spki: Option<&[u8]>, attributes: &[u8]) -> Vec<u8> {
     tlv(0x30, &[&info, &sha256[..], &signature].concat())
 }
 
-/// Rows 1 to 3, 5a and 8a of section 7.
+/// CA.md A1 to A3, A5a and A8a.
 #[test]
 fn forged_requests() {
     let check = |der: &[u8]| VerifiedCsr::from_der(der).map(|_| ());
@@ -243,7 +243,7 @@ fn forged_requests() {
     assert_eq!(check(&off_curve), Err(CsrError::Signature), "a point off the curve verifies nothing");
 }
 
-/// Rows 1 and 3 of section 7.
+/// CA.md A1 and A3.
 #[test]
 fn one_pem_block_of_bounded_size() {
     let good = GOOD[0].1;
@@ -274,7 +274,7 @@ fn damaged_requests_never_panic() {
     }
 }
 
-/// Leaves end with the chain (section 6 row 10), and none is made outside of its life.
+/// Leaves end with the chain (CA.md C7), and none is made outside of its life.
 #[test]
 fn lives_are_cut_at_the_chain() {
     let ca = Ca::at(NOW - 3640 * DAY);
@@ -287,7 +287,7 @@ fn lives_are_cut_at_the_chain() {
     }
 }
 
-/// Row 30 of section 4.
+/// CA.md S30.
 #[test]
 fn a_root_is_a_ca_and_backdated() {
     let ca = Ca::new();
@@ -361,7 +361,7 @@ fn keys_and_chains_that_do_not_belong_together() {
     assert!(matches!(TrustBundle::new(vec![leaf.der]), Err(bundle::BundleError::NotACa(0, _))));
 }
 
-/// Rows 21, 22 and 32 to 36 of section 4; row 22 of section 7.
+/// CA.md S21, S22, S32 to S36 and A22.
 #[test]
 fn client_certificates() {
     let root_key = PrivateKey::generate().unwrap();
@@ -430,7 +430,7 @@ fn expired_roots_vouch_for_nobody() {
     assert!(matches!(peer::identify(&leaf, &roots, &domain(), NOW + 2 * DAY), Err(PeerError::Path(_))));
 }
 
-/// Row 35 of section 4.
+/// CA.md S35.
 #[test]
 fn no_ca_below_path_length_zero() {
     for (path_len, good) in [(1, true), (0, false)] {
@@ -453,7 +453,7 @@ fn no_ca_below_path_length_zero() {
     }
 }
 
-/// Section 7, row 7: our own serving certificate is nobody's identity.
+/// CA.md A7: our own serving certificate is nobody's identity.
 #[test]
 fn serving_certificates_carry_no_identity() {
     let ca = Ca::new();

@@ -1,4 +1,4 @@
-//! Hostile certification requests (ca.md section 7 rows 1 to 8a, and as many again of our own): the exact error.
+//! Hostile certification requests (CA.md A1 to A8a, and as many again of our own): the exact error.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use eastwest_ca::VerifiedCsr;
 use forge::attacks;
 
-/// Rows 1 to 8a of ca.md section 7.
+/// CA.md A1 to A8a.
 #[test]
 fn every_hostile_request_gets_its_own_answer() {
     let wrong: Vec<_> = attacks()

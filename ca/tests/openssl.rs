@@ -1,4 +1,4 @@
-//! OpenSSL reads and verifies, strictly, every kind of certificate that we issue (ca.md section 7 row 5).
+//! OpenSSL reads and verifies, strictly, every kind of certificate that we issue (CA.md A5).
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)] // a test needs files and a clock, and fails where it cannot go on
 
 use std::{fs, path::Path, process::Command, time::Duration};

@@ -1,4 +1,4 @@
-//! Redirection of a pod's traffic through its sidecar (envoy-dataplane.md section 2).
+//! Redirection of a pod's traffic through its sidecar (ENVOY.md E1).
 
 use std::io::Write as _;
 use std::process::Stdio;

@@ -8,13 +8,13 @@ use crate::resource::Version;
 use crate::subscription::Subscription;
 
 /// How long a push waits for the answer to the one before it. Some clients never answer after dropping a
-/// subscription, so the wait must end (xds.md section G).
+/// subscription, so the wait must end (XDS.md X57).
 const ACK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The longest error text that is kept, in bytes.
 const MAX_ERROR: usize = 4096;
 
-/// Where a type stands on a stream, named as `istioctl proxy-status` does (xds.md section E).
+/// Where a type stands on a stream, named as `istioctl proxy-status` does (XDS.md X59).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncState {
     /// Requested, but nothing was sent yet.

@@ -9,7 +9,7 @@ pub struct Request {
     pub type_url: String,
     /// The nonce of the response that is answered; empty if none is.
     pub nonce: String,
-    /// Set if that response was rejected: the client's words (xds.md rule 11).
+    /// Set if that response was rejected: the client's words (XDS.md X11).
     pub error: Option<String>,
     /// What the client wants from now on.
     pub interest: Interest,

@@ -8,7 +8,7 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use crate::type_url::TypeUrl;
 
-/// A content hash: equal on all replicas and after restarts (xds.md rule 28). Printed as 16 hexadecimal digits.
+/// A content hash: equal on all replicas and after restarts (XDS.md X28). Printed as 16 hexadecimal digits.
 ///
 /// The version of several resources is the wrapping sum of theirs, so that it can be kept up to date
 /// resource by resource and does not depend on their order.
@@ -112,7 +112,7 @@ impl EncodedResource {
     }
 
     /// Says that a client which gets this resource, new or changed, waits until the named other resource is sent
-    /// (again). An EDS cluster is warmed by its `ClusterLoadAssignment` (xds.md rule 41).
+    /// (again). An EDS cluster is warmed by its `ClusterLoadAssignment` (XDS.md X41).
     #[must_use]
     pub fn warmed_by(mut self, type_url: TypeUrl, name: &str) -> Self {
         self.warmed_by = Some((type_url, name.into()));

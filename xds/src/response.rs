@@ -8,7 +8,7 @@ use crate::resource::{EncodedResource, Version, put_bytes};
 use crate::set::{ResourceSet, join};
 use crate::type_url::TypeUrl;
 
-/// The two forms of the protocol (xds.md rule 1).
+/// The two forms of the protocol (XDS.md X1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     /// `DiscoveryRequest` and `DiscoveryResponse`: lists.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::resource::{EncodedResource, Version};
 use crate::type_url::TypeUrl;
 
-/// Makes the answer for a name that does not exist, e.g. an empty `ClusterLoadAssignment` (xds.md rule 23).
+/// Makes the answer for a name that does not exist, e.g. an empty `ClusterLoadAssignment` (XDS.md X23).
 pub type AbsentResource = fn(&str) -> EncodedResource;
 
 /// The resources of one type within a view: immutable, sorted by name.
@@ -32,7 +32,7 @@ struct Step {
 }
 
 impl ResourceSet {
-    /// Of several resources with the same name the last one counts (xds.md rule 8).
+    /// Of several resources with the same name the last one counts (XDS.md X8).
     pub fn new(type_url: TypeUrl, resources: impl IntoIterator<Item = Arc<EncodedResource>>) -> Self {
         let mut resources: Vec<_> = resources.into_iter().collect();
         debug_assert!(resources.iter().all(|r| *r.type_url() == type_url), "a set holds one type");

@@ -20,19 +20,19 @@ pub const MAX_TYPES: usize = 64;
 ///
 /// Feed it with [`on_request`](Self::on_request), then take [`next_response`](Self::next_response) until it is
 /// `None`, each time with the newest view. Nothing is queued inside: a response is the difference between what the
-/// client holds and the view at hand, so a slow client skips what it missed and costs no memory (xds.md rule 46).
+/// client holds and the view at hand, so a slow client skips what it missed and costs no memory (XDS.md X46).
 ///
 /// # Order
 /// One view is sent as: clusters, endpoints, listeners, routes, secrets, others; and at last what *leaves* clusters
-/// and endpoints, when nothing refers to it any more (xds.md rule 40). In state-of-the-world, where absence
+/// and endpoints, when nothing refers to it any more (XDS.md X40). In state-of-the-world, where absence
 /// deletes, a cluster response that has news therefore still lists the leaving clusters, and a second one without
 /// them closes the push. If a newer view comes in between, the walk starts again from the top with it: whatever was
 /// sent before is still there, so no reference dangles.
 ///
 /// # No gates
-/// Clients hold their ACK of clusters back while these warm (envoy-dataplane.md section 6), so no type waits for
+/// Clients hold their ACK of clusters back while these warm (ENVOY.md E13), so no type waits for
 /// the ACK of another. Only pushes to a state-of-the-world subscription *by name* wait, and not for long, for the
-/// answer to the last one: its requests count only with the latest nonce (xds.md rule 13), and without the pause a
+/// answer to the last one: its requests count only with the latest nonce (XDS.md X13), and without the pause a
 /// quick sequence of pushes could outrun every change of the names.
 #[derive(Debug)]
 pub struct Stream {
@@ -122,7 +122,7 @@ impl Stream {
     }
 
     /// Sends a subscribed resource again, unasked: a client that got a new or changed cluster waits for its
-    /// endpoints even if it has them (xds.md rule 41). Delta clients do not ask for them. State-of-the-world clients
+    /// endpoints even if it has them (XDS.md X41). Delta clients do not ask for them. State-of-the-world clients
     /// repeat their last request: if that arrives before the endpoints go out, it is answered by them; if after, it
     /// bears an outdated nonce. Either way they are sent once.
     fn repeat(&mut self, type_url: &TypeUrl, name: &Arc<str>) {

@@ -1,4 +1,4 @@
-//! What a client wants of one type and what it holds: one object for both variants (xds.md section G).
+//! What a client wants of one type and what it holds: one object for both variants (XDS.md X60).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ const WILDCARD: &str = "*";
 #[derive(Debug, Default)]
 pub(crate) struct Subscription {
     wildcard: bool,
-    /// Once anything was named, an empty list no longer means everything (xds.md rule 19).
+    /// Once anything was named, an empty list no longer means everything (XDS.md X19).
     ever_named: bool,
     names: BTreeSet<Arc<str>>,
     held: BTreeMap<Arc<str>, Held>,
@@ -66,7 +66,7 @@ impl Diff {
 }
 
 impl Subscription {
-    /// State-of-the-world: `names` is the complete list (xds.md rules 16 to 22). Returns whether the client now
+    /// State-of-the-world: `names` is the complete list (XDS.md X16 to X22). Returns whether the client now
     /// wants something that it did not want before.
     pub(crate) fn replace(&mut self, names: Vec<String>, empty_means_all: bool) -> bool {
         let all = names.is_empty() && !self.ever_named && empty_means_all;
@@ -86,7 +86,7 @@ impl Subscription {
         grown
     }
 
-    /// Delta, first request of the type (xds.md rules 27, 34, 36).
+    /// Delta, first request of the type (XDS.md X27, X34, X36).
     pub(crate) fn begin(
         &mut self,
         subscribe: &[String],
@@ -103,7 +103,7 @@ impl Subscription {
         }
     }
 
-    /// Delta: names come and go (xds.md rules 30 to 33). Returns whether the client waits for something.
+    /// Delta: names come and go (XDS.md X30 to X33). Returns whether the client waits for something.
     pub(crate) fn change(&mut self, subscribe: &[String], unsubscribe: &[String]) -> bool {
         self.ever_named |= !subscribe.is_empty();
         subscribe.iter().for_each(|name| self.subscribe(name));
@@ -224,7 +224,7 @@ impl Subscription {
         Payload::Some(wanted.chain(stale).cloned().collect())
     }
 
-    /// The version of everything that the client holds: moves with, and only with, content (xds.md rule 7).
+    /// The version of everything that the client holds: moves with, and only with, content (XDS.md X7).
     pub(crate) fn version(&self) -> Version {
         self.version
     }
@@ -263,7 +263,7 @@ impl Subscription {
         }
     }
 
-    /// What is dropped is forgotten, so that it is sent again when it is wanted again (xds.md rule 22).
+    /// What is dropped is forgotten, so that it is sent again when it is wanted again (XDS.md X22).
     fn forget_unwanted(&mut self) {
         if !self.wildcard {
             let unwanted: Vec<_> =

@@ -22,13 +22,13 @@ pub(crate) struct TypeState {
     pub(crate) delivery: Delivery,
     /// The client has been told everything about the set of this version.
     settled: Option<Version>,
-    /// The first request is answered even if there is nothing to say (xds.md rules 6 and 27).
+    /// The first request is answered even if there is nothing to say (XDS.md X6 and X27).
     answer_due: bool,
     /// The client waits for something: do not hold it back.
     prompt: bool,
 }
 
-/// Make before break: first what comes, then what goes (xds.md rule 40).
+/// Make before break: first what comes, then what goes (XDS.md X40).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Make,
@@ -54,7 +54,7 @@ pub(crate) struct Push {
 }
 
 impl TypeState {
-    /// The first request of a type is answered whatever nonce or version it names (xds.md rules 6 and 37).
+    /// The first request of a type is answered whatever nonce or version it names (XDS.md X6 and X37).
     pub(crate) fn first(type_url: &TypeUrl, interest: Interest) -> Result<Self, StreamError> {
         let mut subscription = Subscription::default();
         match interest {

@@ -8,7 +8,7 @@ use eastwest_proto::type_url;
 
 /// The URL that names a resource type, e.g. `type.googleapis.com/envoy.config.cluster.v3.Cluster`.
 ///
-/// Cheap to clone. The order is the order in which types are pushed (xds.md rule 40): clusters, endpoints,
+/// Cheap to clone. The order is the order in which types are pushed (XDS.md X40): clusters, endpoints,
 /// listeners, routes, secrets, then all others by URL. A sorted map keyed by `TypeUrl` is thus walked in push order.
 #[derive(Clone)]
 pub struct TypeUrl {
@@ -22,7 +22,7 @@ enum Url {
     Other(Arc<str>),
 }
 
-/// A request on an aggregated stream must say which type it is about (xds.md rule 4).
+/// A request on an aggregated stream must say which type it is about (XDS.md X4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("type_url is empty: name the resource type, e.g. {}", TypeUrl::CLUSTER)]
 pub struct EmptyTypeUrl;
@@ -64,7 +64,7 @@ impl TypeUrl {
     /// Reads the `type_url` of a request; any text but the empty one names a type.
     ///
     /// # Errors
-    /// [`EmptyTypeUrl`] (xds.md rule 4).
+    /// [`EmptyTypeUrl`] (XDS.md X4).
     pub fn parse(url: &str) -> Result<Self, EmptyTypeUrl> {
         if url.is_empty() {
             return Err(EmptyTypeUrl);
@@ -81,18 +81,18 @@ impl TypeUrl {
         }
     }
 
-    /// In state-of-the-world a response holds *all* resources of this type and absence deletes (xds.md rule 25).
+    /// In state-of-the-world a response holds *all* resources of this type and absence deletes (XDS.md X25).
     pub(crate) fn is_complete(&self) -> bool {
         *self == Self::CLUSTER || *self == Self::LISTENER
     }
 
-    /// A first state-of-the-world request without names asks for everything (xds.md rule 16). Clients of the other
-    /// types always name what they want; from them an empty list means nothing (envoy-dataplane.md section 6).
+    /// A first state-of-the-world request without names asks for everything (XDS.md X16). Clients of the other
+    /// types always name what they want; from them an empty list means nothing (ENVOY.md E15).
     pub(crate) fn empty_means_all(&self) -> bool {
         ![Self::ENDPOINT, Self::ROUTE, Self::SECRET, Self::EXTENSION_CONFIG].contains(self)
     }
 
-    /// What leaves this type is taken away only after all other types were sent: make before break (xds.md rule 40).
+    /// What leaves this type is taken away only after all other types were sent: make before break (XDS.md X40).
     pub(crate) fn leaves_last(&self) -> bool {
         *self == Self::CLUSTER || *self == Self::ENDPOINT
     }

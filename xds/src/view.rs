@@ -8,7 +8,7 @@ use crate::type_url::TypeUrl;
 
 /// One consistent snapshot of everything a proxy may get; immutable, shared by all streams with the same entitlement.
 ///
-/// A type without a set is unknown to this view: requests for it are remembered but not answered (xds.md rule 9).
+/// A type without a set is unknown to this view: requests for it are remembered but not answered (XDS.md X9).
 #[derive(Clone, Debug, Default)]
 pub struct View {
     sets: BTreeMap<TypeUrl, Arc<ResourceSet>>,

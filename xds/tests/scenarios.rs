@@ -1,4 +1,4 @@
-//! The rules of xds.md section A as text scenarios, one file per group; each runs over both variants.
+//! The rules of docs/XDS.md as text scenarios, one file per group; each runs over both variants.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod script;

@@ -1,4 +1,4 @@
-//! One request for a certificate: key, CSR, credentials, call, check (ca.md section 1).
+//! One request for a certificate: key, CSR, credentials, call, check (CA.md C1, C31 and C32).
 
 use std::{
     io,

@@ -19,7 +19,7 @@ impl WorkloadKey {
     }
 
     /// The CSR for `identity`, in PEM: empty subject and one subjectAltName with the SPIFFE ID, which is
-    /// critical because the subject is empty (RFC 5280 section 4.2.1.6), as ztunnel asks (ca.md section 1).
+    /// critical because the subject is empty (RFC 5280 section 4.2.1.6), as in requests of ztunnel (CA.md C31).
     pub(crate) fn signing_request(&self, identity: &SpiffeId) -> Result<String, rcgen::Error> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();

@@ -64,7 +64,7 @@ pub(crate) enum AnswerError {
 }
 
 impl Svid {
-    /// Checks the elements of a `cert_chain` (ca.md section 1): leaf, intermediates, and the roots
+    /// Checks the elements of a `cert_chain` (CA.md C8 and C32): leaf, intermediates, and the roots
     /// concatenated in the last one.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Envoy's bootstrap, as data (envoy-dataplane.md section 3).
+//! Envoy's bootstrap, as data (ENVOY.md E3 and E4).
 //!
 //! Envoy talks to the control plane directly, with the certificate that it gets from the agent: no proxy
 //! on the path of ADS. Keep-alive and a bounded back-off, both off by default in Envoy, let it notice a

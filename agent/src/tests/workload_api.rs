@@ -1,5 +1,5 @@
 //! The Workload API over the agent's socket, asked as its protocol says and by a client library as its makers ship
-//! it (ca.md section 4, rows 49 to 64).
+//! it (CA.md S49 to S64).
 
 use std::{path::Path, time::Duration};
 

@@ -1,5 +1,5 @@
-//! The SPIFFE Workload API on the agent's socket, beside SDS (SPIFFE Workload API and Workload Endpoint; ca.md
-//! section 4, rows 49 to 64).
+//! The SPIFFE Workload API on the agent's socket, beside SDS (SPIFFE Workload API and Workload Endpoint; CA.md
+//! S49 to S64).
 //!
 //! The socket's mode is the authentication, as for SDS: whoever may open it is the workload. A stream gets all
 //! there is at once, and all of it again whenever some of it changes.

@@ -1,4 +1,4 @@
-//! The running CA: everything that must change together is one snapshot (ca.md section 2, "Decide").
+//! The running CA: everything that must change together is one snapshot (CA.md C22).
 
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},

@@ -1,4 +1,4 @@
-//! Numbers under istiod's names where it has them (ca.md section 2, "Drop-in surface").
+//! Numbers under istiod's names where it has them (CA.md C26).
 
 use std::{
     sync::{

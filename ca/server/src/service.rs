@@ -1,4 +1,4 @@
-//! `istio.v1.auth.IstioCertificateService` (ca.md section 1).
+//! `istio.v1.auth.IstioCertificateService` (CA.md C1).
 //!
 //! ```text
 //! limits of the peer → authenticate → limits of the caller → a signer's turn:

@@ -12,7 +12,7 @@ use rustls_pki_types::PrivateKeyDer;
 use thiserror::Error;
 use time::OffsetDateTime;
 
-/// Services under which istiod, and so we, are reached in the root namespace (ca.md section 1).
+/// Services under which istiod, and so we, are reached in the root namespace (CA.md C9).
 const SERVICES: [&str; 4] = ["istiod", "istiod-remote", "istio-pilot", "eastwest"];
 
 /// Why there is no serving certificate.

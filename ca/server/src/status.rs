@@ -1,4 +1,4 @@
-//! What a refused or failed request answers (ca.md section 1, "Status codes").
+//! What a refused or failed request answers (CA.md C2).
 
 use std::time::Duration;
 

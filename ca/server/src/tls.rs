@@ -20,7 +20,7 @@ use crate::authority::CertificateAuthority;
 
 /// TLS 1.2 and 1.3, HTTP/2, our current serving certificate, and client certificates for those who have one.
 ///
-/// Nothing is resumed: a ticket would outlive the client's certificate (envoy-dataplane.md section 9).
+/// Nothing is resumed: a ticket would outlive the client's certificate (CA.md C10).
 pub fn server_config(ca: &Arc<CertificateAuthority>) -> Arc<ServerConfig> {
     let mut provider = crypto::ring::default_provider();
     // Our own order counts, and what hashes with SHA-256 goes first: most processors have instructions for it, and of
@@ -59,7 +59,7 @@ impl ResolvesServerCert for CurrentCertificate {
 
 /// Lets every client in that holds the key of the certificate it shows, or shows none. Whose certificate it is and
 /// whether it is any good is for `authn::client_certificate` to judge, per request and at its time, so that a
-/// bad certificate does not keep a good token from being heard (ca.md section 7 row 22).
+/// bad certificate does not keep a good token from being heard (CA.md A22).
 #[derive(Debug)]
 struct HoldsItsKey {
     provider: Arc<CryptoProvider>,

@@ -1,4 +1,4 @@
-//! Who may speak for whom (ca.md section 7, rows 9 to 15).
+//! Who may speak for whom (CA.md A9 to A15).
 
 use std::collections::BTreeMap;
 

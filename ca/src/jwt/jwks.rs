@@ -41,7 +41,7 @@ pub enum KeySetError {
 }
 
 /// The signature algorithms that we accept (RFC 7518 §3.1, RFC 8037 §3.1). A key fixes its algorithm, whatever a
-/// token's header says (ca.md section 7 row 17).
+/// token's header says (CA.md A17).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Algorithm {

@@ -1,4 +1,4 @@
-//! Service-account tokens (JWT, RFC 7519), judged on the spot with the issuer's public keys (ca.md section 3).
+//! Service-account tokens (JWT, RFC 7519), judged on the spot with the issuer's public keys (CA.md C14).
 
 mod json;
 mod jwks;

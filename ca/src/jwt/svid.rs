@@ -1,4 +1,4 @@
-//! JWT-SVIDs (SPIFFE JWT-SVID; ca.md section 4, rows 61 to 63): signed for a workload's own identity, and judged by the
+//! JWT-SVIDs (SPIFFE JWT-SVID; CA.md C36, S61 to S63): signed for a workload's own identity, and judged by the
 //! bundle of the domain that they name.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};

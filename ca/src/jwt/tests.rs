@@ -1,4 +1,4 @@
-//! Tokens that are good, and tokens that are not (ca.md section 7 rows 17, 18, 21).
+//! Tokens that are good, and tokens that are not (CA.md A17, A18 and A21).
 
 use std::time::Duration as Seconds;
 
@@ -161,7 +161,7 @@ fn bad_claims() {
     }
 }
 
-/// Row 17: the algorithm is the key's, not the token's.
+/// CA.md A17: the algorithm is the key's, not the token's.
 #[test]
 fn algorithms_are_pinned() {
     let f = Fixture::new();

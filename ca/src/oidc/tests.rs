@@ -1,4 +1,4 @@
-//! Jobs of CI systems, and who they are (ca.md section 7 row 26).
+//! Jobs of CI systems, and who they are (CA.md A26).
 
 use serde_json::{Map, json};
 use time::macros::datetime;

@@ -168,7 +168,7 @@ fn what_is_wrong_is_named_by_its_file() {
     assert_eq!(PluggedCa::load(&all, NOW).err(), Some(PluggedError::NotText("root-cert.pem")));
 }
 
-/// Rows 31 and 35 of ca.md section 4, and what else TLS clients would not accept.
+/// CA.md S31 and S35, and what else TLS clients would not accept.
 #[test]
 fn certificates_that_may_not_sign_for_us() {
     let uri = |id: &'static str| {

@@ -87,7 +87,7 @@ fn an_unsafe_step_says_from_when_it_is_safe_and_what_would_break() {
     assert!(future.check(Step::Activate, START + HOUR).is_err());
 }
 
-/// ca.md section 2, "Decide".
+/// CA.md C21.
 #[test]
 fn the_schedule() {
     let long = slot(1, START, Duration::days(3650));

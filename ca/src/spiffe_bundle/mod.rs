@@ -1,5 +1,5 @@
-//! SPIFFE bundles: the keys of one trust domain as a JWK Set (SPIFFE Trust Domain and Bundle §4; ca.md section 4,
-//! rows 37 to 45).
+//! SPIFFE bundles: the keys of one trust domain as a JWK Set (SPIFFE Trust Domain and Bundle §4; CA.md
+//! S37 to S45).
 //!
 //! A bundle does not name its trust domain, so whoever holds one keeps the name beside it. Nothing here puts two
 //! bundles together: the keys of one domain must never vouch for another.

@@ -1,4 +1,4 @@
-//! Rows 37 to 45 and 63 of the SPIFFE checklist (ca.md section 4), as far as a document decides them.
+//! CA.md S37 to S45 and S63, as far as a document decides them.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};

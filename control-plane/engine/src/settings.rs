@@ -33,7 +33,7 @@ pub struct WorkloadTls {
     pub warnings: Vec<Diagnostic>,
 }
 
-/// What a workload asks of its callers (tls-policy.md sections 1 and 2).
+/// What a workload asks of its callers (POLICY.md P1 to P10 and I1 to I7).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inbound {
     /// The mode of the workload, where no port has one of its own.
@@ -61,7 +61,7 @@ pub struct InboundPort {
     pub policy: Option<ObjectRef>,
     /// How it was decided.
     pub trace: Trace,
-    /// Whether a policy names this port (contract.md section 2: such ports are always printed).
+    /// Whether a policy names this port (such ports are always printed).
     pub named_by_policy: bool,
     /// What it carries, when a Service or a Sidecar lists it; `None` = a port that no service lists, which gets
     /// passthrough chains of its own (P8, I1).
@@ -97,7 +97,7 @@ pub struct OutboundService {
     pub clusters: Vec<Arc<OutboundCluster>>,
 }
 
-/// How the endpoints of a host are found (tls-policy.md O1).
+/// How the endpoints of a host are found (POLICY.md O1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Discovery {
@@ -138,7 +138,7 @@ impl OutboundCluster {
     }
 }
 
-/// How a client calls one cluster (tls-policy.md section 5).
+/// How a client calls one cluster (POLICY.md O1 to O9).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ClientTlsSetting {
     /// Plaintext.

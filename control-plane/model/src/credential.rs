@@ -1,4 +1,4 @@
-//! Credentials: what a Secret or a ConfigMap holds for TLS towards servers outside (tls-policy.md O7).
+//! Credentials: what a Secret or a ConfigMap holds for TLS towards servers outside (POLICY.md O7).
 
 use std::{fmt, sync::Arc};
 

@@ -12,7 +12,7 @@ const MAX_TRUST_DOMAIN: usize = 255;
 /// Longest SPIFFE ID in bytes that everybody must accept (SPIFFE-ID §2.3); we never issue a longer one.
 const MAX_ID: usize = 2048;
 
-/// Why a text is not a trust domain or a SPIFFE ID; one variant per rule (ca.md section 4, rows 1 to 19).
+/// Why a text is not a trust domain or a SPIFFE ID; one variant per rule (CA.md S1 to S19).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum IdentityError {
@@ -236,7 +236,7 @@ impl From<SpiffeId> for String {
 mod tests {
     use super::*;
 
-    /// ca.md section 4, rows 1 to 19.
+    /// CA.md S1 to S19.
     #[test]
     fn spiffe_checklist() {
         for bad in [

@@ -64,7 +64,7 @@ impl Meta {
         &self.object.name
     }
 
-    /// The order of precedence "oldest first, ties by name, then namespace" (tls-policy.md P4, D6).
+    /// The order of precedence "oldest first, ties by name, then namespace" (POLICY.md P4, D6).
     pub fn age_key(&self) -> (Created, &Name, &Name) {
         (self.created, &self.object.name, &self.object.namespace)
     }

@@ -120,7 +120,7 @@ impl Serialize for WorkloadKey {
 
 /// A host name, lower case, or a wildcard: `reviews.shop.svc.cluster.local`, `*.example.org`, `*`.
 ///
-/// A wildcard is a leading `*` followed by any suffix (tls-policy.md D2).
+/// A wildcard is a leading `*` followed by any suffix (POLICY.md D2).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Host(Name);
 
@@ -145,7 +145,7 @@ impl Host {
         self.0.strip_prefix('*')
     }
 
-    /// Whether this host, as a pattern, covers `other` (tls-policy.md D2): equal, or a wildcard whose suffix
+    /// Whether this host, as a pattern, covers `other` (POLICY.md D2): equal, or a wildcard whose suffix
     /// `other` ends with. A wildcard `other` is covered only by the same or a shorter wildcard.
     pub fn covers(&self, other: &Self) -> bool {
         match (self.wildcard_suffix(), other.wildcard_suffix()) {

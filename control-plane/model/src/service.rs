@@ -13,7 +13,7 @@ use crate::{
     names::{Host, Name},
 };
 
-/// Who may see an object: `exportTo` as written, for sets are compared as written (tls-policy.md D5, D9).
+/// Who may see an object: `exportTo` as written, for sets are compared as written (POLICY.md D5, D9).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum ExportTo {
     /// No list: the mesh's default applies.
@@ -85,7 +85,7 @@ pub struct Service {
     pub cluster_ips: Vec<IpAddr>,
     /// `clusterIP: None`.
     pub headless: bool,
-    /// The target of an ExternalName service, which is only an alias (tls-policy.md O1).
+    /// The target of an ExternalName service, which is only an alias (POLICY.md O1).
     pub external_name: Option<Host>,
     /// Ports; UDP and SCTP are left out.
     pub ports: Vec<ServicePort>,
@@ -199,6 +199,6 @@ pub struct Sidecar {
     pub egress: Vec<EgressListener>,
     /// What to do with hosts that no service knows, if not as the mesh does.
     pub outbound_traffic_policy: Option<OutboundTrafficPolicy>,
-    /// Ingress listeners: the only declared inbound ports where given (tls-policy.md P8, I1).
+    /// Ingress listeners: the only declared inbound ports where given (POLICY.md P8, I1).
     pub ingress: Vec<ServicePort>,
 }

@@ -7,7 +7,7 @@ use crate::{
     names::{Name, WorkloadKey},
 };
 
-/// The label by which a workload says that its proxy takes mutual TLS (tls-policy.md A4).
+/// The label by which a workload says that its proxy takes mutual TLS (POLICY.md A4).
 pub const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
 
 /// A Pod or a WorkloadEntry.
@@ -39,7 +39,7 @@ pub struct Workload {
     pub client_certificate: Option<ProxyCertificate>,
 }
 
-/// A client certificate in files of the pod that a proxy uses wherever the mesh's would be (tls-policy.md O9).
+/// A client certificate in files of the pod that a proxy uses wherever the mesh's would be (POLICY.md O9).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProxyCertificate {
     /// Path of the chain (`TLS_CLIENT_CERT_CHAIN`).

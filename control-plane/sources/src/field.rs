@@ -223,7 +223,7 @@ impl<'a> Field<'a> {
     }
 
     /// Warns of every field of this mapping that is not `known`: the API server would prune it, and a misspelt
-    /// field silently does nothing (tls-policy.md V3). Anything but a mapping is an error.
+    /// field silently does nothing (POLICY.md V3). Anything but a mapping is an error.
     pub(crate) fn knows(&self, known: &[&str]) -> &Self {
         let Value::Object(map) = self.value else {
             self.entries(); // Notes what is no mapping.

@@ -154,7 +154,7 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// contract.md section 1: every flag has an `EASTWEST_…` fallback.
+    /// Every flag has an `EASTWEST_…` fallback.
     #[test]
     fn every_flag_has_an_environment_fallback() {
         fn visit(command: &clap::Command) {

@@ -21,9 +21,9 @@ use crate::query::World;
 const STOCK_ENVOY: &str = "envoy";
 
 /// Admits proxies to their own view: a peer gets what its authenticated identity is entitled to, and node id and
-/// metadata may only agree with it (xds.md section D).
+/// metadata may only agree with it (XDS.md X53).
 pub(super) struct Gate {
-    /// How a peer proves who it is; `None` on the plaintext port, which believes the node (xds.md section D).
+    /// How a peer proves who it is; `None` on the plaintext port, which believes the node (XDS.md X52).
     pub(super) doorkeeper: Option<Doorkeeper>,
     pub(super) subscribers: Subscribers,
     pub(super) world: watch::Receiver<World>,
@@ -43,7 +43,7 @@ impl Gatekeeper for Gate {
         }
         let account = caller.as_ref().and_then(service_account);
         let mut workload = known.unwrap_or_else(|| Arc::new(claim.stand_in(node, account)));
-        // tls-policy.md O9: what it brings along is for it alone to know.
+        // POLICY.md O9: what it brings along is for it alone to know.
         if let Some(own) = ProxyCertificate::read(|key| node.metadata_text(key).map(Name::from)) {
             Arc::make_mut(&mut workload).client_certificate = Some(own);
         }

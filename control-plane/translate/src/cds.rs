@@ -1,4 +1,4 @@
-//! Clusters (tls-policy.md section 5, envoy-dataplane.md section 4).
+//! Clusters (POLICY.md O1 to O9, ENVOY.md E7 to E9).
 
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ const CONNECT_TIMEOUT: Duration = Duration { seconds: 10, nanos: 0 };
 /// The key of Envoy's typed protocol options.
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 /// The source address of connections to the application: without it the redirection would catch them again
-/// (envoy-dataplane.md section 2).
+/// (ENVOY.md E2).
 const INBOUND_SOURCE: &str = "127.0.0.6";
 
 /// Inputs of an outbound cluster.

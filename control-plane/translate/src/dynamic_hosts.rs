@@ -1,4 +1,4 @@
-//! Hosts that the proxy looks up when they are called (tls-policy.md O1): the cluster that dials them and the filters
+//! Hosts that the proxy looks up when they are called (POLICY.md O1): the cluster that dials them and the filters
 //! that look them up share one cache. Envoy knows a cache by its name, so its settings must be the same everywhere.
 
 use eastwest_proto::{

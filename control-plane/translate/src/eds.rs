@@ -1,4 +1,4 @@
-//! Endpoints of clusters, each with its mark for mutual TLS (tls-policy.md A3, A4).
+//! Endpoints of clusters, each with its mark for mutual TLS (POLICY.md A3, A4).
 
 use std::collections::BTreeMap;
 
@@ -62,7 +62,7 @@ impl Generator for AssignmentInputs<'_> {
     }
 }
 
-/// The answer to a name that nobody knows: silence would leave the cluster warming (xds.md rule 23).
+/// The answer to a name that nobody knows: silence would leave the cluster warming (XDS.md X23).
 pub(crate) fn empty(name: &str) -> EncodedResource {
     encode(TypeUrl::ENDPOINT, name, &assignment(name, &[]))
 }

@@ -29,7 +29,7 @@ pub struct ProxyKey {
     pub service_account: Option<Name>,
     /// What it says about itself.
     pub facts: ProxyFacts,
-    /// The certificate that it brought along when it came (tls-policy.md O9).
+    /// The certificate that it brought along when it came (POLICY.md O9).
     pub certificate: Option<ProxyCertificate>,
 }
 

@@ -1,4 +1,4 @@
-//! Names of Envoy resources, the same as istiod's (contract.md section 3).
+//! Names of Envoy resources, the same as istiod's (POLICY.md O1 and I5).
 
 /// The inbound listener.
 pub const VIRTUAL_INBOUND: &str = "virtualInbound";

@@ -1,4 +1,4 @@
-//! Secrets: credentials that rules name and that the control plane hands out (tls-policy.md O7).
+//! Secrets: credentials that rules name and that the control plane hands out (POLICY.md O7).
 
 use std::hash::{Hash, Hasher};
 

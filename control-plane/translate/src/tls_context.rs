@@ -1,4 +1,4 @@
-//! TLS contexts: what a sidecar offers and what it asks for (tls-policy.md I4, O2 to O6).
+//! TLS contexts: what a sidecar offers and what it asks for (POLICY.md I4, O2 to O6).
 
 use eastwest_engine::settings::{CertificateSource, MeshTls, OriginatedTls, TrustSource};
 use eastwest_model::{Name, TrustDomain, mesh::TlsVersion, service::Protocol};
@@ -42,7 +42,7 @@ const CIPHER_SUITES: [&str; 6] = [
 const FILE_PATIENCE: Duration = Duration { seconds: 2, nanos: 0 };
 
 /// The server side: a client certificate of one of the trust domains is required, and sessions are never resumed, for
-/// a resumed session outlives the certificates (envoy-dataplane.md section 9).
+/// a resumed session outlives the certificates (ENVOY.md E10).
 pub(crate) fn downstream(domains: &[TrustDomain], lowest: TlsVersion, http: bool) -> TransportSocket {
     let prefix = |domain| MatchPattern::Prefix(format!("spiffe://{domain}/"));
     let prefixes = domains.iter().map(|domain| matcher(SanType::Uri, prefix(domain))).collect();

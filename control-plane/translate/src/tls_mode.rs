@@ -1,4 +1,4 @@
-//! The mark by which an endpoint chooses mutual TLS (tls-policy.md A3): it carries what a cluster's transport socket
+//! The mark by which an endpoint chooses mutual TLS (POLICY.md A3): it carries what a cluster's transport socket
 //! match asks for.
 
 use std::collections::BTreeMap;

@@ -384,7 +384,7 @@ async fn the_authority_alone_lists_what_it_serves_and_no_xds() {
     assert_eq!(names, wanted);
 }
 
-/// ca.md, hostile input: keys are never in a core dump.
+/// CA.md B44: keys are never in a core dump.
 #[test]
 fn a_crash_leaves_no_core_dump() {
     let bench = Bench::new();

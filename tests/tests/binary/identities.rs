@@ -1,4 +1,4 @@
-//! Trust domains and SPIFFE IDs as a person writes them (ca.md section 4 rows 1 to 19 and 23): refused with the flag
+//! Trust domains and SPIFFE IDs as a person writes them (CA.md S1 to S19 and S23): refused with the flag
 //! and the reason, or issued as written.
 
 use std::fs;
@@ -7,7 +7,7 @@ use eastwest_ca::CertificateSummary;
 
 use crate::{clients::certificates, harness::Bench};
 
-/// Rows 1 to 9 and 12 to 17: input, and what the message says.
+/// CA.md S1 to S9 and S12 to S17: input, and what the message says.
 const REFUSED: &[(&str, &str)] = &[
     ("http://td/a", "spiffe://"),
     ("SPIFFE://td/a", "spiffe://"),
@@ -40,14 +40,14 @@ fn ids_that_are_none_are_refused_by_name() {
     bench.run(&["ca", "issue", &long, "--out", "certs"]).failure(2, &["SPIFFE-ID", "longer than 255 bytes"]);
     let long = format!("spiffe://td/{}", "a".repeat(2048 - 11));
     bench.run(&["ca", "issue", &long, "--out", "certs"]).failure(2, &["SPIFFE-ID", "longer than 2048 bytes"]);
-    // Row 23: a trust domain is an ID, but nobody's.
+    // CA.md S23: a trust domain is an ID, but nobody's.
     bench
         .run(&["ca", "issue", "spiffe://td", "--out", "certs"])
         .failure(2, &["not an identity of a workload"]);
     assert!(!bench.path("certs").exists());
 }
 
-/// Rows 10 to 12, 18 and 19.
+/// CA.md S10 to S12, S18 and S19.
 #[test]
 fn ids_that_look_odd_are_issued_as_written() {
     let bench = Bench::new();
@@ -69,7 +69,7 @@ fn ids_that_look_odd_are_issued_as_written() {
     }
 }
 
-/// Rows 2 to 9 and 12, wherever a trust domain is configured.
+/// CA.md S2 to S9 and S12, wherever a trust domain is configured.
 #[test]
 fn trust_domains_that_are_none_are_refused_wherever_they_are_named() {
     let bench = Bench::new();

@@ -331,7 +331,7 @@ fn a_plugged_in_ca_that_is_lost_is_not_silently_replaced() {
     drop(place.serve());
 }
 
-/// The names of istiod's settings (ca.md section 2); ours go before them.
+/// The names of istiod's settings (CA.md C26); ours go before them.
 #[tokio::test(flavor = "multi_thread")]
 async fn istiods_settings_are_read_and_ours_go_before_them() {
     let place = Place::new();
@@ -384,7 +384,7 @@ async fn istiods_settings_are_read_and_ours_go_before_them() {
 }
 
 /// A trust domain changes without an outage: certificates of the old one, an alias now, prove nothing to the CA, and the
-/// token that agents send beside them gets the identity of the new one (ca.md section 2, "MeshConfig").
+/// token that agents send beside them gets the identity of the new one (CA.md C25).
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_of_an_alias_prove_nothing_and_spoil_no_token() {
     let bench = Bench::new();

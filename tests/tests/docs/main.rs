@@ -1,9 +1,10 @@
-//! Pages of docs/ are held against the repository: each rule is there, and each place and test that a page names
-//! exists.
+//! Pages of docs/ are held against the repository: each rule is there, each place and test that a page names exists, and
+//! each citation in the code names a rule.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod ca;
+mod citations;
 mod envoy;
 mod policy;
 mod xds;

@@ -1,4 +1,4 @@
-//! What a sidecar does with each kind of traffic under each mode: the 36 cells of tls-policy.md I2,
+//! What a sidecar does with each kind of traffic under each mode: the 36 cells of POLICY.md I2,
 //! and what a switch of mode costs.
 
 use std::{fmt, path::Path, process::Command, time::Duration};

@@ -1,4 +1,4 @@
-//! A rule's `credentialName` (tls-policy.md O7): the control plane hands the Secret to the sidecar that the rule
+//! A rule's `credentialName` (POLICY.md O7): the control plane hands the Secret to the sidecar that the rule
 //! selects, renews it there, and where it is missing nothing goes out in plaintext.
 
 use std::fs;

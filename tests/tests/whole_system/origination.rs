@@ -1,4 +1,4 @@
-//! TLS that a DestinationRule originates towards servers outside the mesh (tls-policy.md O5, O6, O8):
+//! TLS that a DestinationRule originates towards servers outside the mesh (POLICY.md O5, O6, O8):
 //! what a call meets with right and wrong names, trust anchors and client certificates.
 
 use std::{

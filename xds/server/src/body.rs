@@ -2,7 +2,7 @@
 //!
 //! tonic's own encoder copies every message into a buffer that the stream keeps. Here the frames are the shared
 //! bytes themselves, and the session is polled only when the transport can take more: what a slow client does not
-//! read is never made, so it costs no memory and delays nobody (xds.md rule 46).
+//! read is never made, so it costs no memory and delays nobody (XDS.md X46).
 
 use std::collections::VecDeque;
 use std::pin::Pin;

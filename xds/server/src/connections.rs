@@ -42,7 +42,7 @@ impl Connection {
     }
 }
 
-/// Keeps a connection listed; dropping it forgets the connection (xds.md rule 45).
+/// Keeps a connection listed; dropping it forgets the connection (XDS.md X45).
 pub(crate) struct Registration {
     connections: Arc<Connections>,
     pub(crate) connection: Arc<Connection>,

@@ -16,10 +16,10 @@ use crate::node::Node;
 #[tonic::async_trait]
 pub trait Gatekeeper: Send + Sync + 'static {
     /// Called once per stream, on its first request. The node's words are claims: what a client is entitled to
-    /// follows from who it is proven to be (xds.md section D).
+    /// follows from who it is proven to be (XDS.md X53).
     ///
     /// # Errors
-    /// Any status ends the stream with it; `UNAVAILABLE` if there is no configuration yet (xds.md rule 49).
+    /// Any status ends the stream with it; `UNAVAILABLE` if there is no configuration yet (XDS.md X49).
     async fn admit(&self, peer: &Peer, node: &Node) -> Result<Admission, Status>;
 
     /// Called with every request of a stream that was let in, before it is answered; whoever makes resources when they

@@ -9,7 +9,7 @@ pub(crate) trait DiscoveryMessage: prost::Message + Default + 'static {
     /// Which variant it belongs to.
     const VARIANT: Variant;
 
-    /// Takes the node out; only the first request's counts (xds.md rule 3).
+    /// Takes the node out; only the first request's counts (XDS.md X3).
     fn take_node(&mut self) -> Option<core::Node>;
 
     /// The rest.

@@ -7,7 +7,7 @@ use eastwest_proto::envoy::config::core::v3 as core;
 use prost_types::Struct;
 use prost_types::value::Kind;
 
-/// The node of a stream's first request, with an id of the form that istiod uses (xds.md rule 2).
+/// The node of a stream's first request, with an id of the form that istiod uses (XDS.md X2).
 ///
 /// Everything in it is a claim of the client.
 #[derive(Clone, Debug)]

@@ -27,7 +27,7 @@ use crate::message::DiscoveryMessage;
 use crate::session::{self, Host};
 use crate::status;
 
-/// The largest request that is read, in bytes (xds.md section C).
+/// The largest request that is read, in bytes (XDS.md X55).
 const MAX_REQUEST: usize = 4 * 1024 * 1024;
 
 /// The first size of a stream's receive buffer, in bytes: most requests are an ACK.
@@ -60,7 +60,7 @@ impl XdsServer {
         &self.connections
     }
 
-    /// `AggregatedDiscoveryService`: all types on one stream, both variants (xds.md rule 1).
+    /// `AggregatedDiscoveryService`: all types on one stream, both variants (XDS.md X1).
     pub fn aggregated(&self) -> AggregatedDiscovery {
         AggregatedDiscovery(self.clone())
     }

@@ -15,7 +15,7 @@ use crate::message::DiscoveryMessage;
 use crate::node::Node;
 use crate::status;
 
-/// So many requests in a row go before a push that is due (xds.md rule 42).
+/// So many requests in a row go before a push that is due (XDS.md X42).
 const REQUESTS_BEFORE_PUSH: u32 = 16;
 
 /// What a session needs of its surroundings.
@@ -27,7 +27,7 @@ pub(crate) struct Host {
     pub(crate) only: Option<TypeUrl>,
 }
 
-/// Serves one stream until the client half-closes it (`Ok`, xds.md rule 51) or there is a reason to end it.
+/// Serves one stream until the client half-closes it (`Ok`, XDS.md X51) or there is a reason to end it.
 pub(crate) async fn serve<M: DiscoveryMessage>(
     host: Host,
     peer: Peer,

@@ -5,7 +5,7 @@ use tonic::Status;
 
 use crate::node::NodeError;
 
-/// The client's first request does not say who it is (xds.md rule 2).
+/// The client's first request does not say who it is (XDS.md X2).
 pub(crate) fn node(error: &NodeError) -> Status {
     Status::invalid_argument(error.to_string())
 }

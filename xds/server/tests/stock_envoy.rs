@@ -56,17 +56,17 @@ async fn follow(api_type: &str) {
     settled(&host, 3).await;
     world.greet().await;
 
-    // The ACK of clusters comes only when all are warm: the changed one got its endpoints again (rule 41).
+    // The ACK of clusters comes only when all are warm: the changed one got its endpoints again (XDS.md X41).
     host.publish(world.view("c1", 2, "tcp"));
     settled(&host, 3).await;
     world.greet().await;
 
-    // Make before break: the listener moves from one cluster to another (rule 40).
+    // Make before break: the listener moves from one cluster to another (XDS.md X40).
     host.publish(world.view("c2", 2, "tcp"));
     settled(&host, 3).await;
     world.greet().await;
 
-    // What Envoy refuses is known, and over with the next good version (rule 11).
+    // What Envoy refuses is known, and over with the next good version (XDS.md X11).
     host.publish(world.view("c2", 2, "no.such.filter"));
     let error = refused(&host).await;
     assert!(error.contains("no.such.filter"), "{error}");
@@ -74,7 +74,7 @@ async fn follow(api_type: &str) {
     host.publish(world.view("c2", 3, "tcp"));
     settled(&host, 3).await;
 
-    // A new stream: a delta client is sent nothing that it has (rule 36).
+    // A new stream: a delta client is sent nothing that it has (XDS.md X36).
     let before = resources_sent(&host);
     host.expel();
     soon(until(|| host.connections.is_empty())).await;

@@ -70,7 +70,8 @@ async fn x2_a_mangled_node_is_refused_with_field_and_remedy() {
 async fn x3_the_node_of_the_first_request_stays() {
     for variant in VARIANTS {
         let host =
-            Host::start(view(&[(TypeUrl::CLUSTER, &[("a", "A1")]), (TypeUrl::LISTENER, &[("l", "L1")])])).await;
+            Host::start(view(&[(TypeUrl::CLUSTER, &[("a", "A1")]), (TypeUrl::LISTENER, &[("l", "L1")])]))
+                .await;
         let mut client = Client::open(&host, variant).await;
         client.ask(CLUSTER, &[]);
         client.get().await;

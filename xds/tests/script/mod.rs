@@ -157,12 +157,12 @@ impl Player {
         let response = self.stream.next_response(&self.view, self.now)?;
         let (nonce, text) = read(&response);
         let nonces = self.nonces.entry(response.type_url.clone()).or_default();
-        assert!(!nonces.contains(&nonce), "rule 7: the nonce must be fresh");
+        assert!(!nonces.contains(&nonce), "X7: the nonce must be fresh");
         nonces.push(nonce);
         let held: Vec<_> = self.stream.held(&response.type_url).map(|held| format!("{held:?}")).collect();
         let (held, version) = (held.join(" "), response.version.to_string());
         let known = self.versions.entry(version.clone()).or_insert_with(|| held.clone());
-        assert_eq!(*known, held, "rule 7: one version, one content: {version}");
+        assert_eq!(*known, held, "X7: one version, one content: {version}");
         Some(sorted(&text))
     }
 
@@ -182,7 +182,7 @@ fn read(response: &Response) -> (String, String) {
     let bytes = response.encode().concat();
     let mut text = vec![short(&response.type_url)];
     let show = |kind: &TypeUrl, any: &eastwest_proto::Any| {
-        assert_eq!(any.type_url, kind.as_str(), "rule 7: one type in the response and in every Any");
+        assert_eq!(any.type_url, kind.as_str(), "X7: one type in the response and in every Any");
     };
     let body = |any: &eastwest_proto::Any| String::from_utf8_lossy(&any.value).into_owned();
     let nonce = match response.variant {
@@ -202,7 +202,7 @@ fn read(response: &Response) -> (String, String) {
             for resource in message.resources {
                 let any = resource.resource.unwrap();
                 show(&response.type_url, &any);
-                assert!(!resource.version.is_empty(), "rule 28: every resource has a version");
+                assert!(!resource.version.is_empty(), "X28: every resource has a version");
                 text.push(format!("{}={}", resource.name, body(&any)));
             }
             text.extend(message.removed_resources.iter().map(|name| format!("-{name}")));
@@ -210,7 +210,7 @@ fn read(response: &Response) -> (String, String) {
         }
     };
     let unique: BTreeSet<_> = text.iter().collect();
-    assert_eq!(unique.len(), text.len(), "rule 8: a name occurs once: {text:?}");
+    assert_eq!(unique.len(), text.len(), "X8: a name occurs once: {text:?}");
     (nonce, text.join(" "))
 }
 

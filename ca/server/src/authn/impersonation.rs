@@ -1,4 +1,4 @@
-//! A node's proxy asking for the identity of one of its pods, by the metadata of its request (ca.md section 1).
+//! A node's proxy asking for the identity of one of its pods, by the metadata of its request (CA.md C18).
 
 use eastwest_ca::{Caller, ImpersonationError, NodeAccounts, SharedPods};
 use prost_types::{Struct, value::Kind};

@@ -41,7 +41,7 @@ pub struct Credentials<'a> {
 
 impl Credentials<'_> {
     /// The connection, if it came through one of our ports and is encrypted. Whoever comes by plaintext is nobody,
-    /// whatever else they show (ca.md section 7 row 23).
+    /// whatever else they show (CA.md A23).
     fn encrypted(&self) -> Result<&PeerConnection, AuthnError> {
         self.extensions.get::<PeerConnection>().filter(|peer| peer.tls).ok_or(AuthnError::Plaintext)
     }
@@ -54,7 +54,7 @@ pub enum AuthnError {
     /// The connection is not encrypted.
     #[error("the connection is not encrypted")]
     Plaintext,
-    /// A `clusterid` header that is not ours (ca.md section 7 row 16).
+    /// A `clusterid` header that is not ours (CA.md A16).
     #[error("the clusterid header must be absent, empty or {expected:?}, once")]
     Cluster {
         /// Our own.
@@ -110,7 +110,7 @@ pub trait Authenticator: Send + Sync + 'static {
 }
 
 /// Several methods: the first that recognises the peer decides, so a bad certificate beside a good token does no
-/// harm (ca.md section 7 row 22).
+/// harm (CA.md A22).
 pub struct FirstOf {
     cluster_id: String,
     methods: Vec<Arc<dyn Authenticator>>,
@@ -122,7 +122,7 @@ impl FirstOf {
         Self { cluster_id, methods }
     }
 
-    /// A peer without a cluster is of ours; one of another, or of two, is nobody here (ca.md section 3).
+    /// A peer without a cluster is of ours; one of another, or of two, is nobody here (CA.md C17).
     fn check_cluster(&self, metadata: &MetadataMap) -> Result<(), AuthnError> {
         let mut named = metadata.get_all("clusterid").iter();
         let ours = match (named.next(), named.next()) {

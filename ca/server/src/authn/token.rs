@@ -44,7 +44,7 @@ impl Authenticator for BearerTokens {
     }
 }
 
-/// A token that is bound to a pod dies with it (ca.md section 7 row 20). Where no pods are known at all, it lives to its
+/// A token that is bound to a pod dies with it (CA.md A20). Where no pods are known at all, it lives to its
 /// end.
 fn check_binding(caller: &Caller, pods: Option<&(dyn Pods + Send + Sync)>) -> Result<(), AuthnError> {
     let (Some(bound), Some(pods)) = (caller.proof.pod(), pods) else { return Ok(()) };

@@ -1,5 +1,4 @@
-//! The CA through a real gRPC client over real TLS on loopback: what is answered, with which code. Row numbers are
-//! those of ca.md section 7.
+//! The CA through a real gRPC client over real TLS on loopback: what is answered, with which code.
 
 use super::common::{CSR, Ca, Client, REVIEWS, csr, identity, not_after, request, summary};
 use eastwest_ca::{CertificateSummary, pem};
@@ -41,7 +40,7 @@ async fn a_token_gets_a_certificate_and_the_certificate_renews_itself() {
     }
 }
 
-/// Rows 1 to 5a: the client learns what is wrong.
+/// CA.md A1 to A5a: the client learns what is wrong.
 #[tokio::test]
 async fn bad_requests_are_invalid_arguments() {
     let ca = Ca::start().await;
@@ -80,7 +79,7 @@ async fn bad_requests_are_invalid_arguments() {
     }
 }
 
-/// Row 24.
+/// CA.md A24.
 #[tokio::test]
 async fn lives() {
     let ca = Ca::start().await;
@@ -114,7 +113,7 @@ async fn lives() {
     }
 }
 
-/// Rows 17, 18 and 21; and all of them read alike.
+/// CA.md A17, A18 and A21; and all of them read alike.
 #[tokio::test]
 async fn bad_tokens_are_unauthenticated() {
     let (ca, stranger) = (Ca::start().await, Ca::start().await);
@@ -155,7 +154,7 @@ async fn bad_tokens_are_unauthenticated() {
     assert_eq!(code(basic), Code::Unauthenticated);
 }
 
-/// Row 22.
+/// CA.md A22.
 #[tokio::test]
 async fn bad_client_certificates_prove_nothing_and_do_no_harm() {
     let (ca, stranger) = (Ca::start().await, Ca::start().await);
@@ -194,7 +193,7 @@ async fn certificates_are_judged_per_request() {
     assert_eq!(code(client.create(request()).await), Code::Unauthenticated);
 }
 
-/// Rows 9 to 12 as far as they can be judged: nobody gets an identity that is not its own.
+/// CA.md A9 to A12 as far as they can be judged: nobody gets an identity that is not its own.
 #[tokio::test]
 async fn impersonation_is_unauthenticated() {
     let ca = Ca::start().await;
@@ -215,8 +214,8 @@ async fn impersonation_is_unauthenticated() {
     assert_eq!(code(client.create(agent).await), Code::Ok, "as istio's agent asks");
 }
 
-/// Row 23.
-/// Row 16.
+/// CA.md A23.
+/// CA.md A16.
 #[tokio::test]
 async fn peers_of_other_clusters_are_nobody() {
     let ca = Ca::start().await;

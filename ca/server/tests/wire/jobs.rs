@@ -1,4 +1,4 @@
-//! Jobs of CI systems by OIDC rules (ca.md section 7 row 26).
+//! Jobs of CI systems by OIDC rules (CA.md A26).
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -114,7 +114,7 @@ async fn a_job_gets_the_identity_of_its_rule_for_as_long_as_the_rule_allows() {
     assert_eq!(forge.web.count(), 2, "document and keys were fetched once");
 }
 
-/// Row 26.
+/// CA.md A26.
 #[tokio::test]
 async fn a_forks_job_and_a_token_used_before_are_nobody() {
     let forge = Forge::start().await;

@@ -1,5 +1,5 @@
-//! Tokens that are bound to pods, and proxies that speak for the pods of their nodes (ca.md section 7, rows 9 to 16 and
-//! 20).
+//! Tokens that are bound to pods, and proxies that speak for the pods of their nodes (CA.md A9 to A16 and
+//! A20).
 
 use std::sync::Arc;
 
@@ -93,7 +93,7 @@ async fn a_nodes_proxy_gets_the_identity_of_a_pod_beside_it() {
     assert_eq!(node.ask(&second, ratings).await, Code::Ok, "older tokens name no node");
 }
 
-/// Rows 9, 10 and 15, and identities that only look like one.
+/// CA.md A9, A10 and A15, and identities that only look like one.
 #[tokio::test]
 async fn identities_that_nobody_may_represent() {
     let node = Node::start().await;
@@ -128,7 +128,7 @@ async fn identities_that_nobody_may_represent() {
     assert_eq!(node.ask(&token, REVIEWS).await, Code::Ok);
 }
 
-/// Rows 11 and 14.
+/// CA.md A11 and A14.
 #[tokio::test]
 async fn only_live_pods_of_the_same_node() {
     let node = Node::start().await;
@@ -147,7 +147,7 @@ async fn only_live_pods_of_the_same_node() {
     assert_eq!(node.ask(&token, REVIEWS).await, Code::Unauthenticated, "it was deleted");
 }
 
-/// Rows 12 and 13.
+/// CA.md A12 and A13.
 #[tokio::test]
 async fn only_trusted_pods_that_live_may_ask() {
     let node = Node::start().await;
@@ -180,7 +180,7 @@ async fn only_trusted_pods_that_live_may_ask() {
     assert_eq!(node.ask(&node.ztunnel(), REVIEWS).await, Code::Unauthenticated, "the proxy ended");
 }
 
-/// Row 16.
+/// CA.md A16.
 #[tokio::test]
 async fn proxies_of_other_clusters_represent_nobody() {
     let node = Node::start().await;
@@ -191,7 +191,7 @@ async fn proxies_of_other_clusters_represent_nobody() {
     }
 }
 
-/// Row 20.
+/// CA.md A20.
 #[tokio::test]
 async fn a_bound_token_dies_with_its_pod() {
     let node = Node::start().await;

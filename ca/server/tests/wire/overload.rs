@@ -14,7 +14,7 @@ fn rate(per_second: u32, burst: u32) -> Rate {
     Rate { per_second: NonZeroU32::new(per_second).unwrap(), burst: NonZeroU32::new(burst).unwrap() }
 }
 
-/// Row 25: one pod asks thousands of times, from many connections at once.
+/// CA.md A25: one pod asks thousands of times, from many connections at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_one_is_throttled_and_others_are_served() {
     const FLOOD: usize = 3_000;

@@ -1,4 +1,4 @@
-//! Tokens that the Kubernetes API verifies (ca.md section 7 row 19), at an API that answers as the real one does, and as
+//! Tokens that the Kubernetes API verifies (CA.md A19), at an API that answers as the real one does, and as
 //! it should not.
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
@@ -107,7 +107,7 @@ async fn the_api_is_asked_as_it_expects() {
     assert_eq!(question["spec"], json!({"token": token, "audiences": ["istio-ca"]}));
 }
 
-/// Row 19, and everything else that must hold.
+/// CA.md A19, and everything else that must hold.
 #[tokio::test]
 async fn what_the_api_says_must_hold_in_everything() {
     let api = Api::start().await;

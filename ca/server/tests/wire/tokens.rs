@@ -1,4 +1,4 @@
-//! Tokens that are forged, twisted or ambiguous (ca.md section 7 rows 17, 18, 21, 23, and more of their kind).
+//! Tokens that are forged, twisted or ambiguous (CA.md A17, A18, A21, A23, and more of their kind).
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use eastwest_ca::KeySet;
@@ -31,7 +31,7 @@ fn issuer() -> Issuer {
     Issuer::new("https://cluster", "k")
 }
 
-/// Rows 17 and beyond: what the header says about keys and algorithms decides nothing.
+/// CA.md A17 and B45 to B49: what the header says about keys and algorithms decides nothing.
 #[tokio::test]
 async fn headers_choose_neither_key_nor_algorithm() {
     let issuer = issuer();
@@ -103,7 +103,7 @@ async fn headers_choose_neither_key_nor_algorithm() {
     assert_eq!(code(&ca, &unsigned).await, Code::Unauthenticated);
 }
 
-/// Rows 18 and 21 and beyond.
+/// CA.md A18, A21 and B50 to B55.
 #[tokio::test]
 async fn claims_must_say_exactly_what_is_asked() {
     let issuer = issuer();
@@ -231,7 +231,7 @@ async fn ambiguous_tokens_are_refused() {
     assert_eq!(code(&ca, &good).await, Code::Ok);
 }
 
-/// A token is believed in one place alone (row 23: a proxy's header about a client's certificate says nothing).
+/// A token is believed in one place alone (CA.md A23: a proxy's header about a client's certificate says nothing).
 #[tokio::test]
 async fn tokens_count_in_the_one_authorization_header() {
     let issuer = issuer();

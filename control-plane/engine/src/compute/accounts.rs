@@ -1,4 +1,4 @@
-//! The identities that a host's servers may have (tls-policy.md O4).
+//! The identities that a host's servers may have (POLICY.md O4).
 
 use std::collections::BTreeSet;
 

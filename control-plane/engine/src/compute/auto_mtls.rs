@@ -1,4 +1,4 @@
-//! What happens where no `tls` block speaks: auto mutual TLS (tls-policy.md section 6).
+//! What happens where no `tls` block speaks: auto mutual TLS (POLICY.md A1 to A8).
 
 use eastwest_model::{
     Name,

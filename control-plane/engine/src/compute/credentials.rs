@@ -1,4 +1,4 @@
-//! The secrets that a setting names and that the control plane hands out (tls-policy.md O7).
+//! The secrets that a setting names and that the control plane hands out (POLICY.md O7).
 //!
 //! A Secret is for the clients of its own namespace alone, and only a rule that selects them can name it. A ConfigMap
 //! holds nothing but roots, which anybody may read. What is missing or unusable leaves the setting as it is: the client

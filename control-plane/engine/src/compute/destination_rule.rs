@@ -1,4 +1,4 @@
-//! Which DestinationRule speaks for a host to the clients of a scope (tls-policy.md D2 to D7).
+//! Which DestinationRule speaks for a host to the clients of a scope (POLICY.md D2 to D7).
 
 use eastwest_model::{Host, Name};
 

@@ -15,7 +15,7 @@ use eastwest_model::{
 use super::{listed_ports, registry::View};
 use crate::{Snapshot, settings::EndpointAddress, world::Namespace};
 
-/// What an endpoint says about itself by its label (tls-policy.md A4, A5).
+/// What an endpoint says about itself by its label (POLICY.md A4, A5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mark {
     /// `istio`: its proxy takes mutual TLS.
@@ -78,7 +78,7 @@ fn of_service(space: &Namespace, service: &Service) -> Vec<Backend> {
     let selector = service.selector.as_ref().filter(|selector| !selector.is_empty());
     for workload in selector.into_iter().flat_map(|selector| space.workloads.selected(selector)) {
         let joins = match workload.meta.object.kind {
-            // contract.md section 1: without any slice, the matching Pods are the endpoints.
+            // Without any slice, the matching Pods are the endpoints.
             Kind::Pod => !written,
             // A5: WorkloadEntries join Services with a cluster IP only.
             _ => listed_ports::takes_workload_entries(service),

@@ -11,7 +11,7 @@ use crate::{
     trace::{Step, Trace},
 };
 
-/// The inbound settings of a workload. They are its own: two workloads of one Service may differ (tls-policy.md P9).
+/// The inbound settings of a workload. They are its own: two workloads of one Service may differ (POLICY.md P9).
 pub fn inbound(snapshot: &Snapshot, workload: &Workload) -> Inbound {
     let chosen = policies::choose(snapshot, workload.meta.namespace(), &workload.meta.labels);
     let steps = policies::trace(snapshot, workload.meta.namespace(), &workload.meta.labels);

@@ -1,4 +1,4 @@
-//! The container ports that Services or a Sidecar list for a workload, with what they carry (tls-policy.md P8, I1).
+//! The container ports that Services or a Sidecar list for a workload, with what they carry (POLICY.md P8, I1).
 
 use std::collections::BTreeMap;
 

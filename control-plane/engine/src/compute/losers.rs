@@ -14,7 +14,7 @@ pub(super) struct End<'a> {
     pub rules: Vec<Merged<'a>>,
 }
 
-/// A namespace whose most specific host has no rule that the client sees (tls-policy.md D5).
+/// A namespace whose most specific host has no rule that the client sees (POLICY.md D5).
 pub(super) struct Hidden<'a> {
     pub namespace: &'a Name,
     pub pattern: &'a Host,

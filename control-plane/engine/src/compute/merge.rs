@@ -1,4 +1,4 @@
-//! Several DestinationRules for one host in one namespace: what is merged and what stays apart (tls-policy.md D8, D9).
+//! Several DestinationRules for one host in one namespace: what is merged and what stays apart (POLICY.md D8, D9).
 
 use std::{collections::BTreeSet, sync::Arc};
 

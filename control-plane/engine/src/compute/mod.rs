@@ -34,7 +34,7 @@ pub fn identity(snapshot: &Snapshot, workload: &Workload) -> Result<SpiffeId, Id
 }
 
 /// Whether a workload has a proxy of the mesh, by its label or, for a WorkloadEntry, its service account
-/// (tls-policy.md A4).
+/// (POLICY.md A4).
 pub fn has_proxy(workload: &Workload) -> bool {
     endpoints::mark_of_workload(workload) != endpoints::Mark::Disabled
 }

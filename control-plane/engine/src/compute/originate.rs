@@ -1,4 +1,4 @@
-//! The complete setting of a cluster from the block that counts (tls-policy.md O2, O5 to O8).
+//! The complete setting of a cluster from the block that counts (POLICY.md O2, O5 to O8).
 
 use eastwest_model::{
     Host, MeshConfig, Name,

@@ -1,4 +1,4 @@
-//! Which PeerAuthentications decide for a workload, and what they say (tls-policy.md P1 to P7).
+//! Which PeerAuthentications decide for a workload, and what they say (POLICY.md P1 to P7).
 
 use std::sync::Arc;
 

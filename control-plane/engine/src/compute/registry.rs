@@ -1,4 +1,4 @@
-//! The services that a client sees: who owns a host, and what the owner says about it (tls-policy.md D11, O1, A8).
+//! The services that a client sees: who owns a host, and what the owner says about it (POLICY.md D11, O1, A8).
 
 use std::{net::IpAddr, sync::Arc};
 

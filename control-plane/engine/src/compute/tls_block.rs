@@ -1,4 +1,4 @@
-//! Which `tls` block of a rule counts for a port and a subset (tls-policy.md T1 to T3).
+//! Which `tls` block of a rule counts for a port and a subset (POLICY.md T1 to T3).
 
 use std::sync::Arc;
 

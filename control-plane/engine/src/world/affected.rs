@@ -118,7 +118,7 @@ fn of_sidecar(world: &Snapshot, sidecar: &Sidecar) -> DirtySet {
 }
 
 /// A policy of the root namespace has a say everywhere, any other one in its own namespace: in the mode of its
-/// workloads, in auto mutual TLS of its hosts (tls-policy.md A2) and in the marks of their endpoints (A4).
+/// workloads, in auto mutual TLS of its hosts (POLICY.md A2) and in the marks of their endpoints (A4).
 fn of_policy(world: &Snapshot, policy: &PeerAuthentication) -> DirtySet {
     let mut dirty = DirtySet::default();
     let namespace = policy.meta.namespace();

@@ -9,7 +9,7 @@ use eastwest_model::{Change, Host, Kind, MeshConfig, Meta, Name, Object, ObjectR
 
 use super::{DirtySet, Namespace, Snapshot, affected::affected};
 
-/// Label that binds an object to one revision of the control plane (tls-policy.md P10).
+/// Label that binds an object to one revision of the control plane (POLICY.md P10).
 const REVISION_LABEL: &str = "istio.io/rev";
 /// The revision that we are; objects without the label belong to every revision.
 const REVISION: &str = "default";
@@ -154,7 +154,7 @@ impl Index {
     }
 
     /// Notes or forgets the hosts that an object claims; an ExternalName Service claims none, it is an alias of its
-    /// target (tls-policy.md O1).
+    /// target (POLICY.md O1).
     fn claim(&mut self, object: &Object, claim: bool) {
         match object {
             Object::Service(service) => {
@@ -194,7 +194,7 @@ fn note(map: &mut Arc<BTreeMap<Host, BTreeSet<ObjectRef>>>, host: &Host, referen
     }
 }
 
-/// Objects of Istio's kinds that are labelled for another revision are invisible (tls-policy.md P10).
+/// Objects of Istio's kinds that are labelled for another revision are invisible (POLICY.md P10).
 fn is_ours(object: &Object) -> bool {
     let istio = matches!(
         object.kind(),

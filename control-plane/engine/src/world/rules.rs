@@ -29,7 +29,7 @@ impl Rules {
         self.objects.is_empty()
     }
 
-    /// The hosts of rules that cover `host`, the most specific first (tls-policy.md D2): the host itself, then
+    /// The hosts of rules that cover `host`, the most specific first (POLICY.md D2): the host itself, then
     /// wildcards from the longest to the shortest. The cost follows the length of the host, not the number of rules.
     pub(crate) fn hosts_covering(&self, host: &Host) -> impl Iterator<Item = &Host> {
         let text = host.wildcard_suffix().unwrap_or(host.as_str()).to_owned();

@@ -12,7 +12,7 @@ use eastwest_model::{
 use super::Snapshot;
 
 /// Clients of one scope have the same outbound settings: same namespace, same Sidecar, selected by the same
-/// DestinationRules (tls-policy.md D6), and with the same certificate of their own, if they have one (O9). There are far fewer scopes than clients.
+/// DestinationRules (POLICY.md D6), and with the same certificate of their own, if they have one (O9). There are far fewer scopes than clients.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientScope {
     namespace: Name,
@@ -98,7 +98,7 @@ pub(crate) fn sidecar_of<'a>(snapshot: &'a Snapshot, workload: &Workload) -> Opt
         .or_else(|| oldest(&snapshot.mesh.root_namespace, &general))
 }
 
-/// The `egress` of a Sidecar as one client namespace reads it (tls-policy.md A8).
+/// The `egress` of a Sidecar as one client namespace reads it (POLICY.md A8).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Egress<'a> {
     namespace: &'a Name,

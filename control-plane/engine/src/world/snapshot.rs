@@ -18,7 +18,7 @@ const MAX_ALIASES: usize = 16;
 pub struct Snapshot {
     pub(crate) mesh: Arc<MeshConfig>,
     pub(crate) namespaces: BTreeMap<Name, Arc<Namespace>>,
-    /// Every Service and ServiceEntry that claims a host; ExternalName Services claim none (tls-policy.md O1).
+    /// Every Service and ServiceEntry that claims a host; ExternalName Services claim none (POLICY.md O1).
     pub(crate) hosts: Arc<BTreeMap<Host, BTreeSet<ObjectRef>>>,
     /// ExternalName Services by their direct target.
     pub(crate) aliases: Arc<BTreeMap<Host, BTreeSet<ObjectRef>>>,
@@ -95,7 +95,7 @@ impl Snapshot {
             .collect()
     }
 
-    /// The hosts that an alias leads through, the final one last (tls-policy.md O1).
+    /// The hosts that an alias leads through, the final one last (POLICY.md O1).
     pub(crate) fn alias_chain(&self, alias: &Service) -> Vec<Host> {
         let mut chain: Vec<Host> = Vec::new();
         let mut next = alias.external_name.clone();

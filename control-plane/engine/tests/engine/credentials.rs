@@ -1,4 +1,4 @@
-//! Credentials of rules: who is handed what, and what is said where one is missing (tls-policy.md O7).
+//! Credentials of rules: who is handed what, and what is said where one is missing (POLICY.md O7).
 
 use eastwest_engine::{compute, settings::Secret};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! DestinationRule: how clients call a host (tls-policy.md sections 3 and 4).
+//! DestinationRule: how clients call a host (POLICY.md D1 to D11 and T1 to T4).
 
 use std::fmt;
 

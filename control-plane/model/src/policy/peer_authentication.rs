@@ -1,4 +1,4 @@
-//! PeerAuthentication: what a server asks of its callers (tls-policy.md section 1).
+//! PeerAuthentication: what a server asks of its callers (POLICY.md P1 to P10).
 
 use std::{collections::BTreeMap, fmt};
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::meta::{Meta, Selector};
 
-/// What a server does with callers. UNSET is `None` until merged (tls-policy.md P6).
+/// What a server does with callers. UNSET is `None` until merged (POLICY.md P6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum MutualTlsMode {

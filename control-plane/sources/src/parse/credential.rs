@@ -1,4 +1,4 @@
-//! Secrets and ConfigMaps, as far as rules may name them as credentials (tls-policy.md O7).
+//! Secrets and ConfigMaps, as far as rules may name them as credentials (POLICY.md O7).
 //!
 //! Whether an unusable certificate matters depends on the rules that name it: what is wrong with it is kept beside it,
 //! and told where it is missed. No message quotes a value.

@@ -1,4 +1,4 @@
-//! DestinationRule (tls-policy.md V2).
+//! DestinationRule (POLICY.md V2).
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 

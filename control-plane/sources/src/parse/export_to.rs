@@ -1,4 +1,4 @@
-//! `exportTo`: who may see an object (tls-policy.md D5, D9, V2). Sets stay as written.
+//! `exportTo`: who may see an object (POLICY.md D5, D9, V2). Sets stay as written.
 
 use std::collections::BTreeSet;
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-/// Checks a host that may begin with a wildcard (tls-policy.md D2, V2): `reviews`, `*.example.org`, `*-east.shop`, `*`.
+/// Checks a host that may begin with a wildcard (POLICY.md D2, V2): `reviews`, `*.example.org`, `*-east.shop`, `*`.
 ///
 /// # Errors
 /// What is wrong with it and what to write.

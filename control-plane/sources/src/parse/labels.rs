@@ -11,7 +11,7 @@ const MAX_VALUE: usize = 63;
 const MAX_PREFIX: usize = 253;
 
 /// The mapping of a workload selector (`matchLabels`, `labels`): no empty key, no wildcard, no overlong value
-/// (tls-policy.md V1, V2).
+/// (POLICY.md V1, V2).
 pub(super) fn selector(field: &Field<'_>) -> Selector {
     let labels = texts(field);
     for (key, value) in &labels {

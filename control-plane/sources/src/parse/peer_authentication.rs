@@ -1,4 +1,4 @@
-//! PeerAuthentication (tls-policy.md V1).
+//! PeerAuthentication (POLICY.md V1).
 
 use std::{collections::BTreeMap, sync::Arc};
 

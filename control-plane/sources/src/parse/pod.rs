@@ -31,7 +31,7 @@ pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Objec
     })))
 }
 
-/// What the injected proxy will tell about its certificate (tls-policy.md O9): variables `ISTIO_META_…` of the container
+/// What the injected proxy will tell about its certificate (POLICY.md O9): variables `ISTIO_META_…` of the container
 /// `istio-proxy` become its metadata.
 fn client_certificate(spec: &Field<'_>) -> Option<ProxyCertificate> {
     let containers = spec.get("containers").list().into_iter().chain(spec.get("initContainers").list());

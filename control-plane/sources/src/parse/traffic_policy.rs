@@ -1,4 +1,4 @@
-//! Traffic policies of a DestinationRule: general, of a port, of a subset (tls-policy.md V2, V3).
+//! Traffic policies of a DestinationRule: general, of a port, of a subset (POLICY.md V2, V3).
 
 use std::collections::BTreeSet;
 

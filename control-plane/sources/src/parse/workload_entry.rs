@@ -11,7 +11,7 @@ use crate::field::Field;
 pub(super) const FIELDS: &[&str] =
     &["address", "ports", "labels", "network", "locality", "weight", "serviceAccount"];
 
-/// Labels of the spec join those of the metadata, which win (tls-policy.md A4).
+/// Labels of the spec join those of the metadata, which win (POLICY.md A4).
 pub(super) fn read(mut meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Object> {
     let spec = root.get("spec");
     spec.knows(FIELDS);

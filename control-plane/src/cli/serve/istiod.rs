@@ -1,4 +1,4 @@
-//! Settings under istiod's names (ca.md section 2, "Drop-in surface"). They are read where neither a flag of ours nor
+//! Settings under istiod's names (CA.md C26). They are read where neither a flag of ours nor
 //! its `EASTWEST_…` variable says otherwise.
 
 use std::{env, time::Duration};

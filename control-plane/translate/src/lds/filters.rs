@@ -45,7 +45,7 @@ use prost_types::Duration;
 use crate::dynamic_hosts;
 
 /// How long a listener waits for the first bytes before it goes on without knowing the protocol: the delay of
-/// server-first protocols where plaintext and TLS share a port (envoy-dataplane.md section 9).
+/// server-first protocols where plaintext and TLS share a port (ENVOY.md E23).
 pub(super) const INSPECTION: Duration = Duration { seconds: 1, nanos: 0 };
 
 /// What the HTTP inspector finds in plaintext.
@@ -68,7 +68,7 @@ pub(super) enum Side {
 }
 
 /// A connection manager. `alpn` is what the next hop is told to speak, where its sidecar must find that out from the
-/// handshake (envoy-dataplane.md section 7); `dynamic`: some route leads to hosts that are looked up when they are called.
+/// handshake (ENVOY.md E27); `dynamic`: some route leads to hosts that are looked up when they are called.
 pub(super) fn http(
     side: Side,
     stat_prefix: &str,

@@ -1,5 +1,5 @@
 //! Stock Envoy reads what was generated: folded into a static bootstrap, for it checks no more of it otherwise
-//! (envoy-dataplane.md section 10).
+//! (ENVOY.md E28).
 
 use std::{
     env, fs,

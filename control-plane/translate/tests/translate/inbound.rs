@@ -1,4 +1,4 @@
-//! `virtualInbound`: tls-policy.md I2 cell by cell, and what a switch of mode must not touch.
+//! `virtualInbound`: POLICY.md I2 cell by cell, and what a switch of mode must not touch.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -172,7 +172,7 @@ fn all_combinations() -> impl Iterator<Item = Inbound> {
     })
 }
 
-/// envoy-dataplane.md section 5: a difference here closes every connection.
+/// ENVOY.md E18: a difference here closes every connection.
 #[test]
 fn listener_fields_depend_on_no_mode() {
     let mut seen = BTreeSet::new();
@@ -183,7 +183,7 @@ fn listener_fields_depend_on_no_mode() {
     assert_eq!(seen.len(), 4, "one for each listener");
 }
 
-/// Envoy refuses the whole listener otherwise (envoy-dataplane.md section 9).
+/// Envoy refuses the whole listener otherwise (ENVOY.md E21).
 #[test]
 fn no_two_chains_match_the_same() {
     for listener in all_combinations().flat_map(|inbound| inbound_listeners(&inbound)) {

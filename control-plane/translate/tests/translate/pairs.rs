@@ -160,7 +160,7 @@ enum Hello {
 }
 
 impl Hello {
-    /// By the cluster's transport socket, or the first match for the endpoint's metadata (tls-policy.md A3).
+    /// By the cluster's transport socket, or the first match for the endpoint's metadata (POLICY.md A3).
     fn of(client: &Resources, cluster: &Cluster, address: &str) -> Self {
         let metadata = endpoint_of(client, cluster, address).and_then(|one| one.metadata);
         let fitting =

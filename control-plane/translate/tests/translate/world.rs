@@ -121,7 +121,7 @@ pub(crate) struct Connection<'a> {
 }
 
 /// What a listener does with a connection, by Envoy's rules: destination port, server name, transport protocol, then
-/// application protocol, each step final (tls-policy.md I2). E.g. `mtls http inbound|8080||`.
+/// application protocol, each step final (POLICY.md I2). E.g. `mtls http inbound|8080||`.
 pub(crate) fn outcome(listener: &Listener, connection: &Connection<'_>) -> String {
     let Some(chain) = taken_by(listener, connection) else { return "refused".to_owned() };
     let socket = if chain.transport_socket.is_some() { "mtls" } else { "raw" };

@@ -1,4 +1,4 @@
-//! Endpoints and relationships on loopback (ca.md section 4, rows 36, 45 to 48 and 65).
+//! Endpoints and relationships on loopback (CA.md S36, S45 to S48 and S65).
 
 use std::{
     net::{Ipv4Addr, SocketAddr},

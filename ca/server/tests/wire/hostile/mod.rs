@@ -1,4 +1,4 @@
-//! Hostile input on the wire (ca.md section 7, and more of our own): the exact answer to each attack, and after each a
+//! Hostile input on the wire (CA.md A1 to A26 and B1 to B73): the exact answer to each attack, and after each a
 //! good request that is answered as if nothing had happened.
 
 #[path = "../../../../tests/forge/mod.rs"]

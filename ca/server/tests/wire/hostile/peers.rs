@@ -1,5 +1,5 @@
-//! Client certificates that our own root signed and that prove nothing all the same (rows 20 to 36 of ca.md section 4,
-//! row 22 of section 7).
+//! Client certificates that our own root signed and that prove nothing all the same (CA.md
+//! S20 to S36 and A22).
 
 use std::fs;
 

@@ -10,7 +10,7 @@ use super::{
     forge::attacks,
 };
 
-/// Rows 1 to 8a of ca.md section 7.
+/// CA.md A1 to A8a.
 #[tokio::test]
 async fn a_hostile_request_is_an_invalid_argument_or_gets_the_callers_identity_alone() {
     let siege = Siege::begin().await;

@@ -1,4 +1,4 @@
-//! PeerAuthentication and DestinationRule: one test a row of tls-policy.md section 7.
+//! PeerAuthentication and DestinationRule: one test for each mistake of POLICY.md V1 to V3.
 
 use eastwest_model::policy::{ClientTlsMode, LoadBalancer, MutualTlsMode};
 

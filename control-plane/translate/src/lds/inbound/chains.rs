@@ -1,7 +1,7 @@
-//! Filter chains: what becomes of each kind of traffic to a port (tls-policy.md I2).
+//! Filter chains: what becomes of each kind of traffic to a port (POLICY.md I2).
 //!
 //! A chain's bytes depend only on that chain's inputs, so that a switch of mode costs no established connection that
-//! stays legal (envoy-dataplane.md section 5). STRICT and PERMISSIVE share the chain of the mesh.
+//! stays legal (ENVOY.md E19). STRICT and PERMISSIVE share the chain of the mesh.
 
 use eastwest_model::{Name, TrustDomain, mesh::TlsVersion, policy::MutualTlsMode, service::Protocol};
 use eastwest_proto::envoy::{

@@ -2,8 +2,8 @@
 //!
 //! Whether a caller speaks TLS or HTTP is found out by listener filters, which wait for its first bytes. That wait is a
 //! delay for protocols in which the server speaks first, and the filters are a field of the listener: it may not depend
-//! on a mode, for a change of it closes every connection of the pod (envoy-dataplane.md section 5). So there are two
-//! shapes, with the same outcome for every kind of traffic (tls-policy.md I2):
+//! on a mode, for a change of it closes every connection of the pod (ENVOY.md E18). So there are two
+//! shapes, with the same outcome for every kind of traffic (POLICY.md I2):
 //!
 //! - *In line*, for every Envoy: `virtualInbound` inspects all connections.
 //! - *Behind*, for an Envoy with internal listeners: `virtualInbound` inspects nothing. It serves plaintext ports of

@@ -45,7 +45,7 @@ pub fn rows(page: &str, head: &str) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     let mut inside = false;
     for line in page.lines() {
-        let cells: Vec<_> = line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+        let cells = cells(line);
         if !line.starts_with('|') {
             inside = false;
         } else if !inside {
@@ -55,6 +55,12 @@ pub fn rows(page: &str, head: &str) -> Vec<Vec<String>> {
         }
     }
     rows
+}
+
+/// The cells of a line of a table; `\|` is a bar inside a cell.
+fn cells(line: &str) -> Vec<String> {
+    let line = line.replace("\\|", "\0");
+    line.trim_matches('|').split('|').map(|cell| cell.trim().replace('\0', "|")).collect()
 }
 
 /// The numbers of all rules of a page: first cells of its tables that are a capital letter and a number, such as `X46`

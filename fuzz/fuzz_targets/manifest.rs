@@ -1,8 +1,8 @@
 //! Manifests: whatever is wrong with them is a finding.
 #![no_main]
 
+use eastwest_manifest::parse::documents;
 use eastwest_model::{MeshConfig, TrustDomain};
-use eastwest_sources::parse::documents;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

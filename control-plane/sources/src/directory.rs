@@ -9,9 +9,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use eastwest_manifest::parse;
 use eastwest_model::{Change, Diagnostic, MeshConfig, Name, Object, ObjectRef, Origin, Severity};
-
-use crate::parse;
 
 /// What a look at one file found.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,18 +1,14 @@
-//! Where the world comes from: Kubernetes manifests in a directory, parsed and followed.
+//! Where the world comes from: Kubernetes manifests in a directory, read and followed.
 //!
 //! ```text
-//! watch (thread, events) → scan (bytes of changed files) → parse (objects, diagnostics) → directory (changes) → Batch
+//! watch (thread, events) → scan (text of changed files) → eastwest_manifest → directory (changes) → Batch
 //! ```
 //!
-//! [`parse`] and `directory` are pure; `scan` and `watch` touch the disk. Whatever is wrong with a file is a
+//! `directory` is pure; `scan` and `watch` touch the disk. Whatever is wrong with a file is a
 //! [`Diagnostic`], never a failure: its last good content stays in force, and all other files go on.
 
 mod directory;
-mod field;
-mod manifest;
-pub mod parse;
 mod scan;
-mod spelling;
 mod watch;
 
 use std::{

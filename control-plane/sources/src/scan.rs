@@ -10,6 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use eastwest_manifest::is_blank;
 use eastwest_model::Name;
 
 pub(crate) use self::tree::FileId;
@@ -17,7 +18,6 @@ use self::tree::{Stamp, Tree};
 use crate::{
     SourceError,
     directory::{Look, Reading},
-    manifest,
 };
 
 /// The largest manifest that is read, in bytes.
@@ -95,7 +95,7 @@ impl Scanner {
             return Reading::AsBefore;
         }
         match read(path, stamp.size) {
-            Ok(text) if is_fresh(stamp, now) && manifest::is_blank(&text) => Reading::AsBefore,
+            Ok(text) if is_fresh(stamp, now) && is_blank(&text) => Reading::AsBefore,
             Ok(text) => Reading::Text(text),
             Err(reason) => Reading::Unreadable(reason),
         }

@@ -17,11 +17,12 @@ use serde_json::Value;
 const LAYERS: &[(&str, u8, &[&str])] = &[
     ("eastwest-proto", 1, &[]),
     ("eastwest-model", 1, &[]),
+    ("eastwest-manifest", 2, &["eastwest-model"]),
     ("eastwest-engine", 2, &["eastwest-model"]),
     ("eastwest-ca", 2, &["eastwest-model"]),
     ("eastwest-xds", 2, &["eastwest-proto"]),
     ("eastwest-translate", 3, &["eastwest-engine", "eastwest-model", "eastwest-proto", "eastwest-xds"]),
-    ("eastwest-sources", 4, &["eastwest-engine", "eastwest-model"]),
+    ("eastwest-sources", 4, &["eastwest-manifest", "eastwest-model"]),
     ("eastwest-ca-server", 4, &["eastwest-ca", "eastwest-model", "eastwest-proto"]),
     ("eastwest-xds-server", 4, &["eastwest-proto", "eastwest-xds"]),
     (
@@ -35,8 +36,14 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
 ];
 
 /// Crates that decide and do no I/O, and what they must not link.
-const PURE: &[&str] =
-    &["eastwest-model", "eastwest-engine", "eastwest-ca", "eastwest-xds", "eastwest-translate"];
+const PURE: &[&str] = &[
+    "eastwest-model",
+    "eastwest-manifest",
+    "eastwest-engine",
+    "eastwest-ca",
+    "eastwest-xds",
+    "eastwest-translate",
+];
 const IMPURE: &[&str] = &["tokio", "tonic", "kube", "notify", "hyper", "axum", "dashmap", "tracing"];
 
 fn root() -> &'static Path {

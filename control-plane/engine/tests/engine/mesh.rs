@@ -8,8 +8,8 @@ use eastwest_engine::{
     explain::{self, ExplainError, Explanation},
     lint, report,
 };
+use eastwest_manifest::parse;
 use eastwest_model::{Change, Diagnostic, MeshConfig, Severity, TrustDomain};
-use eastwest_sources::parse;
 use serde_json::Value;
 
 /// A mesh; every part is YAML and the parts add up.

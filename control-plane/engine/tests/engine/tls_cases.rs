@@ -7,8 +7,8 @@ use std::{
 };
 
 use eastwest_engine::{Index, Snapshot, lint, report};
+use eastwest_manifest::parse;
 use eastwest_model::{Change, Diagnostic, MeshConfig, Severity, TrustDomain};
-use eastwest_sources::parse;
 use serde_json::Value;
 
 /// Cases that fail and why; a case that begins to pass must leave this list.

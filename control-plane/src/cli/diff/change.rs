@@ -7,8 +7,9 @@ use std::{
 };
 
 use anyhow::Context;
+use eastwest_manifest::parse;
 use eastwest_model::{Change, Diagnostic, MeshConfig, Object, ObjectRef};
-use eastwest_sources::{Batch, parse};
+use eastwest_sources::Batch;
 use serde::Serialize;
 
 use crate::config::Problems;

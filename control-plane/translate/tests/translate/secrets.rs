@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use eastwest_engine::{Index, Snapshot};
+use eastwest_manifest::parse;
 use eastwest_model::{Change, MeshConfig, TrustDomain, Workload};
 use eastwest_proto::envoy::extensions::transport_sockets::tls::v3::{Secret, secret::Type};
-use eastwest_sources::parse;
 use eastwest_translate::{Audience, Fleet, ProxyFacts, ResourceType, compare::compare, render::render};
 use eastwest_xds::{TypeUrl, View};
 use serde_json::json;

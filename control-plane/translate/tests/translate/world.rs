@@ -7,6 +7,7 @@ use std::{
 };
 
 use eastwest_engine::{Index, Snapshot, compute, settings::WorkloadTls};
+use eastwest_manifest::parse;
 use eastwest_model::{Change, MeshConfig, Severity, TrustDomain};
 use eastwest_proto::{
     Message, Name,
@@ -24,7 +25,6 @@ use eastwest_proto::{
     },
     json::to_envoy_json,
 };
-use eastwest_sources::parse;
 use eastwest_translate::{Audience, ProxyFacts, Translator};
 use eastwest_xds::{TypeUrl, View};
 use serde_json::Value;

@@ -76,7 +76,7 @@ fn yaml_documents(text: &str) -> Vec<Result<Document, SyntaxError>> {
 }
 
 /// Whether a text says nothing at all, as a file does that is just being written anew.
-pub(crate) fn is_blank(text: &str) -> bool {
+pub fn is_blank(text: &str) -> bool {
     text.lines().all(is_silent)
 }
 

@@ -189,6 +189,7 @@ fn mutated_manifests_never_panic() {
 
 /// Many mistakes, long words and many small documents cost no more than their size.
 #[test]
+#[allow(clippy::disallowed_methods, reason = "the test measures time")]
 fn large_nonsense_is_quickly_refused() {
     let start = std::time::Instant::now();
     let long = "x".repeat(1 << 20);

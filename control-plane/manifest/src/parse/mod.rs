@@ -27,8 +27,8 @@ use eastwest_model::{Diagnostic, Kind, MeshConfig, Meta, Name, Object, ObjectRef
 use serde_json::Value;
 
 use crate::{
+    document,
     field::{Field, Finding, Findings},
-    manifest::{self, Document},
     spelling,
 };
 
@@ -40,9 +40,33 @@ pub struct Parsed {
     /// Everything that is wrong or surprising, errors first.
     pub diagnostics: Vec<Diagnostic>,
     /// Objects that are named but refused: their last good versions stay.
-    pub(crate) refused: BTreeSet<ObjectRef>,
+    pub refused: BTreeSet<ObjectRef>,
     /// Something in the file does not parse, so that nobody knows which objects it was meant to hold.
-    pub(crate) broken: bool,
+    pub broken: bool,
+}
+
+/// What one document says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Document {
+    /// A kind that decides nothing here.
+    Irrelevant,
+    /// It does not name an object. An error among the diagnostics means that it was meant to.
+    Unidentified(Vec<Diagnostic>),
+    /// It names an object.
+    Entry(Entry),
+}
+
+/// An object as a source states it: accepted, refused, or valid but without a meaning here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What names it.
+    pub reference: ObjectRef,
+    /// The object. `None` if it is refused, or has no meaning here as Helm's Secrets have none.
+    pub object: Option<Object>,
+    /// An error stands among the diagnostics.
+    pub refused: bool,
+    /// What is wrong or surprising about it, errors first.
+    pub diagnostics: Vec<Diagnostic>,
 }
 
 /// Reads the documents of a file: YAML, or JSON if `file` ends in `.json`.
@@ -52,52 +76,98 @@ pub fn documents(text: &str, file: &str, defaults: &MeshConfig) -> Parsed {
     let file = Name::from(file);
     let at = |line| Origin { file: Some(file.clone()), line: Some(line) };
     let mut parsed = Parsed::default();
-    let (documents, errors) = manifest::read(text, &file);
+    let (documents, errors) = document::read(text, &file);
     for error in errors {
-        parsed.lost(at(error.line), "", error.message);
+        parsed.add(Document::lost(&at(error.line), "", error.message));
     }
     for document in &documents {
-        read_document(document, at(document.line), defaults, &mut parsed);
+        parsed.add(object(&document.value, &at(document.line), defaults));
     }
     parsed.diagnostics.sort();
     parsed
 }
 
+/// Reads one object, of any kind, as the Kubernetes API serves it or a manifest holds it.
+///
+/// `origin` is where it was read, `defaults` are as for [`documents`].
+pub fn object(value: &Value, origin: &Origin, defaults: &MeshConfig) -> Document {
+    let text = |key: &str| value.get(key).and_then(Value::as_str);
+    let (Some(api_version), Some(kind)) = (text("apiVersion"), text("kind")) else {
+        return Document::not_kubernetes(value, origin);
+    };
+    let (group, version) = api_version.rsplit_once('/').unwrap_or((CORE, api_version));
+    let reader = match find_reader(group, version, kind) {
+        Ok(reader) => reader,
+        Err(None) => return Document::Irrelevant,
+        Err(Some((field, message))) => return Document::lost(origin, field, message),
+    };
+    let findings = Findings::default();
+    let root = Field::root(value, &findings);
+    let Some(meta) = metadata::read(&root, reader.kind, origin) else {
+        let lost = |finding: Finding| {
+            diagnostic(about_file(origin), origin, Finding { severity: Severity::Error, ..finding })
+        };
+        return Document::Unidentified(findings.into_set().into_iter().map(lost).collect());
+    };
+    if group == NETWORKING || group == SECURITY {
+        root.slips(&["apiVersion", "kind", "metadata", "spec", "status"]);
+    }
+    let reference = meta.object.clone();
+    let object = (reader.read)(meta, &root, defaults);
+    let findings = findings.into_set();
+    let refused = findings.iter().any(|finding| finding.severity == Severity::Error);
+    let about = |finding| diagnostic(reference.to_string(), origin, finding);
+    let diagnostics = findings.into_iter().map(about).collect();
+    Document::Entry(Entry { object: object.filter(|_| !refused), refused, diagnostics, reference })
+}
+
 impl Parsed {
+    fn add(&mut self, document: Document) {
+        match document {
+            Document::Irrelevant => {}
+            Document::Unidentified(diagnostics) => {
+                self.broken |= diagnostics.iter().any(|one| one.severity == Severity::Error);
+                self.diagnostics.extend(diagnostics);
+            }
+            Document::Entry(entry) => {
+                self.objects.extend(entry.object);
+                self.refused.extend(Some(entry.reference).filter(|_| entry.refused));
+                self.diagnostics.extend(entry.diagnostics);
+            }
+        }
+    }
+}
+
+impl Document {
     /// A document of which nobody can tell what it is: the diagnostic is about the file.
-    fn lost(&mut self, origin: Origin, field: &str, message: String) {
-        self.broken = true;
+    fn lost(origin: &Origin, field: &str, message: String) -> Self {
         let finding = Finding { severity: Severity::Error, field: field.to_owned(), message };
-        self.note(origin.file.as_deref().unwrap_or_default().to_owned(), &origin, finding);
+        Self::Unidentified(vec![diagnostic(about_file(origin), origin, finding)])
     }
 
     /// A document without kind or version. With neither, it is some other program's file; else it lacks something.
-    fn not_kubernetes(&mut self, value: &Value, origin: &Origin) {
+    fn not_kubernetes(value: &Value, origin: &Origin) -> Self {
         let is_foreign =
             value.as_object().is_some_and(|map| !map.contains_key("apiVersion") && !map.contains_key("kind"));
-        if is_foreign {
-            let message =
-                "is passed over: this is no Kubernetes object, for it has neither apiVersion nor kind"
-                    .to_owned();
-            let finding = Finding { severity: Severity::Warning, field: String::new(), message };
-            self.note(origin.file.as_deref().unwrap_or_default().to_owned(), origin, finding);
-        } else {
-            let message = "this is no Kubernetes object: it needs apiVersion and kind, both text".to_owned();
-            self.lost(origin.clone(), "", message);
+        if !is_foreign {
+            let message = "this is no Kubernetes object: it needs apiVersion and kind, both text";
+            return Self::lost(origin, "", message.to_owned());
         }
+        let message = "is passed over: this is no Kubernetes object, for it has neither apiVersion nor kind";
+        let finding =
+            Finding { severity: Severity::Warning, field: String::new(), message: message.to_owned() };
+        Self::Unidentified(vec![diagnostic(about_file(origin), origin, finding)])
     }
+}
 
-    fn note(&mut self, object: String, origin: &Origin, finding: Finding) {
-        let Finding { severity, field, message } = finding;
-        self.diagnostics.push(Diagnostic {
-            severity,
-            object,
-            origin: origin.clone(),
-            field,
-            message,
-            beaten_by: None,
-        });
-    }
+/// What a diagnostic is about that has no object.
+fn about_file(origin: &Origin) -> String {
+    origin.file.as_deref().unwrap_or_default().to_owned()
+}
+
+fn diagnostic(object: String, origin: &Origin, finding: Finding) -> Diagnostic {
+    let Finding { severity, field, message } = finding;
+    Diagnostic { severity, object, origin: origin.clone(), field, message, beaten_by: None }
 }
 
 /// Reads the parts of an object that its kind defines; `None` = valid, but of no meaning here. Errors are noted in the
@@ -134,39 +204,6 @@ const READERS: &[Reader] = &[
 
 const fn reader(kind: Kind, group: &'static str, versions: &'static [&'static str], read: Read) -> Reader {
     Reader { kind, group, versions, read }
-}
-
-fn read_document(document: &Document, origin: Origin, defaults: &MeshConfig, parsed: &mut Parsed) {
-    let text = |key: &str| document.value.get(key).and_then(Value::as_str);
-    let (Some(api_version), Some(kind)) = (text("apiVersion"), text("kind")) else {
-        return parsed.not_kubernetes(&document.value, &origin);
-    };
-    let (group, version) = api_version.rsplit_once('/').unwrap_or((CORE, api_version));
-    let reader = match find_reader(group, version, kind) {
-        Ok(reader) => reader,
-        Err(None) => return,
-        Err(Some((field, message))) => return parsed.lost(origin, field, message),
-    };
-    let findings = Findings::default();
-    let root = Field::root(&document.value, &findings);
-    let Some(meta) = metadata::read(&root, reader.kind, &origin) else {
-        for finding in findings.into_set() {
-            parsed.lost(origin.clone(), &finding.field, finding.message);
-        }
-        return;
-    };
-    if group == NETWORKING || group == SECURITY {
-        root.slips(&["apiVersion", "kind", "metadata", "spec", "status"]);
-    }
-    let reference = meta.object.clone();
-    let object = (reader.read)(meta, &root, defaults);
-    let findings = findings.into_set();
-    if findings.iter().any(|finding| finding.severity == Severity::Error) {
-        parsed.refused.insert(reference.clone());
-    } else {
-        parsed.objects.extend(object);
-    }
-    findings.into_iter().for_each(|finding| parsed.note(reference.to_string(), &origin, finding));
 }
 
 /// The reader of a kind; without one, nothing or the field that is certainly a slip.

@@ -8,7 +8,7 @@ use eastwest_model::{
     names::is_dns_label,
 };
 
-use crate::{field::Field, manifest, spelling};
+use crate::{document, field::Field, spelling};
 
 const NAME: &str = "istio";
 const TLS_VERSIONS: &[(&str, TlsVersion)] =
@@ -37,7 +37,7 @@ pub(super) fn is_it(meta: &Meta, defaults: &MeshConfig) -> bool {
 pub(super) fn read(meta: Meta, root: &Field<'_>, defaults: &MeshConfig) -> Option<Object> {
     let field = root.get("data").get("mesh");
     let text = field.required("ConfigMap istio holds the MeshConfig under the key \"mesh\"").text()?;
-    let (documents, errors) = manifest::read(text, "");
+    let (documents, errors) = document::read(text, "");
     for error in &errors {
         field.error(format_args!("line {}: {}", error.line, error.message));
     }

@@ -11,21 +11,13 @@
 //!
 //! [`render`] shows a view to people, [`compare`] says what a change of the world changes for each proxy.
 
-mod cds;
 pub mod compare;
-mod dynamic_hosts;
-mod eds;
 mod fleet;
-mod lds;
-pub mod names;
 mod outbound;
-mod rds;
 pub mod render;
 mod resource;
 mod resource_type;
-mod sds;
-mod tls_context;
-mod tls_mode;
+pub mod sidecar;
 mod workload;
 
 use std::{
@@ -37,10 +29,13 @@ use eastwest_engine::settings::{Inbound, Outbound, WorkloadTls};
 use eastwest_xds::{EncodedResource, ResourceSet, TypeUrl, Version, View};
 
 use crate::{
-    cds::{Internal, OriginalDestination},
-    names::INBOUND_PASSTHROUGH_CLUSTER,
     outbound::succeed,
     resource::Cache,
+    sidecar::{
+        cds::{Internal, OriginalDestination},
+        lds,
+        names::{self, INBOUND_PASSTHROUGH_CLUSTER},
+    },
 };
 
 pub use crate::{
@@ -63,9 +58,9 @@ pub enum Audience {
 pub struct ProxyFacts {
     /// Who it is for.
     pub audience: Audience,
-    /// Where the redirection sends inbound connections; usually [`names::INBOUND_PORT`].
+    /// Where the redirection sends inbound connections; usually [`sidecar::names::INBOUND_PORT`].
     pub inbound_port: u16,
-    /// Where the redirection sends outbound connections, another one; usually [`names::OUTBOUND_PORT`].
+    /// Where the redirection sends outbound connections, another one; usually [`sidecar::names::OUTBOUND_PORT`].
     pub outbound_port: u16,
     /// It has proven who it is. Only then it is handed secrets, and only if its workload is known, for else its labels
     /// are its own word.

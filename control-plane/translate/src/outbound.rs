@@ -10,13 +10,15 @@ use eastwest_model::Host;
 use eastwest_xds::{EncodedResource, ResourceSet, TypeUrl};
 
 use crate::{
-    cds::{BlackHole, OriginalDestination, OutboundInputs},
-    eds::{self, AssignmentInputs},
-    lds::listeners,
-    names::PASSTHROUGH_CLUSTER,
-    rds,
     resource::{Cache, Generator, Key, key},
-    sds::SecretInputs,
+    sidecar::{
+        cds::{BlackHole, OriginalDestination, OutboundInputs},
+        eds::{self, AssignmentInputs},
+        lds::listeners,
+        names::PASSTHROUGH_CLUSTER,
+        rds,
+        sds::SecretInputs,
+    },
     workload,
 };
 

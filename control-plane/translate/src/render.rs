@@ -11,7 +11,7 @@ use eastwest_xds::EncodedResource;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{Audience, ProxyFacts, ResourceType, Translator, sds};
+use crate::{Audience, ProxyFacts, ResourceType, Translator, sidecar::sds};
 
 /// The resources of one proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -28,10 +28,12 @@ use prost_types::Duration;
 
 use super::filters::{self, INSPECTION, PLAIN_HTTP, Side};
 use crate::{
-    eds::socket_address,
-    names::{BLACK_HOLE_CLUSTER, PASSTHROUGH_CLUSTER, VIRTUAL_OUTBOUND},
-    rds,
     resource::{Generator, encode},
+    sidecar::{
+        eds::socket_address,
+        names::{BLACK_HOLE_CLUSTER, PASSTHROUGH_CLUSTER, VIRTUAL_OUTBOUND},
+        rds,
+    },
 };
 
 /// Every address.

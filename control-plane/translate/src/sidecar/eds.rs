@@ -17,7 +17,7 @@ use eastwest_xds::{EncodedResource, TypeUrl};
 
 use crate::{
     resource::{Generator, encode},
-    tls_mode,
+    sidecar::tls_mode,
 };
 
 /// One endpoint that takes requests.

@@ -26,7 +26,7 @@ use eastwest_proto::{
 };
 use prost_types::Duration;
 
-use crate::names::{OWN_CERTIFICATE, SDS_CLUSTER, TRUST_BUNDLE};
+use crate::sidecar::names::{OWN_CERTIFICATE, SDS_CLUSTER, TRUST_BUNDLE};
 
 /// AEAD suites, and RSA key exchange with GCM for old peers.
 const CIPHER_SUITES: [&str; 6] = [

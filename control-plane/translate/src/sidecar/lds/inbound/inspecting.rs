@@ -17,10 +17,12 @@ use super::{
     chains::{Group, MutualTls, black_hole},
 };
 use crate::{
-    eds::socket_address,
-    lds::filters::{self, INSPECTION},
-    names::{INBOUND_INSPECTED, INBOUND_PLAINTEXT, VIRTUAL_INBOUND},
     resource::{Generator, encode},
+    sidecar::{
+        eds::socket_address,
+        lds::filters::{self, INSPECTION},
+        names::{INBOUND_INSPECTED, INBOUND_PLAINTEXT, VIRTUAL_INBOUND},
+    },
 };
 
 /// How long the listener for plaintext of undeclared protocol waits. A caller that speaks first has done so by then;

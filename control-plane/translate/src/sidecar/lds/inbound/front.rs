@@ -13,10 +13,12 @@ use super::{
     chains::{Group, black_hole, chain_name, to},
 };
 use crate::{
-    eds::socket_address,
-    lds::filters,
-    names::{INBOUND_INSPECTED, INBOUND_PLAINTEXT, VIRTUAL_INBOUND},
     resource::{Generator, encode},
+    sidecar::{
+        eds::socket_address,
+        lds::filters,
+        names::{INBOUND_INSPECTED, INBOUND_PLAINTEXT, VIRTUAL_INBOUND},
+    },
 };
 
 /// Inputs of `virtualInbound`. Of the modes only what decides who serves a port: STRICT and PERMISSIVE are one.

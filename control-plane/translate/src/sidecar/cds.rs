@@ -35,11 +35,12 @@ use eastwest_xds::{EncodedResource, TypeUrl};
 use prost_types::{Duration, Struct};
 
 use crate::{
-    dynamic_hosts,
-    eds::{self, Target},
-    names,
     resource::{Generator, encode},
-    tls_context, tls_mode,
+    sidecar::{
+        dynamic_hosts,
+        eds::{self, Target},
+        names, tls_context, tls_mode,
+    },
 };
 
 /// How long a connection may take to come up.

@@ -15,8 +15,8 @@ use eastwest_xds::{EncodedResource, TypeUrl};
 use prost_types::Duration;
 
 use crate::{
-    names::PASSTHROUGH_CLUSTER,
     resource::{Generator, encode},
+    sidecar::names::PASSTHROUGH_CLUSTER,
 };
 
 /// What is tried again, because the application cannot have seen it. A renewed certificate or a moved endpoint then

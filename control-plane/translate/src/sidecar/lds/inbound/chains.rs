@@ -13,7 +13,7 @@ use eastwest_proto::envoy::{
 };
 
 use super::Port;
-use crate::{
+use crate::sidecar::{
     lds::filters::{self, PLAIN_HTTP, Side},
     names::{BLACK_HOLE_CLUSTER, INBOUND_PASSTHROUGH_CLUSTER, VIRTUAL_INBOUND, inbound_cluster},
     rds, tls_context,

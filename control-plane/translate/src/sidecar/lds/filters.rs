@@ -42,7 +42,7 @@ use eastwest_proto::{
 };
 use prost_types::Duration;
 
-use crate::dynamic_hosts;
+use crate::sidecar::dynamic_hosts;
 
 /// How long a listener waits for the first bytes before it goes on without knowing the protocol: the delay of
 /// server-first protocols where plaintext and TLS share a port (ENVOY.md E23).

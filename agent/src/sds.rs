@@ -23,7 +23,7 @@ use eastwest_proto::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, TlsCertificate, secret::Type,
 };
 use eastwest_xds::{EncodedResource, Request, ResourceSet, TypeUrl, View};
-use eastwest_xds_server::{Admission, Gatekeeper, Node, Peer, XdsServer};
+use eastwest_xds_server::{AuthorizedStream, Node, StreamAuthorizer, XdsServer};
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::watch,
@@ -145,12 +145,12 @@ struct Everybody {
 pub(crate) type Wanted = watch::Sender<BTreeSet<String>>;
 
 #[tonic::async_trait]
-impl Gatekeeper for Everybody {
-    async fn admit(&self, _: &Peer, _: &Node) -> Result<Admission, Status> {
-        Ok(Admission::new(None, self.view.clone()))
+impl StreamAuthorizer for Everybody {
+    async fn authorize(&self, _: &tonic::Request<()>, _: &Node) -> Result<AuthorizedStream, Status> {
+        Ok(AuthorizedStream::new(None, self.view.clone()))
     }
 
-    fn asked(&self, request: &Request) {
+    fn requested(&self, request: &Request) {
         let new = |known: &BTreeSet<String>| -> Vec<String> {
             let names = request.interest.names().iter();
             names.filter(|name| is_file(name) && !known.contains(*name)).cloned().collect()

@@ -23,7 +23,7 @@ pub use request::{Interest, Reaction, Request};
 pub use resource::{EncodedResource, Version};
 pub use response::{Payload, Response, Variant};
 pub use set::{AbsentResource, ResourceSet};
-pub use stream::{MAX_TYPES, Stream, TypeStatus};
+pub use stream::{MAX_TYPES, Stream, SyncStatus};
 pub use type_state::MAX_NAMES;
 pub use type_url::{EmptyTypeUrl, TypeUrl};
 pub use view::View;

@@ -136,14 +136,14 @@ impl Stream {
         self.variant
     }
 
-    /// Where each requested type stands, in push order.
-    pub fn status(&self) -> Vec<TypeStatus> {
+    /// The state of each requested type, in push order.
+    pub fn status(&self) -> Vec<SyncStatus> {
         self.types.iter().map(|(type_url, state)| self.type_status(type_url, state)).collect()
     }
 
-    fn type_status(&self, type_url: &TypeUrl, state: &TypeState) -> TypeStatus {
+    fn type_status(&self, type_url: &TypeUrl, state: &TypeState) -> SyncStatus {
         let delivery = &state.delivery;
-        TypeStatus {
+        SyncStatus {
             type_url: type_url.clone(),
             state: delivery.state(),
             wildcard: state.subscription.is_wildcard(),
@@ -163,12 +163,12 @@ impl Stream {
     }
 }
 
-/// Where one type stands on one stream.
+/// The state of one type on one stream.
 #[derive(Clone, Debug)]
-pub struct TypeStatus {
+pub struct SyncStatus {
     /// The type.
     pub type_url: TypeUrl,
-    /// In short.
+    /// The state in one word.
     pub state: SyncState,
     /// Everything is subscribed.
     pub wildcard: bool,

@@ -23,7 +23,7 @@ use eastwest_proto::{
     },
 };
 use eastwest_xds::{ResourceSet, TypeUrl, View};
-use eastwest_xds_server::{Admission, Gatekeeper, Node, Peer, XdsServer};
+use eastwest_xds_server::{AuthorizedStream, Node, StreamAuthorizer, XdsServer};
 use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tokio::{
@@ -195,13 +195,13 @@ impl Default for EmptyMesh {
 }
 
 #[tonic::async_trait]
-impl Gatekeeper for EmptyMesh {
-    async fn admit(&self, peer: &Peer, _: &Node) -> Result<Admission, Status> {
-        let Client { address, with_certificate } = peer.extensions.get().unwrap();
+impl StreamAuthorizer for EmptyMesh {
+    async fn authorize(&self, call: &tonic::Request<()>, _: &Node) -> Result<AuthorizedStream, Status> {
+        let Client { address, with_certificate } = call.extensions().get().unwrap();
         if self.refused.get_or_init(|| *address) == address || !with_certificate {
             return Err(Status::unauthenticated("no valid certificate"));
         }
-        Ok(Admission::new(None, self.view.subscribe()))
+        Ok(AuthorizedStream::new(None, self.view.subscribe()))
     }
 }
 

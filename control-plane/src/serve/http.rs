@@ -70,7 +70,7 @@ impl Served for Shared {
 }
 
 async fn syncz(State(shared): App) -> Response {
-    Json(shared.xds.connections().snapshot()).into_response()
+    Json(shared.xds.connections().list()).into_response()
 }
 
 async fn config_errors(State(shared): App) -> Response {

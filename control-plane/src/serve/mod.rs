@@ -2,8 +2,8 @@
 
 mod alone;
 mod authority;
+mod authorizer;
 mod bundles;
-mod gatekeeper;
 mod http;
 mod metrics;
 mod pages;
@@ -32,8 +32,8 @@ pub(crate) use self::{
 };
 use self::{
     authority::Place,
+    authorizer::ProxyAuthorizer,
     bundles::Endpoint,
-    gatekeeper::Gate,
     ports::{Ports, Services},
     proofs::WatchedPods,
     publisher::Publisher,
@@ -88,8 +88,9 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     roots.follow(&ca)?;
 
     let xds = |doorkeeper| {
-        let gate = Gate { doorkeeper, subscribers: subscribers.clone(), world: world.clone() };
-        XdsServer::new(Arc::new(gate), shutdown.token())
+        let authorizer =
+            ProxyAuthorizer { doorkeeper, subscribers: subscribers.clone(), world: world.clone() };
+        XdsServer::new(Arc::new(authorizer), shutdown.token())
     };
     let local = xds(None);
     let xds = xds(Some(ca.doorkeeper())).sharing(local.connections());

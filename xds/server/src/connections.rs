@@ -1,4 +1,4 @@
-//! Who is connected and what became of what was sent: for `/debug/syncz`, `eastwest status` and `/metrics`.
+//! The open streams and the outcome of their responses, for `/debug/syncz`, `eastwest status` and `/metrics`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,14 +64,14 @@ struct Tally {
     expired_nonces: AtomicU64,
 }
 
-/// One open stream, for people and metrics.
+/// One open stream, as pages and metrics show it.
 #[derive(Clone, Debug, Serialize)]
 pub struct ConnectionStatus {
     /// A number that no other stream of this process has.
     pub id: u64,
     /// The node id, as the client gave it.
     pub node: String,
-    /// Who the client is proven to be, if anybody.
+    /// The client's authenticated identity, if it has one.
     pub identity: Option<String>,
     /// `state-of-the-world` or `delta`.
     pub variant: &'static str,
@@ -134,7 +134,7 @@ impl Default for Connections {
 
 impl Connections {
     /// All open streams, the oldest first.
-    pub fn snapshot(&self) -> Vec<ConnectionStatus> {
+    pub fn list(&self) -> Vec<ConnectionStatus> {
         let open: Vec<_> = self.open.iter().map(|entry| Arc::clone(entry.value())).collect();
         let mut open: Vec<_> = open.iter().map(|connection| status(connection)).collect();
         open.sort_by_key(|connection| connection.id);
@@ -159,7 +159,7 @@ impl Connections {
         counters
     }
 
-    /// Lists a stream that was let in.
+    /// Lists a stream that was authorized.
     pub(crate) fn register(
         self: &Arc<Self>,
         node: &Node,
@@ -230,7 +230,7 @@ fn status(connection: &Connection) -> ConnectionStatus {
     }
 }
 
-fn type_status(status: eastwest_xds::TypeStatus) -> TypeStatus {
+fn type_status(status: eastwest_xds::SyncStatus) -> TypeStatus {
     TypeStatus {
         type_url: status.type_url.to_string(),
         state: status.state.as_str(),

@@ -20,9 +20,9 @@ use tonic::metadata::MetadataMap;
 use tonic::server::NamedService;
 use tonic_prost::ProstDecoder;
 
+use crate::authorizer::StreamAuthorizer;
 use crate::body::SessionBody;
 use crate::connections::Connections;
-use crate::gatekeeper::{Gatekeeper, Peer};
 use crate::message::DiscoveryMessage;
 use crate::session::{self, Host};
 use crate::status;
@@ -36,16 +36,15 @@ const RECEIVE_BUFFER: usize = 1024;
 /// Serves xDS streams; cheap to clone.
 #[derive(Clone)]
 pub struct XdsServer {
-    gatekeeper: Arc<dyn Gatekeeper>,
+    authorizer: Arc<dyn StreamAuthorizer>,
     connections: Arc<Connections>,
     shutdown: CancellationToken,
 }
 
 impl XdsServer {
-    /// A server that asks `gatekeeper` about every stream, and ends all streams with `UNAVAILABLE` when `shutdown`
-    /// is cancelled.
-    pub fn new(gatekeeper: Arc<dyn Gatekeeper>, shutdown: CancellationToken) -> Self {
-        Self { gatekeeper, connections: Arc::default(), shutdown }
+    /// A server whose streams are authorized by `authorizer`, and end with `UNAVAILABLE` when `shutdown` is cancelled.
+    pub fn new(authorizer: Arc<dyn StreamAuthorizer>, shutdown: CancellationToken) -> Self {
+        Self { authorizer, connections: Arc::default(), shutdown }
     }
 
     /// Lists its streams in `connections`, together with those of another server, e.g. of another port.
@@ -55,7 +54,7 @@ impl XdsServer {
         self
     }
 
-    /// Who is connected.
+    /// The open streams.
     pub fn connections(&self) -> &Arc<Connections> {
         &self.connections
     }
@@ -78,15 +77,16 @@ impl XdsServer {
         }
         let decoder = ProstDecoder::<M>::new(BufferSettings::new(RECEIVE_BUFFER, usize::MAX));
         let requests = Streaming::new_request(decoder, body, None, Some(MAX_REQUEST));
-        let peer = Peer { metadata: MetadataMap::from_headers(head.headers), extensions: head.extensions };
+        let headers = MetadataMap::from_headers(head.headers);
+        let call = tonic::Request::from_parts(headers, head.extensions, ());
         let host = Host {
-            gatekeeper: Arc::clone(&self.gatekeeper),
+            authorizer: Arc::clone(&self.authorizer),
             connections: Arc::clone(&self.connections),
             shutdown: self.shutdown.clone(),
             only,
         };
         let (outbox, inbox) = mpsc::channel(1);
-        let session = Box::pin(session::serve(host, peer, requests, outbox));
+        let session = Box::pin(session::serve(host, call, requests, outbox));
         let mut response = Response::new(Body::new(SessionBody::new(session, inbox)));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         response

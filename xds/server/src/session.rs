@@ -8,19 +8,19 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
+use crate::authorizer::{StreamAuthorizer, StreamEnd};
 use crate::body::{Message, frame};
 use crate::connections::{Connections, Registration};
-use crate::gatekeeper::{Gatekeeper, Over, Peer};
 use crate::message::DiscoveryMessage;
 use crate::node::Node;
 use crate::status;
 
-/// So many requests in a row go before a push that is due (XDS.md X42).
+/// The number of requests in a row that are read before a push that is due (XDS.md X42).
 const REQUESTS_BEFORE_PUSH: u32 = 16;
 
-/// What a session needs of its surroundings.
+/// What a session uses of the server.
 pub(crate) struct Host {
-    pub(crate) gatekeeper: Arc<dyn Gatekeeper>,
+    pub(crate) authorizer: Arc<dyn StreamAuthorizer>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) shutdown: CancellationToken,
     /// The only type served, if the service is not the aggregated one.
@@ -30,46 +30,46 @@ pub(crate) struct Host {
 /// Serves one stream until the client half-closes it (`Ok`, XDS.md X51) or there is a reason to end it.
 pub(crate) async fn serve<M: DiscoveryMessage>(
     host: Host,
-    peer: Peer,
+    call: tonic::Request<()>,
     mut requests: Streaming<M>,
     outbox: mpsc::Sender<Message>,
 ) -> Result<(), Status> {
-    let opening = open(&host, &peer, &mut requests);
+    let opening = open(&host, &call, &mut requests);
     let opened = tokio::select! {
         biased;
         () = host.shutdown.cancelled() => return Err(status::shutting_down()),
         opened = opening => opened?,
     };
-    drop(peer);
-    let Some((registration, view, over)) = opened else { return Ok(()) };
+    drop(call);
+    let Some((registration, view, end)) = opened else { return Ok(()) };
     let connection = Arc::clone(&registration.connection);
     let node = connection.node();
     tracing::info!(node, "proxy connected");
-    let end = Session { host, registration, view, over }.run(requests, outbox).await;
-    match &end {
+    let ended = Session { host, registration, view, end }.run(requests, outbox).await;
+    match &ended {
         Ok(()) => tracing::info!(node, "proxy disconnected"),
         Err(status) => tracing::info!(node, code = ?status.code(), reason = status.message(), "stream ended"),
     }
-    end
+    ended
 }
 
-type Opened = Option<(Registration, watch::Receiver<Arc<View>>, Over)>;
+type Opened = Option<(Registration, watch::Receiver<Arc<View>>, StreamEnd)>;
 
-/// Reads the first request and asks the gatekeeper; `None` if the client leaves before it says anything.
+/// Reads the first request and authorizes the stream; `None` if the client closes it before that request.
 async fn open<M: DiscoveryMessage>(
     host: &Host,
-    peer: &Peer,
+    call: &tonic::Request<()>,
     requests: &mut Streaming<M>,
 ) -> Result<Opened, Status> {
     let Some(mut first) = requests.message().await? else { return Ok(None) };
     let node = Node::parse(first.take_node()).map_err(|error| status::node(&error))?;
-    let admission = host.gatekeeper.admit(peer, &node).await?;
-    let registration = host.connections.register(&node, admission.identity, M::VARIANT);
+    let authorized = host.authorizer.authorize(call, &node).await?;
+    let registration = host.connections.register(&node, authorized.identity, M::VARIANT);
     take_in(host, &registration, first.into_request())?;
-    Ok(Some((registration, admission.view, admission.over)))
+    Ok(Some((registration, authorized.view, authorized.end)))
 }
 
-/// Hands a request to the protocol state; logs and counts what it meant.
+/// Applies a request to the protocol state; logs and counts its meaning.
 fn take_in(host: &Host, registration: &Registration, mut request: Request) -> Result<(), Status> {
     if let Some(only) = &host.only {
         if request.type_url.is_empty() {
@@ -78,7 +78,7 @@ fn take_in(host: &Host, registration: &Registration, mut request: Request) -> Re
             return Err(status::not_a_secret(&request.type_url));
         }
     }
-    host.gatekeeper.asked(&request);
+    host.authorizer.requested(&request);
     let connection = &registration.connection;
     let type_url = request.type_url.clone();
     let reaction = connection.stream().on_request(request).map_err(|error| status::stream(&error))?;
@@ -93,7 +93,7 @@ struct Session {
     host: Host,
     registration: Registration,
     view: watch::Receiver<Arc<View>>,
-    over: Over,
+    end: StreamEnd,
 }
 
 impl Session {
@@ -111,7 +111,7 @@ impl Session {
             tokio::select! {
                 biased;
                 () = self.host.shutdown.cancelled() => return Err(status::shutting_down()),
-                status = &mut self.over => return Err(status),
+                status = &mut self.end => return Err(status),
                 message = requests.message(), if requests_left > 0 => match message? {
                     Some(message) => {
                         take_in(&self.host, &self.registration, message.into_request())?;
@@ -121,7 +121,7 @@ impl Session {
                     None => return Ok(()),
                 },
                 changed = self.view.changed() => {
-                    changed.map_err(|_| status::lapsed())?;
+                    changed.map_err(|_| status::authorization_ended())?;
                     dirty = true;
                 }
                 () = until(wakeup), if !dirty => dirty = true,
@@ -172,14 +172,14 @@ mod tests {
 
     use super::*;
     use crate::body::SessionBody;
-    use crate::{Admission, Gatekeeper};
+    use crate::{AuthorizedStream, StreamAuthorizer};
 
     struct Open(watch::Sender<Arc<View>>);
 
     #[tonic::async_trait]
-    impl Gatekeeper for Open {
-        async fn admit(&self, _: &Peer, _: &Node) -> Result<Admission, Status> {
-            Ok(Admission::new(None, self.0.subscribe()))
+    impl StreamAuthorizer for Open {
+        async fn authorize(&self, _: &tonic::Request<()>, _: &Node) -> Result<AuthorizedStream, Status> {
+            Ok(AuthorizedStream::new(None, self.0.subscribe()))
         }
     }
 
@@ -209,7 +209,7 @@ mod tests {
     async fn x42_a_flood_of_requests_does_not_starve_pushes() {
         let view = View::new([Arc::new(ResourceSet::new(TypeUrl::CLUSTER, []))]);
         let host = Host {
-            gatekeeper: Arc::new(Open(watch::Sender::new(Arc::new(view)))),
+            authorizer: Arc::new(Open(watch::Sender::new(Arc::new(view)))),
             connections: Arc::default(),
             shutdown: CancellationToken::new(),
             only: None,
@@ -218,7 +218,7 @@ mod tests {
         let decoder = ProstDecoder::<DiscoveryRequest>::new(BufferSettings::default());
         let requests = Streaming::new_request(decoder, Flood(Arc::clone(&read)), None, None);
         let (outbox, inbox) = mpsc::channel(1);
-        let session = Box::pin(serve(host, Peer::default(), requests, outbox));
+        let session = Box::pin(serve(host::default(), requests, outbox));
         let mut body = std::pin::pin!(SessionBody::new(session, inbox));
         let first = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
         assert!(first.unwrap().unwrap().is_data());

@@ -5,12 +5,12 @@ use tonic::Status;
 
 use crate::node::NodeError;
 
-/// The client's first request does not say who it is (XDS.md X2).
+/// The node of the first request is missing or malformed (XDS.md X2).
 pub(crate) fn node(error: &NodeError) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
-/// The client asks for something impossible.
+/// A request breaks the protocol or a limit.
 pub(crate) fn stream(error: &StreamError) -> Status {
     match error {
         StreamError::EmptyTypeUrl(_) => Status::invalid_argument(error.to_string()),
@@ -28,14 +28,14 @@ pub(crate) fn not_a_secret(type_url: &str) -> Status {
     ))
 }
 
-/// The host withdrew the admission.
-pub(crate) fn lapsed() -> Status {
+/// The host withdrew the authorization: it dropped the sender of the view.
+pub(crate) fn authorization_ended() -> Status {
     Status::unavailable(
         "the admission of this proxy has ended (its workload or certificate is gone): connect again",
     )
 }
 
-/// The host is going away.
+/// The server shuts down.
 pub(crate) fn shutting_down() -> Status {
     Status::unavailable("shutting down: connect again")
 }

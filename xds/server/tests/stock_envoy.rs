@@ -97,7 +97,7 @@ async fn settled(host: &Host, types: usize) {
         tokio::time::sleep(Duration::from_millis(300)).await;
         until(|| synced(&statuses(host))).await;
     });
-    assert!(done.await.is_ok(), "Envoy did not settle: {:#?}", host.connections.snapshot());
+    assert!(done.await.is_ok(), "Envoy did not settle: {:#?}", host.connections.list());
 }
 
 async fn refused(host: &Host) -> String {
@@ -107,7 +107,7 @@ async fn refused(host: &Host) -> String {
 }
 
 fn statuses(host: &Host) -> Vec<TypeStatus> {
-    host.connections.snapshot().into_iter().flat_map(|connection| connection.types).collect()
+    host.connections.list().into_iter().flat_map(|connection| connection.types).collect()
 }
 
 fn resources_sent(host: &Host) -> u64 {

@@ -78,7 +78,7 @@ async fn x3_the_node_of_the_first_request_stays() {
         let mut client = client.with_node(node("sidecar~10.0.0.8~safe-0.bank~bank.svc.cluster.local"));
         client.ask(LISTENER, &[]);
         client.get().await;
-        let streams = host.connections.snapshot();
+        let streams = host.connections.list();
         assert_eq!(streams.len(), 1);
         assert!(streams[0].node.contains("web-0.shop"), "{}", streams[0].node);
     }
@@ -102,7 +102,7 @@ async fn x9_an_unknown_type_closes_nothing() {
         client.ask("type.googleapis.com/never.heard.Of", &["x"]);
         client.ask(CLUSTER, &[]);
         assert_eq!(client.get().await.bodies, ["A1"]);
-        let types = &host.connections.snapshot()[0].types;
+        let types = &host.connections.list()[0].types;
         assert_eq!(types[1].state, "NOT SENT");
     }
 }
@@ -118,7 +118,7 @@ async fn x11_a_nack_is_kept_for_status_and_counted() {
         // Requests are taken in order: once this one is answered, so is the NACK.
         client.ask(CLUSTER, &[]);
         client.get().await;
-        let connection = &host.connections.snapshot()[0];
+        let connection = &host.connections.list()[0];
         assert!(connection.node.starts_with("sidecar~10.0.0.7~"));
         let listeners = connection.types.iter().find(|status| status.type_url == LISTENER).unwrap();
         assert_eq!((listeners.state, listeners.rejects), ("ERROR", 1));

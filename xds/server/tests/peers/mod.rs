@@ -12,7 +12,7 @@ use eastwest_proto::envoy::service::discovery::v3::{
 };
 use eastwest_proto::google::rpc;
 use eastwest_xds::{EncodedResource, ResourceSet, TypeUrl, Variant, View};
-use eastwest_xds_server::{Admission, Connections, Gatekeeper, Node, Peer, XdsServer};
+use eastwest_xds_server::{AuthorizedStream, Connections, Node, StreamAuthorizer, XdsServer};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
 use tokio_util::sync::CancellationToken;
@@ -23,16 +23,16 @@ pub(crate) const VARIANTS: [Variant; 2] = [Variant::StateOfTheWorld, Variant::De
 
 /// Shows everybody the same view, until there is none; refuses those whose node is of the namespace `early`.
 #[derive(Clone)]
-struct Porter(Arc<Mutex<Option<watch::Sender<Arc<View>>>>>);
+struct TestAuthorizer(Arc<Mutex<Option<watch::Sender<Arc<View>>>>>);
 
 #[tonic::async_trait]
-impl Gatekeeper for Porter {
-    async fn admit(&self, peer: &Peer, node: &Node) -> Result<Admission, Status> {
+impl StreamAuthorizer for TestAuthorizer {
+    async fn authorize(&self, call: &tonic::Request<()>, node: &Node) -> Result<AuthorizedStream, Status> {
         let views = self.0.lock().unwrap();
         let views = views.as_ref().filter(|_| node.namespace() != "early");
-        let identity = peer.metadata.get("x-identity").map(|value| value.to_str().unwrap().to_owned());
+        let identity = call.metadata().get("x-identity").map(|value| value.to_str().unwrap().to_owned());
         let view = views.ok_or_else(|| Status::unavailable("not synced"))?.subscribe();
-        Ok(Admission::new(identity, view))
+        Ok(AuthorizedStream::new(identity, view))
     }
 }
 
@@ -40,31 +40,31 @@ pub(crate) struct Host {
     pub(crate) address: SocketAddr,
     pub(crate) connections: Arc<Connections>,
     pub(crate) shutdown: CancellationToken,
-    porter: Porter,
+    authorizer: TestAuthorizer,
 }
 
 impl Host {
     pub(crate) async fn start(view: View) -> Self {
-        let porter = Porter(Arc::new(Mutex::new(Some(watch::Sender::new(Arc::new(view))))));
+        let authorizer = TestAuthorizer(Arc::new(Mutex::new(Some(watch::Sender::new(Arc::new(view))))));
         let shutdown = CancellationToken::new();
-        let server = XdsServer::new(Arc::new(porter.clone()), shutdown.clone());
+        let server = XdsServer::new(Arc::new(authorizer.clone()), shutdown.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let connections = Arc::clone(server.connections());
         let router = Server::builder().add_service(server.aggregated()).add_service(server.secrets());
         tokio::spawn(router.serve_with_incoming(TcpListenerStream::new(listener)));
-        Self { address, connections, shutdown, porter }
+        Self { address, connections, shutdown, authorizer }
     }
 
     /// From now on everybody sees this.
     pub(crate) fn publish(&self, view: View) {
-        let mut views = self.porter.0.lock().unwrap();
+        let mut views = self.authorizer.0.lock().unwrap();
         views.get_or_insert_default().send_replace(Arc::new(view));
     }
 
     /// Ends every admission.
     pub(crate) fn expel(&self) {
-        self.porter.0.lock().unwrap().take();
+        self.authorizer.0.lock().unwrap().take();
     }
 
     pub(crate) fn channel(&self) -> Channel {

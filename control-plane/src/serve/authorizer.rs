@@ -1,4 +1,4 @@
-//! Who may open an xDS stream, and what it sees.
+//! Authorizes xDS streams: which proxy may connect, and which view it gets.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,7 +9,7 @@ use eastwest_model::{
     workload::ProxyCertificate,
 };
 use eastwest_translate::{Audience, ProxyFacts};
-use eastwest_xds_server::{Admission, Gatekeeper, Node, Peer};
+use eastwest_xds_server::{AuthorizedStream, Node, StreamAuthorizer};
 use prost_types::{Value, value::Kind as ValueKind};
 use tokio::sync::watch;
 use tonic::Status;
@@ -20,19 +20,19 @@ use crate::query::World;
 /// What Envoy calls itself.
 const STOCK_ENVOY: &str = "envoy";
 
-/// Admits proxies to their own view: a peer gets what its authenticated identity is entitled to, and node id and
-/// metadata may only agree with it (XDS.md X53).
-pub(super) struct Gate {
-    /// How a peer proves who it is; `None` on the plaintext port, which believes the node (XDS.md X52).
+/// Gives each proxy the view of its authenticated identity; node id and metadata must agree with that identity (XDS.md
+/// X53).
+pub(super) struct ProxyAuthorizer {
+    /// Authenticates the client; `None` on the plaintext port, which trusts the node (XDS.md X52).
     pub(super) doorkeeper: Option<Doorkeeper>,
     pub(super) subscribers: Subscribers,
     pub(super) world: watch::Receiver<World>,
 }
 
 #[tonic::async_trait]
-impl Gatekeeper for Gate {
-    async fn admit(&self, peer: &Peer, node: &Node) -> Result<Admission, Status> {
-        let (caller, standing) = self.authenticate(peer).await?.unzip();
+impl StreamAuthorizer for ProxyAuthorizer {
+    async fn authorize(&self, call: &tonic::Request<()>, node: &Node) -> Result<AuthorizedStream, Status> {
+        let (caller, standing) = self.authenticate(call).await?.unzip();
         let claim = Claim::read(node)?;
         if let Some(caller) = &caller {
             claim.agrees_with(caller)?;
@@ -43,23 +43,23 @@ impl Gatekeeper for Gate {
         }
         let account = caller.as_ref().and_then(service_account);
         let mut workload = known.unwrap_or_else(|| Arc::new(claim.stand_in(node, account)));
-        // POLICY.md O9: what it brings along is for it alone to know.
+        // POLICY.md O9: the proxy knows best which certificate it has.
         if let Some(own) = ProxyCertificate::read(|key| node.metadata_text(key).map(Name::from)) {
             Arc::make_mut(&mut workload).client_certificate = Some(own);
         }
         let view = self.subscribers.subscribe(workload, facts(node, caller.is_some())?).await?;
-        let admission = Admission::new(caller.map(|caller| caller.identity.to_string()), view);
+        let stream = AuthorizedStream::new(caller.map(|caller| caller.identity.to_string()), view);
         Ok(match standing {
-            Some(standing) => admission.until(standing.over()),
-            None => admission,
+            Some(standing) => stream.until(standing.over()),
+            None => stream,
         })
     }
 }
 
-impl Gate {
-    async fn authenticate(&self, peer: &Peer) -> Result<Option<(Caller, Standing)>, Status> {
+impl ProxyAuthorizer {
+    async fn authenticate(&self, call: &tonic::Request<()>) -> Result<Option<(Caller, Standing)>, Status> {
         let Some(doorkeeper) = &self.doorkeeper else { return Ok(None) };
-        let credentials = Credentials { metadata: &peer.metadata, extensions: &peer.extensions };
+        let credentials = Credentials { metadata: call.metadata(), extensions: call.extensions() };
         match doorkeeper.admit(&credentials).await {
             Ok(admitted) => Ok(Some(admitted)),
             Err(error) => {
@@ -76,7 +76,7 @@ fn service_account(caller: &Caller) -> Option<Name> {
     caller.identity.as_workload().ok().map(|(_, account)| account.into())
 }
 
-/// What a node says about itself.
+/// The workload and the service account that a node claims.
 struct Claim {
     key: WorkloadKey,
     /// Metadata `NAMESPACE`, else the namespace of the id.
@@ -136,8 +136,8 @@ impl Claim {
         }
     }
 
-    /// A workload for a proxy whose Pod is not known (yet): its identity is the proven one, its labels are its own
-    /// word, which can decide nothing but its own settings.
+    /// A workload for a proxy whose Pod is not known (yet). Its identity is the authenticated one. Its labels are a claim
+    /// of the node, which affects nothing but its own settings.
     fn stand_in(self, node: &Node, account: Option<Name>) -> Workload {
         let meta = Meta {
             object: ObjectRef::new(Kind::Pod, self.namespace, self.key.name),
@@ -163,8 +163,8 @@ impl Claim {
     }
 }
 
-/// What a node tells about its program and its ports, and whether it has proven who it is: secrets are for nobody else,
-/// so the plaintext port never serves them.
+/// The facts of a proxy: its program and its ports from the node, and whether it is authenticated. Secrets are served to
+/// authenticated proxies only, so the plaintext port never serves them.
 fn facts(node: &Node, proven: bool) -> Result<ProxyFacts, Status> {
     let audience = if node.user_agent() == STOCK_ENVOY { Audience::Envoy } else { Audience::Other };
     let usual = ProxyFacts::usual(audience);
@@ -179,7 +179,7 @@ fn facts(node: &Node, proven: bool) -> Result<ProxyFacts, Status> {
     Ok(ProxyFacts { audience, inbound_port, outbound_port, internal_listeners, proven })
 }
 
-/// A yes or no in the metadata, a text as Istio writes it; absent is no.
+/// A flag in the metadata: the text `true` or `false`, as Istio writes it; `false` if absent.
 fn flag(node: &Node, key: &str) -> Result<bool, Status> {
     match node.metadata_text(key) {
         Some("true") => Ok(true),
@@ -191,7 +191,7 @@ fn flag(node: &Node, key: &str) -> Result<bool, Status> {
     }
 }
 
-/// A port in the metadata, a text as Istio writes it.
+/// A port in the metadata: a text, as Istio writes it.
 fn port(node: &Node, key: &str) -> Result<Option<u16>, Status> {
     if !node.metadata().fields.contains_key(key) {
         return Ok(None);
@@ -206,7 +206,7 @@ fn port(node: &Node, key: &str) -> Result<Option<u16>, Status> {
     })
 }
 
-/// Metadata `LABELS`: an object of texts.
+/// Metadata `LABELS`: an object whose values are texts.
 fn labels(node: &Node) -> Labels {
     let fields = node.metadata().fields.get("LABELS");
     let Some(ValueKind::StructValue(labels)) = fields.and_then(|value| value.kind.as_ref()) else {

@@ -1,0 +1,62 @@
+//! How a host decides which client may open a stream and what it sees.
+
+use std::fmt;
+use std::future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use eastwest_xds::{Request, View};
+use tokio::sync::watch;
+use tonic::Status;
+
+use crate::node::Node;
+
+/// Authorizes new streams: decides whether the client may connect and which view it gets.
+#[tonic::async_trait]
+pub trait StreamAuthorizer: Send + Sync + 'static {
+    /// Called once per stream, on its first request. `call` has the headers of the gRPC call (e.g. `authorization`) and
+    /// what the transport attached to it (e.g. the client certificate). The content of `node` is a claim: what a client
+    /// is entitled to follows from its authenticated identity (XDS.md X53).
+    ///
+    /// # Errors
+    /// Any status ends the stream with it; `UNAVAILABLE` if there is no configuration yet (XDS.md X49).
+    async fn authorize(&self, call: &tonic::Request<()>, node: &Node) -> Result<AuthorizedStream, Status>;
+
+    /// Called with every request of an authorized stream, before it is answered. A host that makes resources on demand
+    /// learns their names here.
+    fn requested(&self, _request: &Request) {}
+}
+
+/// Completes when a stream must end, with the status that the client gets.
+pub type StreamEnd = Pin<Box<dyn Future<Output = Status> + Send>>;
+
+/// A stream whose client was authorized.
+pub struct AuthorizedStream {
+    /// The authenticated identity, for display; `None` on a plaintext port.
+    pub identity: Option<String>,
+    /// What the client sees, now and later; only the latest value counts. If the sender is dropped, the stream ends
+    /// with `UNAVAILABLE`.
+    pub view: watch::Receiver<Arc<View>>,
+    /// Ends the stream, for instance because the client's certificate expired.
+    pub end: StreamEnd,
+}
+
+impl AuthorizedStream {
+    /// A stream without an end of its own: it lasts as long as there is a view.
+    pub fn new(identity: Option<String>, view: watch::Receiver<Arc<View>>) -> Self {
+        Self { identity, view, end: Box::pin(future::pending()) }
+    }
+
+    /// The same stream, which lasts until `end` completes.
+    #[must_use]
+    pub fn until(self, end: impl Future<Output = Status> + Send + 'static) -> Self {
+        Self { end: Box::pin(end), ..self }
+    }
+}
+
+/// Without the view, which may hold keys and is long in any case.
+impl fmt::Debug for AuthorizedStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthorizedStream").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}

@@ -1,8 +1,6 @@
 //! Who may speak for whom (CA.md A9 to A15).
 
-use std::collections::BTreeMap;
-
-use eastwest_model::{Created, Kind, Meta, Name, ObjectRef, Origin, WorkloadKey};
+use eastwest_model::{Kind, Meta, Name, ObjectRef, WorkloadKey};
 use time::macros::datetime;
 
 use super::*;
@@ -28,24 +26,11 @@ fn pod(name: &str, account: &str, node: &str) -> Workload {
     let account: ServiceAccount = account.parse().unwrap();
     let text = |text: &str| Some(text).filter(|text| !text.is_empty()).map(Name::from);
     Workload {
-        meta: Meta {
-            object: ObjectRef::new(Kind::Pod, account.namespace(), name),
-            created: Created::default(),
-            labels: Arc::default(),
-            annotations: Arc::default(),
-            origin: Origin::default(),
-        },
         service_account: text(account.name()),
-        addresses: Vec::new(),
-        dns_address: None,
-        container_ports: Vec::new(),
-        port_overrides: BTreeMap::new(),
         ready: false,
-        ended: false,
-        weight: 0,
         uid: text(&format!("uid-{name}")),
         node: text(node),
-        client_certificate: None,
+        ..Workload::new(Meta::new(ObjectRef::new(Kind::Pod, account.namespace(), name)))
     }
 }
 

@@ -54,6 +54,17 @@ pub struct Meta {
 }
 
 impl Meta {
+    /// The metadata of an object of which nothing but its name is known: youngest, without labels, from no file.
+    pub fn new(object: ObjectRef) -> Self {
+        Self {
+            object,
+            created: Created::default(),
+            labels: Arc::default(),
+            annotations: Arc::default(),
+            origin: Origin::default(),
+        }
+    }
+
     /// Namespace of the object.
     pub fn namespace(&self) -> &Name {
         &self.object.namespace

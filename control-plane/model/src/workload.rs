@@ -61,6 +61,25 @@ impl ProxyCertificate {
 }
 
 impl Workload {
+    /// A running, ready workload without addresses, ports or a service account. Set the other fields with struct update
+    /// syntax: `Workload { node, ..Workload::new(meta) }`.
+    pub fn new(meta: Meta) -> Self {
+        Self {
+            meta,
+            service_account: None,
+            addresses: Vec::new(),
+            dns_address: None,
+            container_ports: Vec::new(),
+            port_overrides: BTreeMap::new(),
+            ready: true,
+            ended: false,
+            weight: 0,
+            uid: None,
+            node: None,
+            client_certificate: None,
+        }
+    }
+
     /// Namespace and name.
     pub fn key(&self) -> WorkloadKey {
         WorkloadKey { namespace: self.meta.namespace().clone(), name: self.meta.name().clone() }

@@ -204,18 +204,9 @@ fn address(service: usize, pod: usize) -> IpAddr {
 fn pod(service: usize, pod: usize) -> Object {
     let labels: Labels = [app(service), (TLS_MODE_LABEL.into(), "istio".into())].into();
     Object::Workload(Arc::new(Workload {
-        meta: meta(Kind::Pod, &namespace(service), &format!("s{service}-{pod}"), labels),
         service_account: Some(format!("s{service}").into()),
         addresses: vec![address(service, pod)],
-        dns_address: None,
-        container_ports: Vec::new(),
-        port_overrides: BTreeMap::new(),
-        ready: true,
-        ended: false,
-        weight: 0,
-        uid: None,
-        node: None,
-        client_certificate: None,
+        ..Workload::new(meta(Kind::Pod, &namespace(service), &format!("s{service}-{pod}"), labels))
     }))
 }
 

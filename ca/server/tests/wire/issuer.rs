@@ -1,13 +1,10 @@
 //! An issuer of tokens that says whatever it is told to, and pods to bind them to.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use eastwest_ca::{Pods, ServiceAccount};
-use eastwest_model::{Created, Kind, Meta, ObjectRef, Origin, Workload, WorkloadKey};
+use eastwest_model::{Kind, Meta, ObjectRef, Workload, WorkloadKey};
 use ring::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
@@ -104,24 +101,11 @@ impl Cluster {
     pub(crate) fn put(&self, account: &str, name: &str, node: &str, change: impl Fn(&mut Workload)) {
         let (namespace, account) = account.split_once('/').unwrap();
         let mut pod = Workload {
-            meta: Meta {
-                object: ObjectRef::new(Kind::Pod, namespace, name),
-                created: Created::default(),
-                labels: Arc::default(),
-                annotations: Arc::default(),
-                origin: Origin::default(),
-            },
             service_account: Some(account.into()),
-            addresses: Vec::new(),
-            dns_address: None,
-            container_ports: Vec::new(),
-            port_overrides: BTreeMap::new(),
             ready: false,
-            ended: false,
-            weight: 0,
             uid: Some(format!("uid-{name}").into()),
             node: Some(node.into()),
-            client_certificate: None,
+            ..Workload::new(Meta::new(ObjectRef::new(Kind::Pod, namespace, name)))
         };
         change(&mut pod);
         self.remove(name);

@@ -201,8 +201,7 @@ mod tests {
     use std::sync::Arc;
 
     use eastwest_model::{
-        Change, Created, Kind, Labels, MeshConfig, Meta, Object, ObjectRef, Origin, Selector, TrustDomain,
-        Workload, WorkloadKey,
+        Change, Kind, Labels, MeshConfig, Meta, Object, ObjectRef, Selector, TrustDomain, Workload, WorkloadKey,
         policy::PeerAuthentication,
         service::{EndpointSlice, ExportTo, Service},
     };
@@ -212,13 +211,7 @@ mod tests {
 
     fn meta(kind: Kind, namespace: &str, name: &str, labels: &[(&str, &str)]) -> Meta {
         let labels: Labels = labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-        Meta {
-            object: ObjectRef::new(kind, namespace, name),
-            created: Created::default(),
-            labels: Arc::new(labels),
-            annotations: Arc::default(),
-            origin: Origin::default(),
-        }
+        Meta { labels: Arc::new(labels), ..Meta::new(ObjectRef::new(kind, namespace, name)) }
     }
 
     fn service(name: &str) -> Object {
@@ -238,20 +231,7 @@ mod tests {
     }
 
     fn pod(name: &str, app: &str) -> Object {
-        Object::Workload(Arc::new(Workload {
-            meta: meta(Kind::Pod, "shop", name, &[("app", app)]),
-            service_account: None,
-            addresses: Vec::new(),
-            dns_address: None,
-            container_ports: Vec::new(),
-            port_overrides: std::collections::BTreeMap::new(),
-            ready: true,
-            ended: false,
-            weight: 0,
-            uid: None,
-            node: None,
-            client_certificate: None,
-        }))
+        Object::Workload(Arc::new(Workload::new(meta(Kind::Pod, "shop", name, &[("app", app)]))))
     }
 
     fn slice(service: &str) -> Object {

@@ -215,8 +215,8 @@ fn workload(random: &mut Random, namespace: &str) -> Workload {
     let kind = random.one_of(&[Kind::Pod, Kind::Pod, Kind::WorkloadEntry]);
     let pod = kind == Kind::Pod;
     let labels = labels(random);
+    let meta = meta(random, kind, namespace, labels);
     Workload {
-        meta: meta(random, kind, namespace, labels),
         service_account: (pod || random.chance(2)).then(|| random.one_of(NAMES).into()),
         addresses: random.maybe(address).into_iter().collect(),
         dns_address: (!pod).then(|| "vm.example.org".into()),
@@ -230,10 +230,9 @@ fn workload(random: &mut Random, namespace: &str) -> Workload {
         },
         ready: !random.chance(4),
         ended: random.chance(8),
-        weight: 0,
         uid: aside.maybe(|aside| aside.one_of(NAMES).into()),
         node: aside.maybe(|aside| aside.one_of(NAMES).into()),
-        client_certificate: None,
+        ..Workload::new(meta)
     }
 }
 

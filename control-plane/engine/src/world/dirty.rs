@@ -201,7 +201,8 @@ mod tests {
     use std::sync::Arc;
 
     use eastwest_model::{
-        Change, Kind, Labels, MeshConfig, Meta, Object, ObjectRef, Selector, TrustDomain, Workload, WorkloadKey,
+        Change, Kind, Labels, MeshConfig, Meta, Object, ObjectRef, Selector, TrustDomain, Workload,
+        WorkloadKey,
         policy::PeerAuthentication,
         service::{EndpointSlice, ExportTo, Service},
     };

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use eastwest_model::{SpiffeId, TrustDomain};
+use eastwest_identity::{SpiffeId, TrustDomain};
 use rustls_pki_types::ServerName;
 
 /// Trust domain named in the CSR when none is configured; the CA decides about the real one.

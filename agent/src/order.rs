@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use eastwest_model::SpiffeId;
+use eastwest_identity::SpiffeId;
 use zeroize::Zeroizing;
 
 use crate::{

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use eastwest_ca::SpiffeBundle;
-use eastwest_model::TrustDomain;
+use eastwest_identity::TrustDomain;
 use eastwest_proto::eastwest::v1::{
     FollowTrustBundlesRequest, TrustBundles, workload_identity_client::WorkloadIdentityClient,
 };

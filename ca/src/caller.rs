@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eastwest_model::{SpiffeId, WorkloadKey};
+use eastwest_identity::{SpiffeId, WorkloadKey};
 use time::OffsetDateTime;
 
 /// An object of Kubernetes that a token is bound to.

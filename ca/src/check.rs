@@ -1,6 +1,6 @@
 //! Our own output, read back as a stranger would: a mistake in a profile or a library never leaves the house.
 
-use eastwest_model::SpiffeId;
+use eastwest_identity::SpiffeId;
 use x509_parser::certificate::X509Certificate;
 
 use crate::{

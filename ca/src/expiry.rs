@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use eastwest_model::{SpiffeId, WorkloadKey};
+use eastwest_identity::{SpiffeId, WorkloadKey};
 use time::OffsetDateTime;
 
 use crate::{ledger::Issued, service_account::ServiceAccount};

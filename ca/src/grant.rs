@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eastwest_model::{SpiffeId, TrustDomain};
+use eastwest_identity::{SpiffeId, TrustDomain};
 use thiserror::Error;
 
 use crate::caller::Caller;

@@ -1,13 +1,13 @@
 //! A node's proxy asking for the identities of the pods on its node (CA.md C18).
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
-use eastwest_model::{SpiffeId, TrustDomain, Workload, identity::IdentityError};
+use eastwest_identity::{IdentityError, SpiffeId, TrustDomain};
 use thiserror::Error;
 
 use crate::{
     caller::{Caller, Represented},
-    pods::{BindingError, Pods, bound_pod},
+    pods::{BindingError, Pod, Pods, bound_pod},
     service_account::ServiceAccount,
 };
 
@@ -85,11 +85,11 @@ impl NodeAccounts {
         let own = own.ok_or_else(|| ImpersonationError::Untrusted(caller.identity.clone()))?;
         let (identity, account) = self.target(asked, trust_domain)?;
         let node = node_of(&caller, &own, pods)?;
-        let beside = |pod: &Arc<Workload>| !pod.ended && pod.node.as_deref() == Some(&*node);
+        let beside = |pod: &Pod| !pod.ended && pod.node.as_deref() == Some(&*node);
         let Some(pod) = pods.pods_of(&account).into_iter().find(beside) else {
             return Err(ImpersonationError::Elsewhere { identity, node });
         };
-        Ok(caller.on_behalf_of(Represented { identity, node, pod: pod.key() }))
+        Ok(caller.on_behalf_of(Represented { identity, node, pod: pod.key }))
     }
 
     fn target(
@@ -115,7 +115,7 @@ fn node_of(caller: &Caller, own: &ServiceAccount, pods: &dyn Pods) -> Result<Str
     let unbound = || ImpersonationError::Unbound(caller.identity.clone());
     let bound = caller.proof.pod().ok_or_else(unbound)?;
     let pod = bound_pod(pods, own, bound)?;
-    let refused = |reason| Err(ImpersonationError::CallerPod(pod.key().to_string(), reason));
+    let refused = |reason| Err(ImpersonationError::CallerPod(pod.key.to_string(), reason));
     if pod.uid.is_none() {
         return refused("has no UID that could be compared");
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eastwest_model::TrustDomain;
+use eastwest_identity::TrustDomain;
 use rcgen::{CertificateParams, PublicKeyData as _, SerialNumber};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls_pki_types::CertificateDer;

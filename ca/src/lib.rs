@@ -52,7 +52,7 @@ pub use jwt::{Jwt, KeySet, TokenKey, TokenVerifier, TrustedIssuer};
 pub use key::{NewKey, PrivateKey};
 pub use oidc::JobRules;
 pub use plugged::PluggedCa;
-pub use pods::{Pods, SharedPods};
+pub use pods::{Pod, Pods, SharedPods};
 pub use profile::ServingName;
 pub use public_key::PublicKey;
 pub use revocation::Revocations;

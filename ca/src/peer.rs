@@ -1,6 +1,6 @@
 //! The identity in a client certificate (X509-SVID §5; CA.md S21, S22, S32 to S35 and A22).
 
-use eastwest_model::{SpiffeId, TrustDomain, identity::IdentityError};
+use eastwest_identity::{IdentityError, SpiffeId, TrustDomain};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use time::OffsetDateTime;

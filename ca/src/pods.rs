@@ -2,18 +2,33 @@
 
 use std::sync::Arc;
 
-use eastwest_model::{Workload, WorkloadKey};
+use eastwest_identity::{Name, WorkloadKey};
 use thiserror::Error;
 
 use crate::{caller::BoundObject, service_account::ServiceAccount};
 
+/// A pod, as far as proofs of identity look at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// Namespace and name.
+    pub key: WorkloadKey,
+    /// The service account that it runs as, if that is known.
+    pub service_account: Option<Name>,
+    /// `metadata.uid`, which tells a pod from its successor of the same name; a manifest written by hand has none.
+    pub uid: Option<Name>,
+    /// The node that it was assigned to, started or not.
+    pub node: Option<Name>,
+    /// Whether it has ended (phase Succeeded or Failed).
+    pub ended: bool,
+}
+
 /// The pods of the cluster at one moment, as far as proofs of identity must know them.
 pub trait Pods {
     /// The pod of that name.
-    fn pod(&self, key: &WorkloadKey) -> Option<Arc<Workload>>;
+    fn pod(&self, key: &WorkloadKey) -> Option<Pod>;
 
     /// The pods of a service account.
-    fn pods_of(&self, account: &ServiceAccount) -> Vec<Arc<Workload>>;
+    fn pods_of(&self, account: &ServiceAccount) -> Vec<Pod>;
 }
 
 /// The pods of the cluster, for all who ask.
@@ -55,7 +70,7 @@ pub fn bound_pod(
     pods: &dyn Pods,
     account: &ServiceAccount,
     bound: &BoundObject,
-) -> Result<Arc<Workload>, BindingError> {
+) -> Result<Pod, BindingError> {
     let key = WorkloadKey { namespace: account.namespace().into(), name: bound.name.as_str().into() };
     let Some(pod) = pods.pod(&key) else { return Err(BindingError::NoPod(key)) };
     if let Some(real) = pod.uid.as_deref().filter(|real| *real != bound.uid) {

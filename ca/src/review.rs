@@ -1,6 +1,6 @@
 //! What the Kubernetes API says about a token (TokenReview, `authentication.k8s.io/v1`; CA.md C15).
 
-use eastwest_model::{SpiffeId, TrustDomain, identity::IdentityError};
+use eastwest_identity::{IdentityError, SpiffeId, TrustDomain};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

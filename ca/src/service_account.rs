@@ -2,10 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use eastwest_model::{
-    Name, SpiffeId,
-    names::{is_dns_label, is_dns_subdomain},
-};
+use eastwest_identity::{Name, SpiffeId, is_dns_label, is_dns_subdomain};
 use thiserror::Error;
 
 /// The text is no service account.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eastwest_model::{SpiffeId, TrustDomain};
+use eastwest_identity::{SpiffeId, TrustDomain};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType};
 use ring::{rand::SystemRandom, signature};
 use rustls_pki_types::CertificateDer;

@@ -1,6 +1,6 @@
 //! Reading certificates, for those that must judge them.
 
-use eastwest_model::SpiffeId;
+use eastwest_identity::SpiffeId;
 use time::OffsetDateTime;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
 

@@ -7,7 +7,7 @@ use eastwest_ca::{
     Authorizer, Caller, Issuer as _, Lifetimes, LocalIssuer, NewKey, NewRoot, PluggedCa, PrivateKey, Proof,
     TrustBundle, VerifiedCsr, chain, issuer::self_signed_root, pem, plugged,
 };
-use eastwest_model::{SpiffeId, TrustDomain};
+use eastwest_identity::{SpiffeId, TrustDomain};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 

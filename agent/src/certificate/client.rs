@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use eastwest_model::SpiffeId;
+use eastwest_identity::SpiffeId;
 use eastwest_proto::istio::v1::auth::{
     IstioCertificateRequest, istio_certificate_service_client::IstioCertificateServiceClient,
 };

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use eastwest_model::SpiffeId;
+use eastwest_identity::SpiffeId;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType};
 use zeroize::Zeroizing;
 
@@ -46,7 +46,7 @@ impl fmt::Debug for WorkloadKey {
 
 #[cfg(test)]
 mod tests {
-    use eastwest_model::TrustDomain;
+    use eastwest_identity::TrustDomain;
     use x509_parser::{
         certification_request::X509CertificationRequest,
         extensions::{GeneralName, ParsedExtension},

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use eastwest_model::SpiffeId;
+use eastwest_identity::SpiffeId;
 use rustls::{RootCertStore, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
 use x509_parser::{

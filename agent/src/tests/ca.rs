@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use eastwest_model::SpiffeId;
+use eastwest_identity::SpiffeId;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use eastwest_model::TrustDomain;
+use eastwest_identity::TrustDomain;
 use rustls_pki_types::{CertificateDer, pem};
 use tokio::sync::watch;
 use tonic::Status;

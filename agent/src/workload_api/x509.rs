@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use eastwest_model::TrustDomain;
+use eastwest_identity::TrustDomain;
 use eastwest_proto::spiffe::{X509BundlesResponse, X509svid, X509svidResponse};
 use rustls_pki_types::{CertificateDer, pem};
 use tonic::Status;

@@ -36,7 +36,7 @@ use eastwest_ca_server::{
     operations::{self, IssuedKey},
     server_config,
 };
-use eastwest_model::TrustDomain;
+use eastwest_identity::TrustDomain;
 use eastwest_proto::istio::v1::auth::{
     IstioCertificateRequest, istio_certificate_service_client::IstioCertificateServiceClient,
 };

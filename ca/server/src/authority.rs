@@ -10,7 +10,7 @@ use eastwest_ca::{
     Authorizer, CertificateSummary, Issuer as _, Lifetimes, LocalIssuer, ServingName, SpiffeBundle,
     TrustBundle,
 };
-use eastwest_model::TrustDomain;
+use eastwest_identity::TrustDomain;
 use eastwest_proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
 use thiserror::Error;
 use time::OffsetDateTime;

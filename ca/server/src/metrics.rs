@@ -9,7 +9,7 @@ use std::{
 };
 
 use eastwest_ca::{SharedPods, expiry::Expiries, ledger::Issued};
-use eastwest_model::WorkloadKey;
+use eastwest_identity::WorkloadKey;
 use time::OffsetDateTime;
 
 use crate::ledger::LedgerState;

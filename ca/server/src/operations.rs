@@ -15,7 +15,7 @@ use eastwest_ca::{
     key::PrivateKeyError,
     ledger::{Asker, Event, Issued},
 };
-use eastwest_model::{SpiffeId, TrustDomain};
+use eastwest_identity::{SpiffeId, TrustDomain};
 use serde::Serialize;
 use thiserror::Error;
 use time::OffsetDateTime;

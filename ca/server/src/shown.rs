@@ -7,7 +7,7 @@ use eastwest_ca::{
     Caller, TrustBundle,
     peer::{self, PeerError, ValidPath},
 };
-use eastwest_model::TrustDomain;
+use eastwest_identity::TrustDomain;
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
@@ -74,7 +74,7 @@ mod tests {
     use eastwest_ca::{
         Authorizer, Issuer as _, Lifetimes, LocalIssuer, NewRoot, PrivateKey, Proof, VerifiedCsr,
     };
-    use eastwest_model::SpiffeId;
+    use eastwest_identity::SpiffeId;
     use time::Duration;
 
     use super::*;

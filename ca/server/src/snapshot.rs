@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use eastwest_ca::{Authorizer, TrustBundle};
-use eastwest_model::TrustDomain;
+use eastwest_identity::TrustDomain;
 use tokio::sync::watch;
 
 use crate::{horizon::Signer, serving::ServingCertificate};

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use eastwest_ca::{Lifetimes, NewRoot};
 use eastwest_ca_server::{StateDir, StateError, operations};
-use eastwest_model::TrustDomain;
+use eastwest_identity::TrustDomain;
 use time::OffsetDateTime;
 
 #[test]

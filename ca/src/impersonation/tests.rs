@@ -1,42 +1,42 @@
 //! Who may speak for whom (CA.md A9 to A15).
 
-use eastwest_model::{Kind, Meta, Name, ObjectRef, WorkloadKey};
+use eastwest_identity::{Name, WorkloadKey};
 use time::macros::datetime;
 
 use super::*;
 use crate::{BoundObject, Proof};
 
 #[derive(Default)]
-struct Cluster(Vec<Arc<Workload>>);
+struct Cluster(Vec<Pod>);
 
 impl Pods for Cluster {
-    fn pod(&self, key: &WorkloadKey) -> Option<Arc<Workload>> {
-        self.0.iter().find(|pod| pod.key() == *key).cloned()
+    fn pod(&self, key: &WorkloadKey) -> Option<Pod> {
+        self.0.iter().find(|pod| pod.key == *key).cloned()
     }
-    fn pods_of(&self, account: &ServiceAccount) -> Vec<Arc<Workload>> {
-        let of = |pod: &&Arc<Workload>| {
-            &**pod.meta.namespace() == account.namespace()
+    fn pods_of(&self, account: &ServiceAccount) -> Vec<Pod> {
+        let of = |pod: &&Pod| {
+            &*pod.key.namespace == account.namespace()
                 && pod.service_account.as_deref() == Some(account.name())
         };
         self.0.iter().filter(of).cloned().collect()
     }
 }
 
-fn pod(name: &str, account: &str, node: &str) -> Workload {
+fn pod(name: &str, account: &str, node: &str) -> Pod {
     let account: ServiceAccount = account.parse().unwrap();
     let text = |text: &str| Some(text).filter(|text| !text.is_empty()).map(Name::from);
-    Workload {
+    Pod {
+        key: WorkloadKey { namespace: account.namespace().into(), name: name.into() },
         service_account: text(account.name()),
-        ready: false,
         uid: text(&format!("uid-{name}")),
         node: text(node),
-        ..Workload::new(Meta::new(ObjectRef::new(Kind::Pod, account.namespace(), name)))
+        ended: false,
     }
 }
 
 /// A proxy on node n1, with a pod of its node and one of another, and an ended one.
 fn cluster() -> Cluster {
-    let ended = Workload { ended: true, ..pod("job-0", "shop/job", "n1") };
+    let ended = Pod { ended: true, ..pod("job-0", "shop/job", "n1") };
     let pods = [
         pod("ztunnel-1", "istio-system/ztunnel", "n1"),
         pod("istiod-0", "istio-system/istiod", "n1"),
@@ -46,7 +46,7 @@ fn cluster() -> Cluster {
         pod("new-0", "shop/new", ""),
         ended,
     ];
-    Cluster(pods.map(Arc::new).into())
+    Cluster(pods.into())
 }
 
 fn accounts() -> NodeAccounts {
@@ -147,9 +147,9 @@ fn the_caller_must_be_a_trusted_pod_that_lives() {
     }
     let moved = token("istio-system/ztunnel", Some(("ztunnel-1", "uid-ztunnel-1")), Some("n2"));
     assert!(matches!(ask(moved, reviews), Err(E::CallerPod(..))));
-    let own = |change: fn(&mut Workload)| {
+    let own = |change: fn(&mut Pod)| {
         let mut cluster = cluster();
-        change(Arc::make_mut(&mut cluster.0[0]));
+        change(&mut cluster.0[0]);
         accounts().represent(ztunnel(), reviews, &td(), &cluster)
     };
     assert!(own(|_| {}).is_ok());

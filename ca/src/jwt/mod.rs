@@ -9,7 +9,7 @@ mod svid;
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use eastwest_model::{SpiffeId, TrustDomain, identity::IdentityError};
+use eastwest_identity::{IdentityError, SpiffeId, TrustDomain};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use thiserror::Error;

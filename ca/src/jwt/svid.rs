@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use eastwest_model::{SpiffeId, TrustDomain, identity::IdentityError};
+use eastwest_identity::{IdentityError, SpiffeId, TrustDomain};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 use time::OffsetDateTime;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use eastwest_model::SpiffeId;
+use eastwest_identity::SpiffeId;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 

@@ -1,7 +1,7 @@
 //! Ledgers that are whole, and every way in which one may be broken.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use eastwest_model::{SpiffeId, TrustDomain};
+use eastwest_identity::{SpiffeId, TrustDomain};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
 use rustls_pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};

@@ -10,7 +10,7 @@ mod template;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use eastwest_model::{SpiffeId, TrustDomain, identity::IdentityError};
+use eastwest_identity::{IdentityError, SpiffeId, TrustDomain};
 use serde_json::Value;
 use thiserror::Error;
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use eastwest_model::names::{is_dns_label, is_dns_subdomain};
+use eastwest_identity::{is_dns_label, is_dns_subdomain};
 use serde_json::{Map, Value};
 
 use super::{Pattern, Rule, Template};

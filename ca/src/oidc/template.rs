@@ -1,6 +1,6 @@
 //! Names made of claims.
 
-use eastwest_model::names::is_dns_label;
+use eastwest_identity::is_dns_label;
 use thiserror::Error;
 
 /// Why a template is none, or makes no name.
@@ -105,7 +105,7 @@ fn can_make(parts: &[Part], name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use eastwest_model::names::is_dns_subdomain;
+    use eastwest_identity::is_dns_subdomain;
 
     use super::*;
 

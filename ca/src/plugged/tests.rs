@@ -110,7 +110,7 @@ fn copy(root: &str, middle: &str, low: &str) -> Chain {
 #[test]
 fn a_root_may_sign_itself() {
     let key = PrivateKey::generate().unwrap();
-    let domain = eastwest_model::TrustDomain::parse("td").unwrap();
+    let domain = eastwest_identity::TrustDomain::parse("td").unwrap();
     let root = pems(&[NewRoot::of(domain).sign(&key, NOW).unwrap()]);
     for cert_chain in ["", "\n", &root] {
         let all = files(&[

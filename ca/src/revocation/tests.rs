@@ -1,6 +1,6 @@
 //! Lists are taken or refused, and a revoked certificate is nobody's identity.
 
-use eastwest_model::{SpiffeId, TrustDomain};
+use eastwest_identity::{SpiffeId, TrustDomain};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, KeyIdMethod, KeyUsagePurpose,
     RevokedCertParams, SerialNumber,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use eastwest_model::{TrustDomain, identity::IdentityError};
+use eastwest_identity::{IdentityError, TrustDomain};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},

@@ -9,7 +9,7 @@ use crate::{issuer::self_signed_root, key::PrivateKey};
 const NOW: OffsetDateTime = time::macros::datetime!(2026-11-28 12:00 UTC);
 
 fn root(domain: &str) -> CertificateDer<'static> {
-    let domain = eastwest_model::TrustDomain::parse(domain).unwrap();
+    let domain = eastwest_identity::TrustDomain::parse(domain).unwrap();
     self_signed_root(&domain, &PrivateKey::generate().unwrap(), NOW).unwrap()
 }
 
@@ -177,7 +177,7 @@ fn a_map_with_a_domain_twice_is_rejected() {
     let one = json!({"keys": [entry(&root("a.example"))]});
     let text =
         format!(r#"{{"trust_domains": {{"a.example": {one}, "b.example": {one}, "a.example": {one}}}}}"#);
-    let twice = eastwest_model::TrustDomain::parse("a.example").unwrap();
+    let twice = eastwest_identity::TrustDomain::parse("a.example").unwrap();
     assert_eq!(map_from_json(&text), Err(SpiffeBundleError::Twice(twice)));
     let error = map_from_json(r#"{"trust_domains": {"A": {"keys": []}}}"#).unwrap_err();
     assert!(matches!(error, SpiffeBundleError::TrustDomain { .. }), "{error}");
@@ -193,8 +193,9 @@ fn bundles_of_two_domains_stay_apart() {
     let text =
         json!({"trust_domains": {"a.example": {"keys": [entry(&a)]}, "b.example": {"keys": [entry(&b)]}}});
     let bundles = map_from_json(&text.to_string()).unwrap();
-    let of =
-        |domain: &str| bundles[&eastwest_model::TrustDomain::parse(domain).unwrap()].certificates().to_vec();
+    let of = |domain: &str| {
+        bundles[&eastwest_identity::TrustDomain::parse(domain).unwrap()].certificates().to_vec()
+    };
     assert_eq!((of("a.example"), of("b.example")), (vec![a], vec![b]));
     assert_eq!(map_from_json(&map_to_json(&bundles)).unwrap(), bundles);
 }

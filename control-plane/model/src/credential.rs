@@ -2,11 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
+use eastwest_identity::Name;
 use zeroize::Zeroizing;
 
 use crate::{
     meta::Meta,
-    names::{Kind, Name, ObjectRef},
+    names::{Kind, ObjectRef},
 };
 
 /// The suffix by which the trust bundle of a credential is named.

@@ -1,8 +1,7 @@
-//! Identities, names, workloads, services and policies, parsed so that only valid ones exist.
+//! Names, workloads, services and policies, parsed so that only valid ones exist.
 
 pub mod credential;
 pub mod diagnostic;
-pub mod identity;
 pub mod mesh;
 pub mod meta;
 pub mod names;
@@ -13,9 +12,9 @@ pub mod workload;
 
 pub use credential::{Credential, CredentialRef};
 pub use diagnostic::{Diagnostic, Severity};
-pub use identity::{SpiffeId, TrustDomain};
+pub use eastwest_identity::{IdentityError, Name, SpiffeId, TrustDomain, WorkloadKey, WorkloadKeyError};
 pub use mesh::MeshConfig;
 pub use meta::{Created, Labels, Meta, Origin, Selector};
-pub use names::{Host, Kind, Name, ObjectRef, WorkloadKey};
+pub use names::{Host, Kind, ObjectRef};
 pub use object::{Change, Object};
 pub use workload::Workload;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{identity::TrustDomain, names::Name};
+use eastwest_identity::{Name, TrustDomain};
 
 /// What to do with hosts that no service knows (`outboundTrafficPolicy.mode`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use eastwest_identity::Name;
 use serde::Serialize;
 
-use crate::names::{Name, ObjectRef};
+use crate::names::ObjectRef;
 
 /// Labels or annotations, in one order.
 pub type Labels = BTreeMap<Name, Name>;

@@ -1,27 +1,10 @@
 //! Names of objects and hosts.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::fmt;
 
+use eastwest_identity::Name;
+pub use eastwest_identity::{is_dns_label, is_dns_subdomain};
 use serde::{Deserialize, Serialize, Serializer};
-use thiserror::Error;
-
-/// A short shared text: a namespace, an object's name, a label value, …
-pub type Name = Arc<str>;
-
-/// Whether a text is a DNS label (RFC 1123) of at most 63 bytes in lower case, as every namespace is.
-pub fn is_dns_label(text: &str) -> bool {
-    text.len() <= 63 && is_dns_label_of_any_length(text)
-}
-
-/// Whether a text is a DNS subdomain of at most 253 bytes in lower case, as names of objects are.
-pub fn is_dns_subdomain(text: &str) -> bool {
-    text.len() <= 253 && text.split('.').all(is_dns_label_of_any_length)
-}
-
-fn is_dns_label_of_any_length(text: &str) -> bool {
-    let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    text.starts_with(edge) && text.ends_with(edge) && text.chars().all(|c| edge(c) || c == '-')
-}
 
 /// The kinds of Kubernetes objects that decide anything here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -75,44 +58,6 @@ impl fmt::Display for ObjectRef {
 }
 
 impl Serialize for ObjectRef {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-/// The text is not `namespace/name`.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0:?} does not name a workload: write NAMESPACE/POD, for example shop/reviews-0")]
-pub struct WorkloadKeyError(String);
-
-/// A workload by namespace and name: `shop/reviews-0`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WorkloadKey {
-    /// The namespace.
-    pub namespace: Name,
-    /// The name of the Pod or WorkloadEntry.
-    pub name: Name,
-}
-
-impl fmt::Display for WorkloadKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-impl FromStr for WorkloadKey {
-    type Err = WorkloadKeyError;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.split_once('/') {
-            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-                Ok(Self { namespace: namespace.into(), name: name.into() })
-            }
-            _ => Err(WorkloadKeyError(text.to_owned())),
-        }
-    }
-}
-
-impl Serialize for WorkloadKey {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -176,13 +121,5 @@ mod tests {
         assert!(covers("*.b", "*.a.b"));
         assert!(!covers("*.a.b", "*.b"));
         assert!(!covers("a.b", "*.b"));
-    }
-
-    #[test]
-    fn workload_keys() {
-        assert_eq!("shop/a-0".parse::<WorkloadKey>().unwrap().to_string(), "shop/a-0");
-        for bad in ["shop", "shop/", "/a", "a/b/c"] {
-            assert!(bad.parse::<WorkloadKey>().is_err(), "{bad}");
-        }
     }
 }

@@ -5,12 +5,13 @@ use std::{
     net::IpAddr,
 };
 
+use eastwest_identity::Name;
 use serde::Serialize;
 
 use crate::{
     mesh::OutboundTrafficPolicy,
     meta::{Labels, Meta, Selector},
-    names::{Host, Name},
+    names::Host,
 };
 
 /// Who may see an object: `exportTo` as written, for sets are compared as written (POLICY.md D5, D9).

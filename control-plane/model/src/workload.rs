@@ -2,10 +2,9 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use crate::{
-    meta::Meta,
-    names::{Name, WorkloadKey},
-};
+use eastwest_identity::{Name, WorkloadKey};
+
+use crate::meta::Meta;
 
 /// The label by which a workload says that its proxy takes mutual TLS (POLICY.md A4).
 pub const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context;
-use eastwest_ca::{NodeAccounts, Pods, ServiceAccount, SharedPods};
+use eastwest_ca::{NodeAccounts, Pod, Pods, ServiceAccount, SharedPods};
 use eastwest_ca_server::{
     HttpsClient, IssuerKeys, KeySource, KubernetesApi, Pace, ProofConfig, RulesFile, TOKEN_ISSUER,
     TrustedRoots,
@@ -147,12 +147,23 @@ impl TokenIssuerConfig {
 pub(super) struct WatchedPods(pub(super) watch::Receiver<World>);
 
 impl Pods for WatchedPods {
-    fn pod(&self, key: &WorkloadKey) -> Option<Arc<Workload>> {
-        self.0.borrow().snapshot.pod(key).cloned()
+    fn pod(&self, key: &WorkloadKey) -> Option<Pod> {
+        self.0.borrow().snapshot.pod(key).map(|pod| facts(pod))
     }
 
-    fn pods_of(&self, account: &ServiceAccount) -> Vec<Arc<Workload>> {
+    fn pods_of(&self, account: &ServiceAccount) -> Vec<Pod> {
         let world = self.0.borrow();
-        world.snapshot.pods_of(account.namespace(), account.name()).cloned().collect()
+        world.snapshot.pods_of(account.namespace(), account.name()).map(|pod| facts(pod)).collect()
+    }
+}
+
+/// What the certificate authority looks at of a pod.
+fn facts(pod: &Workload) -> Pod {
+    Pod {
+        key: pod.key(),
+        service_account: pod.service_account.clone(),
+        uid: pod.uid.clone(),
+        node: pod.node.clone(),
+        ended: pod.ended,
     }
 }

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use eastwest_engine::{DirtySet, Index, Snapshot};
-use eastwest_model::{MeshConfig, Workload, identity::IdentityError};
+use eastwest_model::{IdentityError, MeshConfig, Workload};
 use eastwest_sources::Batch;
 use eastwest_translate::{Fleet, ProxyFacts, ProxyKey};
 use eastwest_xds::View;

@@ -14,7 +14,7 @@ use eastwest_engine::{
     settings::{Inbound, Outbound, WorkloadTls},
 };
 use eastwest_model::{
-    Diagnostic, Name, SpiffeId, Workload, WorkloadKey, identity::IdentityError, workload::ProxyCertificate,
+    Diagnostic, IdentityError, Name, SpiffeId, Workload, WorkloadKey, workload::ProxyCertificate,
 };
 use eastwest_xds::View;
 

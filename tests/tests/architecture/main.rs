@@ -16,27 +16,33 @@ use serde_json::Value;
 /// The picture of docs/ARCHITECTURE.md: a crate, its layer, and the crates of ours that it may use.
 const LAYERS: &[(&str, u8, &[&str])] = &[
     ("eastwest-proto", 1, &[]),
-    ("eastwest-model", 1, &[]),
-    ("eastwest-manifest", 2, &["eastwest-model"]),
-    ("eastwest-engine", 2, &["eastwest-model"]),
-    ("eastwest-ca", 2, &["eastwest-model"]),
+    ("eastwest-identity", 1, &[]),
+    ("eastwest-model", 2, &["eastwest-identity"]),
+    ("eastwest-manifest", 3, &["eastwest-model"]),
+    ("eastwest-engine", 3, &["eastwest-model"]),
+    ("eastwest-ca", 2, &["eastwest-identity"]),
     ("eastwest-xds", 2, &["eastwest-proto"]),
-    ("eastwest-translate", 3, &["eastwest-engine", "eastwest-model", "eastwest-proto", "eastwest-xds"]),
-    ("eastwest-sources", 4, &["eastwest-manifest", "eastwest-model"]),
-    ("eastwest-ca-server", 4, &["eastwest-ca", "eastwest-model", "eastwest-proto"]),
-    ("eastwest-xds-server", 4, &["eastwest-proto", "eastwest-xds"]),
+    ("eastwest-translate", 4, &["eastwest-engine", "eastwest-model", "eastwest-proto", "eastwest-xds"]),
+    ("eastwest-sources", 5, &["eastwest-manifest", "eastwest-model"]),
+    ("eastwest-ca-server", 5, &["eastwest-ca", "eastwest-identity", "eastwest-proto"]),
+    ("eastwest-xds-server", 5, &["eastwest-proto", "eastwest-xds"]),
     (
         "eastwest-agent",
-        5,
-        &["eastwest-ca", "eastwest-model", "eastwest-proto", "eastwest-xds", "eastwest-xds-server"],
+        6,
+        &["eastwest-ca", "eastwest-identity", "eastwest-proto", "eastwest-xds", "eastwest-xds-server"],
     ),
-    ("eastwest", 6, &["*"]),
-    ("eastwest-tests", 7, &["*"]),
-    ("xtask", 8, &["eastwest-tests"]),
+    ("eastwest", 7, &["*"]),
+    ("eastwest-tests", 8, &["*"]),
+    ("xtask", 9, &["eastwest-tests"]),
 ];
+
+/// The top-level folders that hold crates, from the lowest to the highest. A crate uses crates of its own folder and of
+/// folders below.
+const FOLDERS: &[&str] = &["proto", "ca", "xds", "agent", "control-plane", "tests", "xtask"];
 
 /// Crates that decide and do no I/O, and what they must not link.
 const PURE: &[&str] = &[
+    "eastwest-identity",
     "eastwest-model",
     "eastwest-manifest",
     "eastwest-engine",
@@ -91,6 +97,33 @@ fn edges_only_point_down_and_stand_in_the_picture() {
                 allowed.contains(&"*") || allowed.contains(used),
                 "{name} → {used} is not in the picture"
             );
+        }
+    }
+}
+
+/// The folder below the root in which a crate lies, such as `ca` for `ca/server`.
+fn top_folder(package: &Value) -> String {
+    let manifest = text(&package["manifest_path"]);
+    let below = Path::new(&manifest).strip_prefix(root().canonicalize().unwrap()).unwrap().to_owned();
+    below.components().next().unwrap().as_os_str().to_str().unwrap().to_owned()
+}
+
+/// Dependencies of all kinds count: those of tests and build scripts too.
+#[test]
+fn a_top_folder_uses_only_folders_below_it() {
+    let packages = packages();
+    let folders: BTreeMap<_, _> =
+        packages.iter().map(|package| (text(&package["name"]), top_folder(package))).collect();
+    let height = |folder: &str| {
+        let height = FOLDERS.iter().position(|one| *one == folder);
+        height.unwrap_or_else(|| panic!("the folder {folder} has no place in FOLDERS"))
+    };
+    for package in &packages {
+        let (name, folder) = (text(&package["name"]), top_folder(package));
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let used = text(&dependency["name"]);
+            let Some(below) = folders.get(&used) else { continue };
+            assert!(height(below) <= height(&folder), "{name} in {folder}/ uses {used} in {below}/");
         }
     }
 }

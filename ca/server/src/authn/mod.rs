@@ -20,7 +20,7 @@ use eastwest_ca::{
     pods::BindingError,
     review::ReviewError,
 };
-use eastwest_model::SpiffeId;
+use eastwest_identity::SpiffeId;
 use thiserror::Error;
 use time::OffsetDateTime;
 use tonic::{Extensions, metadata::MetadataMap};

@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use eastwest_ca::{Caller, JobRules, Jwt, oidc::SpentTokens};
-use eastwest_model::SpiffeId;
+use eastwest_identity::SpiffeId;
 use serde_json::Value;
 use thiserror::Error;
 use time::OffsetDateTime;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use eastwest_ca::{SpiffeBundle, jwt::SvidKey, spiffe_bundle::Published};
-use eastwest_model::TrustDomain;
+use eastwest_identity::TrustDomain;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 

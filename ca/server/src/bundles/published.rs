@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use eastwest_ca::SpiffeBundle;
-use eastwest_model::TrustDomain;
+use eastwest_identity::TrustDomain;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 

@@ -181,7 +181,7 @@ fn check_audience(audience: &[String]) -> Result<(), RequestError> {
 }
 
 fn message(bundles: &Published) -> TrustBundles {
-    let document = |(domain, bundle): (&eastwest_model::TrustDomain, &eastwest_ca::SpiffeBundle)| {
+    let document = |(domain, bundle): (&eastwest_identity::TrustDomain, &eastwest_ca::SpiffeBundle)| {
         (domain.to_string(), bundle.to_json())
     };
     TrustBundles { bundles: bundles.iter().map(document).collect() }

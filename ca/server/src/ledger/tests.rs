@@ -7,7 +7,7 @@ use eastwest_ca::{
     ledger::{Asker, Event, Issued, Problem, Refused, Report},
     rotation::Step,
 };
-use eastwest_model::{SpiffeId, TrustDomain};
+use eastwest_identity::{SpiffeId, TrustDomain};
 use time::OffsetDateTime;
 
 use super::*;

@@ -148,7 +148,7 @@ fn read(state: &StateDir, name: &str) -> Result<Option<String>, StateError> {
 #[cfg(test)]
 mod tests {
     use eastwest_ca::{NewRoot, PrivateKey};
-    use eastwest_model::TrustDomain;
+    use eastwest_identity::TrustDomain;
     use time::Duration;
 
     use super::*;

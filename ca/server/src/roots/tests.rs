@@ -6,7 +6,7 @@ use eastwest_ca::{
     NewRoot,
     rotation::{Phase, Refused, Step},
 };
-use eastwest_model::TrustDomain;
+use eastwest_identity::TrustDomain;
 use time::{Duration, OffsetDateTime};
 
 use super::{
@@ -82,7 +82,7 @@ fn all_steps_without_a_server() {
 fn certificates_that_live_hold_a_step_back() {
     let (_dir, state) = filled();
     take(&state, Step::Prepare).unwrap();
-    let identity = eastwest_model::SpiffeId::parse("spiffe://shop.example/ns/a/sa/b").unwrap();
+    let identity = eastwest_identity::SpiffeId::parse("spiffe://shop.example/ns/a/sa/b").unwrap();
     let hour = std::time::Duration::from_secs(3600);
     crate::operations::issue(state.path(), &identity, Some(hour), Default::default(), now()).unwrap();
     take(&state, Step::Publish).unwrap();

@@ -2,7 +2,7 @@
 
 use std::{os::unix::fs::PermissionsExt as _, sync::Barrier, thread};
 
-use eastwest_model::TrustDomain;
+use eastwest_identity::TrustDomain;
 
 use super::*;
 

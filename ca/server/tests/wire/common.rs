@@ -15,7 +15,7 @@ use eastwest_ca_server::{
     operations::{self, IssuedKey},
     server_config,
 };
-use eastwest_model::TrustDomain;
+use eastwest_identity::TrustDomain;
 use eastwest_proto::{
     eastwest::v1::{CreateJwtSvidRequest, workload_identity_client::WorkloadIdentityClient},
     istio::v1::auth::{

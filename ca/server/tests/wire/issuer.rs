@@ -1,10 +1,10 @@
 //! An issuer of tokens that says whatever it is told to, and pods to bind them to.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use eastwest_ca::{Pods, ServiceAccount};
-use eastwest_model::{Kind, Meta, ObjectRef, Workload, WorkloadKey};
+use eastwest_ca::{Pod, Pods, ServiceAccount};
+use eastwest_identity::WorkloadKey;
 use ring::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
@@ -90,7 +90,7 @@ pub(crate) fn merge(base: &mut Value, changes: Value) {
 
 /// The pods of a cluster, which come and go.
 #[derive(Default)]
-pub(crate) struct Cluster(Mutex<Vec<Arc<Workload>>>);
+pub(crate) struct Cluster(Mutex<Vec<Pod>>);
 
 impl Cluster {
     /// A pod of UID `uid-NAME`, pending on its node.
@@ -98,35 +98,35 @@ impl Cluster {
         self.put(account, name, node, |_| {});
     }
 
-    pub(crate) fn put(&self, account: &str, name: &str, node: &str, change: impl Fn(&mut Workload)) {
+    pub(crate) fn put(&self, account: &str, name: &str, node: &str, change: impl Fn(&mut Pod)) {
         let (namespace, account) = account.split_once('/').unwrap();
-        let mut pod = Workload {
+        let mut pod = Pod {
+            key: WorkloadKey { namespace: namespace.into(), name: name.into() },
             service_account: Some(account.into()),
-            ready: false,
             uid: Some(format!("uid-{name}").into()),
             node: Some(node.into()),
-            ..Workload::new(Meta::new(ObjectRef::new(Kind::Pod, namespace, name)))
+            ended: false,
         };
         change(&mut pod);
         self.remove(name);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(pod));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(pod);
     }
 
     pub(crate) fn remove(&self, name: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|pod| &**pod.meta.name() != name);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|pod| &*pod.key.name != name);
     }
 }
 
 impl Pods for Cluster {
-    fn pod(&self, key: &WorkloadKey) -> Option<Arc<Workload>> {
+    fn pod(&self, key: &WorkloadKey) -> Option<Pod> {
         let pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pods.iter().find(|pod| pod.key() == *key).cloned()
+        pods.iter().find(|pod| pod.key == *key).cloned()
     }
 
-    fn pods_of(&self, account: &ServiceAccount) -> Vec<Arc<Workload>> {
+    fn pods_of(&self, account: &ServiceAccount) -> Vec<Pod> {
         let pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of = |pod: &&Arc<Workload>| {
-            &**pod.meta.namespace() == account.namespace()
+        let of = |pod: &&Pod| {
+            &*pod.key.namespace == account.namespace()
                 && pod.service_account.as_deref() == Some(account.name())
         };
         pods.iter().filter(of).cloned().collect()

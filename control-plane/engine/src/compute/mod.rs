@@ -17,7 +17,7 @@ mod tls_block;
 
 use std::sync::Arc;
 
-use eastwest_model::{SpiffeId, Workload, WorkloadKey, identity::IdentityError};
+use eastwest_model::{IdentityError, SpiffeId, Workload, WorkloadKey};
 
 use crate::{ClientScope, Snapshot, settings::WorkloadTls};
 

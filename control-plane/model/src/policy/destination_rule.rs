@@ -2,11 +2,12 @@
 
 use std::fmt;
 
+use eastwest_identity::Name;
 use serde::Serialize;
 
 use crate::{
     meta::{Labels, Meta, Selector},
-    names::{Host, Name},
+    names::Host,
     service::ExportTo,
 };
 

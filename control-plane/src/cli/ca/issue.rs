@@ -12,7 +12,7 @@ use eastwest_ca_server::{
     StateDir,
     operations::{self, OperationError},
 };
-use eastwest_model::{SpiffeId, TrustDomain, identity::IdentityError};
+use eastwest_model::{IdentityError, SpiffeId, TrustDomain};
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use zeroize::Zeroizing;

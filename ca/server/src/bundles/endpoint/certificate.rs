@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use eastwest_ca::{
     Caller, IssueError, Issuer as _, PrivateKey, Proof, Refusal, VerifiedCsr, key::PrivateKeyError,
 };
-use eastwest_model::{SpiffeId, TrustDomain, identity::IdentityError};
+use eastwest_identity::{IdentityError, SpiffeId, TrustDomain};
 use rustls::{
     crypto::ring,
     server::{ClientHello, ResolvesServerCert},

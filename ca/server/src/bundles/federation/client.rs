@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eastwest_ca::{SpiffeBundle, spiffe_bundle::SpiffeBundleError};
-use eastwest_model::TrustDomain;
+use eastwest_identity::TrustDomain;
 use http::{StatusCode, header};
 use hyper::body::Bytes;
 use rustls::ClientConfig;

@@ -15,7 +15,7 @@ use eastwest_ca::{
     bundle::BundleError,
     spiffe_bundle::{self, SpiffeBundleError},
 };
-use eastwest_model::TrustDomain;
+use eastwest_identity::TrustDomain;
 use thiserror::Error;
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use eastwest_model::{SpiffeId, TrustDomain, identity::IdentityError};
+use eastwest_identity::{IdentityError, SpiffeId, TrustDomain};
 use http::Uri;
 use thiserror::Error;
 

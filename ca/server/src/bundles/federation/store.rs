@@ -9,7 +9,7 @@ use std::{
 };
 
 use eastwest_ca::SpiffeBundle;
-use eastwest_model::TrustDomain;
+use eastwest_identity::TrustDomain;
 use tokio::sync::watch;
 
 use super::Foreign;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use eastwest_ca::{Lifetimes, NewRoot, ServingName, peer, pem};
-use eastwest_model::SpiffeId;
+use eastwest_identity::SpiffeId;
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use time::OffsetDateTime;

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use eastwest_ca::{TrustBundle, peer};
-use eastwest_model::SpiffeId;
+use eastwest_identity::SpiffeId;
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},

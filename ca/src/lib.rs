@@ -8,57 +8,57 @@
 //! A [`Grant`] is made by an [`Authorizer`] alone and a [`VerifiedCsr`] by parsing alone, so signing without
 //! authorization or without proof of possession does not compile. Nothing here reads a clock, a file or the
 //! environment; keys, serial numbers and ECDSA signatures draw on the system's random numbers.
+//!
+//! | room | what lies there |
+//! |---|---|
+//! | `authn` | who a caller is |
+//! | `issuing` | what the caller gets |
+//! | `trust` | what peers trust |
+//! | `x509` | certificates, requests and keys as bytes |
+//! | [`ledger`] | what was issued and refused |
+//! | `limits` | rates and queues |
 
-pub mod admission;
-pub mod bundle;
-pub mod caller;
-pub mod chain;
-mod check;
-pub mod csr;
-mod der;
-pub mod expiry;
-pub mod fair;
-pub mod grant;
-pub mod impersonation;
-pub mod issuer;
-pub mod jwt;
-pub mod key;
+mod authn;
+mod issuing;
 pub mod ledger;
-mod moment;
-pub mod oidc;
-pub mod peer;
-pub mod pem;
-pub mod plugged;
-pub mod pods;
-pub mod profile;
-pub mod public_key;
-mod reissue;
-pub mod review;
-pub mod revocation;
-pub mod rotation;
-pub mod service_account;
-pub mod signing_chain;
-pub mod spiffe_bundle;
-pub mod summary;
+mod limits;
+mod rfc3339;
+mod trust;
 mod x509;
 
-pub use bundle::TrustBundle;
-pub use caller::{BoundObject, Caller, Proof, Represented};
-pub use csr::{CsrError, VerifiedCsr};
-pub use grant::{Authorizer, Grant, Lifetimes, Refusal};
-pub use impersonation::{ImpersonationError, NodeAccounts};
-pub use issuer::{IssueError, IssuedCertificate, Issuer, LoadError, LocalIssuer, NewRoot};
-pub use jwt::{Jwt, KeySet, TokenKey, TokenVerifier, TrustedIssuer};
-pub use key::{NewKey, PrivateKey};
-pub use oidc::JobRules;
-pub use plugged::PluggedCa;
-pub use pods::{Pod, Pods, SharedPods};
-pub use profile::ServingName;
-pub use public_key::PublicKey;
-pub use revocation::Revocations;
-pub use service_account::ServiceAccount;
-pub use spiffe_bundle::SpiffeBundle;
-pub use summary::CertificateSummary;
+pub use authn::{
+    caller::{self, BoundObject, Caller, Proof, Represented},
+    impersonation::{self, ImpersonationError, NodeAccounts},
+    jwt::{self, Jwt, KeySet, TokenKey, TokenVerifier, TrustedIssuer},
+    oidc::{self, JobRules},
+    peer,
+    pods::{self, Pod, Pods, SharedPods},
+    review,
+    service_account::{self, ServiceAccount},
+};
+pub use issuing::{
+    chain,
+    grant::{self, Authorizer, Grant, Lifetimes, Refusal},
+    issuer::{self, IssueError, IssuedCertificate, Issuer, LoadError, LocalIssuer, NewRoot},
+    plugged::{self, PluggedCa},
+    profile::{self, ServingName},
+    signing_chain,
+};
+pub use ledger::expiry;
+pub use limits::{fair_queue, rate_limit};
+pub use trust::{
+    bundle::{self, TrustBundle},
+    revocation::{self, Revocations},
+    rotation,
+    spiffe_bundle::{self, SpiffeBundle},
+};
+pub use x509::{
+    csr::{self, CsrError, VerifiedCsr},
+    key::{self, NewKey, PrivateKey},
+    pem,
+    public_key::{self, PublicKey},
+    summary::{self, CertificateSummary},
+};
 
 #[cfg(test)]
 mod tests;

@@ -9,14 +9,15 @@ use rustls_pki_types::CertificateDer;
 use time::{OffsetDateTime, macros::datetime};
 
 use crate::{
-    chain,
-    csr::MAX_CSR_BYTES,
-    issuer::self_signed_root,
-    peer::{self, PeerError},
-    pem,
-    public_key::{KeyError, KeyKind},
-    signing_chain::ChainError,
-    x509, *,
+    authn::peer::{self, PeerError},
+    issuing::{chain, issuer::self_signed_root, signing_chain::ChainError},
+    x509::{
+        self,
+        csr::MAX_CSR_BYTES,
+        pem,
+        public_key::{KeyError, KeyKind},
+    },
+    *,
 };
 
 const NOW: OffsetDateTime = datetime!(2026-11-24 12:00:00.5 UTC);

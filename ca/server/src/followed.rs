@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use crate::{
     metrics::{Family, Sample, number},
-    root_status::rfc3339,
+    trust::root_status::rfc3339,
 };
 
 /// What is wrong with a source.

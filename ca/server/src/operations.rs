@@ -23,9 +23,11 @@ use zeroize::Zeroizing;
 
 use crate::{
     files,
-    horizon::Signer,
     ledger::{Journal, LedgerConfig, LedgerError},
-    state_dir::{StateDir, StateError, TOKEN_ISSUER, io_error},
+    trust::{
+        latest_expiry::Signer,
+        state_dir::{StateDir, StateError, TOKEN_ISSUER, io_error},
+    },
 };
 
 /// A root's organization of this many bytes may be the beginning of a longer trust domain (RFC 5280 appendix A).

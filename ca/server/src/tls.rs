@@ -16,7 +16,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::authority::CertificateAuthority;
+use crate::issuing::certificate_authority::CertificateAuthority;
 
 /// TLS 1.2 and 1.3, HTTP/2, our current serving certificate, and client certificates for those who have one.
 ///

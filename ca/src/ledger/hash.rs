@@ -6,7 +6,7 @@ use ring::digest;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::public_key::hex;
+use crate::x509::public_key::hex;
 
 /// Letters of a hash in hexadecimal.
 pub(super) const HASH_LETTERS: usize = 64;

@@ -8,9 +8,11 @@ use time::OffsetDateTime;
 
 use super::{hash::Hash, record::Event};
 use crate::{
-    issuer::{IssueError, Issuer as _, LocalIssuer},
-    key::{PrivateKey, PrivateKeyError},
-    public_key::{KeyKind, PublicKey},
+    issuing::issuer::{IssueError, Issuer as _, LocalIssuer},
+    x509::{
+        key::{PrivateKey, PrivateKeyError},
+        public_key::{KeyKind, PublicKey},
+    },
 };
 
 /// Begins what is signed, so that a signature of a checkpoint can be taken for nothing else.

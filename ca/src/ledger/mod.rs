@@ -15,6 +15,7 @@
 //! Nothing here is secret: no key, no token, no request.
 
 pub mod chain;
+pub mod expiry;
 pub mod hash;
 pub mod key;
 pub mod record;

@@ -8,11 +8,12 @@ use time::OffsetDateTime;
 
 use super::hash::Hash;
 use crate::{
-    caller::{Caller, Proof},
-    csr::VerifiedCsr,
-    grant::Grant,
-    issuer::IssuedCertificate,
-    jwt::SignedSvid,
+    authn::{
+        caller::{Caller, Proof},
+        jwt::SignedSvid,
+    },
+    issuing::{grant::Grant, issuer::IssuedCertificate},
+    x509::csr::VerifiedCsr,
 };
 
 /// Longest reason in bytes: parts of it are a stranger's.

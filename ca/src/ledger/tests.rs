@@ -9,8 +9,10 @@ use time::{Duration, OffsetDateTime};
 use super::*;
 use crate::{
     LocalIssuer, PrivateKey, TrustBundle,
-    issuer::{Issuer as _, self_signed_root},
-    profile::ServingName,
+    issuing::{
+        issuer::{Issuer as _, self_signed_root},
+        profile::ServingName,
+    },
 };
 
 fn now() -> OffsetDateTime {

@@ -15,9 +15,11 @@ use super::{
     record::{Event, Record},
 };
 use crate::{
-    bundle::TrustBundle,
-    public_key::{KeyKind, PublicKey},
-    x509,
+    trust::bundle::TrustBundle,
+    x509::{
+        self,
+        public_key::{KeyKind, PublicKey},
+    },
 };
 
 /// What is wrong with a record.

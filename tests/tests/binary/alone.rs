@@ -303,7 +303,8 @@ fn the_test_root_is_always_the_same_and_says_loudly_what_it_is() {
 #[test]
 fn the_test_root_serves_this_machine_alone_however_it_came() {
     let bench = Bench::new();
-    let test_root = |name: &str| format!("{}/../ca/server/src/test_root/{name}", env!("CARGO_MANIFEST_DIR"));
+    let test_root =
+        |name: &str| format!("{}/../ca/server/src/trust/test_root/{name}", env!("CARGO_MANIFEST_DIR"));
     let (certificate, key) = (test_root("root-cert.pem"), test_root("root-key.pem"));
     let by_files = ["--ephemeral", "--root-cert", &certificate, "--root-key", &key];
     let everywhere = [("EASTWEST_GRPC_TLS_ADDR", "0.0.0.0:0"), FREE[1]];

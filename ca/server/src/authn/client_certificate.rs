@@ -6,7 +6,7 @@ use eastwest_ca::Caller;
 use time::OffsetDateTime;
 
 use super::{Authenticator, AuthnError, Credentials, oidc::RulesFile};
-use crate::snapshot::Current;
+use crate::trust::snapshot::Current;
 
 /// Recognises the holders of our own certificates.
 pub struct ClientCertificates {

@@ -5,9 +5,9 @@ pub mod impersonation;
 pub mod keys;
 pub mod kubernetes;
 pub mod oidc;
+pub mod peer_authenticator;
 pub mod proofs;
 pub mod review;
-pub mod standing;
 pub mod token;
 
 use std::{fmt::Write as _, sync::Arc};

@@ -21,7 +21,7 @@ use super::{
     keys::{IssuerKeys, Issuers, KeySource, Pace},
     token::bearer,
 };
-use crate::{followed::Followed, https::HttpsClient, snapshot::Current};
+use crate::{followed::Followed, https::HttpsClient, trust::snapshot::Current};
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);

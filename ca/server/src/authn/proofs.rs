@@ -15,7 +15,7 @@ use super::{
     review::ReviewedTokens,
     token::BearerTokens,
 };
-use crate::{followed::Followed, snapshot::Current};
+use crate::{followed::Followed, trust::snapshot::Current};
 
 /// How peers may prove who they are, besides the certificates that we issued.
 #[derive(Clone, Default)]

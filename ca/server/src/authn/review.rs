@@ -20,7 +20,7 @@ use tokio::{
 use super::{
     Authenticator, AuthnError, Credentials, kubernetes::KubernetesApi, oidc::RulesFile, token::bearer,
 };
-use crate::snapshot::Current;
+use crate::trust::snapshot::Current;
 
 /// How long a good answer holds.
 const MEMORY: time::Duration = time::Duration::seconds(10);

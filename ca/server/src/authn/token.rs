@@ -6,7 +6,7 @@ use eastwest_ca::{Caller, Jwt, Pods, ServiceAccount, SharedPods, pods};
 use time::OffsetDateTime;
 
 use super::{Authenticator, AuthnError, Credentials, keys::Issuers};
-use crate::snapshot::Current;
+use crate::trust::snapshot::Current;
 
 const SCHEME: &str = "Bearer ";
 

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::{
-    authority::CertificateAuthority,
     files,
-    state_dir::{StateDir, StateError, io_error},
+    issuing::certificate_authority::CertificateAuthority,
+    trust::state_dir::{StateDir, StateError, io_error},
 };
 
 /// How often consumers are told to look again, unless told otherwise (SPIFFE Federation §4.1 recommends it).

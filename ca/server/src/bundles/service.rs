@@ -25,12 +25,14 @@ use tonic::{Request, Response, Status};
 
 use super::Published;
 use crate::{
-    authn::{Authenticator, Credentials, standing::Doorkeeper},
-    authority::CertificateAuthority,
-    limits::Owner,
+    authn::{Authenticator, Credentials, peer_authenticator::Doorkeeper},
+    issuing::{
+        certificate_authority::CertificateAuthority,
+        limits::Owner,
+        service::{DEADLINE, Desk},
+        status::{self, RequestError},
+    },
     metrics::count,
-    service::{DEADLINE, Desk},
-    status::{self, RequestError},
 };
 
 /// Life of a JWT-SVID: it cannot be taken back.

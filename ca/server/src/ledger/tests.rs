@@ -11,7 +11,7 @@ use eastwest_identity::{SpiffeId, TrustDomain};
 use time::OffsetDateTime;
 
 use super::*;
-use crate::{KeyMaterial, StateDir, files, roots::by_hand};
+use crate::{KeyMaterial, StateDir, files, roots::manual_rotation};
 
 /// A state directory with a CA.
 struct Home {
@@ -225,7 +225,7 @@ fn a_ledger_across_rotations_verifies_with_the_directory_alone() {
     for rotation in 0..3 {
         if rotation > 0 {
             for step in [Step::Prepare, Step::Publish, Step::Activate, Step::Retire] {
-                by_hand::rotate(state.path(), step, |new| new, false, now()).unwrap();
+                manual_rotation::rotate(state.path(), step, |new| new, false, now()).unwrap();
             }
             // The key before has no certificate by a root that is still in force.
             fs::remove_file(config.dir.join("key.pem")).unwrap();

@@ -12,12 +12,14 @@ use std::{
     time::Duration,
 };
 
-use eastwest_ca::ledger::{Asker, Event, Issued, JwtSvid, Refusals, Refused};
+use eastwest_ca::{
+    LocalIssuer,
+    ledger::{Asker, Event, Issued, JwtSvid, Refusals, Refused},
+};
 use thiserror::Error;
 use time::OffsetDateTime;
 
 use super::{Journal, LedgerConfig, LedgerError};
-use crate::snapshot::Current;
 
 /// Most records that wait for the writer; signing waits when it is full.
 const QUEUE: usize = 4096;
@@ -39,6 +41,9 @@ const RETRY: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the ledger cannot be written")]
 pub struct Unwritten;
+
+/// Gives the issuer that is in force: it certifies the key of the ledger.
+pub(crate) type IssuerInForce = Box<dyn Fn() -> Arc<LocalIssuer> + Send>;
 
 /// What to do with a record once it is on the disk, or will never be.
 type Done = Box<dyn FnOnce(Result<Event, Unwritten>) + Send>;
@@ -77,18 +82,18 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Opens the ledger and starts the thread. Its key is certified by the issuer that `current` has.
+    /// Opens the ledger and starts the thread. The issuer that `issuer` gives certifies its key.
     ///
     /// # Errors
     /// The ledger cannot be used or written.
-    pub(crate) fn start(config: &LedgerConfig, current: Current) -> Result<Self, LedgerError> {
+    pub(crate) fn start(config: &LedgerConfig, issuer: IssuerInForce) -> Result<Self, LedgerError> {
         let mut journal = Journal::open(config)?;
-        journal.commit(&[], current.load().issuer.local(), OffsetDateTime::now_utc())?;
+        journal.commit(&[], &issuer(), OffsetDateTime::now_utc())?;
         let (queue, messages) = mpsc::sync_channel(QUEUE);
         let state = Arc::new(LedgerState::default());
         let scribe = Scribe {
             journal,
-            current,
+            issuer,
             state: Arc::clone(&state),
             strangers: Refusals::new(WINDOW, MAX_STRANGERS),
             callers: Refusals::new(WINDOW, MAX_CALLERS),
@@ -175,7 +180,7 @@ fn thread_error(config: &LedgerConfig, source: io::Error) -> LedgerError {
 /// The writing thread.
 struct Scribe {
     journal: Journal,
-    current: Current,
+    issuer: IssuerInForce,
     state: Arc<LedgerState>,
     strangers: Refusals,
     callers: Refusals,
@@ -243,7 +248,7 @@ impl Scribe {
         if events.is_empty() && !failing {
             return;
         }
-        let written = self.journal.commit(&events, self.current.load().issuer.local(), now);
+        let written = self.journal.commit(&events, &(self.issuer)(), now);
         if let Err(error) = &written {
             tracing::error!(%error, "the ledger cannot be written: no certificate is issued until it can");
         } else if failing {

@@ -10,8 +10,10 @@ use time::OffsetDateTime;
 
 use crate::{
     files,
-    root_status::rfc3339,
-    state_dir::{StateDir, StateError, io_error},
+    trust::{
+        root_status::rfc3339,
+        state_dir::{StateDir, StateError, io_error},
+    },
 };
 
 const IN_FORCE: &str = "in-force.json";

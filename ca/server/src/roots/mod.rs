@@ -5,21 +5,21 @@
 //! state directory ─────┴→ Keeper → CertificateAuthority::install → one snapshot for every later request
 //! ```
 //! The state directory's root is followed by a next one in the steps of [`eastwest_ca::rotation`]: `rotator` takes those
-//! that are due, [`by_hand`] those that a person asks for, by one record that both read.
+//! that are due, [`manual_rotation`] those that a person asks for, by one record that both read.
 //!
 //! A directory with a plugged-in CA goes before the state directory, from the moment that a whole CA lies in it. What
 //! is bad is told and changes nothing; key material and revocation lists are judged apart. What was in force is kept in
 //! the state directory (`memory`), so that a restart forgets no root that certificates depend on, and no revocation.
 
-pub mod by_hand;
-mod keeper;
+mod manager;
+pub mod manual_rotation;
 mod memory;
 mod plugged_dir;
 mod rotator;
 mod steps;
 mod watch;
 
-pub use keeper::{Keeper, RootsConfig, RootsError};
+pub use manager::{Keeper, RootsConfig, RootsError};
 pub use steps::RotateError;
 
 #[cfg(test)]

@@ -5,9 +5,11 @@ use time::OffsetDateTime;
 
 use super::steps::{self, RotateError};
 use crate::{
-    authority::Replaced,
-    horizon::Horizon,
-    state_dir::{KeyMaterial, StateDir},
+    issuing::certificate_authority::Replaced,
+    trust::{
+        latest_expiry::Horizon,
+        state_dir::{KeyMaterial, StateDir},
+    },
 };
 
 /// Who looks after the rotation in a running server.

@@ -8,8 +8,8 @@ use eastwest_ca::{
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
 
-use crate::{
-    horizon::Horizon,
+use crate::trust::{
+    latest_expiry::Horizon,
     state_dir::{StateDir, StateError},
 };
 

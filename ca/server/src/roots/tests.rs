@@ -10,10 +10,10 @@ use eastwest_identity::TrustDomain;
 use time::{Duration, OffsetDateTime};
 
 use super::{
-    by_hand::{self, RotationView},
+    manual_rotation::{self, RotationView},
     steps::RotateError,
 };
-use crate::state_dir::StateDir;
+use crate::trust::state_dir::StateDir;
 
 fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
@@ -31,7 +31,7 @@ fn filled() -> (tempfile::TempDir, StateDir) {
 }
 
 fn take(state: &StateDir, step: Step) -> Result<RotationView, RotateError> {
-    by_hand::rotate(state.path(), step, |new| new, false, now())
+    manual_rotation::rotate(state.path(), step, |new| new, false, now())
 }
 
 /// Serial numbers of the bundle that is written, loaded and said to be trusted; all must agree.
@@ -93,9 +93,9 @@ fn certificates_that_live_hold_a_step_back() {
     assert!((now() + Duration::minutes(59)..now() + Duration::minutes(70)).contains(&earliest), "{earliest}");
     let Phase::Published { .. } = state.rotation().unwrap().phase() else { panic!("nothing was changed") };
     let later = earliest + Duration::SECOND;
-    by_hand::rotate(state.path(), Step::Activate, |new| new, false, later).unwrap();
-    by_hand::rotate(state.path(), Step::Retire, |new| new, false, now()).unwrap_err();
-    by_hand::rotate(state.path(), Step::Retire, |new| new, true, now()).unwrap();
+    manual_rotation::rotate(state.path(), Step::Activate, |new| new, false, later).unwrap();
+    manual_rotation::rotate(state.path(), Step::Retire, |new| new, false, now()).unwrap_err();
+    manual_rotation::rotate(state.path(), Step::Retire, |new| new, true, now()).unwrap();
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_damaged_record_is_refused_and_not_replaced() {
 #[test]
 fn there_must_be_a_ca() {
     let dir = tempfile::tempdir().unwrap();
-    let absent = |dir: &Path| by_hand::view(dir, now()).unwrap_err().to_string();
+    let absent = |dir: &Path| manual_rotation::view(dir, now()).unwrap_err().to_string();
     assert!(absent(&dir.path().join("none")).contains("eastwest ca init"));
     let empty = StateDir::open(&dir.path().join("empty")).unwrap();
     assert!(absent(empty.path()).contains("eastwest ca init"));

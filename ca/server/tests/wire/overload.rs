@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use eastwest_ca::admission::Rate;
+use eastwest_ca::rate_limit::Rate;
 use eastwest_ca_server::{Limits, ProofConfig};
 use tokio::task::JoinSet;
 use tonic::Code;

@@ -9,7 +9,7 @@ use eastwest_ca::{
 };
 use eastwest_ca_server::roots::{
     RotateError,
-    by_hand::{self, RotationView},
+    manual_rotation::{self, RotationView},
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -85,7 +85,7 @@ impl RotateArgs {
         let life = problems.take("--root-ttl", self.root_ttl.as_deref().map(duration).transpose());
         let (Some(key), Some(life)) = (key, life) else { return Err(Failure::Usage(problems)) };
         let view = match self.step {
-            None => by_hand::view(state_dir, now)?,
+            None => manual_rotation::view(state_dir, now)?,
             Some(step) => self.take(state_dir, step.into(), key, life)?,
         };
         self.output.print(&view, describe)?;
@@ -105,7 +105,7 @@ impl RotateArgs {
                 new.life = life.unwrap_or(new.life);
                 new
             };
-            by_hand::rotate(state_dir, step, like, force, OffsetDateTime::now_utc())
+            manual_rotation::rotate(state_dir, step, like, force, OffsetDateTime::now_utc())
         };
         let mut waited = false;
         loop {
@@ -116,7 +116,7 @@ impl RotateArgs {
                 }
                 // The server took it by itself when it was safe.
                 Err(RotateError::Refused(Refused::Order { .. })) if waited => {
-                    return Ok(by_hand::view(state_dir, OffsetDateTime::now_utc())?);
+                    return Ok(manual_rotation::view(state_dir, OffsetDateTime::now_utc())?);
                 }
                 Err(RotateError::Refused(refused @ Refused::Unsafe { .. })) if self.force => {
                     eprintln!("warning: forced. {refused}");

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, str::FromStr};
 
 use clap::Args;
-use eastwest_ca::admission::Rate;
+use eastwest_ca::rate_limit::Rate;
 use eastwest_ca_server::Limits;
 
 use crate::config::Problems;

@@ -24,7 +24,7 @@ use time::OffsetDateTime;
 use tokio::time::sleep;
 use zeroize::Zeroizing;
 
-use crate::{authority::CertificateAuthority, followed::Followed};
+use crate::{followed::Followed, issuing::certificate_authority::CertificateAuthority};
 
 /// How often the files, or the trust domain, are looked at.
 const POLL: Duration = Duration::from_secs(5);

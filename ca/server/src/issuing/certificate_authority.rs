@@ -1,0 +1,324 @@
+//! The running CA: everything that must change together is one snapshot (CA.md C22).
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use eastwest_ca::{
+    Authorizer, CertificateSummary, Issuer as _, Lifetimes, LocalIssuer, ServingName, SpiffeBundle,
+    TrustBundle,
+};
+use eastwest_identity::TrustDomain;
+use eastwest_proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
+use thiserror::Error;
+use time::OffsetDateTime;
+
+use crate::{
+    authn::{
+        Authenticator,
+        peer_authenticator::Doorkeeper,
+        proofs::{ProofConfig, Proofs},
+    },
+    followed::{self, Followed, SourceProblem},
+    issuing::{
+        limits::{Guard, Limits},
+        service::{CertificateService, Desk},
+        signers::Signers,
+    },
+    ledger::{LedgerConfig, LedgerError, Writer},
+    metrics::{Ends, Family, Metrics},
+    trust::{
+        latest_expiry::{Horizon, Signer},
+        root_status::RootStatus,
+        serving_certificate::{ServingCertificate, ServingError},
+        snapshot::{Current, Snapshot},
+        state_dir::KeyMaterial,
+        test_root,
+    },
+};
+
+/// Longest wait before the age of the serving certificate is looked at again: clocks jump.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// Wait after a renewal that failed.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// The settings of a CA.
+#[derive(Clone)]
+pub struct CaConfig {
+    /// Whose identities are issued.
+    pub trust_domain: TrustDomain,
+    /// The cluster whose workloads are served, as clients name it in `clusterid`.
+    pub cluster_id: String,
+    /// How long they live.
+    pub lifetimes: Lifetimes,
+    /// Names in our own serving certificate.
+    pub serving_names: Vec<ServingName>,
+    /// How long that certificate lives; it is renewed at half.
+    pub serving_lifetime: Duration,
+    /// How peers prove who they are.
+    pub proofs: ProofConfig,
+    /// Where everything issued and refused is written down.
+    pub ledger: LedgerConfig,
+    /// How much is done for one peer.
+    pub limits: Limits,
+}
+
+/// Why a CA cannot start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No serving certificate.
+    #[error(transparent)]
+    Serving(#[from] ServingError),
+    /// No ledger.
+    #[error("ledger: {0}")]
+    Ledger(#[from] LedgerError),
+    /// No threads to sign.
+    #[error("cannot start the threads that sign: {0}")]
+    Signers(#[source] std::io::Error),
+}
+
+/// A signer that new requests no longer meet. Those that began before may still be signed by it.
+pub struct Replaced(Weak<Signer>);
+
+impl Replaced {
+    /// Whether a request may still be signed by it.
+    pub fn is_in_use(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
+/// A running certificate authority.
+pub struct CertificateAuthority {
+    current: Current,
+    proofs: Proofs,
+    lifetimes: Lifetimes,
+    serving_names: Vec<ServingName>,
+    serving_lifetime: Duration,
+    desk: Arc<Desk>,
+    roots: ArcSwapOption<RootStatus>,
+    /// Sources that others follow.
+    further: Mutex<Vec<Arc<Followed>>>,
+}
+
+impl CertificateAuthority {
+    /// Starts a CA: opens its ledger, makes its serving certificate and starts its signers.
+    ///
+    /// # Errors
+    /// One of the three failed.
+    pub fn new(config: CaConfig, keys: KeyMaterial, now: OffsetDateTime) -> Result<Arc<Self>, StartError> {
+        let issuer = Arc::new(Signer::new(keys.issuer, keys.horizon));
+        let serving =
+            ServingCertificate::make(issuer.local(), &config.serving_names, config.serving_lifetime, now)?;
+        let snapshot = Snapshot {
+            authorizer: Authorizer::new(config.trust_domain.clone(), config.lifetimes),
+            trust_domain: config.trust_domain,
+            roots: Arc::new(keys.roots),
+            issuer,
+            serving,
+        };
+        let current = Current::new(snapshot);
+        let in_force = current.clone();
+        let issuer = Box::new(move || Arc::clone(in_force.load().issuer.local()));
+        let desk = Desk {
+            current: current.clone(),
+            guard: Guard::new(&config.limits),
+            signers: Signers::start(config.limits.signers).map_err(StartError::Signers)?,
+            ledger: Arc::new(Writer::start(&config.ledger, issuer)?),
+            metrics: Metrics::new(config.proofs.pods.clone()),
+        };
+        Ok(Arc::new(Self {
+            proofs: Proofs::new(config.proofs, config.cluster_id, keys.own_tokens, current.clone()),
+            current,
+            lifetimes: config.lifetimes,
+            serving_names: config.serving_names,
+            serving_lifetime: config.serving_lifetime,
+            desk: Arc::new(desk),
+            roots: ArcSwapOption::empty(),
+            further: Mutex::default(),
+        }))
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load()
+    }
+
+    /// Signs with `issuer` and trusts `roots` from now on, with a serving certificate to match: all at once for every
+    /// request that begins later.
+    ///
+    /// # Errors
+    /// The serving certificate could not be made; everything stays as it was.
+    pub fn install(
+        &self,
+        issuer: &Arc<LocalIssuer>,
+        roots: TrustBundle,
+        now: OffsetDateTime,
+    ) -> Result<Replaced, ServingError> {
+        let before = self.snapshot();
+        let serving = match Arc::ptr_eq(before.issuer.local(), issuer) {
+            true => None,
+            false => Some(ServingCertificate::make(issuer, &self.serving_names, self.serving_lifetime, now)?),
+        };
+        let signer = Arc::new(Signer::new(Arc::clone(issuer), Arc::clone(before.issuer.horizon())));
+        let roots = Arc::new(roots);
+        self.current.change(|old| Snapshot {
+            issuer: Arc::clone(&signer),
+            roots: Arc::clone(&roots),
+            serving: serving.clone().unwrap_or_else(|| old.serving.clone()),
+            ..old.clone()
+        });
+        Ok(Replaced(Arc::downgrade(&before.issuer)))
+    }
+
+    /// Where signer and roots come from and what is wrong with that; `None` if nobody follows a source.
+    pub fn root_status(&self) -> Option<Arc<RootStatus>> {
+        self.roots.load_full()
+    }
+
+    pub(crate) fn set_root_status(&self, status: RootStatus) {
+        self.roots.store(Some(Arc::new(status)));
+    }
+
+    /// What is wrong with the files and addresses that are read again and again, besides those of signer and roots.
+    pub fn source_problems(&self) -> Vec<SourceProblem> {
+        self.followed().iter().filter_map(|one| one.problem()).collect()
+    }
+
+    /// Tells of `followed` too.
+    pub fn tell_of(&self, followed: Arc<Followed>) {
+        self.further.lock().unwrap_or_else(PoisonError::into_inner).push(followed);
+    }
+
+    fn followed(&self) -> Vec<Arc<Followed>> {
+        let further = self.further.lock().unwrap_or_else(PoisonError::into_inner);
+        self.proofs.followed().into_iter().chain(further.iter().cloned()).collect()
+    }
+
+    /// Until when the certificates live that were issued.
+    pub fn horizon(&self) -> Arc<Horizon> {
+        Arc::clone(self.snapshot().issuer.horizon())
+    }
+
+    /// Issues identities of another trust domain from now on; those of the old one are no longer recognised.
+    pub fn set_trust_domain(&self, trust_domain: &TrustDomain) {
+        self.current.change(|old| Snapshot {
+            trust_domain: trust_domain.clone(),
+            authorizer: Authorizer::new(trust_domain.clone(), self.lifetimes),
+            ..old.clone()
+        });
+    }
+
+    /// Makes a new serving certificate if the current one has lived half of its life; says whether it did.
+    ///
+    /// # Errors
+    /// It could not be made; the current one stays.
+    pub fn renew_serving_if_due(&self, now: OffsetDateTime) -> Result<bool, ServingError> {
+        let snapshot = self.snapshot();
+        if now < snapshot.serving.renew_at {
+            return Ok(false);
+        }
+        let serving = ServingCertificate::make(
+            snapshot.issuer.local(),
+            &self.serving_names,
+            self.serving_lifetime,
+            now,
+        )?;
+        self.current.change(|old| match Arc::ptr_eq(old.issuer.local(), snapshot.issuer.local()) {
+            true => Snapshot { serving: serving.clone(), ..old.clone() },
+            false => old.clone(), // another issuer came meanwhile, with a certificate of its own
+        });
+        Ok(true)
+    }
+
+    /// Renews the serving certificate for ever.
+    pub async fn renew_serving_certificate(self: Arc<Self>) {
+        loop {
+            let left = self.snapshot().serving.renew_at - OffsetDateTime::now_utc();
+            let left = Duration::try_from(left).unwrap_or_default();
+            tokio::time::sleep(left.min(LONGEST_WAIT)).await;
+            match self.renew_serving_if_due(OffsetDateTime::now_utc()) {
+                Ok(true) => tracing::info!("serving certificate renewed"),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::error!(%error, "serving certificate not renewed");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Whether the signing chain is valid at `now` and the ledger can be written.
+    pub fn is_able_to_sign(&self, now: OffsetDateTime) -> bool {
+        self.snapshot().issuer.local().is_valid(now)
+            && !self.desk.ledger.state().failing.load(Ordering::Relaxed)
+    }
+
+    /// Whose identities are issued.
+    pub fn trust_domain(&self) -> TrustDomain {
+        self.snapshot().trust_domain.clone()
+    }
+
+    /// Whether the root whose key everybody has is among the roots.
+    pub fn has_test_root(&self) -> bool {
+        test_root::is_among(&self.snapshot().roots)
+    }
+
+    /// The roots in a few words.
+    pub fn roots(&self) -> Vec<CertificateSummary> {
+        self.snapshot().roots.certificates().filter_map(CertificateSummary::of).collect()
+    }
+
+    /// The roots as PEM.
+    pub fn roots_pem(&self) -> String {
+        self.snapshot().roots.pem()
+    }
+
+    /// The trust bundle of our domain, not yet numbered.
+    pub fn bundle(&self) -> SpiffeBundle {
+        SpiffeBundle::of_roots(&self.snapshot().roots)
+    }
+
+    /// Who a peer is: by its client certificate, else by its bearer token.
+    pub fn authenticator(&self) -> Arc<dyn Authenticator> {
+        self.proofs.authenticator()
+    }
+
+    /// The same for calls that go on.
+    pub fn doorkeeper(&self) -> Doorkeeper {
+        Doorkeeper::new(self.authenticator(), self.current.clone())
+    }
+
+    /// Keeps the keys of token issuers fresh, for ever.
+    pub async fn follow_proofs(self: Arc<Self>) {
+        self.proofs.follow().await;
+    }
+
+    /// The gRPC service, for ports with TLS alone.
+    pub fn service(&self) -> IstioCertificateServiceServer<CertificateService> {
+        IstioCertificateServiceServer::new(CertificateService::new(
+            Arc::clone(&self.desk),
+            self.proofs.issuing_authenticator(),
+            self.proofs.impersonation(),
+        ))
+    }
+
+    /// What requests share.
+    pub(crate) fn desk(&self) -> Arc<Desk> {
+        Arc::clone(&self.desk)
+    }
+
+    /// Counters and gauges, under istiod's names where it has them.
+    pub fn metrics(&self) -> Vec<Family> {
+        let snapshot = self.snapshot();
+        let ends =
+            Ends { root: snapshot.issuer.local().root_not_after(), chain: snapshot.issuer.not_after() };
+        let Desk { metrics, ledger, signers, .. } = &*self.desk;
+        let mut families =
+            metrics.families(ends, ledger.state(), signers.waiting(), OffsetDateTime::now_utc());
+        families.extend(self.root_status().iter().flat_map(|roots| roots.families()));
+        families.push(followed::family(&self.followed()));
+        families
+    }
+}

@@ -1,0 +1,106 @@
+//! Who may ask how often, before anything that costs is done.
+
+use std::{
+    net::IpAddr,
+    num::NonZeroU32,
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Instant,
+};
+
+use eastwest_ca::{
+    Caller,
+    rate_limit::{Admission, Rate},
+};
+
+use crate::{incoming::network, issuing::status::RequestError};
+
+/// Most addresses and callers that have an entry of their own; all others share one.
+const MAX_PEERS: usize = 16_384;
+const MAX_CALLERS: usize = 65_536;
+
+/// How much the CA does for one peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests of one caller, of certificates and of JWT-SVIDs each: of one pod if its token names it, else of one
+    /// identity.
+    pub requests: Rate,
+    /// Failed proofs of one address, after which its requests are refused before they are looked at.
+    pub failures: Rate,
+    /// Threads that verify requests and sign.
+    pub signers: usize,
+}
+
+impl Default for Limits {
+    /// 100 requests and 50 failed proofs a second, 1,000 and 500 at once; as many threads as there are cores.
+    fn default() -> Self {
+        let rate = |per_second: u32, burst: u32| Rate {
+            per_second: NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN),
+            burst: NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN),
+        };
+        let signers = thread::available_parallelism().map_or(1, usize::from);
+        Self { requests: rate(100, 1000), failures: rate(50, 500), signers }
+    }
+}
+
+/// Who takes turns with others: a pod, else an identity.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Owner {
+    identity: String,
+    pod_uid: String,
+}
+
+impl Owner {
+    pub(crate) fn of(caller: &Caller) -> Self {
+        let pod_uid = caller.proof.pod().map(|pod| pod.uid.clone()).unwrap_or_default();
+        Self { identity: caller.identity.to_string(), pod_uid }
+    }
+}
+
+/// Holds everybody to the limits.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    failures: Mutex<Admission<IpAddr>>,
+    requests: Mutex<Admission<Owner>>,
+    /// Counted apart, so that whoever asks for many tokens still renews its certificate.
+    tokens: Mutex<Admission<Owner>>,
+}
+
+impl Guard {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            failures: Mutex::new(Admission::new(limits.failures, MAX_PEERS)),
+            requests: Mutex::new(Admission::new(limits.requests, MAX_CALLERS)),
+            tokens: Mutex::new(Admission::new(limits.requests, MAX_CALLERS)),
+        }
+    }
+
+    /// Whether requests from `peer` are looked at.
+    pub(crate) fn peer(&self, peer: Option<IpAddr>, now: Instant) -> Result<(), RequestError> {
+        let Some(peer) = peer else { return Ok(()) };
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.check(network(peer), now).map_err(|retry| RequestError::TooManyFailures { retry })
+    }
+
+    /// Counts a proof from `peer` that failed.
+    pub(crate) fn failed(&self, peer: Option<IpAddr>, now: Instant) {
+        let Some(peer) = peer else { return };
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = failures.admit(network(peer), now); // what is too much already need not be counted
+    }
+
+    /// Counts a request of `owner` for a certificate, if it may ask.
+    pub(crate) fn request(&self, owner: &Owner, now: Instant) -> Result<(), RequestError> {
+        admit(&self.requests, owner, now)
+    }
+
+    /// Counts a request of `owner` for a JWT-SVID, if it may ask.
+    pub(crate) fn token(&self, owner: &Owner, now: Instant) -> Result<(), RequestError> {
+        admit(&self.tokens, owner, now)
+    }
+}
+
+fn admit(requests: &Mutex<Admission<Owner>>, owner: &Owner, now: Instant) -> Result<(), RequestError> {
+    let mut requests = requests.lock().unwrap_or_else(PoisonError::into_inner);
+    requests.admit(owner.clone(), now).map_err(|retry| RequestError::TooManyRequests { retry })
+}

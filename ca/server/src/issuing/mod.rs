@@ -1,0 +1,7 @@
+//! The running certificate authority and its gRPC service: limits, queue of signers, status codes.
+
+pub(crate) mod certificate_authority;
+pub mod limits;
+pub mod service;
+mod signers;
+pub mod status;

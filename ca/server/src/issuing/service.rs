@@ -1,0 +1,231 @@
+//! `istio.v1.auth.IstioCertificateService` (CA.md C1).
+//!
+//! ```text
+//! limits of the peer → authenticate → limits of the caller → a signer's turn:
+//!     authorize → verify the CSR → profile, sign, self-check → ledger → answer
+//! ```
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use eastwest_ca::{
+    Caller, Issuer as _, VerifiedCsr, chain,
+    ledger::{Asker, Issued, Refused},
+};
+use eastwest_proto::istio::v1::auth::{
+    IstioCertificateRequest, IstioCertificateResponse,
+    istio_certificate_service_server::IstioCertificateService,
+};
+use time::OffsetDateTime;
+use tokio::{sync::oneshot, time::timeout};
+use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap};
+
+use crate::{
+    authn::{Authenticator, Credentials, impersonation::Impersonation},
+    incoming::PeerConnection,
+    issuing::{
+        limits::{Guard, Owner},
+        signers::Signers,
+        status::RequestError,
+    },
+    ledger::Writer,
+    metrics::{Metrics, count},
+    trust::snapshot::{Current, Snapshot},
+};
+
+/// Longest that a request waits for its answer: clients of istio's agent set no deadline of their own.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// What all requests of a CA share.
+pub(crate) struct Desk {
+    pub(crate) current: Current,
+    pub(crate) guard: Guard,
+    pub(crate) signers: Signers,
+    pub(crate) ledger: Arc<Writer>,
+    pub(crate) metrics: Metrics,
+}
+
+impl Desk {
+    /// Who asks, if the peer may ask at all; tells in `asker` as far as it came to that.
+    pub(crate) async fn recognise(
+        &self,
+        authenticator: &dyn Authenticator,
+        (metadata, extensions): (&MetadataMap, &Extensions),
+        asker: &mut Asker,
+        now: OffsetDateTime,
+    ) -> Result<Caller, RequestError> {
+        let peer = address(extensions);
+        *asker = Asker::stranger(peer);
+        self.guard.peer(peer, Instant::now())?;
+        let caller = authenticator
+            .authenticate(&Credentials { metadata, extensions }, now)
+            .await
+            .inspect_err(|_| self.guard.failed(peer, Instant::now()))?;
+        *asker = Asker::caller(&caller, peer);
+        Ok(caller)
+    }
+}
+
+/// The service that signs workload certificates.
+pub struct CertificateService {
+    desk: Arc<Desk>,
+    authenticator: Arc<dyn Authenticator>,
+    impersonation: Arc<Impersonation>,
+}
+
+/// A certificate that is in the ledger, and the answer with it.
+struct Answer {
+    issued: Issued,
+    cert_chain: Vec<String>,
+}
+
+impl CertificateService {
+    /// Answers whom `authenticator` recognises, for whom `impersonation` lets it speak.
+    pub(crate) fn new(
+        desk: Arc<Desk>,
+        authenticator: Arc<dyn Authenticator>,
+        impersonation: Arc<Impersonation>,
+    ) -> Self {
+        Self { desk, authenticator, impersonation }
+    }
+
+    /// Tells in `asker` who asked, as far as it came to that.
+    async fn create(
+        &self,
+        request: Request<IstioCertificateRequest>,
+        asker: &mut Asker,
+    ) -> Result<Answer, RequestError> {
+        let (metadata, extensions, message) = request.into_parts();
+        let now = OffsetDateTime::now_utc();
+        let caller = self.desk.recognise(&*self.authenticator, (&metadata, &extensions), asker, now).await?;
+        let owner = Owner::of(&caller);
+        self.desk.guard.request(&owner, Instant::now())?;
+        let caller = self.impersonation.speak(caller, message.metadata.as_ref())?;
+        *asker = Asker::caller(&caller, asker.peer);
+
+        let (reply, answer) = oneshot::channel();
+        let (current, ledger) = (self.desk.current.clone(), Arc::clone(&self.desk.ledger));
+        let task = Task { current, ledger, caller, asker: asker.clone(), message, now };
+        self.desk.signers.submit(owner, move || task.run(reply)).map_err(|_| RequestError::QueueFull)?;
+        answer.await.map_err(|_| RequestError::Worker)?
+    }
+
+    fn note(&self, error: &RequestError, status: &Status, asker: Asker) {
+        let metrics = &self.desk.metrics;
+        match error {
+            RequestError::Unauthenticated(_) | RequestError::Impersonation(_) => {
+                count(&metrics.authentication_failures);
+                tracing::info!(%error, "certificate refused");
+            }
+            RequestError::Csr(_) | RequestError::Refused(_) | RequestError::Audience(_) => {
+                count(&metrics.signing_failures);
+                tracing::info!(%error, "certificate refused");
+            }
+            RequestError::TooManyFailures { .. } => {
+                count(&metrics.throttled_peers);
+                tracing::debug!(%error, "certificate refused");
+            }
+            RequestError::TooManyRequests { .. } | RequestError::QueueFull => {
+                count(&metrics.throttled_callers);
+                tracing::debug!(%error, "certificate refused");
+            }
+            RequestError::Issue(_)
+            | RequestError::Token(_)
+            | RequestError::Busy
+            | RequestError::Worker
+            | RequestError::Unwritten(_) => {
+                count(&metrics.signing_failures);
+                tracing::error!(%error, "certificate not issued");
+            }
+        }
+        let code = format!("{:?}", status.code());
+        self.desk.ledger.refused(Refused::new(code, error.to_string(), asker));
+    }
+}
+
+#[tonic::async_trait]
+impl IstioCertificateService for CertificateService {
+    async fn create_certificate(
+        &self,
+        request: Request<IstioCertificateRequest>,
+    ) -> Result<Response<IstioCertificateResponse>, Status> {
+        let (begin, metrics) = (Instant::now(), &self.desk.metrics);
+        count(&metrics.requests);
+        let mut asker = Asker::default();
+        let answer = timeout(DEADLINE, self.create(request, &mut asker)).await;
+        match answer.unwrap_or(Err(RequestError::Busy)) {
+            Ok(Answer { issued, cert_chain }) => {
+                metrics.issued(&issued, begin.elapsed());
+                log_issued(&issued);
+                Ok(Response::new(IstioCertificateResponse { cert_chain }))
+            }
+            Err(error) => {
+                let status = Status::from(&error);
+                self.note(&error, &status, asker);
+                Err(status)
+            }
+        }
+    }
+}
+
+/// What a signer does for an authenticated caller. It does not hold the desk: whoever drops that last waits for the
+/// signers to end.
+struct Task {
+    current: Current,
+    ledger: Arc<Writer>,
+    caller: Caller,
+    asker: Asker,
+    message: IstioCertificateRequest,
+    now: OffsetDateTime,
+}
+
+impl Task {
+    /// Issues, and answers once the ledger has it. Nothing is done for whoever no longer waits.
+    fn run(self, reply: oneshot::Sender<Result<Answer, RequestError>>) {
+        if reply.is_closed() {
+            return;
+        }
+        let ledger = Arc::clone(&self.ledger);
+        let snapshot = self.current.load();
+        match self.issue(&snapshot) {
+            // The requester may have gone away meanwhile: then nobody gets the certificate.
+            Ok((issued, cert_chain)) => ledger.issued(issued, |issued| {
+                let _ = reply.send(issued.map(|issued| Answer { issued, cert_chain }).map_err(Into::into));
+            }),
+            Err(error) => {
+                let _ = reply.send(Err(error));
+            }
+        }
+    }
+
+    fn issue(self, snapshot: &Snapshot) -> Result<(Issued, Vec<String>), RequestError> {
+        let grant = snapshot.authorizer.authorize(&self.caller, self.message.validity_duration)?;
+        let csr = VerifiedCsr::from_pem(&self.message.csr)?;
+        let leaf = snapshot.issuer.issue(&grant, &csr, self.now)?;
+        let chain = chain::elements(&leaf, snapshot.issuer.as_ref(), &snapshot.roots);
+        Ok((Issued::new(&leaf, &grant, &csr, self.asker), chain))
+    }
+}
+
+fn log_issued(issued: &Issued) {
+    let Asker { proof, node, pod, .. } = &issued.asker;
+    tracing::info!(
+        identity = %issued.identity,
+        serial = issued.serial,
+        not_after = %issued.not_after,
+        proof,
+        node,
+        pod,
+        key = issued.key,
+        key_sha256 = issued.key_sha256,
+        "certificate issued"
+    );
+}
+
+/// Where a request came from.
+fn address(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<PeerConnection>()?.remote.map(|remote| remote.ip())
+}

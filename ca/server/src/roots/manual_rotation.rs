@@ -1,0 +1,106 @@
+//! A rotation at the command line: beside a running server, which takes each step up, or without one.
+
+use std::{
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use eastwest_ca::{
+    NewRoot,
+    rotation::{PlannedStep, Rotation, Step},
+};
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use super::steps::{self, RotateError};
+use crate::trust::{
+    root_status::rfc3339,
+    state_dir::{StateDir, StateError, StateLock},
+};
+
+/// How long a running server may take to take a step up.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Between two looks at whether it has.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How far a rotation is, and what comes next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RotationView {
+    /// Where the roots are kept.
+    pub state_dir: PathBuf,
+    /// Whether a server signs with them.
+    pub served: bool,
+    /// When the last certificate runs out that was issued until now, or somewhat later; RFC 3339. `None` if none was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issued_until: Option<String>,
+    /// The roots, and the phase.
+    #[serde(flatten)]
+    pub rotation: Rotation,
+    /// The steps to come.
+    pub plan: Vec<PlannedStep>,
+}
+
+/// The rotation of the CA in `dir`.
+///
+/// # Errors
+/// There is no CA, or it cannot be used.
+pub fn view(dir: &Path, now: OffsetDateTime) -> Result<RotationView, StateError> {
+    let state = StateDir::open_existing(dir)?;
+    let served = unserved(&state)?.is_none();
+    seen(&state, served, now)
+}
+
+/// Takes a step; with `force`, also one that breaks connections. `key` and `life` say what a next root is like; else it
+/// is like the one before. Beside a running server, waits until it has taken the step up.
+///
+/// # Errors
+/// The step is refused, or the directory cannot be used.
+pub fn rotate(
+    dir: &Path,
+    step: Step,
+    like: impl FnOnce(NewRoot) -> NewRoot,
+    force: bool,
+    now: OffsetDateTime,
+) -> Result<RotationView, RotateError> {
+    let state = StateDir::open_existing(dir)?;
+    let alone = unserved(&state)?;
+    state.refuse_foreign_anchor()?;
+    {
+        let _lock = state.lock_rotation()?;
+        let before = state.rotation()?;
+        let new = like(state.new_root_like(before.active().generation)?);
+        let rotation = steps::take(&state, before, step, &new, force, now)?;
+        if alone.is_some() {
+            let rotation = rotation.taken_up(steps::covered(&state.horizon(), now));
+            state.save_rotation(&rotation)?;
+            state.publish_roots(&state.load_rotation(&rotation, now)?.roots)?;
+        }
+    }
+    let asked = Instant::now();
+    while alone.is_none() && state.rotation()?.awaits_signer() && asked.elapsed() < PATIENCE {
+        thread::sleep(LOOK);
+    }
+    Ok(seen(&state, alone.is_none(), now)?)
+}
+
+fn seen(state: &StateDir, served: bool, now: OffsetDateTime) -> Result<RotationView, StateError> {
+    let rotation = state.rotation()?;
+    let issued_until = state.horizon().latest();
+    Ok(RotationView {
+        state_dir: state.path().to_owned(),
+        served,
+        issued_until: (issued_until > OffsetDateTime::UNIX_EPOCH).then(|| rfc3339(issued_until)),
+        plan: rotation.plan(now),
+        rotation,
+    })
+}
+
+/// The right of a server, if there is none; `None` if there is one.
+fn unserved(state: &StateDir) -> Result<Option<StateLock>, StateError> {
+    match state.lock() {
+        Ok(lock) => Ok(Some(lock)),
+        Err(StateError::Locked(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

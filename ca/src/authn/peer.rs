@@ -1,0 +1,156 @@
+//! The identity in a client certificate (X509-SVID §5; CA.md S21, S22, S32 to S35 and A22).
+
+use eastwest_identity::{IdentityError, SpiffeId, TrustDomain};
+use rustls_pki_types::CertificateDer;
+use thiserror::Error;
+use time::OffsetDateTime;
+use webpki::KeyUsage;
+use x509_parser::certificate::X509Certificate;
+
+use crate::{
+    authn::caller::{Caller, Proof},
+    trust::bundle::TrustBundle,
+    x509::{self, Window},
+};
+
+/// Most certificates that a peer may present.
+const MAX_CHAIN: usize = 10;
+
+/// Why a client certificate proves no identity.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PeerError {
+    /// There is none.
+    #[error("no client certificate")]
+    None,
+    /// More than ten certificates.
+    #[error("the peer presented {0} certificates, more than {MAX_CHAIN}")]
+    TooMany(usize),
+    /// No valid path to a root: expired, unknown issuer, a CA, the wrong usage, ….
+    #[error("the peer's certificate does not verify: {0}")]
+    Path(webpki::Error),
+    /// It cannot be read.
+    #[error("the peer's certificate cannot be read")]
+    Unreadable,
+    /// It may sign certificates.
+    #[error("the peer's certificate may sign others")]
+    Signs,
+    /// Not exactly one URI name.
+    #[error("the peer's certificate has {0} URI names, not one")]
+    Names(usize),
+    /// The URI is no SPIFFE ID.
+    #[error("the peer's certificate's URI name is no SPIFFE ID: {0}")]
+    Identity(#[from] IdentityError),
+    /// Another identity than the one expected.
+    #[error("the peer's certificate is that of {0}")]
+    Other(SpiffeId),
+    /// Another trust domain.
+    #[error("the peer's certificate is of the trust domain {0}")]
+    TrustDomain(TrustDomain),
+}
+
+/// Who shows `chain` (leaf first, as in the handshake) at `now`. That the peer holds the leaf's key is for the
+/// handshake to establish.
+///
+/// # Errors
+/// See [`PeerError`].
+pub fn identify(
+    chain: &[CertificateDer<'_>],
+    roots: &TrustBundle,
+    trust_domain: &TrustDomain,
+    now: OffsetDateTime,
+) -> Result<Caller, PeerError> {
+    verify(chain, roots, now)?;
+    named(chain, trust_domain)
+}
+
+/// Whom the leaf of `chain` names. That there is a path to a root is for [`verify`] to establish.
+///
+/// # Errors
+/// See [`PeerError`].
+pub fn named(chain: &[CertificateDer<'_>], trust_domain: &TrustDomain) -> Result<Caller, PeerError> {
+    let leaf = x509::parse(chain.first().ok_or(PeerError::None)?).ok_or(PeerError::Unreadable)?;
+    let identity = svid_identity(&leaf)?;
+    if identity.trust_domain() != *trust_domain {
+        return Err(PeerError::TrustDomain(identity.trust_domain()));
+    }
+    let proof =
+        Proof::ClientCertificate { serial: x509::serial(&leaf), not_after: x509::window(&leaf).not_after };
+    Ok(Caller::new(identity, proof))
+}
+
+/// That a client's certificate has a path to a root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ValidPath(Window);
+
+impl ValidPath {
+    /// Whether that is known for `now` too, if the roots and what is revoked stay as they were.
+    pub fn holds(&self, now: OffsetDateTime) -> bool {
+        self.0.contains(now)
+    }
+}
+
+/// Verifies the path from a client's certificate (leaf first) to a root, and nothing else of the leaf.
+///
+/// # Errors
+/// See [`PeerError`].
+pub fn verify(
+    chain: &[CertificateDer<'_>],
+    roots: &TrustBundle,
+    now: OffsetDateTime,
+) -> Result<ValidPath, PeerError> {
+    let (leaf, intermediates) = split(chain)?;
+    roots.verify_client(leaf, intermediates, now).map_err(PeerError::Path)?;
+    // Which of them the path goes by is not told, so the first of all to run out counts.
+    let ends = chain.iter().filter_map(|der| x509::parse(der)).map(|one| x509::window(&one).not_after);
+    let not_after = ends.chain(roots.ends(now)).min().unwrap_or(now);
+    Ok(ValidPath(Window { not_before: now, not_after: not_after.max(now) }))
+}
+
+/// Verifies that a server shows, leaf first, an X.509-SVID of `expected` that leads to `roots`, the bundle of that
+/// identity's own trust domain.
+///
+/// # Errors
+/// See [`PeerError`].
+pub fn verify_server(
+    chain: &[CertificateDer<'_>],
+    roots: &TrustBundle,
+    expected: &SpiffeId,
+    now: OffsetDateTime,
+) -> Result<(), PeerError> {
+    let (leaf, intermediates) = split(chain)?;
+    roots.verify(leaf, intermediates, KeyUsage::server_auth(), now).map_err(PeerError::Path)?;
+    let identity = svid_identity(&x509::parse(leaf).ok_or(PeerError::Unreadable)?)?;
+    if identity == *expected { Ok(()) } else { Err(PeerError::Other(identity)) }
+}
+
+/// Leaf and intermediates, of which there are not too many.
+fn split<'a, 'der>(
+    chain: &'a [CertificateDer<'der>],
+) -> Result<(&'a CertificateDer<'der>, &'a [CertificateDer<'der>]), PeerError> {
+    match chain.split_first() {
+        Some(_) if chain.len() > MAX_CHAIN => Err(PeerError::TooMany(chain.len())),
+        split => split.ok_or(PeerError::None),
+    }
+}
+
+/// The one identity of a leaf that may not sign (X509-SVID §5).
+fn svid_identity(leaf: &X509Certificate<'_>) -> Result<SpiffeId, PeerError> {
+    let ca = !matches!(leaf.basic_constraints(), Ok(None)) && leaf.is_ca();
+    let signs = match leaf.key_usage() {
+        Ok(Some(usage)) => usage.value.key_cert_sign() || usage.value.crl_sign(),
+        Ok(None) => false,
+        Err(_) => return Err(PeerError::Unreadable),
+    };
+    if ca || signs {
+        return Err(PeerError::Signs);
+    }
+    let names = x509::uri_names(leaf).ok_or(PeerError::Unreadable)?;
+    let [uri] = names[..] else { return Err(PeerError::Names(names.len())) };
+    let identity = SpiffeId::parse(uri)?;
+    // A trust domain is nobody (X509-SVID §2), and must not keep a good token from being heard.
+    match identity.path() {
+        "" => Err(PeerError::Identity(IdentityError::NotAWorkload)),
+        _ => Ok(identity),
+    }
+}

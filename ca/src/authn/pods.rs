@@ -1,0 +1,84 @@
+//! The pods that tokens are bound to.
+
+use std::sync::Arc;
+
+use eastwest_identity::{Name, WorkloadKey};
+use thiserror::Error;
+
+use crate::authn::{caller::BoundObject, service_account::ServiceAccount};
+
+/// A pod, as far as proofs of identity look at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// Namespace and name.
+    pub key: WorkloadKey,
+    /// The service account that it runs as, if that is known.
+    pub service_account: Option<Name>,
+    /// `metadata.uid`, which tells a pod from its successor of the same name; a manifest written by hand has none.
+    pub uid: Option<Name>,
+    /// The node that it was assigned to, started or not.
+    pub node: Option<Name>,
+    /// Whether it has ended (phase Succeeded or Failed).
+    pub ended: bool,
+}
+
+/// The pods of the cluster at one moment, as far as proofs of identity must know them.
+pub trait Pods {
+    /// The pod of that name.
+    fn pod(&self, key: &WorkloadKey) -> Option<Pod>;
+
+    /// The pods of a service account.
+    fn pods_of(&self, account: &ServiceAccount) -> Vec<Pod>;
+}
+
+/// The pods of the cluster, for all who ask.
+pub type SharedPods = Arc<dyn Pods + Send + Sync>;
+
+/// Why a token's pod is not the one that we know.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum BindingError {
+    /// It was deleted, or it has not been seen yet.
+    #[error("the token is bound to the pod {0}, which does not exist")]
+    NoPod(WorkloadKey),
+    /// A pod of the same name that was made later, or earlier.
+    #[error("the token is bound to the pod {pod} of UID {bound:?}, but the one that exists is {real:?}")]
+    Uid {
+        /// Which pod.
+        pod: WorkloadKey,
+        /// The UID in the token.
+        bound: String,
+        /// The UID of the pod.
+        real: String,
+    },
+    /// The pod runs as somebody else.
+    #[error("the token is bound to the pod {pod}, whose service account is {real:?}")]
+    Account {
+        /// Which pod.
+        pod: WorkloadKey,
+        /// Its service account.
+        real: String,
+    },
+}
+
+/// The pod that a token of `account` is bound to: it must exist, have that UID and run as that account. A pod without a
+/// UID (a manifest written by hand) is known by its name alone.
+///
+/// # Errors
+/// See [`BindingError`].
+pub fn bound_pod(
+    pods: &dyn Pods,
+    account: &ServiceAccount,
+    bound: &BoundObject,
+) -> Result<Pod, BindingError> {
+    let key = WorkloadKey { namespace: account.namespace().into(), name: bound.name.as_str().into() };
+    let Some(pod) = pods.pod(&key) else { return Err(BindingError::NoPod(key)) };
+    if let Some(real) = pod.uid.as_deref().filter(|real| *real != bound.uid) {
+        return Err(BindingError::Uid { pod: key, bound: bound.uid.clone(), real: real.to_owned() });
+    }
+    let real = pod.service_account.as_deref().unwrap_or_default();
+    if real != account.name() {
+        return Err(BindingError::Account { pod: key, real: real.to_owned() });
+    }
+    Ok(pod)
+}

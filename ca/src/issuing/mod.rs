@@ -1,0 +1,10 @@
+//! What a caller gets: grant, certificate profile, signature, and the check of the result.
+
+pub mod chain;
+mod check;
+pub mod grant;
+pub mod issuer;
+pub mod plugged;
+pub mod profile;
+mod reissue;
+pub mod signing_chain;

@@ -1,0 +1,355 @@
+//! How one root follows another without a failed handshake (CA.md
+//!C21).
+//! ```text
+//! steady ──prepare──→ prepared ──publish──→ published ──activate──→ retiring ──retire──→ steady
+//!    ↑                   │                      │
+//!    └─────abandon───────┴──────────────────────┘
+//! ```
+//! | phase | signs | in everybody's bundle |
+//! |---|---|---|
+//! | steady, prepared | the active root | the active root |
+//! | published | the active root | both: everybody learns the next one at renewal |
+//! | retiring | the next root, now the active one | both: certificates of the old one still live |
+//!
+//! A step is safe when nothing depends on the state before it any more: `activate` when every certificate has run out
+//! that was handed out without the next root, `retire` when every certificate of the old root has. Pure: facts and
+//! `now` come in, a state or a refusal goes out.
+
+use std::{cmp::max, fmt};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use time::{Duration, OffsetDateTime};
+
+use crate::rfc3339;
+
+/// The next root is prepared at half of the active one's life, but not earlier than this before its end.
+const PREPARE_EARLY: Duration = Duration::days(30);
+/// The next root signs from five sixths of the active one's life, but not earlier than this before its end.
+const ACTIVATE_EARLY: Duration = Duration::days(7);
+
+/// A root of the CA.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootSlot {
+    /// The how-manieth root it is, from 1.
+    pub generation: u32,
+    /// SHA-256 of its certificate in hexadecimal.
+    pub sha256: String,
+    /// Start of its life.
+    #[serde(with = "rfc3339")]
+    pub not_before: OffsetDateTime,
+    /// End of its life.
+    #[serde(with = "rfc3339")]
+    pub not_after: OffsetDateTime,
+}
+
+impl RootSlot {
+    fn prepare_at(&self) -> OffsetDateTime {
+        let life = self.not_after - self.not_before;
+        max(self.not_before + life / 2, self.not_after - PREPARE_EARLY)
+    }
+
+    fn activate_at(&self) -> OffsetDateTime {
+        let life = self.not_after - self.not_before;
+        max(self.not_after - life / 6, self.not_after - ACTIVATE_EARLY)
+    }
+}
+
+/// How far the rotation has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "kebab-case")]
+pub enum Phase {
+    /// One root, and no other in sight.
+    Steady,
+    /// The next root is made; nobody knows it.
+    Prepared {
+        /// It.
+        next: RootSlot,
+    },
+    /// The next root is in the bundle.
+    Published {
+        /// It.
+        next: RootSlot,
+        /// Since when.
+        #[serde(with = "rfc3339")]
+        since: OffsetDateTime,
+        /// When the last certificate runs out that was handed out without it; `None` until the signer has taken up the
+        /// publication and can tell.
+        #[serde(with = "rfc3339::option", default)]
+        covered: Option<OffsetDateTime>,
+    },
+    /// The next root signs, and the one before is still in the bundle.
+    Retiring {
+        /// The one before.
+        old: RootSlot,
+        /// Since when.
+        #[serde(with = "rfc3339")]
+        since: OffsetDateTime,
+        /// When the last certificate runs out that the old root signed; `None` until the signer has changed and can tell.
+        #[serde(with = "rfc3339::option", default)]
+        covered: Option<OffsetDateTime>,
+    },
+}
+
+/// What can be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// Make the next root.
+    Prepare,
+    /// Put it into everybody's bundle.
+    Publish,
+    /// Sign with it.
+    Activate,
+    /// Take the old root out of the bundle and destroy its key.
+    Retire,
+    /// Drop the next root, which has signed nothing yet.
+    Abandon,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Prepare => "prepare",
+            Self::Publish => "publish",
+            Self::Activate => "activate",
+            Self::Retire => "retire",
+            Self::Abandon => "abandon",
+        })
+    }
+}
+
+/// Why a step is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// It does not follow from the phase. Cannot be forced.
+    #[error("{step}: {reason}")]
+    Order {
+        /// The step.
+        step: Step,
+        /// What stands in the way, and what comes first.
+        reason: &'static str,
+    },
+    /// It would break connections.
+    #[error("{step}: {}; {breaks}", earliest.map_or_else(
+        || "not safe yet: the running server has not taken up the last step".to_owned(),
+        |earliest| format!("not safe before {}", rfc3339::text(earliest)),
+    ))]
+    Unsafe {
+        /// The step.
+        step: Step,
+        /// When it becomes safe, if that is known.
+        earliest: Option<OffsetDateTime>,
+        /// What would break.
+        breaks: &'static str,
+    },
+}
+
+/// A step that is still to come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedStep {
+    /// The step.
+    pub step: Step,
+    /// When it becomes safe, as far as is known.
+    #[serde(with = "rfc3339::option")]
+    pub safe_from: Option<OffsetDateTime>,
+    /// When it is taken by itself, as far as is known.
+    #[serde(with = "rfc3339::option")]
+    pub automatic_at: Option<OffsetDateTime>,
+    /// Why not before.
+    pub why: &'static str,
+}
+
+const BREAKS_ACTIVATE: &str = "workloads that have not renewed since the next root was published do not know it, and would \
+                               refuse everybody with a certificate of it";
+const BREAKS_RETIRE: &str = "certificates that the old root signed are still in use, and workloads that renew would \
+                             refuse everybody who shows one";
+
+/// The roots of a CA and the way from one to the next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotation {
+    /// The root that signs.
+    active: RootSlot,
+    #[serde(flatten)]
+    phase: Phase,
+}
+
+impl Rotation {
+    /// A CA with one root.
+    pub fn of(active: RootSlot) -> Self {
+        Self { active, phase: Phase::Steady }
+    }
+
+    /// The root that signs.
+    pub fn active(&self) -> &RootSlot {
+        &self.active
+    }
+
+    /// How far it has come.
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// The generations in everybody's bundle, the one that signs first.
+    pub fn trusted(&self) -> Vec<u32> {
+        let other = match &self.phase {
+            Phase::Published { next, .. } => Some(next),
+            Phase::Retiring { old, .. } => Some(old),
+            Phase::Steady | Phase::Prepared { .. } => None,
+        };
+        [&self.active].into_iter().chain(other).map(|root| root.generation).collect()
+    }
+
+    /// The number of a root that is to be made.
+    pub fn next_generation(&self) -> u32 {
+        let other = match &self.phase {
+            Phase::Prepared { next } | Phase::Published { next, .. } => next.generation,
+            Phase::Retiring { old, .. } => old.generation,
+            Phase::Steady => 0,
+        };
+        self.active.generation.max(other).saturating_add(1)
+    }
+
+    /// Whether the signer still has to tell what the last step covers.
+    pub fn awaits_signer(&self) -> bool {
+        matches!(self.phase, Phase::Published { covered: None, .. } | Phase::Retiring { covered: None, .. })
+    }
+
+    /// The signer has taken up the last step, and nothing that it issued before lives beyond `until`.
+    #[must_use]
+    pub fn taken_up(mut self, until: OffsetDateTime) -> Self {
+        if let Phase::Published { covered, .. } | Phase::Retiring { covered, .. } = &mut self.phase {
+            covered.get_or_insert(until);
+        }
+        self
+    }
+
+    /// Whether `step` may be taken at `now`.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub fn check(&self, step: Step, now: OffsetDateTime) -> Result<(), Refused> {
+        let order = |reason| Err(Refused::Order { step, reason });
+        match (step, &self.phase) {
+            (Step::Prepare, Phase::Steady)
+            | (Step::Publish, Phase::Prepared { .. })
+            | (Step::Abandon, Phase::Prepared { .. } | Phase::Published { .. }) => Ok(()),
+            (Step::Activate, Phase::Published { next, covered, .. }) => {
+                safe(step, covered.map(|covered| covered.max(next.not_before)), BREAKS_ACTIVATE, now)
+            }
+            (Step::Retire, Phase::Retiring { covered, .. }) => safe(step, *covered, BREAKS_RETIRE, now),
+            (Step::Prepare, Phase::Retiring { .. }) => {
+                order("the old root has not retired yet; retire comes first")
+            }
+            (Step::Prepare, _) => {
+                order("there is a next root already; publish and activate it, or abandon it")
+            }
+            (Step::Publish | Step::Activate | Step::Abandon, Phase::Steady | Phase::Retiring { .. }) => {
+                order("there is no next root; prepare comes first")
+            }
+            (Step::Publish, Phase::Published { .. }) => order("the next root is published already"),
+            (Step::Activate, Phase::Prepared { .. }) => {
+                order("nobody knows the next root; publish comes first")
+            }
+            (Step::Retire, _) => order("there is no old root; activate comes first"),
+        }
+    }
+
+    /// Makes `next` the next root.
+    ///
+    /// # Errors
+    /// There is one, or an old one has not retired.
+    pub fn prepare(self, next: RootSlot, now: OffsetDateTime) -> Result<Self, Refused> {
+        self.check(Step::Prepare, now)?;
+        Ok(Self { phase: Phase::Prepared { next }, ..self })
+    }
+
+    /// Takes a step other than [`Step::Prepare`]; with `force`, also one that breaks connections.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub fn advance(self, step: Step, force: bool, now: OffsetDateTime) -> Result<Self, Refused> {
+        match self.check(step, now) {
+            Err(Refused::Unsafe { .. }) if force => {}
+            checked => checked?,
+        }
+        let Self { active, phase } = self;
+        Ok(match (step, phase) {
+            (Step::Publish, Phase::Prepared { next }) => {
+                Self { active, phase: Phase::Published { next, since: now, covered: None } }
+            }
+            (Step::Activate, Phase::Published { next, .. }) => {
+                Self { active: next, phase: Phase::Retiring { old: active, since: now, covered: None } }
+            }
+            (Step::Prepare, phase) => {
+                let _ = phase;
+                return Err(Refused::Order { step, reason: "the next root is not given" });
+            }
+            (Step::Publish | Step::Activate | Step::Retire | Step::Abandon, _) => Self::of(active),
+        })
+    }
+
+    /// The step that is due at `now` by the schedule, if one is, and safe.
+    pub fn due(&self, now: OffsetDateTime) -> Option<Step> {
+        let next = self.plan(now).into_iter().next()?;
+        let due = next.automatic_at.is_some_and(|at| at <= now) && self.check(next.step, now).is_ok();
+        due.then_some(next.step)
+    }
+
+    /// What is still to come until one root is left, in order; what is not known yet is left open.
+    pub fn plan(&self, now: OffsetDateTime) -> Vec<PlannedStep> {
+        let step = |step, safe_from, automatic_at, why| PlannedStep { step, safe_from, automatic_at, why };
+        let active = &self.active;
+        let prepare = step(
+            Step::Prepare,
+            Some(now),
+            Some(active.prepare_at()),
+            "by itself at half of the root's life, at most 30 days before its end",
+        );
+        let publish = |safe| {
+            step(
+                Step::Publish,
+                safe,
+                Some(active.prepare_at()),
+                "right after it is prepared; a larger bundle breaks nothing",
+            )
+        };
+        let activate = |safe: Option<OffsetDateTime>| {
+            let at = active.activate_at();
+            step(
+                Step::Activate,
+                safe,
+                safe.map(|safe| safe.max(at)),
+                "when every certificate has run out that was issued before the publication: until then somebody may not know the \
+                 next root; by itself from five sixths of the root's life, at most 7 days before its end",
+            )
+        };
+        let retire = |safe| {
+            step(Step::Retire, safe, safe, "when every certificate has run out that the old root signed")
+        };
+        match &self.phase {
+            Phase::Steady => vec![prepare, publish(None), activate(None), retire(None)],
+            Phase::Prepared { .. } => vec![publish(Some(now)), activate(None), retire(None)],
+            Phase::Published { next, covered, .. } => {
+                vec![activate(covered.map(|covered| covered.max(next.not_before))), retire(None)]
+            }
+            Phase::Retiring { covered, .. } => vec![retire(*covered)],
+        }
+    }
+}
+
+fn safe(
+    step: Step,
+    earliest: Option<OffsetDateTime>,
+    breaks: &'static str,
+    now: OffsetDateTime,
+) -> Result<(), Refused> {
+    match earliest {
+        Some(earliest) if earliest <= now => Ok(()),
+        _ => Err(Refused::Unsafe { step, earliest, breaks }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! Certification requests (PKCS #10, RFC 2986): of what a stranger sends, only the public key is used.
+
+use thiserror::Error;
+
+use crate::x509::{
+    der::{self, Malformed, Reader},
+    key::{PrivateKey, PrivateKeyError},
+    pem,
+    public_key::{KeyError, PublicKey},
+};
+
+/// Largest request in bytes of PEM; checked before anything is decoded.
+pub const MAX_CSR_BYTES: usize = 64 * 1024;
+
+const LABELS: [&str; 2] = ["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"];
+
+/// What is wrong with a request: always the caller's to mend (gRPC InvalidArgument).
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CsrError {
+    /// More than 64 KiB.
+    #[error("csr: {0} bytes are more than the {MAX_CSR_BYTES} allowed")]
+    TooLarge(usize),
+    /// Not one PEM block with the right label.
+    #[error("csr: {0}")]
+    Pem(#[from] pem::PemError),
+    /// Not the DER of a version 1 request, or bytes after it.
+    #[error("csr: not a PKCS #10 certification request in DER")]
+    Malformed,
+    /// A public key that gets no certificate.
+    #[error("csr: {0}")]
+    Key(#[from] KeyError),
+    /// A signature algorithm that does not fit the key or that we do not know.
+    #[error(
+        "csr: the signature algorithm does not fit the key: use ECDSA or RSA (PKCS #1 v1.5) with SHA-256 or SHA-384, \
+         RSA with SHA-512, or Ed25519"
+    )]
+    SignatureAlgorithm,
+    /// The request is not signed by its own key, so its sender may not hold the key.
+    #[error("csr: the signature is not by the request's own key")]
+    Signature,
+}
+
+impl From<Malformed> for CsrError {
+    fn from(Malformed: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+/// A request whose sender has proven to hold the private key. Subject, names and extensions asked for are
+/// neither kept nor parsed (CA.md A6 to A8a).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedCsr {
+    key: PublicKey,
+}
+
+impl VerifiedCsr {
+    /// Reads one PEM block and verifies the proof of possession.
+    ///
+    /// # Errors
+    /// See [`CsrError`].
+    pub fn from_pem(text: &str) -> Result<Self, CsrError> {
+        if text.len() > MAX_CSR_BYTES {
+            return Err(CsrError::TooLarge(text.len()));
+        }
+        Self::from_der(&pem::decode_one(text, &LABELS)?)
+    }
+
+    /// Reads a DER request and verifies the proof of possession.
+    ///
+    /// # Errors
+    /// See [`CsrError`].
+    pub fn from_der(der: &[u8]) -> Result<Self, CsrError> {
+        let mut outer = Reader::new(der);
+        let mut request = Reader::new(outer.next(der::SEQUENCE)?.content);
+        outer.end()?;
+        let info = request.next(der::SEQUENCE)?;
+        let algorithm = request.next(der::SEQUENCE)?.whole;
+        let signature = request.bits()?;
+        request.end()?;
+
+        let key = PublicKey::from_spki(subject_public_key_info(info.content)?)?;
+        match key.verifies(algorithm, info.whole, signature) {
+            Some(true) => Ok(Self { key }),
+            Some(false) => Err(CsrError::Signature),
+            None => Err(CsrError::SignatureAlgorithm),
+        }
+    }
+
+    /// The request of whoever holds the private key itself: there is nothing left to prove.
+    ///
+    /// # Errors
+    /// A kind of key that we do not allow.
+    pub fn of(key: &PrivateKey) -> Result<Self, PrivateKeyError> {
+        Ok(Self { key: key.public()? })
+    }
+
+    /// The key to certify.
+    pub fn key(&self) -> &PublicKey {
+        &self.key
+    }
+}
+
+/// The DER SubjectPublicKeyInfo inside a CertificationRequestInfo (RFC 2986 §4.1).
+fn subject_public_key_info(info: &[u8]) -> Result<&[u8], Malformed> {
+    let mut info = Reader::new(info);
+    if info.next(der::INTEGER)?.content != [0] {
+        return Err(Malformed);
+    }
+    info.next(der::SEQUENCE)?; // subject
+    let key = info.next(der::SEQUENCE)?.whole;
+    if !info.is_empty() {
+        info.next(der::CONTEXT_0)?; // attributes
+    }
+    info.end()?;
+    Ok(key)
+}

@@ -1,0 +1,209 @@
+//! Private keys: made or read here, wiped when dropped, never shown.
+
+use std::{fmt, str::FromStr};
+
+use rcgen::{KeyPair, PublicKeyData, SigningKey};
+use thiserror::Error;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::x509::{
+    der::{self, Malformed, Reader},
+    pem,
+    public_key::{CURVES, KeyError, PublicKey, RSA},
+};
+
+/// The kinds of key that are made here for a CA. RSA keys are only imported.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NewKey {
+    /// ECDSA on P-256: the fastest that every proxy verifies.
+    #[default]
+    P256,
+    /// ECDSA on P-384.
+    P384,
+}
+
+/// Not a kind of key that is made here.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "{0:?} is no kind of key for a root: write p256 or p384; an RSA key can be imported by `ca init --import-key`"
+)]
+pub struct NewKeyError(String);
+
+impl FromStr for NewKey {
+    type Err = NewKeyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.to_ascii_lowercase().as_str() {
+            "p256" | "p-256" => Ok(Self::P256),
+            "p384" | "p-384" => Ok(Self::P384),
+            _ => Err(NewKeyError(text.to_owned())),
+        }
+    }
+}
+
+/// Why a private key cannot be used. Never says anything about the key's content.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PrivateKeyError {
+    /// Not one PEM block with the label of an unencrypted private key.
+    #[error("not an unencrypted private key in PEM: {0}")]
+    Pem(#[from] pem::PemError),
+    /// Damaged, or of a kind that we cannot sign with.
+    #[error(
+        "the private key cannot be read: it is damaged, lacks its public half, or is neither ECDSA P-256, P-384, \
+         Ed25519 nor RSA of 2048 to 4096 bits"
+    )]
+    Unreadable,
+    /// Its public half is of a kind that we do not allow.
+    #[error(transparent)]
+    Public(#[from] KeyError),
+    /// The system had no random numbers.
+    #[error("no key could be made: the system gave no random numbers")]
+    Random,
+}
+
+/// A private key. Its PKCS#8 form is wiped when it is dropped, and `Debug` shows nothing of it.
+pub struct PrivateKey(KeyPair);
+
+impl PrivateKey {
+    /// A new ECDSA P-256 key.
+    ///
+    /// # Errors
+    /// The system gave no random numbers.
+    pub fn generate() -> Result<Self, PrivateKeyError> {
+        Self::generate_as(NewKey::P256)
+    }
+
+    /// A new key of this kind.
+    ///
+    /// # Errors
+    /// The system gave no random numbers.
+    pub fn generate_as(kind: NewKey) -> Result<Self, PrivateKeyError> {
+        let algorithm = match kind {
+            NewKey::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+            NewKey::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+        };
+        KeyPair::generate_for(algorithm).map(Self).map_err(|_| PrivateKeyError::Random)
+    }
+
+    /// A key from one PEM block: PKCS#8, or as older tools write it, PKCS#1 for RSA and RFC 5915 for elliptic curves,
+    /// there also behind a block of curve parameters.
+    ///
+    /// # Errors
+    /// Not such a block, or a kind of key that is not supported.
+    pub fn from_pem(text: &str) -> Result<Self, PrivateKeyError> {
+        let (label, der) = decode(text)?;
+        let der = match label {
+            pem::RSA_PRIVATE_KEY => pkcs8(RSA, &der),
+            pem::EC_PRIVATE_KEY => curve(&der).and_then(|curve| pkcs8(curve, &der)),
+            _ => Ok(der),
+        };
+        let der = der.map_err(|Malformed| PrivateKeyError::Unreadable)?;
+        KeyPair::try_from(der.as_slice()).map(Self).map_err(|_| PrivateKeyError::Unreadable)
+    }
+
+    /// The key as one PKCS#8 PEM block, for a file or a Secret that only its owner may read.
+    pub fn to_pem(&self) -> Zeroizing<String> {
+        Zeroizing::new(pem::encode(pem::PRIVATE_KEY, self.pkcs8()))
+    }
+
+    /// The key in PKCS#8 DER.
+    pub fn pkcs8(&self) -> &[u8] {
+        self.0.serialized_der()
+    }
+
+    /// The public half.
+    ///
+    /// # Errors
+    /// A kind or size of key that we do not allow.
+    pub fn public(&self) -> Result<PublicKey, PrivateKeyError> {
+        Ok(PublicKey::from_spki(&self.0.subject_public_key_info())?)
+    }
+}
+
+/// The label and the content of the one block that holds a key.
+fn decode(text: &str) -> Result<(&'static str, Zeroizing<Vec<u8>>), pem::PemError> {
+    const PARAMETERS_END: &str = "-----END EC PARAMETERS-----";
+    let labels = [pem::PRIVATE_KEY, pem::RSA_PRIVATE_KEY, pem::EC_PRIVATE_KEY];
+    let text = text.trim_ascii();
+    let text = match text.split_once(PARAMETERS_END) {
+        Some((parameters, key)) if parameters.starts_with("-----BEGIN EC PARAMETERS-----") => {
+            key.trim_ascii()
+        }
+        _ => text,
+    };
+    let begins = |label: &&str| text.starts_with(&format!("-----BEGIN {label}-----"));
+    let label = labels.into_iter().find(begins).unwrap_or(pem::PRIVATE_KEY);
+    Ok((label, Zeroizing::new(pem::decode_one(text, &[label])?)))
+}
+
+/// A key of an older form inside PKCS#8 (RFC 5208 §5).
+fn pkcs8(algorithm: &[u8], key: &[u8]) -> Result<Zeroizing<Vec<u8>>, Malformed> {
+    let key = der::element(der::OCTET_STRING, &[key])?;
+    der::element(der::SEQUENCE, &[&[der::INTEGER, 1, 0], algorithm, &key])
+}
+
+/// The algorithm of an RFC 5915 key, which names its curve in `[0]`.
+fn curve(key: &[u8]) -> Result<&'static [u8], Malformed> {
+    let mut outer = Reader::new(key);
+    let mut fields = Reader::new(outer.next(der::SEQUENCE)?.content);
+    fields.next(der::INTEGER)?;
+    fields.next(der::OCTET_STRING)?;
+    let named = fields.next(der::CONTEXT_0)?.content;
+    CURVES.into_iter().find(|curve| curve.ends_with(named)).ok_or(Malformed)
+}
+
+impl Drop for PrivateKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateKey(…)")
+    }
+}
+
+impl PublicKeyData for PrivateKey {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.der_bytes()
+    }
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        self.0.algorithm()
+    }
+}
+
+impl SigningKey for PrivateKey {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        self.0.sign(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip_and_silence() {
+        let key = PrivateKey::generate().unwrap();
+        let text = key.to_pem();
+        let again = PrivateKey::from_pem(&text).unwrap();
+        assert_eq!(again.public().unwrap(), key.public().unwrap());
+        assert_eq!(format!("{key:?}"), "PrivateKey(…)");
+        let half = &text[..text.len() / 2];
+        assert!(matches!(PrivateKey::from_pem(half), Err(PrivateKeyError::Pem(_))));
+        let damaged = pem::encode(pem::PRIVATE_KEY, &key.pkcs8()[..60]);
+        assert_eq!(PrivateKey::from_pem(&damaged).err(), Some(PrivateKeyError::Unreadable));
+    }
+
+    #[test]
+    fn a_new_key_is_of_the_kind_asked_for() {
+        for (text, name) in [("p256", "ECDSA P-256"), ("P-384", "ECDSA P-384")] {
+            let key = PrivateKey::generate_as(text.parse().unwrap()).unwrap();
+            assert_eq!(key.public().unwrap().kind().to_string(), name);
+        }
+        let refused = NewKey::from_str("rsa").unwrap_err().to_string();
+        assert!(refused.contains("p384") && refused.contains("--import-key"), "{refused}");
+    }
+}

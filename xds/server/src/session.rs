@@ -218,7 +218,7 @@ mod tests {
         let decoder = ProstDecoder::<DiscoveryRequest>::new(BufferSettings::default());
         let requests = Streaming::new_request(decoder, Flood(Arc::clone(&read)), None, None);
         let (outbox, inbox) = mpsc::channel(1);
-        let session = Box::pin(serve(host::default(), requests, outbox));
+        let session = Box::pin(serve(host, tonic::Request::new(()), requests, outbox));
         let mut body = std::pin::pin!(SessionBody::new(session, inbox));
         let first = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
         assert!(first.unwrap().unwrap().is_data());

@@ -29,7 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eastwest_ca::{Lifetimes, NewRoot, admission::Rate, pem};
+use eastwest_ca::{Lifetimes, NewRoot, pem, rate_limit::Rate};
 use eastwest_ca_server::{
     CaConfig, CertificateAuthority, Incoming, LedgerConfig, Limits, ProofConfig, StateDir,
     default_serving_names, grpc_server,

@@ -4,8 +4,8 @@ use std::{fs, num::NonZeroU32, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use eastwest_ca::{
-    admission::Rate,
     ledger::{Event, Record, Wanted},
+    rate_limit::Rate,
 };
 use eastwest_ca_server::{Limits, ProofConfig};
 use time::OffsetDateTime;

@@ -1,7 +1,8 @@
 //! Kubernetes manifests: YAML or JSON in, objects of the model and diagnostics out.
 //!
 //! ```text
-//! text → document (values with their lines) → parse (objects, diagnostics)
+//! text → document (values with their lines) → parse (objects, diagnostics) ─┐
+//!                                                          of other sources ─┴→ merge → changes, diagnostics
 //! ```
 //!
 //! Nothing here reads a file, a clock or the network. Whatever is wrong with a manifest is a
@@ -9,6 +10,7 @@
 
 mod document;
 mod field;
+pub mod merge;
 pub mod parse;
 mod spelling;
 

@@ -1,16 +1,15 @@
-//! What a directory of manifests says, from one look to the next: what is in force, and what changed.
+//! A directory of manifests, from one look to the next: which files say something else than before.
 //!
-//! Rules:
-//! - A file of which some document does not parse, or that cannot be read, keeps its last good content as a whole.
-//! - An object that is refused keeps its own last good version; the rest of its file goes on.
-//! - A file that is gone takes its objects along, unless it is the folder around it that cannot be read.
-//! - An object that stands in several places is the first by path, then by order in the file. Saying the same twice is
-//!   harmless; saying something else is an error that names both places.
+//! What their objects come to is decided by [`eastwest_manifest::merge`]. Only the rule of folders is here: a file that
+//! is gone takes its objects along, unless it is the folder around it that cannot be read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use eastwest_manifest::parse;
-use eastwest_model::{Change, Diagnostic, MeshConfig, Name, Object, ObjectRef, Origin, Severity};
+use eastwest_manifest::{
+    merge::Update,
+    parse::{self, Parsed},
+};
+use eastwest_model::{Diagnostic, MeshConfig, Name, Origin, Severity};
 
 /// What a look at one file found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,95 +44,56 @@ impl Look {
 #[derive(Debug)]
 pub(crate) struct Directory {
     defaults: MeshConfig,
-    files: BTreeMap<Name, File>,
+    files: BTreeMap<Name, Content>,
     closed: BTreeMap<Name, String>,
-    in_force: BTreeMap<ObjectRef, Object>,
-    diagnostics: Vec<Diagnostic>,
 }
 
-/// A file as last known.
-#[derive(Debug, Default)]
-struct File {
-    /// Its last good content, in order.
-    objects: Vec<Object>,
-    /// What is wrong with it now.
-    diagnostics: Vec<Diagnostic>,
+/// What was last known of a file.
+#[derive(Debug, PartialEq, Eq)]
+enum Content {
+    Parsed(Parsed),
+    Unreadable(String),
 }
 
 impl Directory {
     /// An empty directory.
     pub(crate) fn new(defaults: MeshConfig) -> Self {
-        let (files, closed) = (BTreeMap::new(), BTreeMap::new());
-        Self { defaults, files, closed, in_force: BTreeMap::new(), diagnostics: Vec::new() }
+        Self { defaults, files: BTreeMap::new(), closed: BTreeMap::new() }
     }
 
-    /// Everything that is wrong or surprising now, errors first.
-    pub(crate) fn diagnostics(&self) -> &[Diagnostic] {
-        &self.diagnostics
-    }
-
-    /// Takes in a look and tells what it changed.
-    pub(crate) fn update(&mut self, look: Look) -> Vec<Change> {
-        let known = self.files.len();
-        self.files.retain(|name, _| look.files.contains_key(name) || look.is_closed(name));
-        let mut stale = known != self.files.len() || self.closed != look.closed;
-        for (name, reading) in look.files {
-            stale |= reading != Reading::AsBefore;
-            self.files.entry(name.clone()).or_default().update(&name, reading, &self.defaults);
+    /// Takes in a look and returns what it found to be different.
+    pub(crate) fn update(&mut self, look: Look) -> Vec<Update> {
+        let is_gone = |file: &Name| !look.files.contains_key(file) && !look.is_closed(file);
+        let gone: Vec<_> = self.files.extract_if(.., |file, _| is_gone(file)).map(|(file, _)| file).collect();
+        let mut updates: Vec<_> = gone.into_iter().map(Update::Gone).collect();
+        if self.closed != look.closed {
+            let problems = look.closed.iter().map(|(folder, reason)| unreadable(folder, reason));
+            updates.push(Update::Problems(problems.collect()));
+            self.closed = look.closed;
         }
-        self.closed = look.closed;
-        if stale { self.merge() } else { Vec::new() }
-    }
-
-    /// Puts the files together; the first of several equal names wins.
-    fn merge(&mut self) -> Vec<Change> {
-        let mut merged: BTreeMap<ObjectRef, Object> = BTreeMap::new();
-        let mut diagnostics: Vec<_> =
-            self.closed.iter().map(|(folder, reason)| unreadable(folder, reason)).collect();
-        for file in self.files.values() {
-            diagnostics.extend(file.diagnostics.iter().cloned());
-            for object in &file.objects {
-                match merged.get(object.reference()) {
-                    Some(first) if first.says_the_same(object) => {}
-                    Some(first) => diagnostics.push(duplicate(object, first)),
-                    None => drop(merged.insert(object.reference().clone(), object.clone())),
-                }
-            }
+        for (file, reading) in look.files {
+            updates.extend(self.read(file, reading));
         }
-        diagnostics.sort();
-        self.diagnostics = diagnostics;
-        let before = std::mem::replace(&mut self.in_force, merged);
-        let gone = before.keys().filter(|reference| !self.in_force.contains_key(reference));
-        let gone = gone.map(|reference| Change::Delete(reference.clone()));
-        let new = self.in_force.iter().filter(|(reference, object)| before.get(reference) != Some(object));
-        gone.chain(new.map(|(_, object)| Change::Upsert(object.clone()))).collect()
+        updates
     }
-}
 
-impl File {
-    fn update(&mut self, name: &Name, reading: Reading, defaults: &MeshConfig) {
-        let text = match reading {
-            Reading::AsBefore => return,
-            Reading::Text(text) => text,
-            Reading::Unreadable(reason) => return self.diagnostics = vec![unreadable(name, &reason)],
+    fn read(&mut self, file: Name, reading: Reading) -> Option<Update> {
+        let content = match reading {
+            Reading::AsBefore => return None,
+            Reading::Text(text) => Content::Parsed(parse::documents(&text, &file, &self.defaults)),
+            Reading::Unreadable(reason) => Content::Unreadable(reason),
         };
-        let mut parsed = parse::documents(&text, name, defaults);
-        let before = std::mem::take(&mut self.objects);
-        let kept: Vec<Object> = if parsed.broken {
-            before
-        } else {
-            before.into_iter().filter(|object| parsed.refused.contains(object.reference())).collect()
-        };
-        let stay: BTreeSet<String> = kept.iter().map(|object| object.reference().to_string()).collect();
-        for diagnostic in parsed.diagnostics.iter_mut().filter(|d| d.severity == Severity::Error) {
-            let of_file = parsed.broken && diagnostic.object == **name;
-            if stay.contains(&diagnostic.object) || of_file && !stay.is_empty() {
-                diagnostic.message.push_str("; what was good before stays in force");
-            }
+        if self.files.get(&file) == Some(&content) {
+            return None;
         }
-        // Without a last good content, what can be read of a broken file is better than nothing.
-        self.objects = if parsed.broken && !kept.is_empty() { kept } else { [parsed.objects, kept].concat() };
-        self.diagnostics = parsed.diagnostics;
+        let update = match &content {
+            Content::Parsed(parsed) => Update::File { file: file.clone(), parsed: parsed.clone() },
+            Content::Unreadable(reason) => {
+                Update::Unreadable { problem: unreadable(&file, reason), file: file.clone() }
+            }
+        };
+        self.files.insert(file, content);
+        Some(update)
     }
 }
 
@@ -146,20 +106,6 @@ fn unreadable(path: &Name, reason: &str) -> Diagnostic {
         origin: Origin { file: Some(path), line: None },
         field: String::new(),
         message: format!("cannot be read: {reason}"),
-        beaten_by: None,
-    }
-}
-
-fn duplicate(object: &Object, first: &Object) -> Diagnostic {
-    let (here, there) = (&object.meta().origin, &first.meta().origin);
-    Diagnostic {
-        severity: Severity::Error,
-        object: object.reference().to_string(),
-        origin: here.clone(),
-        field: "metadata.name".to_owned(),
-        message: format!(
-            "is ignored here ({here}): the object also stands, otherwise, at {there}; keep one of them"
-        ),
         beaten_by: None,
     }
 }

@@ -1,10 +1,11 @@
 //! Where the world comes from: Kubernetes manifests in a directory, read and followed.
 //!
 //! ```text
-//! watch (thread, events) → scan (text of changed files) → eastwest_manifest → directory (changes) → Batch
+//! watch (thread, events) → scan (text of changed files) → directory (what is different, parsed) → Batch → merge
 //! ```
 //!
-//! `directory` is pure; `scan` and `watch` touch the disk. Whatever is wrong with a file is a
+//! `directory` is pure; `scan` and `watch` touch the disk. What the objects of the files come to is decided by
+//! [`eastwest_manifest::merge`], which other sources use as well. Whatever is wrong with a file is a
 //! [`Diagnostic`], never a failure: its last good content stays in force, and all other files go on.
 
 mod directory;
@@ -17,6 +18,7 @@ use std::{
     time::SystemTime,
 };
 
+use eastwest_manifest::merge::{Batch, Merge, SourceId};
 use eastwest_model::{Change, Diagnostic, MeshConfig};
 use thiserror::Error;
 
@@ -33,12 +35,12 @@ pub struct SourceError {
     reason: io::Error,
 }
 
-/// A step of the followed world, or the whole of it at first.
+/// What was read, as the steps that lead to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Batch {
+pub struct Loaded {
     /// What is new, different or gone.
     pub changes: Vec<Change>,
-    /// Everything that is wrong or surprising now; it replaces what the batch before said.
+    /// Everything that is wrong or surprising, errors first.
     pub diagnostics: Vec<Diagnostic>,
 }
 
@@ -48,28 +50,45 @@ pub struct Batch {
 ///
 /// # Errors
 /// Only if `path` itself cannot be read. Mistakes inside are diagnostics.
-pub fn load(path: &Path, defaults: &MeshConfig) -> Result<Batch, SourceError> {
+pub fn load(path: &Path, defaults: &MeshConfig) -> Result<Loaded, SourceError> {
     let mut scanner = Scanner::open(path)?;
-    let mut directory = Directory::new(defaults.clone());
-    let changes = directory.update(scanner.look(SystemTime::now()));
-    Ok(Batch { changes, diagnostics: directory.diagnostics().to_vec() })
+    Ok(Loading::new(defaults).step(&mut scanner, SystemTime::now()))
 }
 
 /// Reads a directory, and then another one as if the first had become it: what a control plane that follows it would
-/// make of the change. The first batch builds the world of `before`, the second one leads on to that of `after`; what is
+/// make of the change. The first step builds the world of `before`, the second one leads on to that of `after`; what is
 /// refused in `after` keeps its version of `before`.
 ///
 /// # Errors
 /// As [`load`], for either of them.
-pub fn load_both(before: &Path, after: &Path, defaults: &MeshConfig) -> Result<(Batch, Batch), SourceError> {
-    let scanners = (Scanner::open(before)?, Scanner::open(after)?);
-    let mut directory = Directory::new(defaults.clone());
-    let mut step = |mut scanner: Scanner| {
-        // Nothing is half-written when somebody asks: no file counts as fresh.
-        let changes = directory.update(scanner.look(SystemTime::UNIX_EPOCH));
-        Batch { changes, diagnostics: directory.diagnostics().to_vec() }
-    };
-    Ok((step(scanners.0), step(scanners.1)))
+pub fn load_both(
+    before: &Path,
+    after: &Path,
+    defaults: &MeshConfig,
+) -> Result<(Loaded, Loaded), SourceError> {
+    let (mut before, mut after) = (Scanner::open(before)?, Scanner::open(after)?);
+    let mut loading = Loading::new(defaults);
+    // Nothing is half-written when somebody asks: no file counts as fresh.
+    let first = loading.step(&mut before, SystemTime::UNIX_EPOCH);
+    Ok((first, loading.step(&mut after, SystemTime::UNIX_EPOCH)))
+}
+
+/// A directory that is the only source.
+struct Loading {
+    directory: Directory,
+    merge: Merge,
+}
+
+impl Loading {
+    fn new(defaults: &MeshConfig) -> Self {
+        Self { directory: Directory::new(defaults.clone()), merge: Merge::default() }
+    }
+
+    fn step(&mut self, scanner: &mut Scanner, now: SystemTime) -> Loaded {
+        let updates = self.directory.update(scanner.look(now));
+        let effect = self.merge.apply(Batch { source: SourceId::new("directory"), updates });
+        Loaded { changes: effect.changes, diagnostics: self.merge.diagnostics().to_vec() }
+    }
 }
 
 #[cfg(test)]

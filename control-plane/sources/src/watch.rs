@@ -2,7 +2,7 @@
 //! again. Folders are watched, not files, for a file that is replaced takes its watch with it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     sync::mpsc::{self, RecvTimeoutError},
@@ -10,15 +10,16 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use eastwest_model::{Diagnostic, MeshConfig, Severity};
+use eastwest_manifest::merge::{Batch, SourceId};
+use eastwest_model::MeshConfig;
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode},
 };
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::mpsc::Sender;
 
 use crate::{
-    Batch, SourceError,
+    SourceError,
     directory::Directory,
     scan::{FRESH, FileId, Scanner},
 };
@@ -31,19 +32,26 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// watched.
 const RESCAN: Duration = Duration::from_secs(5);
 
-/// Follows a directory of manifests. The first batch is the whole of it, even if that is nothing; later ones come when
-/// something changed. If the directory vanishes, what it said stays in force and the diagnostics say so.
+/// Follows a directory of manifests under the name `source`. The first batch is the whole of it, even if that is nothing;
+/// later ones come when something is different. If the directory vanishes, what it said stays in force and the
+/// diagnostics say so.
 ///
-/// Dropping the receiver ends the thread that follows. A slow receiver gets fewer, larger batches.
+/// The thread that follows ends when the receiver of `batches` is dropped. A slow receiver gets fewer, larger batches.
 ///
 /// # Errors
 /// Only if `path` cannot be read at the start.
-pub fn follow(path: &Path, defaults: MeshConfig) -> Result<Receiver<Batch>, SourceError> {
-    let follower = Follower::open(path, defaults)?;
-    follower.start().map_err(|reason| SourceError { path: path.to_owned(), reason })
+pub fn follow(
+    source: SourceId,
+    path: &Path,
+    defaults: MeshConfig,
+    batches: Sender<Batch>,
+) -> Result<(), SourceError> {
+    let follower = Follower::open(source, path, defaults)?;
+    follower.start(batches).map_err(|reason| SourceError { path: path.to_owned(), reason })
 }
 
 struct Follower {
+    source: SourceId,
     /// The time between looks without any event.
     rescan: Duration,
     scanner: Scanner,
@@ -52,27 +60,24 @@ struct Follower {
 }
 
 impl Follower {
-    fn open(path: &Path, defaults: MeshConfig) -> Result<Self, SourceError> {
+    fn open(source: SourceId, path: &Path, defaults: MeshConfig) -> Result<Self, SourceError> {
         let scanner = Scanner::open(path)?;
-        Ok(Self { rescan: RESCAN, scanner, directory: Directory::new(defaults), watches: Watches::new() })
+        let directory = Directory::new(defaults);
+        Ok(Self { source, rescan: RESCAN, scanner, directory, watches: Watches::new() })
     }
 
-    fn start(self) -> io::Result<Receiver<Batch>> {
-        let (sender, receiver) = channel(1);
-        thread::Builder::new().name("manifests".to_owned()).spawn(move || self.run(&sender))?;
-        Ok(receiver)
+    fn start(self, batches: Sender<Batch>) -> io::Result<()> {
+        thread::Builder::new().name("manifests".to_owned()).spawn(move || self.run(&batches)).map(drop)
     }
 
     /// Until the receiver is dropped.
-    fn run(mut self, sender: &Sender<Batch>) {
-        let mut told: Option<Vec<Diagnostic>> = None;
-        while !sender.is_closed() {
-            let changes = self.directory.update(self.scanner.look(SystemTime::now()));
-            let diagnostics = self.directory.diagnostics();
-            if !changes.is_empty() || told.as_deref() != Some(diagnostics) {
-                log(told.as_deref().unwrap_or_default(), diagnostics);
-                told = Some(diagnostics.to_vec());
-                if sender.blocking_send(Batch { changes, diagnostics: diagnostics.to_vec() }).is_err() {
+    fn run(mut self, batches: &Sender<Batch>) {
+        let mut is_first = true;
+        while !batches.is_closed() {
+            let updates = self.directory.update(self.scanner.look(SystemTime::now()));
+            if is_first || !updates.is_empty() {
+                is_first = false;
+                if batches.blocking_send(Batch { source: self.source.clone(), updates }).is_err() {
                     return;
                 }
             }
@@ -82,20 +87,6 @@ impl Follower {
                 self.watches.wait(if soon { FRESH } else { self.rescan });
             }
         }
-    }
-}
-
-/// Tells the log what is newly wrong, and what no longer is.
-fn log(before: &[Diagnostic], now: &[Diagnostic]) {
-    let (before, now): (BTreeSet<_>, BTreeSet<_>) = (before.iter().collect(), now.iter().collect());
-    for Diagnostic { severity, object, origin, field, message, .. } in now.difference(&before) {
-        match severity {
-            Severity::Error => tracing::warn!(%object, at = %origin, %field, "refused: {message}"),
-            Severity::Warning => tracing::info!(%object, at = %origin, %field, "{message}"),
-        }
-    }
-    for solved in before.difference(&now).filter(|diagnostic| diagnostic.severity == Severity::Error) {
-        tracing::info!(object = %solved.object, field = %solved.field, "no longer refused");
     }
 }
 

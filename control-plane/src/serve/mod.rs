@@ -5,6 +5,7 @@ mod authority;
 mod authorizer;
 mod bundles;
 mod http;
+mod input;
 mod metrics;
 mod pages;
 mod ports;
@@ -15,7 +16,6 @@ mod shutdown;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
-use anyhow::Context;
 use eastwest_ca_server::{CertificateAuthority, OwnBundle, StateDir};
 use eastwest_model::MeshConfig;
 use eastwest_xds_server::XdsServer;
@@ -73,10 +73,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let addresses = ports.addresses()?;
     let endpoint = Endpoint::bind(config.bundles.endpoint.as_ref()).await?;
     let endpoint_address = endpoint.as_ref().map(Endpoint::address).transpose()?;
-    let mut input =
-        eastwest_sources::follow(&config.config_dir, config.mesh.clone()).context("--config-dir")?;
-    let first = input.recv().await.context("the input ended before it was read")?;
-    let (publisher, subscribers, world) = Publisher::new(config.mesh.clone(), first);
+    let (input, first) = input::follow(&config.config_dir, &config.mesh).await?;
+    let (publisher, subscribers, world) = Publisher::new(config.mesh.clone(), input, first);
     let state = StateDir::open(&config.state_dir)?;
     let _lock = state.lock()?;
     let mesh = world.borrow().snapshot.mesh().clone();
@@ -101,7 +99,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         Shared { world: world.clone(), ca: ca.clone(), bundle, xds: xds.clone(), shutdown: shutdown.clone() };
     let services = Services { local, xds, ca: ca.clone(), identity, shared: Arc::new(shared) };
 
-    background.spawn(publisher.run(input));
+    background.spawn(publisher.run());
     background.spawn(ca.clone().renew_serving_certificate());
     background.spawn(ca.clone().follow_proofs());
     background.spawn(follow_trust_domain(ca, world.clone()));

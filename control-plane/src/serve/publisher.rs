@@ -5,13 +5,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use eastwest_engine::{DirtySet, Index, Snapshot};
-use eastwest_model::{IdentityError, MeshConfig, Workload};
-use eastwest_sources::Batch;
+use eastwest_model::{Change, IdentityError, MeshConfig, Workload};
 use eastwest_translate::{Fleet, ProxyFacts, ProxyKey};
 use eastwest_xds::View;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 
+use super::input::Input;
 use crate::query::World;
 
 /// How many proxies may be waiting to be taken in.
@@ -49,6 +49,7 @@ impl Subscribers {
 
 /// The writer.
 pub(super) struct Publisher {
+    input: Input,
     index: Index,
     fleet: Fleet,
     world: watch::Sender<World>,
@@ -57,23 +58,29 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    /// A publisher that has taken in the first batch; with it where proxies subscribe and where the world is read.
-    pub(super) fn new(mesh: MeshConfig, first: Batch) -> (Self, Subscribers, watch::Receiver<World>) {
+    /// A publisher that has taken in the `first` changes of its input; with it where proxies subscribe and where the
+    /// world is read.
+    pub(super) fn new(
+        mesh: MeshConfig,
+        input: Input,
+        first: Vec<Change>,
+    ) -> (Self, Subscribers, watch::Receiver<World>) {
         let mut index = Index::new(mesh);
-        first.changes.into_iter().for_each(|change| drop(index.apply(change)));
+        first.into_iter().for_each(|change| drop(index.apply(change)));
         let (world, reader) =
-            watch::channel(World { snapshot: index.freeze(), input: Arc::new(first.diagnostics) });
+            watch::channel(World { snapshot: index.freeze(), input: Arc::clone(input.diagnostics()) });
         let (sender, waiting) = mpsc::channel(WAITING);
-        let publisher = Self { index, fleet: Fleet::default(), world, waiting, views: BTreeMap::new() };
+        let publisher =
+            Self { input, index, fleet: Fleet::default(), world, waiting, views: BTreeMap::new() };
         (publisher, Subscribers(sender), reader)
     }
 
     /// Runs until the input ends or nobody can subscribe any more.
-    pub(super) async fn run(mut self, mut input: mpsc::Receiver<Batch>) {
+    pub(super) async fn run(mut self) {
         loop {
             tokio::select! {
-                batch = input.recv() => match batch {
-                    Some(batch) => self.take_in(batch),
+                changes = self.input.next() => match changes {
+                    Some(changes) => self.take_in(changes),
                     None => return,
                 },
                 subscription = self.waiting.recv() => match subscription {
@@ -84,12 +91,15 @@ impl Publisher {
         }
     }
 
-    fn take_in(&mut self, batch: Batch) {
+    fn take_in(&mut self, changes: Vec<Change>) {
+        let same_findings = Arc::ptr_eq(&self.world.borrow().input, self.input.diagnostics());
+        if changes.is_empty() && same_findings {
+            return;
+        }
         let mut dirty = DirtySet::default();
-        dirty.extend(batch.changes.into_iter().map(|change| self.index.apply(change)));
-        let snapshot = self.index.freeze();
-        self.world
-            .send_replace(World { snapshot: Arc::clone(&snapshot), input: Arc::new(batch.diagnostics) });
+        dirty.extend(changes.into_iter().map(|change| self.index.apply(change)));
+        let (snapshot, input) = (self.index.freeze(), Arc::clone(self.input.diagnostics()));
+        self.world.send_replace(World { snapshot: Arc::clone(&snapshot), input });
         if !dirty.is_empty() {
             self.publish(&snapshot, &dirty);
         }

@@ -1,9 +1,28 @@
-use eastwest_model::TrustDomain;
+use eastwest_manifest::merge::{Batch, Merge, SourceId};
+use eastwest_model::{Change, Object, TrustDomain};
 
 use super::*;
 
-fn directory() -> Directory {
-    Directory::new(MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "istio-system"))
+/// A directory, and what its updates come to.
+struct Merged {
+    directory: Directory,
+    merge: Merge,
+}
+
+fn directory() -> Merged {
+    let defaults = MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "istio-system");
+    Merged { directory: Directory::new(defaults), merge: Merge::default() }
+}
+
+impl Merged {
+    fn update(&mut self, look: Look) -> Vec<Change> {
+        let updates = self.directory.update(look);
+        self.merge.apply(Batch { source: SourceId::new("directory"), updates }).changes
+    }
+
+    fn diagnostics(&self) -> &[Diagnostic] {
+        self.merge.diagnostics()
+    }
 }
 
 /// A PeerAuthentication `shop/NAME`.
@@ -37,7 +56,7 @@ fn show(changes: &[Change]) -> Vec<String> {
 }
 
 /// The errors and warnings as `object: message`.
-fn wrong(directory: &Directory) -> Vec<String> {
+fn wrong(directory: &Merged) -> Vec<String> {
     directory.diagnostics().iter().map(|d| format!("{}: {}", d.object, d.message)).collect()
 }
 
@@ -150,4 +169,16 @@ fn saying_the_same_twice_is_harmless() {
         directory.update(look([("a.yaml", text(namespace)), ("b.yaml", text(format!("\n{namespace}")))]));
     assert_eq!(show(&changes), ["+Namespace/shop"]);
     assert_eq!(wrong(&directory), [""; 0]);
+}
+
+#[test]
+fn a_file_that_reads_as_before_is_no_update() {
+    let mut directory = directory().directory;
+    let broken = policy("a", "STRICT") + "---\nkind: [\n";
+    let again = || {
+        let unreadable = Reading::Unreadable("Permission denied".to_owned());
+        look([("a.yaml", text(policy("a", "strict"))), ("b.yaml", text(&*broken)), ("c.yaml", unreadable)])
+    };
+    assert_eq!(directory.update(again()).len(), 3);
+    assert_eq!(directory.update(again()), []);
 }

@@ -2,10 +2,13 @@
 
 use std::{fs, os::unix::fs::symlink};
 
+use eastwest_manifest::merge::Merge;
 use eastwest_model::{Change, TrustDomain};
 use tempfile::TempDir;
+use tokio::sync::mpsc::{Receiver, channel};
 
 use super::*;
+use crate::Loaded;
 
 fn defaults() -> MeshConfig {
     MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "istio-system")
@@ -13,7 +16,7 @@ fn defaults() -> MeshConfig {
 
 /// A follower that depends on events.
 fn follower(folder: &Path) -> Follower {
-    let mut follower = Follower::open(folder, defaults()).unwrap();
+    let mut follower = Follower::open(SourceId::new("directory"), folder, defaults()).unwrap();
     follower.rescan = Duration::from_secs(3600);
     follower
 }
@@ -21,23 +24,31 @@ fn follower(folder: &Path) -> Follower {
 struct Followed {
     folder: TempDir,
     batches: Receiver<Batch>,
+    merge: Merge,
 }
 
 impl Followed {
-    async fn start(files: &[(&str, &str)]) -> (Self, Batch) {
+    async fn start(files: &[(&str, &str)]) -> (Self, Loaded) {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
             fs::write(folder.path().join(name), text).unwrap();
         }
-        let batches = follower(folder.path()).start().unwrap();
-        let mut followed = Self { folder, batches };
+        let follower = follower(folder.path());
+        let mut followed = Self::new(folder, follower);
         let first = followed.next().await;
         (followed, first)
     }
 
-    async fn next(&mut self) -> Batch {
+    fn new(folder: TempDir, follower: Follower) -> Self {
+        let (sender, batches) = channel(1);
+        follower.start(sender).unwrap();
+        Self { folder, batches, merge: Merge::default() }
+    }
+
+    async fn next(&mut self) -> Loaded {
         let batch = tokio::time::timeout(Duration::from_secs(20), self.batches.recv()).await;
-        batch.expect("a batch comes in time").expect("the follower lives")
+        let effect = self.merge.apply(batch.expect("a batch comes in time").expect("the follower lives"));
+        Loaded { changes: effect.changes, diagnostics: self.merge.diagnostics().to_vec() }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -55,7 +66,7 @@ fn namespace(name: &str, label: &str) -> String {
     format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{l: {label}}}}}}}\n")
 }
 
-fn show(batch: &Batch) -> Vec<String> {
+fn show(batch: &Loaded) -> Vec<String> {
     let changes = batch.changes.iter().map(|change| match change {
         Change::Upsert(object) => format!("+{} {}", object.meta().name(), object.meta().labels["l"]),
         Change::Delete(reference) => format!("-{}", reference.name),
@@ -78,7 +89,7 @@ async fn files_are_written_replaced_and_removed() {
 #[tokio::test]
 async fn an_empty_directory_is_a_first_batch_too() {
     let (mut followed, first) = Followed::start(&[]).await;
-    assert_eq!(first, Batch::default());
+    assert_eq!(first, Loaded::default());
     fs::create_dir_all(followed.at("sub/sub")).unwrap();
     fs::write(followed.at("sub/sub/a.yaml"), namespace("a", "one")).unwrap();
     assert_eq!(show(&followed.next().await), ["+a one"]);
@@ -166,7 +177,7 @@ async fn without_events_the_directory_is_looked_at_every_second() {
     let folder = tempfile::tempdir().unwrap();
     let mut follower = follower(folder.path());
     follower.watches.watcher = None;
-    let mut followed = Followed { batches: follower.start().unwrap(), folder };
+    let mut followed = Followed::new(folder, follower);
     assert_eq!(show(&followed.next().await), [""; 0]);
     followed.replace("a.yaml", &namespace("a", "one"));
     assert_eq!(show(&followed.next().await), ["+a one"]);
@@ -178,7 +189,8 @@ fn dropping_the_receiver_ends_the_thread() {
     let follower = follower(folder.path());
     let (sender, mut receiver) = channel(1);
     let thread = thread::spawn(move || follower.run(&sender));
-    assert_eq!(receiver.blocking_recv(), Some(Batch::default()));
+    let first = Batch { source: SourceId::new("directory"), updates: Vec::new() };
+    assert_eq!(receiver.blocking_recv(), Some(first));
     drop(receiver);
     fs::write(folder.path().join("a.yaml"), "").unwrap();
     thread.join().unwrap();
@@ -199,5 +211,7 @@ fn reading_is_no_change() {
 
 #[test]
 fn a_missing_directory_is_an_error_at_the_start() {
-    assert!(follow(Path::new("/no/such"), defaults()).unwrap_err().to_string().contains("/no/such"));
+    let (sender, _receiver) = channel(1);
+    let error = follow(SourceId::new("directory"), Path::new("/no/such"), defaults(), sender).unwrap_err();
+    assert!(error.to_string().contains("/no/such"));
 }

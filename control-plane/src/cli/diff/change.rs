@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use eastwest_manifest::parse;
 use eastwest_model::{Change, Diagnostic, MeshConfig, Object, ObjectRef};
-use eastwest_sources::Batch;
+use eastwest_sources::Loaded;
 use serde::Serialize;
 
 use crate::config::Problems;
@@ -66,9 +66,9 @@ impl Proposal {
         let objects = objects(&present.changes);
         let (mut applied, mut findings) = (BTreeMap::new(), Vec::new());
         for file in files {
-            let batch = read(file, mesh)?;
-            findings.extend(batch.diagnostics);
-            for change in batch.changes {
+            let loaded = read(file, mesh)?;
+            findings.extend(loaded.diagnostics);
+            for change in loaded.changes {
                 let Change::Upsert(object) = change else { continue };
                 let before = objects.get(object.reference());
                 let object = before.map(|before| object.clone().keeping_age_of(before)).unwrap_or(object);
@@ -124,7 +124,7 @@ fn objects(changes: &[Change]) -> Objects {
     upserts.collect()
 }
 
-fn read(file: &Path, mesh: &MeshConfig) -> anyhow::Result<Batch> {
+fn read(file: &Path, mesh: &MeshConfig) -> anyhow::Result<Loaded> {
     if file != Path::new("-") {
         return eastwest_sources::load(file, mesh).context("-f");
     }
@@ -132,7 +132,7 @@ fn read(file: &Path, mesh: &MeshConfig) -> anyhow::Result<Batch> {
     std::io::stdin().read_to_string(&mut text).context("-f -: cannot read stdin")?;
     let parsed = parse::documents(&text, "stdin", mesh);
     let changes = parsed.objects.into_iter().map(Change::Upsert).collect();
-    Ok(Batch { changes, diagnostics: parsed.diagnostics })
+    Ok(Loaded { changes, diagnostics: parsed.diagnostics })
 }
 
 /// What there is instead: objects of the same kind, else the shape of a name.

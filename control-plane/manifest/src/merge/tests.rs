@@ -1,0 +1,229 @@
+mod random;
+
+use eastwest_model::{MeshConfig, TrustDomain};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::parse::{self, Document};
+
+const DIRECTORY: &str = "directory manifests";
+const CLUSTER: &str = "the cluster";
+
+fn defaults() -> MeshConfig {
+    MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "istio-system")
+}
+
+/// A directory, and after it a cluster.
+fn merge() -> Merge {
+    Merge::new([DIRECTORY, CLUSTER].map(SourceId::new))
+}
+
+/// A PeerAuthentication `shop/NAME` as a document of a file; a mode that there is not makes it refused.
+fn policy(name: &str, mode: &str) -> String {
+    format!(
+        "---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\n\
+         metadata: {{name: {name}, namespace: shop}}\nspec: {{mtls: {{mode: {mode}}}}}\n"
+    )
+}
+
+fn file(name: &str, text: &str) -> Update {
+    Update::File { file: name.into(), parsed: parse::documents(text, name, &defaults()) }
+}
+
+fn gone(name: &str) -> Update {
+    Update::Gone(name.into())
+}
+
+fn entry(value: &Value) -> Entry {
+    match parse::object(value, &Origin::default(), &defaults()) {
+        Document::Entry(entry) => entry,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The same as [`policy`] out of an API.
+fn object(name: &str, mode: &str) -> Entry {
+    entry(&json!({
+        "apiVersion": "security.istio.io/v1",
+        "kind": "PeerAuthentication",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"mtls": {"mode": mode}},
+    }))
+}
+
+fn upsert(name: &str, mode: &str) -> Update {
+    Update::Upsert(object(name, mode))
+}
+
+fn delete(name: &str) -> Update {
+    Update::Delete(ObjectRef::new(Kind::PeerAuthentication, "shop", name))
+}
+
+fn resync(entries: &[(&str, &str)]) -> Update {
+    let entries = entries.iter().map(|(name, mode)| object(name, mode)).collect();
+    Update::Resync { kind: Kind::PeerAuthentication, entries }
+}
+
+/// `+name MODE` and `-name` for the changes that a batch makes.
+#[track_caller]
+fn check(merge: &mut Merge, source: &str, updates: impl IntoIterator<Item = Update>, golden: &[&str]) {
+    let batch = Batch { source: SourceId::new(source), updates: updates.into_iter().collect() };
+    let show = |change: &Change| match change {
+        Change::Upsert(Object::PeerAuthentication(policy)) => {
+            format!("+{} {}", policy.meta.name(), policy.mode.unwrap())
+        }
+        Change::Upsert(object) => format!("+{}", object.reference()),
+        Change::Delete(reference) => format!("-{}", reference.name),
+    };
+    assert_eq!(merge.apply(batch).changes.iter().map(show).collect::<Vec<_>>(), golden);
+}
+
+/// The diagnostics as `object: message`.
+fn wrong(merge: &Merge) -> Vec<String> {
+    merge.diagnostics().iter().map(|one| format!("{}: {}", one.object, one.message)).collect()
+}
+
+const STAYS: &str = "; what was good before stays in force";
+
+#[test]
+fn an_object_that_moves_with_a_mistake_keeps_its_last_good_version() {
+    let mut merge = merge();
+    let (good, bad) = (policy("a", "STRICT"), policy("a", "strict"));
+    check(&mut merge, DIRECTORY, [file("a.yaml", &good)], &["+a STRICT"]);
+    check(&mut merge, DIRECTORY, [gone("a.yaml"), file("b.yaml", &bad)], &[]);
+    assert!(wrong(&merge)[0].ends_with(STAYS), "{:?}", wrong(&merge));
+    // In two steps, too; and whoever states it takes it back.
+    check(&mut merge, DIRECTORY, [file("c.yaml", &policy("a", "DISABLE"))], &["+a DISABLE"]);
+    assert!(wrong(&merge).len() == 1 && !wrong(&merge)[0].ends_with(STAYS), "{:?}", wrong(&merge));
+    check(&mut merge, DIRECTORY, [gone("c.yaml")], &[]);
+    assert!(wrong(&merge)[0].ends_with(STAYS), "{:?}", wrong(&merge));
+    check(&mut merge, DIRECTORY, [gone("b.yaml")], &["-a"]);
+    // What is gone does not come back.
+    check(&mut merge, DIRECTORY, [file("b.yaml", &bad)], &[]);
+    assert!(!wrong(&merge)[0].ends_with(STAYS), "{:?}", wrong(&merge));
+}
+
+#[test]
+fn a_refused_object_of_an_api_keeps_its_last_good_version() {
+    let mut merge = merge();
+    check(&mut merge, CLUSTER, [upsert("a", "STRICT"), upsert("b", "strict")], &["+a STRICT"]);
+    check(&mut merge, CLUSTER, [upsert("a", "strict")], &[]);
+    assert!(wrong(&merge)[0].starts_with("PeerAuthentication/shop/a: \"strict\" is not among"));
+    assert!(wrong(&merge)[0].ends_with(STAYS) && !wrong(&merge)[1].ends_with(STAYS), "{:?}", wrong(&merge));
+    check(&mut merge, CLUSTER, [resync(&[("a", "Strict"), ("b", "DISABLE")])], &["+b DISABLE"]);
+    assert_eq!(wrong(&merge).len(), 1);
+    check(&mut merge, CLUSTER, [delete("a")], &["-a"]);
+    assert_eq!(wrong(&merge), [""; 0]);
+}
+
+#[test]
+fn a_resync_is_all_of_one_kind_of_one_source() {
+    let mut merge = merge();
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
+    let namespace = Update::Upsert(entry(&namespace));
+    let changes = ["+Namespace/shop", "+a STRICT", "+b STRICT"];
+    check(&mut merge, CLUSTER, [namespace, upsert("a", "STRICT"), upsert("b", "STRICT")], &changes);
+    check(&mut merge, DIRECTORY, [file("c.yaml", &policy("c", "STRICT"))], &["+c STRICT"]);
+    let changes = ["-a", "+b DISABLE", "+d STRICT"];
+    check(&mut merge, CLUSTER, [resync(&[("d", "STRICT"), ("b", "DISABLE")])], &changes);
+    check(&mut merge, CLUSTER, [resync(&[])], &["-b", "-d"]);
+}
+
+#[test]
+fn the_source_registered_first_wins_a_conflict() {
+    let mut merge = merge();
+    check(&mut merge, CLUSTER, [upsert("a", "DISABLE")], &["+a DISABLE"]);
+    check(&mut merge, DIRECTORY, [file("a.yaml", &policy("a", "STRICT"))], &["+a STRICT"]);
+    let conflict = "PeerAuthentication/shop/a: is ignored here (the cluster): the object also stands, otherwise, at \
+                    a.yaml:2 in directory manifests; keep one of them";
+    assert_eq!(wrong(&merge), [conflict]);
+    // The same twice is harmless, and so is the end of the one that did not count.
+    check(&mut merge, CLUSTER, [upsert("a", "STRICT")], &[]);
+    assert_eq!(wrong(&merge), [""; 0]);
+    check(&mut merge, CLUSTER, [delete("a")], &[]);
+    check(&mut merge, CLUSTER, [resync(&[("a", "DISABLE")])], &[]);
+    assert_eq!(wrong(&merge), [conflict]);
+    // The second takes over when the first goes.
+    check(&mut merge, DIRECTORY, [gone("a.yaml")], &["+a DISABLE"]);
+    assert_eq!(wrong(&merge), [""; 0]);
+    check(&mut merge, "directory of an unknown rank", [file("x.yaml", &policy("a", "PERMISSIVE"))], &[]);
+    let message =
+        "(x.yaml:2 in directory of an unknown rank): the object also stands, otherwise, at the cluster;";
+    assert!(wrong(&merge)[0].contains(message), "{:?}", wrong(&merge));
+}
+
+#[test]
+fn what_is_refused_claims_nothing_in_other_sources() {
+    let mut merge = merge();
+    check(&mut merge, DIRECTORY, [file("a.yaml", &policy("a", "strict"))], &[]);
+    check(&mut merge, CLUSTER, [upsert("a", "STRICT")], &["+a STRICT"]);
+    check(&mut merge, CLUSTER, [delete("a")], &["-a"]);
+    assert_eq!(wrong(&merge).len(), 1);
+    assert!(!wrong(&merge)[0].ends_with(STAYS));
+}
+
+#[test]
+fn what_is_stated_again_changes_nothing() {
+    let mut merge = merge();
+    let warned = policy("a", "STRICT}, selecter: {") + &policy("b", "strict");
+    let updates = [
+        (DIRECTORY, file("a.yaml", &warned)),
+        (CLUSTER, resync(&[("c", "STRICT"), ("d", "strict"), ("a", "DISABLE")])),
+    ];
+    let batch = |(source, update): &(&str, Update)| Batch {
+        source: SourceId::new(*source),
+        updates: vec![update.clone()],
+    };
+    assert!(updates.iter().all(|update| !merge.apply(batch(update)).is_empty()));
+    let before = merge.diagnostics().clone();
+    assert!(before.len() >= 3, "{before:?}");
+    assert!(updates.iter().all(|update| merge.apply(batch(update)).is_empty()));
+    assert!(Arc::ptr_eq(&before, merge.diagnostics()), "the list is made anew only if it differs");
+}
+
+#[test]
+fn an_update_replaces_only_its_own_diagnostics() {
+    let mut merge = merge();
+    let batch = |updates: Vec<Update>| Batch { source: SourceId::new(CLUSTER), updates };
+    merge.apply(batch(vec![upsert("a", "strict"), upsert("b", "strict")]));
+    let effect = merge.apply(batch(vec![upsert("b", "STRICT"), upsert("c", "strict")]));
+    let objects = |list: &[Diagnostic]| list.iter().map(|one| one.object.clone()).collect::<Vec<_>>();
+    assert_eq!(objects(&effect.found), ["PeerAuthentication/shop/c"]);
+    assert_eq!(objects(&effect.solved), ["PeerAuthentication/shop/b"]);
+    assert_eq!(objects(merge.diagnostics()), ["PeerAuthentication/shop/a", "PeerAuthentication/shop/c"]);
+    let problem = Diagnostic { object: "watch".to_owned(), ..effect.found[0].clone() };
+    let effect = merge.apply(batch(vec![Update::Problems(vec![problem.clone()])]));
+    assert_eq!(effect, Effect { found: vec![problem.clone()], ..Effect::default() });
+    let effect = merge.apply(batch(vec![Update::Problems(Vec::new())]));
+    assert_eq!(effect, Effect { solved: vec![problem], ..Effect::default() });
+}
+
+/// Were each update to walk over all objects, this would take minutes.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "the test measures time")]
+fn an_update_costs_what_it_names() {
+    const OBJECTS: usize = 20_000;
+    let start = std::time::Instant::now();
+    let (mut merge, names) = (merge(), (0..OBJECTS).map(|i| format!("n{i}")));
+    let first = object("a", "STRICT");
+    let Some(Object::PeerAuthentication(first)) = &first.object else { panic!("{first:?}") };
+    let named = |name: String, refused: bool| {
+        let mut policy = (**first).clone();
+        policy.meta.object.name = name.into();
+        policy.mode = None;
+        let reference = policy.meta.object.clone();
+        let object = Some(Object::PeerAuthentication(Arc::new(policy))).filter(|_| !refused);
+        Entry { reference, object, refused, diagnostics: Vec::new() }
+    };
+    let entries: Vec<_> = names.map(|name| named(name, false)).collect();
+    let batch = |update| Batch { source: SourceId::new(CLUSTER), updates: vec![update] };
+    let all = batch(Update::Resync { kind: Kind::PeerAuthentication, entries: entries.clone() });
+    assert_eq!(merge.apply(all).changes.len(), OBJECTS);
+    for entry in entries {
+        let name = entry.reference.name.to_string();
+        assert!(merge.apply(batch(Update::Upsert(entry.clone()))).is_empty());
+        assert!(merge.apply(batch(Update::Upsert(named(name, true)))).is_empty());
+        assert_eq!(merge.apply(batch(Update::Delete(entry.reference))).changes.len(), 1);
+    }
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+}

@@ -1,0 +1,111 @@
+//! What the sources send, merged: the input of the publisher.
+
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+
+use anyhow::Context;
+use eastwest_manifest::merge::{Batch, Merge, SourceId};
+use eastwest_model::{Change, Diagnostic, MeshConfig, Severity};
+use tokio::sync::mpsc;
+
+/// How many batches may wait; they are taken in together.
+const WAITING: usize = 64;
+
+/// Follows the sources. Returns when each of them has stated what it has, with the changes that lead there.
+///
+/// # Errors
+/// A source that cannot be read at all.
+pub(super) async fn follow(directory: &Path, mesh: &MeshConfig) -> anyhow::Result<(Input, Vec<Change>)> {
+    let source = SourceId::new(format!("directory {}", directory.display()));
+    let (mut input, batches) = Input::new(std::slice::from_ref(&source));
+    eastwest_sources::follow(source, directory, mesh.clone(), batches).context("--config-dir")?;
+    let first = input.first().await.context("the input ended before it was read")?;
+    Ok((input, first))
+}
+
+/// The sources as one.
+pub(super) struct Input {
+    merge: Merge,
+    /// Sources of which nothing came yet.
+    silent: BTreeSet<SourceId>,
+    batches: mpsc::Receiver<Batch>,
+}
+
+impl Input {
+    /// The input of these sources, and where they send to. Of two that state the same object the earlier one wins.
+    fn new(sources: &[SourceId]) -> (Self, mpsc::Sender<Batch>) {
+        let (sender, batches) = mpsc::channel(WAITING);
+        let (merge, silent) = (Merge::new(sources.iter().cloned()), sources.iter().cloned().collect());
+        (Self { merge, silent, batches }, sender)
+    }
+
+    /// The changes that build the world as it is when every source has sent its first batch, which states everything
+    /// that it has. `None`: the sources ended before.
+    async fn first(&mut self) -> Option<Vec<Change>> {
+        let mut changes = Vec::new();
+        while !self.silent.is_empty() {
+            changes.extend(self.next().await?);
+        }
+        Some(changes)
+    }
+
+    /// The changes of the batches that came next; none if they changed nothing or only the diagnostics. `None`: the
+    /// sources ended. Nothing is lost if the future is dropped.
+    pub(super) async fn next(&mut self) -> Option<Vec<Change>> {
+        let mut batches = Vec::new();
+        if self.batches.recv_many(&mut batches, WAITING).await == 0 {
+            return None;
+        }
+        let mut changes = Vec::new();
+        for batch in batches {
+            self.silent.remove(&batch.source);
+            let effect = self.merge.apply(batch);
+            log(&effect.found, &effect.solved);
+            changes.extend(effect.changes);
+        }
+        Some(changes)
+    }
+
+    /// Everything that is wrong or surprising now, errors first. The same list as long as nothing in it is different.
+    pub(super) fn diagnostics(&self) -> &Arc<Vec<Diagnostic>> {
+        self.merge.diagnostics()
+    }
+}
+
+/// Writes to the log what is newly wrong, and what no longer is.
+fn log(found: &[Diagnostic], solved: &[Diagnostic]) {
+    for Diagnostic { severity, object, origin, field, message, .. } in found {
+        match severity {
+            Severity::Error => tracing::warn!(%object, at = %origin, %field, "refused: {message}"),
+            Severity::Warning => tracing::info!(%object, at = %origin, %field, "{message}"),
+        }
+    }
+    for solved in solved.iter().filter(|diagnostic| diagnostic.severity == Severity::Error) {
+        tracing::info!(object = %solved.object, field = %solved.field, "no longer refused");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eastwest_manifest::{merge::Update, parse};
+    use eastwest_model::TrustDomain;
+
+    use super::*;
+
+    fn batch(source: &str, name: &str) -> Batch {
+        let defaults = MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "istio-system");
+        let text = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}");
+        let parsed = parse::documents(&text, "a.yaml", &defaults);
+        Batch { source: SourceId::new(source), updates: vec![Update::File { file: "a.yaml".into(), parsed }] }
+    }
+
+    #[tokio::test]
+    async fn the_first_changes_wait_for_every_source() {
+        let (mut input, sender) = Input::new(&["one", "two"].map(SourceId::new));
+        for name in ["a", "b"] {
+            sender.try_send(batch("one", name)).unwrap();
+        }
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(50), input.first()).await.is_err());
+        sender.try_send(Batch { source: SourceId::new("two"), updates: Vec::new() }).unwrap();
+        assert!(input.first().await.is_some());
+    }
+}

@@ -10,4 +10,3 @@ mod pairs;
 mod properties;
 mod rules;
 mod tls_cases;
-mod worlds;

@@ -8,15 +8,10 @@ use eastwest_engine::{
     report::{TlsReport, tls_report},
     settings::{Inbound, Mode, OutboundService},
 };
-use eastwest_model::{Change, Host, MeshConfig, Object, ObjectRef, TrustDomain, WorkloadKey};
-
-use super::worlds::{self, Random};
+use eastwest_model::{Change, Host, Object, ObjectRef, WorkloadKey};
+use eastwest_testing::{self as worlds, Random, change, defaults};
 
 const SEEDS: u64 = 60;
-
-fn defaults() -> MeshConfig {
-    MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "root")
-}
 
 fn index_of<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Index {
     let mut index = Index::new(defaults());
@@ -32,17 +27,11 @@ fn visible(snapshot: &Snapshot) -> (Vec<TlsReport>, Vec<eastwest_model::Diagnost
     (reports.collect(), lint::diagnostics(snapshot))
 }
 
-/// The world with the last state of each object.
-fn world(random: &mut Random) -> BTreeMap<ObjectRef, Object> {
-    let objects = (0..40).map(|_| worlds::object(random));
-    objects.map(|object| (object.reference().clone(), object)).collect()
-}
-
 #[test]
 fn the_order_of_objects_never_matters() {
     for seed in 0..SEEDS {
         let mut random = Random::new(seed);
-        let mut objects: Vec<Object> = world(&mut random).into_values().collect();
+        let mut objects: Vec<Object> = worlds::world(&mut random, 40).into_values().collect();
         let expected = visible(&index_of(&objects).freeze());
         for _ in 0..3 {
             random.shuffle(&mut objects);
@@ -71,19 +60,6 @@ fn an_index_kept_up_to_date_equals_a_fresh_one() {
             assert_eq!(visible(&snapshot), then, "seed {seed}: a snapshot changed after it was frozen");
         }
     }
-}
-
-/// One step: an object comes, changes or goes.
-fn change(random: &mut Random, objects: &mut BTreeMap<ObjectRef, Object>) -> Change {
-    if random.below(4) == 0 && !objects.is_empty() {
-        let at = random.below(objects.len());
-        let name = objects.keys().nth(at).unwrap().clone();
-        objects.remove(&name);
-        return Change::Delete(name);
-    }
-    let object = worlds::object(random);
-    objects.insert(object.reference().clone(), object.clone());
-    Change::Upsert(object)
 }
 
 /// The settings of a world, as fine as a dirty set speaks of them.
@@ -155,7 +131,7 @@ fn a_dirty_set_never_misses_what_changed() {
 fn strangers_never_matter() {
     for seed in 0..SEEDS {
         let mut random = Random::new(seed);
-        let objects = world(&mut random);
+        let objects = worlds::world(&mut random, 40);
         let mut index = index_of(objects.values());
         let before = reports(&index.freeze());
         for _ in 0..10 {
@@ -202,7 +178,7 @@ fn a_diff_is_what_explain_says_before_and_after() {
     // Every pair of every world is explained: fewer worlds do, and some that told of mistakes.
     for seed in (0..SEEDS / 6).chain([579, 1305, 1792, 1962, 2237, 2864]) {
         let mut random = Random::new(seed);
-        let mut objects = world(&mut random);
+        let mut objects = worlds::world(&mut random, 40);
         let mut index = index_of(objects.values());
         for _ in 0..3 {
             let before = index.freeze();

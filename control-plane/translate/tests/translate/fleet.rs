@@ -3,26 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use eastwest_engine::{Index, Snapshot};
-use eastwest_model::{Change, MeshConfig, Object, ObjectRef, TrustDomain, Workload};
+use eastwest_model::Workload;
+use eastwest_testing::{self as worlds, Random, change};
 use eastwest_translate::{Audience, Fleet, ProxyFacts, ProxyKey};
 use eastwest_xds::{TypeUrl, Version, View};
 
-use crate::worlds::{self, Random};
-
 const SEEDS: u64 = 30;
 const FACTS: [Audience; 2] = [Audience::Envoy, Audience::Other];
-
-/// One step: an object comes, changes or goes.
-fn change(random: &mut Random, objects: &mut BTreeMap<ObjectRef, Object>) -> Change {
-    if random.below(4) == 0 && !objects.is_empty() {
-        let name = objects.keys().nth(random.below(objects.len())).unwrap().clone();
-        objects.remove(&name);
-        return Change::Delete(name);
-    }
-    let object = worlds::object(random);
-    objects.insert(object.reference().clone(), object.clone());
-    Change::Upsert(object)
-}
 
 /// Every set's version and names: what a stream would see.
 fn visible(view: &View) -> Vec<(TypeUrl, Version, Vec<String>)> {
@@ -64,7 +51,7 @@ fn views_kept_up_to_date_equal_those_made_anew() {
     for seed in 0..SEEDS {
         let mut random = Random::new(seed);
         let mut objects = BTreeMap::new();
-        let mut index = Index::new(MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "root"));
+        let mut index = Index::new(worlds::defaults());
         let mut connected = Connected::default();
         for step in 0..60 {
             let change = change(&mut random, &mut objects);

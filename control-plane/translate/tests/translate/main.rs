@@ -13,6 +13,3 @@ mod people;
 mod secrets;
 mod sharing;
 mod world;
-#[allow(dead_code, unreachable_pub, reason = "the engine's tests use more of it")]
-#[path = "../../../engine/tests/engine/worlds.rs"]
-mod worlds;

@@ -7,7 +7,7 @@ use eastwest_engine::{
     Index, Outcome, Sends, Snapshot, compute,
     explain::{self, EndpointExplanation, Explanation, Verdict},
 };
-use eastwest_model::{Change, MeshConfig, Object, ObjectRef, SpiffeId, TrustDomain};
+use eastwest_model::{Change, SpiffeId};
 use eastwest_proto::envoy::{
     config::{
         cluster::v3::Cluster,
@@ -19,23 +19,19 @@ use eastwest_proto::envoy::{
     extensions::transport_sockets::tls::v3::{UpstreamTlsContext, common_tls_context::ValidationContextType},
     r#type::matcher::v3::string_matcher::MatchPattern,
 };
-
+use eastwest_testing::{self as worlds, Random};
 use eastwest_xds::TypeUrl;
 
-use crate::{
-    world::{Connection, Resources, outcome, taken_by},
-    worlds::{self, Random},
-};
+use crate::world::{Connection, Resources, outcome, taken_by};
 
 const SEEDS: u64 = 160;
 
 /// A small random world.
 fn world(seed: u64) -> Arc<Snapshot> {
     let mut random = Random::new(seed);
-    let objects = (0..60).map(|_| worlds::object(&mut random));
-    let last: BTreeMap<ObjectRef, Object> = objects.map(|one| (one.reference().clone(), one)).collect();
-    let mut index = Index::new(MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "root"));
-    last.into_values().for_each(|object| drop(index.apply(Change::Upsert(object))));
+    let objects = worlds::world(&mut random, 60);
+    let mut index = Index::new(worlds::defaults());
+    objects.into_values().for_each(|object| drop(index.apply(Change::Upsert(object))));
     index.freeze()
 }
 

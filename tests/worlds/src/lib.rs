@@ -1,4 +1,9 @@
-//! Small random worlds: few names, so that objects meet often.
+//! Random worlds for tests of the engine and of what is built on it.
+//!
+//! A world has few names, so that its objects often refer to each other. All values come from a seed: a failing test names
+//! its seed and fails again with it.
+
+#![allow(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,8 +12,8 @@ use std::{
 };
 
 use eastwest_model::{
-    Created, Credential, Host, Kind, Labels, MeshConfig, Meta, Name, Object, ObjectRef, Origin, Selector,
-    TrustDomain, Workload,
+    Change, Created, Credential, Host, Kind, Labels, MeshConfig, Meta, Name, Object, ObjectRef, Origin,
+    Selector, TrustDomain, Workload,
     credential::{KeyPair, PrivateKey, TrustBundle},
     mesh::OutboundTrafficPolicy,
     policy::{
@@ -22,18 +27,20 @@ use eastwest_model::{
     workload::{ContainerPort, TLS_MODE_LABEL},
 };
 
-/// A namespace that the worlds do not know.
-pub(crate) const STRANGE: &str = "strange";
+/// A namespace without any object of [`object`]; those of [`stranger`] are in it.
+pub const STRANGE: &str = "strange";
 
 const NAMESPACES: &[&str] = &["root", "a", "b"];
 const NAMES: &[&str] = &["x", "y"];
 const PORTS: &[u16] = &[80, 8080];
 
-/// A small generator (SplitMix64): the same numbers for the same seed, everywhere.
-pub(crate) struct Random(u64);
+/// A small generator of numbers (SplitMix64): the same seed gives the same numbers on each machine.
+#[derive(Debug)]
+pub struct Random(u64);
 
 impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// A generator that begins with `seed`.
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -45,7 +52,8 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
+    /// A number from 0 to `limit` - 1. `limit` must not be 0.
+    pub fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.next() % u64::try_from(limit).unwrap()).unwrap()
     }
 
@@ -65,31 +73,56 @@ impl Random {
         (0..self.below(most + 1)).map(|_| value(self)).collect()
     }
 
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+    /// Puts the items into a random order.
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for at in (1..items.len()).rev() {
             items.swap(at, self.below(at + 1));
         }
     }
 }
 
-/// Any object.
-pub(crate) fn object(random: &mut Random) -> Object {
+/// The default mesh configuration of the worlds.
+pub fn defaults() -> MeshConfig {
+    MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "root")
+}
+
+/// A world of at most `count` objects: of several with the same reference, the last.
+pub fn world(random: &mut Random, count: usize) -> BTreeMap<ObjectRef, Object> {
+    let objects = (0..count).map(|_| object(random));
+    objects.map(|object| (object.reference().clone(), object)).collect()
+}
+
+/// One change of a world: an object appears, changes or is deleted. `objects` is the world, before and after.
+pub fn change(random: &mut Random, objects: &mut BTreeMap<ObjectRef, Object>) -> Change {
+    if random.below(4) == 0 && !objects.is_empty() {
+        let at = random.below(objects.len());
+        let name = objects.keys().nth(at).unwrap().clone();
+        objects.remove(&name);
+        return Change::Delete(name);
+    }
+    let object = object(random);
+    objects.insert(object.reference().clone(), object.clone());
+    Change::Upsert(object)
+}
+
+/// A random object of any kind.
+pub fn object(random: &mut Random) -> Object {
     let namespace = random.one_of(NAMESPACES);
     in_namespace(random, namespace)
 }
 
-/// An object of a namespace that nobody of the world calls, is selected by, or shares a host with.
-pub(crate) fn stranger(random: &mut Random) -> Object {
+/// An object in [`STRANGE`] that affects no object of another namespace.
+pub fn stranger(random: &mut Random) -> Object {
     loop {
         let object = in_namespace(random, STRANGE);
-        let aloof = match &object {
+        let separate = match &object {
             Object::MeshConfig(..) => false,
-            // A ServiceEntry claims hosts for the whole mesh, an alias lends its name to a host of others.
+            // A ServiceEntry claims hosts for the whole mesh; an alias names a host of another namespace.
             Object::ServiceEntry(_) => false,
             Object::Service(service) => service.external_name.is_none(),
             _ => true,
         };
-        if aloof {
+        if separate {
             return object;
         }
     }
@@ -375,7 +408,7 @@ fn destination_rule(random: &mut Random, namespace: &str) -> DestinationRule {
 }
 
 fn mesh(random: &mut Random) -> Object {
-    let mut mesh = MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "root");
+    let mut mesh = defaults();
     mesh.enable_auto_mtls = !random.chance(4);
     mesh.trust_domain_aliases = random.some(1, |_| TrustDomain::parse("old.local").unwrap());
     if random.chance(3) {

@@ -18,6 +18,7 @@ pub mod iptables;
 pub mod kubernetes;
 pub mod mesh;
 pub mod netns;
+pub mod outside;
 pub mod pages;
 pub mod process;
 pub mod programs;

@@ -162,3 +162,32 @@ impl Pod {
         sidecar::certificate(&self.namespace)
     }
 }
+
+/// Checks that the Envoys accepted all resources, and that the control plane accepted all their requests.
+///
+/// # Errors
+/// Something was refused, or a proxy is not connected.
+pub fn nothing_was_refused(mesh: &Mesh, pods: &[&Pod]) -> Result<()> {
+    // A proxy may be about to connect again, with its next certificate.
+    let connections = until("all proxies to be connected", Duration::from_secs(10), || {
+        let syncz = mesh.control_plane.syncz(mesh.hub())?;
+        let connections = syncz.as_array().context("/debug/syncz is a list")?;
+        Ok((connections.len() == pods.len()).then(|| connections.clone()))
+    })?;
+    for connection in &connections {
+        for state in connection["types"].as_array().context("a connection has types")? {
+            ensure!(state["error"].is_null() && state["state"] != "ERROR", "refused: {connection:#}");
+        }
+    }
+    for pod in pods {
+        for counter in [
+            "listener_manager.lds.update_rejected",
+            "cluster_manager.cds.update_rejected",
+            ".update_rejected",
+            "server.dynamic_unknown_fields",
+        ] {
+            ensure!(pod.stats(counter)? == 0, "{counter} of {}", pod.member.pod);
+        }
+    }
+    Ok(())
+}

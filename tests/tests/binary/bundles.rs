@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::{clients::certificates, harness::Bench};
+use crate::harness::{Bench, clients::certificates};
 
 /// The SPIFFE bundle that a command printed.
 fn document(text: &str) -> Value {

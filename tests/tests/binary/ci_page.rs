@@ -6,10 +6,7 @@ use eastwest_ca::oidc::JobRules;
 use eastwest_tests::{pages::page, process::Process, programs};
 use serde_json::Value;
 
-use crate::{
-    clients::certificates,
-    harness::{Bench, PATIENCE},
-};
+use crate::harness::{Bench, PATIENCE, clients::certificates};
 
 /// The blocks of code in one language, `""` for none.
 fn blocks(page: &str, language: &str) -> Vec<String> {

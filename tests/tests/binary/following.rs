@@ -14,11 +14,10 @@ use eastwest_tests::bookshop::{CATALOG, PAYMENTS, STOREFRONT};
 use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::{
+use crate::harness::{
+    Bench, Server,
     clients::{certify, plain, tls},
-    harness::{Bench, Server},
-    resources::endpoints,
-    xds::{First, Received, Stream, VARIANTS, Variant, node, refusal},
+    xds::{First, Received, Stream, VARIANTS, Variant, endpoints, node, refusal},
 };
 
 const ORDERS: [&str; 2] =

@@ -5,7 +5,7 @@ use std::fs;
 
 use eastwest_ca::CertificateSummary;
 
-use crate::{clients::certificates, harness::Bench};
+use crate::harness::{Bench, clients::certificates};
 
 /// CA.md S1 to S9 and S12 to S17: input, and what the message says.
 const REFUSED: &[(&str, &str)] = &[

@@ -8,9 +8,9 @@ use eastwest_proto::eastwest::v1::{CreateJwtSvidRequest, workload_identity_clien
 use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
 use tonic::Code;
 
-use crate::{
+use crate::harness::{
+    Bench, PATIENCE,
     clients::{bearing, certify, tls},
-    harness::{Bench, PATIENCE},
 };
 
 fn records(bench: &Bench, flags: &[&str]) -> Vec<serde_json::Value> {

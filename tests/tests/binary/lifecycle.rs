@@ -6,8 +6,8 @@ use eastwest_tests::bookshop::STOREFRONT;
 use nix::sys::signal::Signal;
 use tonic::Code;
 
-use crate::{
-    harness::{Bench, Server, mode},
+use crate::harness::{
+    Bench, Server, mode,
     xds::{Stream, VARIANTS, Variant},
 };
 

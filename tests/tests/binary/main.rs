@@ -4,27 +4,25 @@
 //! `EASTWEST_BIN` names the program, else it is the one that cargo built beside these tests.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod alone;
-mod authority;
 mod bundles;
 mod ci_page;
-mod clients;
 mod commands;
 mod configuration;
 mod diff;
+mod expiring_proofs;
 mod following;
 mod harness;
 mod identities;
+mod issuing;
 mod ledger;
 mod lifecycle;
+mod plugged_in;
 mod proofs;
 mod render;
 mod resources;
 mod restarts;
-mod roots;
 mod rotation;
 mod secrets;
 mod sources;
-mod standing;
+mod standalone;
 mod streams;
-mod xds;

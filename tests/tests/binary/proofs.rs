@@ -7,10 +7,9 @@ use prost_types::{Struct, Value, value::Kind};
 use serde_json::json;
 use tonic::{Code, Status, transport::Channel};
 
-use crate::{
-    authority::altered,
-    clients::{bearing, certify, signing_request, tls},
-    harness::{Bench, Server},
+use crate::harness::{
+    Bench, Server,
+    clients::{altered, bearing, certify, signing_request, tls},
 };
 
 const STOREFRONT: &str = "spiffe://cluster.local/ns/bookshop/sa/storefront";

@@ -17,9 +17,9 @@ use prost_types::value::Kind;
 use serde_json::{Map, Value, json};
 use tonic::Code;
 
-use crate::{
+use crate::harness::{
+    Bench, Server,
     clients::plain,
-    harness::{Bench, Server},
     xds::{First, Received, Stream, VARIANTS, Variant, Warm, node, refusal},
 };
 
@@ -60,25 +60,6 @@ async fn resources_have_istiods_names() {
             assert!(domains.iter().any(|one| *one == domain), "{domain}: {domains:?}");
         }
     }
-}
-
-/// "ADDRESS:PORT" of the endpoints of a cluster.
-pub(crate) fn endpoints(received: &Received, cluster: &str) -> Vec<String> {
-    let assignment: ClusterLoadAssignment = received.get(cluster);
-    let endpoints = assignment.endpoints.into_iter().flat_map(|locality| locality.lb_endpoints);
-    let address = endpoints.map(|endpoint| match endpoint.host_identifier {
-        Some(HostIdentifier::Endpoint(endpoint)) => endpoint.address.unwrap().address.unwrap(),
-        other => panic!("{other:?}"),
-    });
-    address
-        .map(|address| match address {
-            address::Address::SocketAddress(socket) => match socket.port_specifier.unwrap() {
-                socket_address::PortSpecifier::PortValue(port) => format!("{}:{port}", socket.address),
-                other => panic!("{other:?}"),
-            },
-            other => panic!("{other:?}"),
-        })
-        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

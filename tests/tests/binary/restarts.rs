@@ -4,10 +4,10 @@ use std::fs;
 
 use tonic::Code;
 
-use crate::{
+use crate::harness::{
+    Server,
     clients::{Svid, certificates, certify, tls},
-    harness::Server,
-    roots::{Pki, Place, problem, status},
+    plugged::{Pki, Place, problem, status},
 };
 
 impl Place {

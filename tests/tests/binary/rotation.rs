@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use eastwest_tests::process::until;
 use serde_json::Value;
 
-use crate::{
+use crate::harness::{
+    Bench, PATIENCE, Server,
     clients::{Svid, certificates, certify, tls},
-    harness::{Bench, PATIENCE, Server},
 };
 
 async fn ask(bench: &Bench, server: &Server, held: Option<&Svid>, seconds: i64) -> (Svid, Vec<String>) {

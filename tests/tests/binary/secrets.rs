@@ -7,9 +7,9 @@ use eastwest_proto::{
 use eastwest_tests::bookshop::{CATALOG, Member, STOREFRONT};
 use serde_json::json;
 
-use crate::{
+use crate::harness::{
+    Bench, Server,
     clients::{plain, tls},
-    harness::{Bench, Server},
     xds::{First, Received, Stream, VARIANTS, Variant, node},
 };
 

@@ -8,10 +8,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::{
-    clients::certificates,
-    harness::{Bench, PATIENCE, Server},
-};
+use crate::harness::{Bench, PATIENCE, Server, clients::certificates};
 
 const RULES: &str = r"
 rules:

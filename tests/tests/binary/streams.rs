@@ -7,9 +7,9 @@ use eastwest_proto::{
 use eastwest_tests::bookshop::{CATALOG, Member, PAYMENTS, STOREFRONT};
 use tonic::{Code, transport::Channel};
 
-use crate::{
+use crate::harness::{
+    Bench, Server,
     clients::{plain, svid, tls},
-    harness::{Bench, Server},
     xds::{First, Stream, VARIANTS, Variant, node, node_of, refusal},
 };
 

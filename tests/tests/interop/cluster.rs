@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 /// What projected tokens of a mesh are for.
 pub(crate) const MESH: Option<&str> = Some("istio-ca");
-/// The account of the authority itself.
+/// The account of the CA itself.
 pub(crate) const OURSELVES: (&str, &str) = ("istio-system", "eastwest");
 
-/// A cluster with one node, the namespaces `shop` and `istio-system`, and the authority's service account.
+/// A cluster with one node, the namespaces `shop` and `istio-system`, and the CA's service account.
 pub(crate) struct Cluster {
     dir: tempfile::TempDir,
     pub(crate) api: Kubernetes,
@@ -60,21 +60,21 @@ impl Cluster {
         self.api.create("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", &binding).unwrap();
     }
 
-    /// Lets the authority have tokens reviewed.
+    /// Lets the CA have tokens reviewed.
     pub(crate) fn let_us_review(&self) {
         let (namespace, name) = OURSELVES;
         let subject = json!({"kind": "ServiceAccount", "namespace": namespace, "name": name});
         self.bind("system:auth-delegator", &subject);
     }
 
-    /// The authority's own token, in a file.
+    /// The server's own token, in a file.
     pub(crate) fn own_token(&self) -> PathBuf {
         let path = self.dir().join("own-token");
         fs::write(&path, self.api.token(OURSELVES, None, None).unwrap()).unwrap();
         path
     }
 
-    /// A kubeconfig by which the authority is known as itself.
+    /// A kubeconfig by which the CA is known as itself.
     pub(crate) fn kubeconfig(&self) -> String {
         let user = json!({"tokenFile": self.own_token()});
         self.api.kubeconfig("eastwest", &user).unwrap().display().to_string()

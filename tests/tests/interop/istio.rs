@@ -11,18 +11,18 @@ use serde_json::Value;
 
 use crate::{
     PATIENCE,
-    authority::{Authority, eastwest},
     cluster::{Cluster, MESH},
+    control_plane::{ControlPlane, eastwest},
 };
 
 const REVIEWS: (&str, &str) = ("shop", "reviews");
 const IDENTITY: &str = "spiffe://cluster.local/ns/shop/sa/reviews";
 
 /// Istio's client in `dir`.
-fn client(authority: &Authority, dir: &Path, flags: &[&str]) -> Process {
+fn client(server: &ControlPlane, dir: &Path, flags: &[&str]) -> Process {
     let mut command = Command::new(programs::istio_client().unwrap());
-    command.args(["-ca", &authority.tls, "-namespace", REVIEWS.0, "-service-account", REVIEWS.1]);
-    command.arg("-root").arg(authority.root()).args(flags).current_dir(dir);
+    command.args(["-ca", &server.tls, "-namespace", REVIEWS.0, "-service-account", REVIEWS.1]);
+    command.arg("-root").arg(server.root()).args(flags).current_dir(dir);
     Process::spawn("Istio's client", command, &dir.join("istio.log")).unwrap()
 }
 
@@ -62,11 +62,11 @@ fn istios_client_gets_and_renews_certificates_for_a_token_that_the_api_reviews()
     let token = dir.join("token");
     fs::write(&token, cluster.api.token(REVIEWS, MESH, Some(&pod)).unwrap()).unwrap();
     let token = token.display().to_string();
-    let authority =
-        Authority::start(dir, &["ca", "serve", "--token-review", "--kubeconfig", &cluster.kubeconfig()]);
+    let server =
+        ControlPlane::start(dir, &["ca", "serve", "--token-review", "--kubeconfig", &cluster.kubeconfig()]);
 
     // RSA keys, as istio's agent has them by default, renewed at half of their certificates' life.
-    let first = client(&authority, dir, &["-token", &token, "-ttl", "10s", "-count", "3", "-out", "certs"]);
+    let first = client(&server, dir, &["-token", &token, "-ttl", "10s", "-count", "3", "-out", "certs"]);
     let first = accepted(first);
     assert_eq!(first.len(), 3, "{first:?}");
     assert!(
@@ -75,17 +75,17 @@ fn istios_client_gets_and_renews_certificates_for_a_token_that_the_api_reviews()
     );
     // A virtual machine's agent has the certificate and no token any more.
     let flags = ["-prov-cert", "certs", "-ttl", "10s", "-count", "2", "-ecc", "ECDSA", "-curve", "P384"];
-    let second = accepted(client(&authority, dir, &flags));
+    let second = accepted(client(&server, dir, &flags));
     assert!(second.len() == 2 && all_different(&[first, second.clone()].concat()), "{second:?}");
     assert!(second.iter().all(|one| one["key"] == "ECDSA"), "{second:?}");
-    let ledger = authority.ledger("shop/reviews");
+    let ledger = server.ledger("shop/reviews");
     let proofs: Vec<_> =
         ledger.iter().map(|record| (record["proof"].as_str().unwrap(), record["pod"].as_str())).collect();
     let (reviewed, shown) = (("token-review", Some("reviews-0")), ("client-certificate", None));
     assert_eq!(proofs, [reviewed, reviewed, reviewed, shown, shown]);
 
     fs::write(dir.join("token"), "a.b.c").unwrap();
-    let mut stranger = client(&authority, dir, &["-token", &token]);
+    let mut stranger = client(&server, dir, &["-token", &token]);
     assert!(!stranger.wait(PATIENCE).unwrap().success());
     assert!(stranger.output().contains("code = Unauthenticated"), "{}", stranger.output());
     assert!(certificates(&stranger).is_empty());
@@ -130,9 +130,10 @@ fn istios_client_takes_a_chain_with_an_intermediate() {
     plug_in(dir.path());
     fs::create_dir(dir.path().join("manifests")).unwrap();
     fs::create_dir(dir.path().join("certs")).unwrap();
-    let authority = Authority::start(dir.path(), &["serve", "--config-dir", "manifests", "--ca-dir", "ca"]);
+    let server =
+        ControlPlane::start(dir.path(), &["serve", "--config-dir", "manifests", "--ca-dir", "ca"]);
     mint(dir.path());
-    let held = accepted(client(&authority, dir.path(), &["-token", "token", "-out", "certs"]));
+    let held = accepted(client(&server, dir.path(), &["-token", "token", "-out", "certs"]));
     assert_eq!((held.len(), &held[0]["uri"], &held[0]["roots"]), (1, &IDENTITY.into(), &1.into()));
     let text = |file: &str| fs::read_to_string(dir.path().join(file)).unwrap();
     assert_eq!(text("certs/root-cert.pem").trim(), text("ca/root-cert.pem").trim());
@@ -145,10 +146,10 @@ fn istios_client_takes_a_chain_with_an_intermediate() {
 #[ignore = "needs the client that cargo xtask tools builds"]
 fn istios_client_follows_a_change_of_roots() {
     let dir = tempfile::tempdir().unwrap();
-    let authority =
-        Authority::start(dir.path(), &["ca", "serve", "--cert-ttl", "10s", "--max-cert-ttl", "10s"]);
+    let server =
+        ControlPlane::start(dir.path(), &["ca", "serve", "--cert-ttl", "10s", "--max-cert-ttl", "10s"]);
     mint(dir.path());
-    let client = client(&authority, dir.path(), &["-token", "token", "-ttl", "10s", "-count", "1000"]);
+    let client = client(&server, dir.path(), &["-token", "token", "-ttl", "10s", "-count", "1000"]);
     let until_it_has = |roots: u64| {
         until("a certificate with these roots", PATIENCE, || {
             Ok(certificates(&client).last().filter(|one| one["roots"] == roots).cloned())

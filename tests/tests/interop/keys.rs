@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::{
     PATIENCE,
-    authority::Authority,
     cluster::{Cluster, MESH},
+    control_plane::ControlPlane,
 };
 
 const REVIEWS: (&str, &str) = ("shop", "reviews");
@@ -30,23 +30,23 @@ fn keys_come_from_the_api_by_its_address_or_by_discovery() {
     let address = ["--token-jwks", &jwks, "--token-jwks-ca", &roots];
     let discovery = ["--token-jwks-ca", &roots];
     let start = |flags: &[&str]| {
-        Authority::start(cluster.dir(), &[&["ca", "serve", "--token-issuer", &issuer], flags].concat())
+        ControlPlane::start(cluster.dir(), &[&["ca", "serve", "--token-issuer", &issuer], flags].concat())
     };
     // A service account may read the keys of any cluster; strangers may not.
-    let authority = start(&ours);
-    authority.issues(&bound, "shop/reviews");
-    authority.refuses(&other, "shop/reviews", "not for us");
-    drop(authority);
-    let authority = start(&address);
-    authority.refuses(&bound, "shop/reviews", "not known yet");
-    assert!(authority.output().contains("answered 403"), "{}", authority.output());
-    drop(authority);
+    let server = start(&ours);
+    server.issues(&bound, "shop/reviews");
+    server.refuses(&other, "shop/reviews", "not for us");
+    drop(server);
+    let server = start(&address);
+    server.refuses(&bound, "shop/reviews", "not known yet");
+    assert!(server.output().contains("answered 403"), "{}", server.output());
+    drop(server);
 
     cluster.bind("system:service-account-issuer-discovery", &anybody);
     for flags in [&address[..], &discovery] {
-        let authority = start(flags);
-        authority.issues(&bound, "shop/reviews");
-        authority.refuses(&other, "shop/reviews", "not for us");
+        let server = start(flags);
+        server.issues(&bound, "shop/reviews");
+        server.refuses(&other, "shop/reviews", "not for us");
     }
 }
 
@@ -63,15 +63,15 @@ fn a_token_dies_with_the_pod_that_the_manifests_have_from_the_api() {
     let (issuer, kubeconfig) = (cluster.api.url(), cluster.kubeconfig());
     let mut words = vec!["serve", "--config-dir", "manifests", "--token-issuer", &issuer];
     words.extend(["--token-jwks", "kubernetes", "--kubeconfig", &kubeconfig]);
-    let authority = Authority::start(cluster.dir(), &words);
+    let server = ControlPlane::start(cluster.dir(), &words);
 
-    authority.issues(&bound, "shop/reviews");
+    server.issues(&bound, "shop/reviews");
     // The same pod again, as a StatefulSet would make it.
     cluster.api.delete("/api/v1/namespaces/shop/pods/reviews-0").unwrap();
     let again = cluster.pod(REVIEWS, "reviews-0");
     fs::write(manifests.join("pod.json"), again.to_string()).unwrap();
-    let refused = || Ok(authority.issue(&bound, "shop/reviews").err());
+    let refused = || Ok(server.issue(&bound, "shop/reviews").err());
     until("the end of the token", PATIENCE, refused).unwrap();
-    authority.refuses(&bound, "shop/reviews", again["metadata"]["uid"].as_str().unwrap());
-    authority.issues(&cluster.api.token(REVIEWS, MESH, Some(&again)).unwrap(), "shop/reviews");
+    server.refuses(&bound, "shop/reviews", again["metadata"]["uid"].as_str().unwrap());
+    server.issues(&cluster.api.token(REVIEWS, MESH, Some(&again)).unwrap(), "shop/reviews");
 }

@@ -1,4 +1,4 @@
-//! The authority among programs of others, unchanged: a real Kubernetes API says whose tokens are good, and the client of
+//! The server among programs of others, unchanged: a real Kubernetes API says whose tokens are good, and the client of
 //! Istio's agent gets and renews certificates.
 //!
 //! Marked `ignore`, for they need what `cargo xtask tools` builds; `cargo xtask test` runs them where it could.
@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-mod authority;
 mod cluster;
+mod control_plane;
 mod istio;
 mod keys;
 mod pod;

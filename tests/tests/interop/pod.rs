@@ -1,12 +1,12 @@
-//! The authority as a pod of the cluster, which finds the API by what each pod is given.
+//! The server as a pod of the cluster, which finds the API by what each pod is given.
 
 use std::{fs, process::Command};
 
 use eastwest_tests::{process::run, programs};
 
 use crate::{
-    authority::Authority,
     cluster::{Cluster, MESH, OURSELVES},
+    control_plane::ControlPlane,
 };
 
 /// Mounts a folder where kubelets put token and roots, seen by nobody else, and goes on as the command that follows.
@@ -33,13 +33,13 @@ fn a_pod_asks_the_api_of_its_cluster_and_its_own_token_is_renewed() {
     command.env("EASTWEST_STATE_DIR", cluster.dir().join("state"));
     command.env("KUBERNETES_SERVICE_HOST", "127.0.0.1");
     command.env("KUBERNETES_SERVICE_PORT", url.rsplit(':').next().unwrap());
-    let authority = Authority::spawn(cluster.dir(), command);
+    let server = ControlPlane::spawn(cluster.dir(), command);
     let token = cluster.api.token(reviews, MESH, None).unwrap();
-    authority.refuses(&token, "shop/reviews", "the API does not know us (401)");
+    server.refuses(&token, "shop/reviews", "the API does not know us (401)");
 
     let renewed = cluster.api.token(OURSELVES, None, None).unwrap();
     fs::write(given.join("token"), renewed).unwrap();
-    authority.issues(&token, "shop/reviews");
+    server.issues(&token, "shop/reviews");
     let mounts = run(Command::new("mount")).unwrap();
     assert!(!mounts.contains("kubernetes.io"), "nobody else sees the mount: {mounts}");
 }

@@ -7,8 +7,8 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::{
-    authority::Authority,
     cluster::{Cluster, MESH},
+    control_plane::ControlPlane,
 };
 
 /// Ten seconds that the API remembers a token, ten that we do, and some more.
@@ -25,42 +25,42 @@ fn tokens_are_good_as_long_as_the_api_says_so() {
     let pod = cluster.pod(REVIEWS, "reviews-0");
     let token = |account, audience, pod| cluster.api.token(account, audience, pod).unwrap();
     let (bound, unbound) = (token(REVIEWS, MESH, Some(&pod)), token(RATINGS, MESH, None));
-    let authority = Authority::start(
+    let server = ControlPlane::start(
         cluster.dir(),
         &["ca", "serve", "--token-review", "--kubeconfig", &cluster.kubeconfig()],
     );
 
-    authority.refuses(&bound, "shop/reviews", "(403): bind the ClusterRole system:auth-delegator");
+    server.refuses(&bound, "shop/reviews", "(403): bind the ClusterRole system:auth-delegator");
     cluster.let_us_review();
-    let issued = authority.issues(&bound, "shop/reviews");
+    let issued = server.issues(&bound, "shop/reviews");
     assert_eq!(issued["identity"], "spiffe://cluster.local/ns/shop/sa/reviews");
     assert_eq!(
-        authority.issues(&unbound, "shop/ratings")["identity"],
+        server.issues(&unbound, "shop/ratings")["identity"],
         "spiffe://cluster.local/ns/shop/sa/ratings"
     );
     let record =
-        authority.ledger("shop/reviews").into_iter().find(|record| record["event"] == "issued").unwrap();
+        server.ledger("shop/reviews").into_iter().find(|record| record["event"] == "issued").unwrap();
     assert_eq!((&record["pod"], &record["node"]), (&json!("reviews-0"), &json!("n1")), "{record}");
 
     for audience in [Some("vault"), None] {
         let token = token(REVIEWS, audience, Some(&pod));
-        authority.refuses(&token, "shop/reviews", "does not authenticate the token");
+        server.refuses(&token, "shop/reviews", "does not authenticate the token");
     }
 
     let deleted = Instant::now();
     cluster.api.delete("/api/v1/namespaces/shop/pods/reviews-0").unwrap();
     cluster.api.delete("/api/v1/namespaces/shop/serviceaccounts/ratings").unwrap();
     for (token, account) in [(&bound, "shop/reviews"), (&unbound, "shop/ratings")] {
-        let refused = || Ok(authority.issue(token, account).err());
+        let refused = || Ok(server.issue(token, account).err());
         until("the end of the token", FORGOTTEN, refused).unwrap();
         println!("{account}: refused {:.1?} after its pod or account was deleted", deleted.elapsed());
     }
     // Another pod of that name is another pod, and another account of that name another account.
     cluster.account(RATINGS);
     let pod = cluster.pod(REVIEWS, "reviews-0");
-    authority.refuses(&bound, "shop/reviews", "does not authenticate the token");
-    authority.refuses(&unbound, "shop/ratings", "does not authenticate the token");
-    authority.issues(&token(REVIEWS, MESH, Some(&pod)), "shop/reviews");
+    server.refuses(&bound, "shop/reviews", "does not authenticate the token");
+    server.refuses(&unbound, "shop/ratings", "does not authenticate the token");
+    server.issues(&token(REVIEWS, MESH, Some(&pod)), "shop/reviews");
 }
 
 #[test]
@@ -70,10 +70,10 @@ fn an_api_that_does_not_know_us_is_named_in_the_log() {
     cluster.account(REVIEWS);
     let kubeconfig = cluster.api.kubeconfig("stranger", &json!({"token": "a.b.c"})).unwrap();
     let kubeconfig = kubeconfig.display().to_string();
-    let authority =
-        Authority::start(cluster.dir(), &["ca", "serve", "--token-review", "--kubeconfig", &kubeconfig]);
+    let server =
+        ControlPlane::start(cluster.dir(), &["ca", "serve", "--token-review", "--kubeconfig", &kubeconfig]);
     let token = cluster.api.token(REVIEWS, MESH, None).unwrap();
-    authority.refuses(&token, "shop/reviews", "the API does not know us (401)");
+    server.refuses(&token, "shop/reviews", "the API does not know us (401)");
 }
 
 #[test]
@@ -82,9 +82,9 @@ fn a_client_certificate_does_as_well_as_a_token_at_the_api() {
     let cluster = Cluster::start();
     cluster.account(REVIEWS);
     let kubeconfig = cluster.api.admin_kubeconfig().unwrap().display().to_string();
-    let authority =
-        Authority::start(cluster.dir(), &["ca", "serve", "--token-review", "--kubeconfig", &kubeconfig]);
-    authority.issues(&cluster.api.token(REVIEWS, MESH, None).unwrap(), "shop/reviews");
+    let server =
+        ControlPlane::start(cluster.dir(), &["ca", "serve", "--token-review", "--kubeconfig", &kubeconfig]);
+    server.issues(&cluster.api.token(REVIEWS, MESH, None).unwrap(), "shop/reviews");
 }
 
 #[test]
@@ -93,13 +93,13 @@ fn an_api_that_hangs_lets_nobody_in_until_it_answers_again() {
     let cluster = Cluster::start();
     cluster.let_us_review();
     cluster.account(REVIEWS);
-    let authority = Authority::start(
+    let server = ControlPlane::start(
         cluster.dir(),
         &["ca", "serve", "--token-review", "--kubeconfig", &cluster.kubeconfig()],
     );
     let token = cluster.api.token(REVIEWS, MESH, None).unwrap();
     cluster.api.apiserver().signal(Signal::SIGSTOP).unwrap();
-    authority.refuses(&token, "shop/reviews", "no answer within 5s");
+    server.refuses(&token, "shop/reviews", "no answer within 5s");
     cluster.api.apiserver().signal(Signal::SIGCONT).unwrap();
-    authority.issues(&token, "shop/reviews");
+    server.issues(&token, "shop/reviews");
 }

@@ -7,12 +7,11 @@ use anyhow::{Context as _, Result, ensure};
 use eastwest_tests::{
     app::{Answer, Talk},
     bookshop::{LEGACY, Member, STOREFRONT},
-    mesh::{Mesh, Pod},
+    mesh::{Mesh, Pod, nothing_was_refused},
     process::{Process, run, until},
     sidecar::DRAIN_SECONDS,
 };
 
-use crate::nothing_was_refused;
 use Mode::{Disable, Permissive, Strict};
 
 /// How long a switch may take until the old chains are gone.

@@ -4,10 +4,11 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
-use eastwest_tests::process::until;
+use eastwest_tests::{
+    outside::{DEMANDING, Outcome, PATIENCE, Scene, Server, entry},
+    process::until,
+};
 use serde_json::{Value, json};
-
-use crate::origination::{DEMANDING, Outcome, PATIENCE, Scene, Server, entry};
 
 /// A Secret from the files of the scene: a client certificate `NAME.pem` with the key `KEY-key.pem`.
 fn write_secret(scene: &Scene, name: &str, key: &str) -> Result<()> {
@@ -99,5 +100,5 @@ fn a_secret_is_handed_to_the_sidecar_that_a_rule_selects_and_renewed_there() -> 
         names.contains("kubernetes://partner") && names.contains("kubernetes://partner-cacert"),
         "{names}"
     );
-    crate::nothing_was_refused(&scene.mesh, &[&scene.client])
+    eastwest_tests::mesh::nothing_was_refused(&scene.mesh, &[&scene.client])
 }

@@ -9,11 +9,9 @@ use anyhow::Result;
 use eastwest_tests::{
     app::Kind,
     bookshop::{CATALOG, CATALOG_NEXT, ORDERS, STOREFRONT},
-    mesh::{Mesh, Pod},
+    mesh::{Mesh, Pod, nothing_was_refused},
     process::until,
 };
-
-use crate::nothing_was_refused;
 
 /// Within which a change has to be in force.
 const LIMIT: Duration = Duration::from_secs(2);

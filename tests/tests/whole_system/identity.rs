@@ -11,10 +11,8 @@ use eastwest_tests::{
     app::Answer,
     bookshop::{Member, ORDERS, PAYMENTS, STOREFRONT, WAREHOUSE},
     capture::Wire,
-    mesh::Mesh,
+    mesh::{Mesh, nothing_was_refused},
 };
-
-use crate::nothing_was_refused;
 
 /// What nobody on the wire may read.
 const SECRET: &str = "the-title-of-the-book";

@@ -6,11 +6,9 @@ use anyhow::Result;
 use eastwest_tests::{
     app::{Talk, curl_with},
     bookshop::{LEGACY, ORDERS, PAYMENTS, STOREFRONT},
-    mesh::Mesh,
+    mesh::{Mesh, nothing_was_refused},
     process::run,
 };
-
-use crate::nothing_was_refused;
 
 /// A port of payments that no Service and no policy names.
 const UNNAMED_PORT: u16 = 7777;

@@ -10,12 +10,10 @@ use anyhow::Result;
 use eastwest_tests::{
     app::{Kind, Talk},
     bookshop::{LEGACY, PAYMENTS, STOREFRONT},
-    mesh::{Mesh, Pod},
+    mesh::{Mesh, Pod, nothing_was_refused},
     process::until,
     sidecar::DRAIN_SECONDS,
 };
-
-use crate::nothing_was_refused;
 
 /// Within which a change has to be in force.
 const LIMIT: Duration = Duration::from_secs(2);

@@ -6,11 +6,9 @@ use anyhow::{Context as _, Result};
 use eastwest_tests::{
     app::Kind,
     bookshop::{LEGACY, ORDERS, PAYMENTS, STOREFRONT, WAREHOUSE},
-    mesh::{Mesh, Pod},
+    mesh::{Mesh, Pod, nothing_was_refused},
     process::until,
 };
-
-use crate::nothing_was_refused;
 
 /// Within which everybody is to be connected and in sync again: Envoy waits up to five seconds
 /// between two attempts to connect, and one of them has to wait for its certificate first.

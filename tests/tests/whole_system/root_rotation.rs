@@ -11,12 +11,10 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use eastwest_tests::{
     app::Kind,
     bookshop::{ORDERS, STOREFRONT},
-    mesh::{Mesh, Pod},
+    mesh::{Mesh, Pod, nothing_was_refused},
     process::until,
 };
 use serde_json::Value;
-
-use crate::nothing_was_refused;
 
 /// Life of the workloads' certificates; a rotation takes two of them.
 const SHORT: &str = "12s";

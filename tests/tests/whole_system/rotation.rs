@@ -9,12 +9,10 @@ use anyhow::Result;
 use eastwest_tests::{
     app::Kind,
     bookshop::{Member, ORDERS, PAYMENTS, STOREFRONT, WAREHOUSE},
-    mesh::{Mesh, Pod},
+    mesh::{Mesh, Pod, nothing_was_refused},
     process::until,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-
-use crate::nothing_was_refused;
 
 /// Life of the certificates that rotate; the shortest that the control plane grants is 10 s.
 const SHORT: &str = "12s";

@@ -32,9 +32,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
 
-use crate::{
+use super::{
+    Server,
     clients::{bearing, plain, soon},
-    harness::Server,
 };
 
 /// The two ways to speak xDS.
@@ -315,4 +315,23 @@ pub(crate) fn route_names(listeners: &Received) -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+/// "ADDRESS:PORT" of the endpoints of a cluster.
+pub(crate) fn endpoints(received: &Received, cluster: &str) -> Vec<String> {
+    let assignment: ClusterLoadAssignment = received.get(cluster);
+    let endpoints = assignment.endpoints.into_iter().flat_map(|locality| locality.lb_endpoints);
+    let address = endpoints.map(|endpoint| match endpoint.host_identifier {
+        Some(HostIdentifier::Endpoint(endpoint)) => endpoint.address.unwrap().address.unwrap(),
+        other => panic!("{other:?}"),
+    });
+    address
+        .map(|address| match address {
+            address::Address::SocketAddress(socket) => match socket.port_specifier.unwrap() {
+                socket_address::PortSpecifier::PortValue(port) => format!("{}:{port}", socket.address),
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        })
+        .collect()
 }

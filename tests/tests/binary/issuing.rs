@@ -23,11 +23,13 @@ use tonic_reflection::pb::v1::{
 };
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
 
-use crate::{
+use crate::harness::{
+    Bench, Server,
     clients::{
-        Svid, bearing, certificates, certify, create_certificate, plain, signing_request, svid, tls, tls_to,
+        Svid, altered, bearing, certificates, certify, create_certificate, plain, signing_request, svid, tls,
+        tls_to,
     },
-    harness::{Bench, Server, mode},
+    mode,
 };
 
 const STOREFRONT: &str = "spiffe://cluster.local/ns/bookshop/sa/storefront";
@@ -130,21 +132,6 @@ async fn who_proves_nothing_is_unauthenticated_and_learns_nothing() {
     ask(&bench, &server, None, Some(&mended)).await.expect("the tokens were made as they should be");
     let log = server.output();
     assert!(!log.contains(good.rsplit_once('.').unwrap().1), "no token reaches the log: {log}");
-}
-
-/// The token with other claims, signed with the mesh's own key.
-pub(crate) fn altered(bench: &Bench, token: &str, changes: &[(&str, Value)]) -> String {
-    let [header, claims, _] = token.split('.').collect::<Vec<_>>()[..] else { panic!("{token}") };
-    let mut claims: Value = serde_json::from_slice(&BASE64.decode(claims).unwrap()).unwrap();
-    for (name, value) in changes {
-        claims[*name] = value.clone();
-    }
-    let signed = format!("{header}.{}", BASE64.encode(claims.to_string()));
-    let key = PrivatePkcs8KeyDer::from_pem_file(bench.state().join("token-key.pem")).unwrap();
-    let random = SystemRandom::new();
-    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.secret_pkcs8_der(), &random);
-    let signature = key.unwrap().sign(&random, signed.as_bytes()).unwrap();
-    format!("{signed}.{}", BASE64.encode(signature))
 }
 
 /// The same claims under `alg: none`.

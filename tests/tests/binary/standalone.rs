@@ -20,9 +20,10 @@ use tonic_reflection::pb::v1::{
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 
-use crate::{
+use crate::harness::{
+    Bench, PATIENCE,
     clients::{certificates, tls},
-    harness::{Bench, PATIENCE, mode},
+    mode,
 };
 
 /// Every port is one that is free.

@@ -1,4 +1,8 @@
-//! A folder with manifests and state, commands that run in it to their end, and a server.
+//! What the tests share: a folder with manifests and state, commands that run in it to their end, a server, and clients.
+
+pub(crate) mod clients;
+pub(crate) mod plugged;
+pub(crate) mod xds;
 
 use std::{
     fs::{self, Permissions},

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::PATIENCE;
 
 /// `eastwest ca serve` or `eastwest serve`, its state in the folder `state` of `dir`.
-pub(crate) struct Authority {
+pub(crate) struct ControlPlane {
     process: Process,
     /// HOST:PORT of TLS gRPC.
     pub(crate) tls: String,
@@ -29,7 +29,7 @@ pub(crate) fn eastwest(dir: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-impl Authority {
+impl ControlPlane {
     /// Starts `eastwest WORDS` on free ports and waits until it is ready.
     pub(crate) fn start(dir: &Path, words: &[&str]) -> Self {
         Self::spawn(dir, eastwest(dir, words))

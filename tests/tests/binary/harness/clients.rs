@@ -19,7 +19,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::harness::{Bench, PATIENCE, Server};
+use super::{Bench, PATIENCE, Server};
 
 /// The name that istio's clients expect of a control plane.
 const SERVER_NAME: &str = "istiod.istio-system.svc";
@@ -128,4 +128,19 @@ pub(crate) async fn svid(bench: &Bench, server: &Server, account: &str) -> Svid 
 /// Fails instead of hanging.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("nothing happened for 20 s")
+}
+
+/// The token with other claims, signed with the mesh's own key.
+pub(crate) fn altered(bench: &Bench, token: &str, changes: &[(&str, Value)]) -> String {
+    let [header, claims, _] = token.split('.').collect::<Vec<_>>()[..] else { panic!("{token}") };
+    let mut claims: Value = serde_json::from_slice(&BASE64.decode(claims).unwrap()).unwrap();
+    for (name, value) in changes {
+        claims[*name] = value.clone();
+    }
+    let signed = format!("{header}.{}", BASE64.encode(claims.to_string()));
+    let key = PrivatePkcs8KeyDer::from_pem_file(bench.state().join("token-key.pem")).unwrap();
+    let random = SystemRandom::new();
+    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.secret_pkcs8_der(), &random);
+    let signature = key.unwrap().sign(&random, signed.as_bytes()).unwrap();
+    format!("{signed}.{}", BASE64.encode(signature))
 }

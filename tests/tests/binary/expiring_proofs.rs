@@ -9,10 +9,10 @@ use eastwest_proto::{
 use eastwest_tests::bookshop::STOREFRONT;
 use tonic::{Code, Status, transport::Channel};
 
-use crate::{
+use crate::harness::{
+    Bench, PATIENCE, Server,
     clients::{Svid, bearing, certificates, certify, soon, svid, tls},
-    harness::{Bench, PATIENCE, Server},
-    roots::{Pki, Place},
+    plugged::{Pki, Place},
     xds::{First, Stream, VARIANTS, Variant, node, refusal},
 };
 

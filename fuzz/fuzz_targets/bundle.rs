@@ -1,4 +1,4 @@
-//! SPIFFE bundles of other domains: what is accepted is what it writes.
+//! SPIFFE bundles of other domains: an accepted bundle is written back unchanged.
 #![no_main]
 
 use eastwest_ca::{SpiffeBundle, spiffe_bundle};

@@ -1,4 +1,4 @@
-//! Certification requests: what is accepted has a key in the one encoding that certificates carry.
+//! Certification requests: the key of an accepted request has the encoding that certificates use.
 #![no_main]
 
 use eastwest_ca::{PublicKey, VerifiedCsr, pem};

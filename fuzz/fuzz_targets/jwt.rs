@@ -1,4 +1,4 @@
-//! Tokens and key sets: without the key no token is good.
+//! Tokens and key sets: without the private key no token is accepted.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -8,7 +8,7 @@ use eastwest_model::TrustDomain;
 use libfuzzer_sys::fuzz_target;
 use time::macros::datetime;
 
-/// Of a key that nobody has, and of which the fuzzer cannot know.
+/// A public key whose private key was thrown away.
 static VERIFIER: LazyLock<TokenVerifier> = LazyLock::new(|| {
     let key = TokenKey::new(&PrivateKey::generate().expect("random numbers")).expect("a P-256 key");
     let keys = KeySet::from_json(&key.jwks()).expect("our own key set");

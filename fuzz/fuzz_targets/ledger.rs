@@ -1,4 +1,4 @@
-//! Ledger files: nothing that the fuzzer writes is a good ledger, for it has no key.
+//! Ledger files: no input is a valid ledger, because the fuzzer has no key.
 #![no_main]
 
 use std::sync::LazyLock;

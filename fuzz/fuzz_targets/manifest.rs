@@ -1,4 +1,4 @@
-//! Manifests: whatever is wrong with them is a finding.
+//! Manifests: each mistake becomes a diagnostic, never a panic.
 #![no_main]
 
 use eastwest_manifest::parse::documents;

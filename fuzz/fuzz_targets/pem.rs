@@ -1,4 +1,4 @@
-//! PEM, certificates and keys: a bundle that is accepted is what it writes.
+//! PEM, certificates and keys: an accepted bundle is written back unchanged.
 #![no_main]
 
 use eastwest_ca::{CertificateSummary, PrivateKey, TrustBundle, pem};

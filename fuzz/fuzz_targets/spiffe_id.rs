@@ -1,4 +1,4 @@
-//! SPIFFE IDs and trust domains: what is accepted says itself, byte for byte, in the letters of the standard.
+//! SPIFFE IDs and trust domains: an accepted ID prints as its input, byte for byte, and has allowed characters only.
 #![no_main]
 
 use eastwest_model::{SpiffeId, TrustDomain};

@@ -1,4 +1,4 @@
-// Istio's agent as far as certificates go: its secret manager and its client of the authority, unchanged, without
+// Istio's agent as far as certificates go: its secret manager and its client of the CA, unchanged, without
 // Envoy. It prints a line of JSON for each certificate that it accepted, and ends after -count of them.
 package main
 
@@ -24,7 +24,7 @@ var (
 	token    = flag.String("token", "", "file with the service account's token; none: a certificate must do")
 	patience = flag.Duration("patience", time.Minute, "longest wait for a renewal")
 	count    = flag.Int("count", 1, "end after so many certificates")
-	// As the agent has them where its environment says nothing.
+	// The agent's defaults.
 	options = security.Options{
 		CAProviderName:                       "Citadel",
 		ClusterID:                            "Kubernetes",
@@ -87,7 +87,7 @@ func run() (err error) {
 	}
 }
 
-// What Envoy would be given, and what Istio's own checks say of it.
+// The secret for Envoy, and the result of Istio's own checks.
 func accept(manager *cache.SecretManagerClient) error {
 	workload, err := manager.GenerateSecret(security.WorkloadKeyCertResourceName)
 	if err != nil {

@@ -21,7 +21,7 @@ func main() {
 		"kube-controller-manager": controllers.NewControllerManagerCommand,
 	}
 	if len(os.Args) > 1 {
-		// Each reads its flags as if it were alone.
+		// Each program reads its own flags.
 		os.Args = slices.Delete(os.Args, 0, 1)
 		if os.Args[0] == "etcd" {
 			etcdmain.Main(os.Args)

@@ -42,7 +42,7 @@ pub struct Server {
     pub host: &'static str,
     /// Where it speaks TLS.
     pub port: u16,
-    /// What its certificate is for.
+    /// The host in its certificate.
     pub certified: &'static str,
     /// Whether it demands a certificate of its clients.
     pub demanding: bool,
@@ -60,18 +60,18 @@ pub const IMPOSTOR: Server =
 /// All servers.
 pub const SERVERS: [Server; 3] = [OPEN, DEMANDING, IMPOSTOR];
 
-/// What becomes of a call.
+/// The outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The server answers.
     Served,
-    /// The sidecar does not trust who signed the server's certificate.
+    /// The sidecar does not trust the CA of the server's certificate.
     Untrusted,
-    /// The server's certificate names somebody else.
+    /// The server's certificate has another name.
     NameRefused,
-    /// The server does not accept the sidecar's certificate, or that it has none.
+    /// The server refuses the sidecar's certificate, or requires one.
     RefusedByServer,
-    /// The sidecar does not speak TLS; the server hangs up.
+    /// The sidecar does not speak TLS; the server closes the connection.
     NotTls,
 }
 
@@ -87,7 +87,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// A server of somebody else, called in plaintext on a port of its own and reached with TLS.
+/// The ServiceEntry of a server: applications call port 80 in plaintext, the sidecar dials the TLS port.
 pub fn entry(server: Server) -> String {
     let name = server.host.split('.').next().unwrap_or_default();
     format!(
@@ -200,7 +200,7 @@ impl Scene {
         Ok(clusters.iter().find(named).map(|one| one["cluster"].clone()))
     }
 
-    /// The rules of the test: a host and its `tls` block each. Those of before are gone.
+    /// Writes the rules of the test, a host and its `tls` block each, in place of the previous ones.
     fn write_rules(&self, rules: &[(&str, &str)]) -> Result<()> {
         let dir = self.certificates.display().to_string();
         let rule = |(number, (host, tls)): (usize, &(&str, &str))| {
@@ -235,7 +235,7 @@ impl Scene {
         app::curl(&self.client.namespace, server.host, OUTSIDE.address, 80, "/")
     }
 
-    /// What a call meets, by its answer and Envoy's figures, and what the caller is told.
+    /// The outcome of a call by its answer and Envoy's counters, and the answer that the caller gets.
     ///
     /// # Errors
     /// Envoy does not answer, or its counters contradict the answer.

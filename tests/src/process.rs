@@ -1,4 +1,4 @@
-//! Children with their output in a file, and bounded waits for what they do.
+//! Child processes with their output in a file, and bounded waits.
 
 use std::{
     fs::File,
@@ -15,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 
-/// How often a condition is looked at.
+/// Time between two checks of a condition.
 const POLL: Duration = Duration::from_millis(10);
 
 /// A running child. Killed when dropped.

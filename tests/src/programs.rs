@@ -42,7 +42,7 @@ pub fn kubernetes() -> Result<PathBuf> {
     given_or_built("EASTWEST_KUBERNETES", "../tools/kubernetes", "cargo xtask tools")
 }
 
-/// Istio's client of the authority: `EASTWEST_ISTIO_CLIENT`, else `target/tools/istio-client`.
+/// Istio's client of the CA: `EASTWEST_ISTIO_CLIENT`, else `target/tools/istio-client`.
 pub fn istio_client() -> Result<PathBuf> {
     given_or_built("EASTWEST_ISTIO_CLIENT", "../tools/istio-client", "cargo xtask tools")
 }

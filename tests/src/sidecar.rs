@@ -69,12 +69,12 @@ impl Sidecar {
         Ok(Self { agent })
     }
 
-    /// Stops the agent in its tracks (SIGSTOP); Envoy goes on without it.
+    /// Stops the agent with SIGSTOP; Envoy goes on without it.
     pub fn freeze_agent(&self) -> Result<()> {
         self.agent.signal(Signal::SIGSTOP)
     }
 
-    /// Lets a frozen agent go on.
+    /// Continues a stopped agent.
     pub fn thaw_agent(&self) -> Result<()> {
         self.agent.signal(Signal::SIGCONT)
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: two pods, two stock Envoys, one request, and what the wire carried.
+//! `cargo xtask demo`: two pods, two stock Envoys, one request, and a capture of the wire.
 
 use std::process::Command;
 

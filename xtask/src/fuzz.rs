@@ -1,7 +1,7 @@
 //! `cargo xtask fuzz`: every target of `fuzz/` for a bounded time.
 //!
 //! The fuzzer's instrumentation is a feature of the compiler that is not stable, so `RUSTC_BOOTSTRAP` lets the stable
-//! toolchain use it, for the fuzzer's own build alone. What is found is kept in `fuzz/artifacts`; make a test of it.
+//! toolchain use it, for the fuzzer's own build alone. Inputs that fail are kept in `fuzz/artifacts`; make a test of each.
 
 use std::{fs, path::Path, process::Command};
 
@@ -14,7 +14,7 @@ pub(crate) const REMEDY: &str = "cargo-fuzz is missing: cargo install cargo-fuzz
 /// Seeds that lie elsewhere: target, folder.
 const FURTHER_SEEDS: [(&str, &str); 2] = [("csr", "ca/testdata/csr"), ("manifest", "docs/examples/bookshop")];
 
-/// For how long, and what.
+/// Time and targets.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Time for each target, in seconds, after the build.

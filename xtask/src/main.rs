@@ -1,4 +1,4 @@
-//! Chores of the workspace: `cargo xtask CHORE`.
+//! Tasks of the workspace: `cargo xtask TASK`.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -12,7 +12,7 @@ mod proto;
 mod test;
 mod tools;
 
-/// Chores of the workspace.
+/// Tasks of the workspace.
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 struct Cli {
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Root folder of the workspace: where this crate's folder lies.
+/// Root folder of the workspace: the parent of this crate's folder.
 fn workspace_root() -> anyhow::Result<PathBuf> {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let root = here.parent().context("the xtask crate has no parent folder")?;
@@ -66,14 +66,14 @@ fn target_dir() -> anyhow::Result<PathBuf> {
     }
 }
 
-/// The cargo that runs this chore, in the workspace root.
+/// The cargo that runs this task, in the root of the workspace.
 fn cargo(args: &[&str]) -> anyhow::Result<Command> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(workspace_root()?);
     Ok(command)
 }
 
-/// Runs a command to its end, with our own streams.
+/// Runs a command to its end, with the standard streams of this process.
 fn succeed(mut command: Command) -> anyhow::Result<()> {
     let shown = format!("{command:?}");
     let status = command.status().with_context(|| format!("cannot run {shown}"))?;

@@ -1,5 +1,5 @@
-//! The demonstration behind `cargo xtask demo`: one request between two pods, and what of it could
-//! be read on the way.
+//! The demonstration behind `cargo xtask demo`: one request between two pods, and how much of it can
+//! be read on the wire.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Removes the namespaces on Ctrl-C, which ends us without unwinding.
+/// Removes the namespaces on Ctrl-C, which ends the process without unwinding.
 fn clean_up_when_interrupted() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     thread::spawn(move || {
@@ -152,7 +152,7 @@ fn show_strict(mesh: &Mesh, client: &Pod, legacy: &Pod) -> Result<()> {
     Ok(())
 }
 
-/// Lets a person look around.
+/// Keeps the pods running until the user ends the demo.
 fn linger(mesh: &Mesh) -> Result<()> {
     heading("Look further");
     let namespaces = mesh.hub().name().trim_end_matches("-hub").to_owned();

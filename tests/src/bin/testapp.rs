@@ -68,7 +68,7 @@ fn accept(listener: &TcpListener, name: &str, greets: bool) {
     }
 }
 
-/// Answers requests and lines until the client has had enough.
+/// Answers requests and lines until the client closes the connection.
 fn answer(mut stream: TcpStream, name: &str, greets: bool) -> Result<()> {
     if greets {
         stream.write_all(format!("welcome to {name}\n").as_bytes())?;
@@ -90,7 +90,7 @@ fn answer(mut stream: TcpStream, name: &str, greets: bool) -> Result<()> {
     Ok(stream.shutdown(Shutdown::Both)?)
 }
 
-/// Reads the rest of a request and says what it was.
+/// Reads the rest of a request and describes it.
 fn describe(
     name: &str,
     request: &str,

@@ -1,4 +1,4 @@
-//! Certificates and keys of a Kubernetes API, as kubeadm would lay them.
+//! Certificates and keys of a Kubernetes API, as kubeadm creates them.
 
 use std::{
     fs,

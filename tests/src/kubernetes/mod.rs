@@ -1,4 +1,4 @@
-//! A real Kubernetes API: etcd and kube-apiserver as their makers wrote them, with RBAC and tokens as in any cluster.
+//! A real Kubernetes API: unmodified etcd and kube-apiserver, with RBAC and tokens as in any cluster.
 //!
 //! There is no kubelet and no scheduler: a test makes the objects that those would make. Both programs are in the one
 //! that `cargo xtask tools` builds from `tests/kubernetes`.
@@ -41,7 +41,7 @@ impl Kubernetes {
     /// Starts one on free ports of loopback with its files in `dir`, and waits until it is ready.
     ///
     /// # Errors
-    /// The program was not built, or one of the two does not become ready: with the end of what it said.
+    /// The program was not built, or one of the two does not become ready; the error has the end of its output.
     pub fn start(dir: &Path) -> Result<Self> {
         let (client, peer, port) = (free_port()?, free_port()?, free_port()?);
         let credentials = Credentials::make(dir)?;
@@ -85,7 +85,7 @@ impl Kubernetes {
         Ok(path)
     }
 
-    /// The kubeconfig file of somebody who may do everything, known by a client certificate.
+    /// The kubeconfig file of the administrator, who has a client certificate.
     ///
     /// # Errors
     /// It cannot be written.
@@ -185,7 +185,7 @@ fn url(port: u16) -> String {
     format!("https://127.0.0.1:{port}")
 }
 
-/// A port where nobody listens at the moment.
+/// A free port.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -1,4 +1,4 @@
-//! Streams end with what their clients proved: certificates that ran out or were revoked.
+//! A stream ends when the certificate that opened it runs out or is revoked.
 
 use std::{fs, time::Instant};
 

@@ -1,4 +1,4 @@
-//! The directory changes while streams are open: who is concerned hears of it, and nobody else.
+//! The directory changes while streams are open: affected proxies get the change, all others get nothing.
 
 use std::{
     fs,
@@ -23,8 +23,8 @@ use crate::harness::{
 const ORDERS: [&str; 2] =
     ["outbound|5000||orders.bookshop.svc.cluster.local", "outbound|80||orders.bookshop.svc.cluster.local"];
 
-/// What these streams are sent besides, until each has been told that orders-0 was not ready and is again. All that
-/// came before in the directory has been published then.
+/// All other resources that these streams get until each has seen orders-0 become unready and ready again. Everything that
+/// changed in the directory before has been published then.
 async fn besides(bench: &Bench, streams: &mut [&mut Stream]) -> Vec<Received> {
     let mut besides = Vec::new();
     for ready in [false, true] {
@@ -142,7 +142,7 @@ async fn a_file_that_moves_says_nothing_new() {
     fs::create_dir(dir.join("more")).unwrap();
     for file in ["payments.yaml", "policies.yaml"] {
         fs::rename(dir.join(file), dir.join("more").join(file)).unwrap();
-        // As `cp`: for a moment, and for good, everything stands twice.
+        // As `cp` does: from now on each object is there twice.
         fs::copy(dir.join("catalog.yaml"), dir.join("more").join(format!("catalog-and-{file}"))).unwrap();
     }
     assert_eq!(besides(&bench, &mut [&mut stream]).await, []);
@@ -180,7 +180,7 @@ async fn a_broken_file_changes_nothing_and_is_told_until_it_is_mended() {
     let path = bench.manifests.dir().join("policies.yaml");
     let good = fs::read_to_string(&path).unwrap();
     let broken = [
-        // In place, as an editor that is not careful writes; cut off within a word.
+        // Written in place and cut off within a word, as some editors do.
         good.split_at(good.find("TRICT").unwrap()).0.replace("mode: S", "mode: \"S"),
         "kind: [\n".to_owned(),
         "\u{0}".repeat(64),
@@ -217,7 +217,7 @@ async fn an_object_that_is_refused_takes_no_other_with_it() {
     assert_eq!(errors.as_array().unwrap().len(), 1, "{errors:#}");
     assert_eq!(errors[0]["object"], "PeerAuthentication/istio-system/default");
     assert_eq!(errors[0]["field"], "spec.mtls.mode");
-    // The same file goes on to be followed.
+    // The same file is still followed.
     payments_mode(&bench, "STRICT", "PERMISSIVE");
     assert_eq!(payments.accept().await.names(), ["virtualInbound"]);
     let log = server.output();
@@ -262,7 +262,7 @@ async fn a_deleted_file_takes_its_objects_with_it() {
     }
 }
 
-/// Accepts what comes until something is as wanted, and returns that.
+/// Accepts responses until one fulfils the condition, and returns it.
 async fn until(stream: &mut Stream, wanted: impl Fn(&Received) -> bool) -> Received {
     loop {
         let received = stream.accept().await;

@@ -35,7 +35,7 @@ async fn everything_issued_and_refused_is_in_the_ledger() {
     let svid = WorkloadIdentityClient::new(channel).create_jwt_svid(order).await.unwrap().into_inner().svid;
     bench.run(&["ca", "issue", "spiffe://cluster.local/ns/ci/sa/job", "--out", "job"]).success();
 
-    // Refusals are written without anybody waiting for it.
+    // No answer waits for the record of a refusal.
     let deadline = std::time::Instant::now() + PATIENCE;
     while records(&bench, &["--refused"]).len() < 2 {
         assert!(std::time::Instant::now() < deadline, "{:?}", records(&bench, &[]));

@@ -1,4 +1,4 @@
-//! Files that are followed while a server runs: what is bad is told and changes nothing, what is good is taken.
+//! Files that are followed while a server runs: a bad file is reported and changes nothing, a good one is used.
 
 use std::{fs, net::SocketAddr, sync::Arc};
 
@@ -22,7 +22,7 @@ fn pair() -> [String; 2] {
     [made.cert.pem(), made.signing_key.serialize_pem()]
 }
 
-/// Whether the endpoint shows a certificate that `root` vouches for.
+/// Whether `root` verifies the certificate of the endpoint.
 async fn shows(address: SocketAddr, root: &str) -> bool {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(certificates(root));
@@ -39,7 +39,7 @@ fn problem(server: &Server, subject: &str) -> Option<Value> {
     page["source_problems"].as_array().unwrap().iter().find(|one| one["subject"] == subject).cloned()
 }
 
-/// Waits until page and metrics tell of a problem with `subject` that says `texts`.
+/// Waits until page and metrics report a problem with `subject` whose message has `texts`.
 fn told(server: &Server, subject: &str, texts: &[&str]) {
     let found = until(subject, PATIENCE, || Ok(problem(server, subject))).unwrap();
     let said = |text: &&str| found.to_string().contains(*text);

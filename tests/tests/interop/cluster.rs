@@ -8,7 +8,7 @@ use std::{
 use eastwest_tests::kubernetes::Kubernetes;
 use serde_json::{Value, json};
 
-/// What projected tokens of a mesh are for.
+/// The audience of projected tokens in a mesh.
 pub(crate) const MESH: Option<&str> = Some("istio-ca");
 /// The account of the CA itself.
 pub(crate) const OURSELVES: (&str, &str) = ("istio-system", "eastwest");
@@ -52,7 +52,7 @@ impl Cluster {
         self.api.create(&format!("/api/v1/namespaces/{namespace}/pods"), &pod).unwrap()
     }
 
-    /// Gives a cluster role to whom it names.
+    /// Binds a cluster role to a subject.
     pub(crate) fn bind(&self, role: &str, subject: &Value) {
         let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
             "metadata": {"generateName": "test-"}, "subjects": [subject],
@@ -60,21 +60,21 @@ impl Cluster {
         self.api.create("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", &binding).unwrap();
     }
 
-    /// Lets the CA have tokens reviewed.
+    /// Gives the CA the right to review tokens.
     pub(crate) fn let_us_review(&self) {
         let (namespace, name) = OURSELVES;
         let subject = json!({"kind": "ServiceAccount", "namespace": namespace, "name": name});
         self.bind("system:auth-delegator", &subject);
     }
 
-    /// The server's own token, in a file.
+    /// The CA's own token, in a file.
     pub(crate) fn own_token(&self) -> PathBuf {
         let path = self.dir().join("own-token");
         fs::write(&path, self.api.token(OURSELVES, None, None).unwrap()).unwrap();
         path
     }
 
-    /// A kubeconfig by which the CA is known as itself.
+    /// A kubeconfig with the CA's own identity.
     pub(crate) fn kubeconfig(&self) -> String {
         let user = json!({"tokenFile": self.own_token()});
         self.api.kubeconfig("eastwest", &user).unwrap().display().to_string()

@@ -1,4 +1,4 @@
-//! The real `eastwest`, and what a person does with it.
+//! The real `eastwest` and its commands.
 
 use std::{
     fs,
@@ -35,7 +35,7 @@ impl ControlPlane {
         Self::spawn(dir, eastwest(dir, words))
     }
 
-    /// The same of a command of which `eastwest` is a part.
+    /// The same for a command that runs `eastwest`.
     pub(crate) fn spawn(dir: &Path, mut command: Command) -> Self {
         for port in ["GRPC", "GRPC_TLS", "HTTP"] {
             command.env(format!("EASTWEST_{port}_ADDR"), "127.0.0.1:0");
@@ -53,12 +53,12 @@ impl ControlPlane {
         self.dir.join("state/root-cert.pem")
     }
 
-    /// What it said.
+    /// Its output and log.
     pub(crate) fn output(&self) -> String {
         self.process.output()
     }
 
-    /// A certificate for the bearer of `token`, who says to be `NAMESPACE/NAME`: `eastwest ca issue`.
+    /// Requests a certificate with `token` for `NAMESPACE/NAME`: `eastwest ca issue`.
     pub(crate) fn issue(&self, token: &str, account: &str) -> anyhow::Result<Value> {
         let file = self.dir.join("token");
         fs::write(&file, token)?;
@@ -67,13 +67,13 @@ impl ControlPlane {
         Ok(serde_json::from_str(&run(command)?)?)
     }
 
-    /// Waits until the bearer of `token` gets a certificate.
+    /// Waits until `token` gets a certificate.
     pub(crate) fn issues(&self, token: &str, account: &str) -> Value {
         let issued = until("a certificate", PATIENCE, || Ok(self.issue(token, account).ok()));
         issued.unwrap_or_else(|error| panic!("{error}: {}", self.output()))
     }
 
-    /// Nobody gets a certificate for `token`, and the log says why in these words.
+    /// Checks that `token` gets no certificate, and that the log has this reason.
     pub(crate) fn refuses(&self, token: &str, account: &str, why: &str) {
         let before = self.output().len();
         let refused = self.issue(token, account).unwrap_err().to_string();

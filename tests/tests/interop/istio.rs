@@ -1,4 +1,4 @@
-//! The client of Istio's agent: its secret manager makes the key and the request, and judges the answer.
+//! The client of Istio's agent: its secret manager creates the key and the request, and checks the answer.
 
 use std::{fs, path::Path, process::Command};
 
@@ -73,7 +73,7 @@ fn istios_client_gets_and_renews_certificates_for_a_token_that_the_api_reviews()
         all_different(&first) && first.iter().all(|one| one["key"] == "RSA" && one["roots"] == 1),
         "{first:?}"
     );
-    // A virtual machine's agent has the certificate and no token any more.
+    // The agent of a virtual machine has the certificate and no token.
     let flags = ["-prov-cert", "certs", "-ttl", "10s", "-count", "2", "-ecc", "ECDSA", "-curve", "P384"];
     let second = accepted(client(&server, dir, &flags));
     assert!(second.len() == 2 && all_different(&[first, second.clone()].concat()), "{second:?}");
@@ -91,7 +91,7 @@ fn istios_client_gets_and_renews_certificates_for_a_token_that_the_api_reviews()
     assert!(certificates(&stranger).is_empty());
 }
 
-/// A CA of its own whose certificate another one signed, in the folder `ca`.
+/// An intermediate CA and its root, in the folder `ca`.
 fn plug_in(dir: &Path) {
     let ca = |name: &str| {
         let mut params = CertificateParams::default();

@@ -1,4 +1,4 @@
-//! Tokens that are judged by the keys of the API.
+//! Tokens that are verified with the keys of the API.
 
 use std::fs;
 

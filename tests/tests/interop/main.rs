@@ -1,7 +1,7 @@
-//! The server among programs of others, unchanged: a real Kubernetes API says whose tokens are good, and the client of
+//! eastwest with unmodified programs of others: a real Kubernetes API reviews tokens, and the client of
 //! Istio's agent gets and renews certificates.
 //!
-//! Marked `ignore`, for they need what `cargo xtask tools` builds; `cargo xtask test` runs them where it could.
+//! The tests are marked `ignore`, because they need programs that `cargo xtask tools` builds; `cargo xtask test` runs them.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -14,5 +14,5 @@ mod keys;
 mod pod;
 mod reviews;
 
-/// How long anything may take that should happen soon.
+/// The longest wait for an event that is expected soon.
 const PATIENCE: Duration = Duration::from_secs(20);

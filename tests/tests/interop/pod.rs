@@ -1,4 +1,4 @@
-//! The server as a pod of the cluster, which finds the API by what each pod is given.
+//! eastwest as a pod of the cluster: it finds the API by the files and variables that each pod has.
 
 use std::{fs, process::Command};
 
@@ -9,7 +9,7 @@ use crate::{
     control_plane::ControlPlane,
 };
 
-/// Mounts a folder where kubelets put token and roots, seen by nobody else, and goes on as the command that follows.
+/// Mounts a folder at the place of a pod's token and roots, in a mount namespace of its own, and executes the command.
 const MOUNT: &str = "mount -t tmpfs none /run && mkdir -p /run/secrets/kubernetes.io/serviceaccount \
     && mount --bind \"$0\" /run/secrets/kubernetes.io/serviceaccount && exec \"$@\"";
 

@@ -1,4 +1,4 @@
-//! Tokens that the API judges: TokenReview.
+//! Tokens that the API reviews (TokenReview).
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::{
     control_plane::ControlPlane,
 };
 
-/// Ten seconds that the API remembers a token, ten that we do, and some more.
+/// The API remembers a token for ten seconds, and so do we; some seconds more for a slow machine.
 const FORGOTTEN: Duration = Duration::from_secs(25);
 
 const REVIEWS: (&str, &str) = ("shop", "reviews");

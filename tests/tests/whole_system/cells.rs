@@ -142,7 +142,7 @@ enum Outcome {
     Served { identity: bool },
     /// TLS reaches the application untouched.
     PassedThrough,
-    /// The application hears nothing.
+    /// The application gets nothing.
     Refused,
 }
 
@@ -270,7 +270,7 @@ impl Scene {
         }
     }
 
-    /// Past the sidecar everything works: what is refused in a cell is refused by the sidecar.
+    /// Without the sidecar everything works: each refusal in a cell comes from the sidecar.
     fn applications_work(&self) -> Result<()> {
         for declared in DECLARED {
             let served = Outcome::Served { identity: false };
@@ -312,7 +312,7 @@ fn answered(answer: &Answer) -> Result<Outcome> {
     Ok(Outcome::Served { identity })
 }
 
-/// After how long a server that speaks first is heard, if it is.
+/// The delay until the greeting of a server arrives, if it does.
 fn greeting(from: &Pod, address: &str, port: u16, log: &Path) -> Option<Duration> {
     let mut talk = Talk::open(&from.namespace, address, port, log).ok()?;
     talk.greeting().ok().map(|(_, waited)| waited)
@@ -435,7 +435,7 @@ fn the_six_switches(shape: Shape, updates: u64) -> Result<()> {
         let lives = here.exchange(&format!("{from} to {to}")).is_ok();
         println!("{from:<10} to {to:<10}: the port's connection {}", if lives { "lives" } else { "is cut" });
         assert!(lives || from == Disable || to == Disable, "{from} to {to} cut a legal connection");
-        // Callers learn of it by themselves; then the next step begins with a connection of that kind.
+        // Callers get the change too; the next step begins with a new connection.
         until("callers to follow", PATIENCE, || {
             let before = scene.server.stats("ssl.handshake")?;
             let connects = scene.talk(6080, &format!("{number}-new")).is_ok();

@@ -13,7 +13,7 @@ use eastwest_tests::{
     process::until,
 };
 
-/// Within which a change has to be in force.
+/// The time in which a change must be in force.
 const LIMIT: Duration = Duration::from_secs(2);
 
 /// How long a load may take for some requests.

@@ -1,4 +1,4 @@
-//! The pods themselves, before any sidecar: what the other tests take for granted.
+//! The pods without sidecars: conditions that all other tests rely on.
 
 use anyhow::Result;
 use eastwest_tests::{
@@ -15,7 +15,7 @@ use eastwest_tests::{
 fn traffic_of_a_redirected_pod_goes_to_the_ports_of_its_sidecar() -> Result<()> {
     let world = World::new()?;
     let (inside, outside) = (world.connect("inside", "10.77.0.10")?, world.connect("outside", "10.77.0.20")?);
-    // In place of a sidecar, somebody who says at which port he was reached.
+    // In place of a sidecar, a server that answers with the port at which it was reached.
     let sidecar = Member { pod: "sidecar", greeting_ports: &[15001, 15006], ports: &[], ..STOREFRONT };
     let neighbour = Member { pod: "neighbour", ports: &[9999], ..CATALOG };
     let _sidecar = serve(&inside, &sidecar, world.dir())?;

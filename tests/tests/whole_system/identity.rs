@@ -14,7 +14,7 @@ use eastwest_tests::{
     mesh::{Mesh, nothing_was_refused},
 };
 
-/// What nobody on the wire may read.
+/// A text that must not be readable on the wire.
 const SECRET: &str = "the-title-of-the-book";
 
 #[test]

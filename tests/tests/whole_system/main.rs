@@ -1,6 +1,6 @@
 //! The whole system: the real `eastwest`, stock Envoys, pods in network namespaces.
 //!
-//! Marked `ignore`, for they need root and Envoy; `cargo xtask test` runs them where both are.
+//! The tests are marked `ignore`, because they need root and Envoy; `cargo xtask test` runs them if both are there.
 //! Each prints its figures: `cargo test -p eastwest-tests --test whole_system -- --ignored --nocapture`.
 
 mod cells;

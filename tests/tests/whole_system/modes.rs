@@ -51,7 +51,7 @@ fn a_pod_without_a_proxy_is_refused_under_strict_and_served_under_permissive() -
     nothing_was_refused(&mesh, &[&payments, &orders])
 }
 
-/// Between listeners of one process Envoy can lose what is under way when a connection ends.
+/// When a connection between listeners of one process ends, Envoy can lose data in flight.
 #[test]
 #[ignore = "needs root and stock Envoy"]
 fn an_answer_before_the_end_of_its_connection_arrives() -> Result<()> {

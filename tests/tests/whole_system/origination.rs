@@ -1,5 +1,5 @@
 //! TLS that a DestinationRule originates towards servers outside the mesh (POLICY.md O5, O6, O8):
-//! what a call meets with right and wrong names, trust anchors and client certificates.
+//! outcomes of calls with right and wrong names, trust anchors and client certificates.
 
 use std::fs;
 
@@ -25,7 +25,7 @@ const fn case(name: &'static str, server: Server, tls: &'static str, due: Outcom
     Case { name, server, tls, due }
 }
 
-/// In this order each switch has to end what the one before has allowed.
+/// The order matters: each case must undo the outcome of the case before it.
 const CASES: [Case; 17] = [
     case(
         "SIMPLE, right CA and name",
@@ -125,7 +125,7 @@ fn a_rule_decides_whom_outside_the_mesh_is_called_and_how() -> Result<()> {
     a_missing_file_costs_nobody_else(&scene)
 }
 
-/// Without SNI in the rule the server hears the name that the application called.
+/// Without SNI in the rule, the server gets the name that the application called.
 fn the_host_header_names_the_server(scene: &Scene) -> Result<()> {
     scene.switch(OPEN, &[(OPEN.host, "{mode: SIMPLE, caCertificates: DIR/servers.pem}")])?;
     let (wire, answer) = scene.mesh.capture(&scene.outside, || scene.call(OPEN))?;
@@ -150,7 +150,7 @@ fn a_missing_file_costs_nobody_else(scene: &Scene) -> Result<()> {
     let becomes = |due: Outcome| {
         until(&due.to_string(), PATIENCE, || Ok((scene.observe(OPEN)?.0 == due).then_some(())))
     };
-    // What was in force must not stay: in plaintext it would be.
+    // If the previous setting stayed in force, the call would be plaintext.
     scene.switch(OPEN, &[(OPEN.host, "{mode: DISABLE}")])?;
     assert_eq!(scene.observe(OPEN)?.0, NotTls);
     scene.switch(OPEN, &[(OPEN.host, LATE), (IMPOSTOR.host, SKIP)])?;

@@ -15,10 +15,10 @@ use eastwest_tests::{
     sidecar::DRAIN_SECONDS,
 };
 
-/// Within which a change has to be in force.
+/// The time in which a change must be in force.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Long enough for Envoy to close what it would close.
+/// Longer than the drain time of Envoy.
 const DRAIN: Duration = Duration::from_secs(DRAIN_SECONDS + 2);
 
 #[test]

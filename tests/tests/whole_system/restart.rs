@@ -10,11 +10,11 @@ use eastwest_tests::{
     process::until,
 };
 
-/// Within which everybody is to be connected and in sync again: Envoy waits up to five seconds
+/// The time in which all proxies must be connected and in sync again: Envoy waits up to five seconds
 /// between two attempts to connect, and one of them has to wait for its certificate first.
 const RESYNC: Duration = Duration::from_secs(8);
 
-/// Within which an agent without a valid certificate is to have one again.
+/// The time in which an agent without a valid certificate must get one.
 const RENEWAL: Duration = Duration::from_secs(5);
 
 #[test]
@@ -45,7 +45,7 @@ fn nothing_fails_while_the_control_plane_is_away_and_all_resync_when_it_is_back(
     until("all to be in sync", Duration::from_secs(30), || Ok(in_sync(&mesh, &pods)?.then_some(())))?;
     let resynced = back.elapsed();
 
-    // The streams are not merely open: a change arrives through them.
+    // The streams work: a change arrives through them.
     mesh.manifests.edit("policies.yaml", "mode: STRICT", "mode: PERMISSIVE")?;
     until("a change of policy", Duration::from_secs(2), || {
         Ok(legacy.call_pod(&PAYMENTS, 8080, "/")?.is_ok().then_some(()))

@@ -1,5 +1,5 @@
-//! A client that keeps its TLS sessions, as our own sidecars do not, cannot live on them when its
-//! certificate has expired: the server gives it none to resume.
+//! A client that keeps TLS sessions (our sidecars do not) cannot use them after its
+//! certificate has expired: the server issues no session tickets.
 
 use std::{
     io::Write as _,
@@ -40,7 +40,7 @@ fn a_kept_session_does_not_outlive_its_certificate() -> Result<()> {
     })?;
     let mut offered = 0;
     for version in VERSIONS {
-        // Without a ticket nothing was written: then there is nothing to come back with.
+        // Without a ticket no file was written, and there is no session to resume.
         if files.join(version).exists() {
             offered += 1;
             let said = ask(&outsider, &files, version, Session::Resume)?;

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 /// Life of the workloads' certificates; a rotation takes two of them.
 const SHORT: &str = "12s";
-/// How many roots follow each other.
+/// The number of rotations.
 const ROTATIONS: usize = 2;
 
 #[test]

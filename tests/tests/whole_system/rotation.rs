@@ -1,4 +1,4 @@
-//! (d) Short-lived certificates rotate without a failed request, and expired ones are worth nothing.
+//! (d) Short-lived certificates rotate without a failed request, and expired ones are refused.
 
 use std::{
     collections::BTreeSet,

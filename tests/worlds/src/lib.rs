@@ -328,7 +328,7 @@ fn tls(random: &mut Random) -> ClientTls {
     use ClientTlsMode::{Disable, IstioMutual, Mutual, Simple};
     let mode = random.one_of(&[Disable, Simple, Mutual, IstioMutual]);
     let credential = random.chance(4);
-    // V2: one source, and MUTUAL needs one.
+    // POLICY.md V2: MUTUAL needs files or a credential, not both.
     let file = |name: &str| (mode == Mutual && !credential).then(|| name.into());
     ClientTls {
         mode,

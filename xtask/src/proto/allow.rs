@@ -52,7 +52,7 @@ impl AllowList {
         self.packages.contains(package)
     }
 
-    /// Names that are not in `seen`: typing errors, or gone from the API.
+    /// Names that are not in `seen`: mistyped, or removed from the API.
     pub(super) fn missing_from<'a>(&'a self, seen: &BTreeSet<String>) -> Vec<&'a str> {
         let unseen = self.names.iter().filter(|name| !seen.contains(*name));
         unseen.map(String::as_str).collect()

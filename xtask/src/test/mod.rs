@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every check and every test, with one honest summary.
+//! `cargo xtask test`: every check and every test, with one summary.
 //!
 //! Whole-system tests are marked `#[ignore = "..."]`, because they need root and stock Envoy;
 //! they run here whenever both are there. What does not run is printed with its reason and
@@ -52,7 +52,7 @@ fn check(tally: &mut Tally, name: &str, mut command: Command) -> anyhow::Result<
     Ok(())
 }
 
-/// Bans, licences and sources of the dependencies, as `deny.toml` has them; the fuzz targets have a lock file of their
+/// Checks bans, licences and sources of the dependencies with `deny.toml`; the fuzz targets have a lock file of their
 /// own.
 fn dependencies(tally: &mut Tally) -> anyhow::Result<()> {
     let installed = cargo(&["deny", "--version"])?.output().is_ok_and(|output| output.status.success());

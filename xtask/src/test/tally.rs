@@ -1,6 +1,6 @@
 //! Counts what passed, failed and was skipped, from the output of `cargo test` too.
 
-/// Counts, and the names that a person wants to see again at the end.
+/// Counts, and the names that are printed again at the end.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Tally {
     pub(super) passed: u32,

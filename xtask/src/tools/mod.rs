@@ -30,16 +30,16 @@ const PROGRAMS: [(&str, &str); 5] = [
     ("openssl", "openssl"),
 ];
 
-/// What was found, and why the rest was not.
+/// The tools that were found, and reasons for those that were not.
 #[derive(Default)]
 pub(crate) struct Tools {
-    /// Where each is, by the variable that tells the tests.
+    /// The path of each, by the environment variable that the tests read.
     found: Vec<(&'static str, PathBuf)>,
     /// One sentence for each thing without which the whole-system tests cannot run.
     pub(crate) lacking: Vec<String>,
 }
 
-/// Fetches and prints; fails when something is lacking.
+/// Fetches the tools and prints them; fails when one is missing.
 pub(crate) fn run() -> anyhow::Result<()> {
     let tools = ensure()?;
     if tools.lacking.is_empty() {
@@ -57,7 +57,7 @@ pub(crate) fn ensure() -> anyhow::Result<Tools> {
     Ok(tools)
 }
 
-/// The same, of what it takes to lift pods with stock Envoys.
+/// The same for the tools that pods with stock Envoys need.
 pub(crate) fn ensure_for_pods() -> anyhow::Result<Tools> {
     let mut tools = Tools::default();
     tools.take("stock Envoy", "EASTWEST_ENVOY", ensure_envoy);
@@ -78,7 +78,7 @@ pub(crate) fn ensure_for_pods() -> anyhow::Result<Tools> {
 }
 
 impl Tools {
-    /// Notes where a thing is, for the variable that tells it, or why it is lacking.
+    /// Records the path of a tool for its variable, or the reason why it is missing.
     fn take(&mut self, what: &str, variable: &'static str, ensure: impl FnOnce() -> anyhow::Result<PathBuf>) {
         match ensure() {
             Ok(path) => {

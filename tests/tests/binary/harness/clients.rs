@@ -76,7 +76,7 @@ pub(crate) fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem.as_bytes()).map(|one| one.unwrap()).collect()
 }
 
-/// A fresh key, and a request for its certificate that names nobody.
+/// A new key, and a certification request for it without names.
 pub(crate) fn signing_request() -> (rcgen::KeyPair, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let csr = rcgen::CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
@@ -119,7 +119,7 @@ pub(crate) fn bearing<T>(message: T, token: Option<&str>) -> Request<T> {
     request
 }
 
-/// An SVID for a service account, got as an agent gets it.
+/// An SVID for a service account, requested as an agent does.
 pub(crate) async fn svid(bench: &Bench, server: &Server, account: &str) -> Svid {
     let channel = tls(server.tls, &bench.root(), None).await.unwrap();
     certify(channel, Some(&bench.token(account)), 0).await.unwrap().0

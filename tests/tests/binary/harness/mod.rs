@@ -22,7 +22,7 @@ use eastwest_tests::{
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-/// How long anything may take that should happen soon.
+/// The longest wait for an event that is expected soon.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A folder with a copy of the bookshop's manifests and room for state.
@@ -47,8 +47,8 @@ impl Bench {
         self.path("state")
     }
 
-    /// `eastwest` in this folder with these arguments, and none of the environment's settings. It need not be told
-    /// where the state is.
+    /// `eastwest` in this folder with these arguments, and none of the environment's settings. The command finds the
+    /// state by a variable.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(programs::eastwest().unwrap());
         command.env_clear().env("EASTWEST_STATE_DIR", self.state()).current_dir(self.dir.path());
@@ -127,7 +127,7 @@ impl Bench {
     }
 }
 
-/// What `serve` need not be told by flags.
+/// Settings of `serve` that tests do not give as flags.
 const SERVE: [(&str, &str); 4] = [
     ("EASTWEST_CONFIG_DIR", "manifests"),
     ("EASTWEST_GRPC_ADDR", "127.0.0.1:0"),
@@ -150,7 +150,8 @@ impl Finished {
         &self.out
     }
 
-    /// Its errors; it must have ended with this code, have printed nothing else, and have said each of `texts`.
+    /// Its standard error, which must have each of `texts`. The command must have ended with this code and printed nothing
+    /// else.
     pub(crate) fn failure(&self, code: i32, texts: &[&str]) -> &str {
         assert_eq!(self.code, code, "{self:?}");
         assert_eq!(self.out, "", "errors go to stderr");

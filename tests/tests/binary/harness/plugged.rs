@@ -117,14 +117,14 @@ impl Place {
         self.ask_by(server, &self.bench.root()).await.unwrap()
     }
 
-    /// Asks whom `root` vouches for; an error if that is not this server.
+    /// Requests a certificate; an error if `root` does not verify the server.
     pub(crate) async fn ask_by(&self, server: &Server, root: &str) -> io::Result<(Svid, Vec<String>)> {
         let channel = tls(server.tls, root, None).await?;
         let token = self.bench.token("bookshop/storefront");
         Ok(certify(channel, Some(&token), 0).await.unwrap())
     }
 
-    /// Waits until answers come from `ca`; the last one.
+    /// Waits until `ca` signs, and returns the last answer.
     pub(crate) async fn signed_by(&self, server: &Server, ca: &Plugged) -> Vec<String> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -144,7 +144,7 @@ pub(crate) fn status(server: &Server) -> Value {
     server.json("/debug/ca")["signing"].clone()
 }
 
-/// Waits for a problem that says `text`, or for none; readiness must not suffer.
+/// Waits for a problem whose message has `text`, or for none; the server must stay ready.
 pub(crate) fn problem(server: &Server, subject: &str, text: Option<&str>) {
     until("the problem", PATIENCE, || {
         let status = status(server);

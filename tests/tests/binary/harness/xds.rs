@@ -46,13 +46,13 @@ pub(crate) enum Variant {
 
 pub(crate) const VARIANTS: [Variant; 2] = [Variant::StateOfTheWorld, Variant::Delta];
 
-/// The node that the sidecar of a pod says it is.
+/// The node of a pod's sidecar.
 pub(crate) fn node(member: &Member) -> Node {
     let Member { namespace, pod, app, address, .. } = member;
     node_of(&format!("sidecar~{address}~{pod}.{namespace}~{namespace}.svc.cluster.local"), namespace, app)
 }
 
-/// A node with an id and the two claims in its metadata.
+/// A node with an id, and namespace and service account in its metadata.
 pub(crate) fn node_of(id: &str, namespace: &str, account: &str) -> Node {
     let text = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
     let fields = [("NAMESPACE", namespace), ("SERVICE_ACCOUNT", account)];
@@ -127,7 +127,7 @@ enum Side {
     Delta(mpsc::UnboundedSender<DeltaDiscoveryRequest>, Streaming<DeltaDiscoveryResponse>),
 }
 
-/// A stream as a proxy holds it: what it receives, it accepts.
+/// A stream of a proxy that accepts all responses.
 pub(crate) struct Stream {
     side: Side,
     /// What is subscribed, by type; a list of names in state of the world is always the whole list.
@@ -136,7 +136,7 @@ pub(crate) struct Stream {
     nonces: BTreeMap<String, String>,
 }
 
-/// What a proxy has when it is warm.
+/// The resources of a proxy that has finished its start.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Warm {
     pub(crate) clusters: Received,
@@ -262,7 +262,7 @@ impl Stream {
         received
     }
 
-    /// Says nothing more, and still listens.
+    /// Closes the sending half of the stream.
     pub(crate) fn half_close(&mut self) {
         match &mut self.side {
             Side::World(sender, _) => *sender = mpsc::unbounded_channel().0,

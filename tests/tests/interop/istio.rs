@@ -130,8 +130,7 @@ fn istios_client_takes_a_chain_with_an_intermediate() {
     plug_in(dir.path());
     fs::create_dir(dir.path().join("manifests")).unwrap();
     fs::create_dir(dir.path().join("certs")).unwrap();
-    let server =
-        ControlPlane::start(dir.path(), &["serve", "--config-dir", "manifests", "--ca-dir", "ca"]);
+    let server = ControlPlane::start(dir.path(), &["serve", "--config-dir", "manifests", "--ca-dir", "ca"]);
     mint(dir.path());
     let held = accepted(client(&server, dir.path(), &["-token", "token", "-out", "certs"]));
     assert_eq!((held.len(), &held[0]["uri"], &held[0]["roots"]), (1, &IDENTITY.into(), &1.into()));

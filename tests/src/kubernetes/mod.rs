@@ -4,6 +4,7 @@
 //! that `cargo xtask tools` builds from `tests/kubernetes`.
 
 mod credentials;
+mod relay;
 
 use std::{
     net::TcpListener,
@@ -16,8 +17,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use self::credentials::Credentials;
+pub use self::relay::{Mode, TcpRelay};
 use crate::{
-    process::{Process, until},
+    process::{Process, run, until},
     programs,
 };
 
@@ -32,6 +34,8 @@ pub struct Kubernetes {
     // Ended in this order.
     apiserver: Process,
     etcd: Process,
+    /// Where etcd serves its clients.
+    etcd_port: u16,
     port: u16,
     credentials: Credentials,
     dir: PathBuf,
@@ -47,7 +51,7 @@ impl Kubernetes {
         let credentials = Credentials::make(dir)?;
         let etcd = start("etcd", &etcd_flags(dir, client, peer), dir)?;
         let apiserver = start("kube-apiserver", &apiserver_flags(&credentials, client, port), dir)?;
-        let mut kubernetes = Self { apiserver, etcd, port, credentials, dir: dir.to_owned() };
+        let mut kubernetes = Self { apiserver, etcd, etcd_port: client, port, credentials, dir: dir.to_owned() };
         kubernetes.wait_until_ready()?;
         Ok(kubernetes)
     }
@@ -67,17 +71,89 @@ impl Kubernetes {
         &self.apiserver
     }
 
+    /// Kills kube-apiserver and starts it again, with an empty watch cache.
+    ///
+    /// # Errors
+    /// It does not become ready.
+    pub fn restart_apiserver(&mut self) -> Result<()> {
+        self.apiserver.kill()?;
+        self.start_apiserver()
+    }
+
+    fn start_apiserver(&mut self) -> Result<()> {
+        let flags = apiserver_flags(&self.credentials, self.etcd_port, self.port);
+        self.apiserver = start("kube-apiserver", &flags, &self.dir)?;
+        self.wait_until_ready()
+    }
+
+    /// Has etcd forget all versions but the present ones.
+    ///
+    /// # Errors
+    /// etcd's refusal.
+    pub fn compact(&self) -> Result<()> {
+        let etcd = |path: &str, body: &str| {
+            let mut curl = Command::new("curl");
+            curl.args(["--silent", "--show-error", "--fail-with-body", "--max-time", ANSWER, "--data", body]);
+            curl.arg(format!("http://127.0.0.1:{}/v3/kv/{path}", self.etcd_port));
+            run(curl)
+        };
+        let answer: Value = serde_json::from_str(&etcd("range", r#"{"key":"AA=="}"#)?)?;
+        let revision = answer["header"]["revision"].as_str().context("etcd tells no revision")?;
+        etcd("compaction", &json!({"revision": revision, "physical": true}).to_string()).map(drop)
+    }
+
+    /// Stops both programs and copies what etcd has to `snapshot`, then starts them again.
+    ///
+    /// # Errors
+    /// A program does not end or start, or the copy fails.
+    pub fn save(&mut self, snapshot: &Path) -> Result<()> {
+        self.between_runs(|data| copy(data, snapshot))
+    }
+
+    /// Puts etcd back to what [`Kubernetes::save`] copied: later versions never were.
+    ///
+    /// # Errors
+    /// As [`Kubernetes::save`].
+    pub fn restore(&mut self, snapshot: &Path) -> Result<()> {
+        self.between_runs(|data| {
+            std::fs::remove_dir_all(data)?;
+            copy(snapshot, data)
+        })
+    }
+
+    fn between_runs(&mut self, act: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        self.apiserver.kill()?;
+        self.etcd.signal(nix::sys::signal::Signal::SIGTERM)?;
+        self.etcd.wait(START)?;
+        act(&self.dir.join("etcd"))?;
+        self.etcd = start("etcd", &etcd_flags(&self.dir, self.etcd_port, free_port()?), &self.dir)?;
+        self.start_apiserver()
+    }
+
+    /// The client certificate of the administrator and its key, PEM files.
+    pub fn admin(&self) -> (&Path, &Path) {
+        (&self.credentials.admin, &self.credentials.admin_key)
+    }
+
     /// A kubeconfig file `NAME.kubeconfig` for `user`, a mapping as kubeconfig files have it:
     /// `{"tokenFile": …}` or the like.
     ///
     /// # Errors
     /// It cannot be written.
     pub fn kubeconfig(&self, name: &str, user: &Value) -> Result<PathBuf> {
+        self.kubeconfig_at(&self.url(), name, user)
+    }
+
+    /// As [`Kubernetes::kubeconfig`], for a relay at `server`.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn kubeconfig_at(&self, server: &str, name: &str, user: &Value) -> Result<PathBuf> {
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": name}}],
             "clusters": [{"name": "test",
-                "cluster": {"server": self.url(), "certificate-authority": self.ca()}}],
+                "cluster": {"server": server, "certificate-authority": self.ca()}}],
             "users": [{"name": name, "user": user}],
         });
         let path = self.dir.join(format!("{name}.kubeconfig"));
@@ -90,8 +166,16 @@ impl Kubernetes {
     /// # Errors
     /// It cannot be written.
     pub fn admin_kubeconfig(&self) -> Result<PathBuf> {
-        let Credentials { admin, admin_key, .. } = &self.credentials;
-        self.kubeconfig("admin", &json!({"client-certificate": admin, "client-key": admin_key}))
+        self.admin_kubeconfig_at(&self.url())
+    }
+
+    /// As [`Kubernetes::admin_kubeconfig`], for a relay at `server`.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn admin_kubeconfig_at(&self, server: &str) -> Result<PathBuf> {
+        let (certificate, key) = self.admin();
+        self.kubeconfig_at(server, "admin", &json!({"client-certificate": certificate, "client-key": key}))
     }
 
     /// Makes an object in a collection such as `/api/v1/namespaces/shop/pods`, and returns it as the API has it.
@@ -179,6 +263,12 @@ impl Kubernetes {
             said.join("\n")
         })
     }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let mut command = Command::new("cp");
+    command.arg("-a").arg(from).arg(to);
+    run(command).map(drop)
 }
 
 fn url(port: u16) -> String {

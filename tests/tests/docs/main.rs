@@ -6,6 +6,7 @@
 mod ca;
 mod citations;
 mod envoy;
+mod kubernetes;
 mod policy;
 mod xds;
 

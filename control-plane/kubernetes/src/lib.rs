@@ -1,0 +1,33 @@
+//! The Kubernetes API as a source: lists and watches of all resources, and their freshness.
+//!
+//! ```text
+//! client → watch/stream (one request) → decode, prune → watch/state (pure) → watch/task → source → updates
+//!                                                              └──────────► status → Report
+//! ```
+//!
+//! Each resource has one task, which runs a state machine without clock and network (`watch/state.rs`). Known objects stay
+//! until a new list is complete, also while the API does not answer. Custom resources are available while their
+//! CustomResourceDefinitions are established. The rules and their tests are in `docs/KUBERNETES.md`.
+
+mod client;
+mod decode;
+mod discovery;
+mod kinds;
+mod log;
+mod prune;
+mod source;
+mod status;
+mod watch;
+
+pub use crate::{
+    client::{Api, ApiError, ApiOptions, Origin},
+    decode::{Key, Object},
+    kinds::{CONFIG_MAP, DEFINITIONS, RESOURCES, Resource, SECRET},
+    prune::Keep,
+    source::{NamedObject, Source},
+    status::{KindStatus, LastError, Report, State, Statuses},
+    watch::{
+        state::{Delta, Timing},
+        task::Update,
+    },
+};

@@ -4,9 +4,10 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     app::{self, Answer, Kind, Load, Talk},
@@ -15,7 +16,7 @@ use crate::{
     control_plane::ControlPlane,
     iptables,
     netns::{Namespace, World},
-    process::Process,
+    process::{Process, until},
     sidecar::{self, Certificate, Sidecar},
 };
 

@@ -128,7 +128,9 @@ fn services_slices_and_policies_of_a_cluster_parse_alike() {
     compare(&json!({"apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication", "metadata": metadata("default"),
         "spec": {"mtls": {"mode": "strict"}, "misspelt": 1}, "status": {"conditions": [{"type": "Accepted"}]}}))
     .unwrap();
-    compare(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "labels": {"a": "b"}},
-        "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}))
+    compare(
+        &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "labels": {"a": "b"}},
+        "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}),
+    )
     .unwrap();
 }

@@ -51,7 +51,8 @@ impl Kubernetes {
         let credentials = Credentials::make(dir)?;
         let etcd = start("etcd", &etcd_flags(dir, client, peer), dir)?;
         let apiserver = start("kube-apiserver", &apiserver_flags(&credentials, client, port), dir)?;
-        let mut kubernetes = Self { apiserver, etcd, etcd_port: client, port, credentials, dir: dir.to_owned() };
+        let mut kubernetes =
+            Self { apiserver, etcd, etcd_port: client, port, credentials, dir: dir.to_owned() };
         kubernetes.wait_until_ready()?;
         Ok(kubernetes)
     }

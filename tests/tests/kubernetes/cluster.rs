@@ -75,7 +75,8 @@ impl Cluster {
 
     /// A kubeconfig by which the holder of a token is known.
     pub(crate) fn kubeconfig_of(&self, token: &str) -> PathBuf {
-        let mut config: Value = serde_saphyr::from_str(&fs::read_to_string(&self.kubeconfig).unwrap()).unwrap();
+        let mut config: Value =
+            serde_saphyr::from_str(&fs::read_to_string(&self.kubeconfig).unwrap()).unwrap();
         for user in config["users"].as_array_mut().unwrap() {
             user["user"] = json!({"token": token});
         }
@@ -126,7 +127,8 @@ impl Cluster {
 
     /// A namespace with a name of its own and its default service account.
     pub(crate) fn namespace(&self) -> String {
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"generateName": "eastwest-"}});
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"generateName": "eastwest-"}});
         let made = self.create("/api/v1/namespaces", &namespace);
         let name = made["metadata"]["name"].as_str().unwrap().to_owned();
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
@@ -178,9 +180,7 @@ pub(crate) const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresour
 /// All versions that Istio has, of which some are served.
 pub(crate) fn definition(kind: &str, plural: &str, group: &str, served: &[&str]) -> Value {
     let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
-    let version = |name: &&str| {
-        json!({"name": name, "served": served.contains(name), "storage": *name == "v1", "schema": schema})
-    };
+    let version = |name: &&str| json!({"name": name, "served": served.contains(name), "storage": *name == "v1", "schema": schema});
     let versions: Vec<_> = ["v1", "v1beta1", "v1alpha3"].iter().map(version).collect();
     json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {"name": format!("{plural}.{group}")},

@@ -29,9 +29,14 @@ fn a_definition_that_comes_changes_and_goes_is_followed() {
     assert_eq!(follower.read(|world| world.resyncs[KIND]), 1, "none, which is known");
 
     cluster.define(KIND, PLURAL, GROUP, &["v1", "v1beta1"]);
-    until("its watch", PATIENCE, || Ok(status().live.then_some(()).filter(|()| status().state == State::Watching)))
-        .unwrap();
-    assert_eq!((status().served, status().version), (vec!["v1".to_owned(), "v1beta1".to_owned()], Some("v1")));
+    until("its watch", PATIENCE, || {
+        Ok(status().live.then_some(()).filter(|()| status().state == State::Watching))
+    })
+    .unwrap();
+    assert_eq!(
+        (status().served, status().version),
+        (vec!["v1".to_owned(), "v1beta1".to_owned()], Some("v1"))
+    );
     let policy = json!({"apiVersion": format!("{GROUP}/v1beta1"), "kind": KIND, "metadata": {"name": "default"},
         "spec": {"mtls": {"mode": "STRICT"}, "unheard": [1]}});
     let collection = |version| format!("/apis/{GROUP}/{version}/namespaces/{namespace}/{PLURAL}");
@@ -54,7 +59,8 @@ fn a_definition_that_comes_changes_and_goes_is_followed() {
     cluster.change(&format!("{}/default", collection("v1beta1")), |policy| {
         policy["spec"]["mtls"]["mode"] = json!("DISABLE");
     });
-    follower.wait("the policy's change", |world| world.objects[&default]["spec"]["mtls"]["mode"] == "DISABLE");
+    follower
+        .wait("the policy's change", |world| world.objects[&default]["spec"]["mtls"]["mode"] == "DISABLE");
 
     cluster.delete(&path);
     follower.wait("nothing", |world| names(world, KIND, &namespace).is_empty());
@@ -62,8 +68,11 @@ fn a_definition_that_comes_changes_and_goes_is_followed() {
     assert!(status().synced && status().version.is_none() && status().objects == 0, "{:?}", status());
 
     cluster.define(KIND, PLURAL, GROUP, &["v1"]);
-    cluster.create(&collection("v1"), &json!({"apiVersion": format!("{GROUP}/v1"), "kind": KIND,
-        "metadata": {"name": "again"}, "spec": {}}));
+    cluster.create(
+        &collection("v1"),
+        &json!({"apiVersion": format!("{GROUP}/v1"), "kind": KIND,
+        "metadata": {"name": "again"}, "spec": {}}),
+    );
     follower.wait("a policy again", |world| names(world, KIND, &namespace) == ["again".to_owned()].into());
     assert_eq!(status().restarts, 0);
 }

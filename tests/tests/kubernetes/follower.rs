@@ -89,7 +89,8 @@ impl Follower {
         timing: Timing,
         decode: impl Fn(Object) -> Value + Send + Sync + 'static,
     ) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build().unwrap();
         let world = Arc::new(Mutex::new(World::default()));
         let options = ApiOptions { kubeconfig: Some(kubeconfig.to_owned()), context: None };
         let (source, updates) = runtime.block_on(async {

@@ -76,7 +76,8 @@ impl HttpRelay {
             rules: Mutex::default(),
             requests: Mutex::default(),
         });
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(1).build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(1).build().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let port = listener.local_addr().unwrap().port();
         runtime.spawn(accept(listener, shared.clone()));
@@ -195,7 +196,8 @@ async fn serve(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
 fn replace(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
     assert_eq!(from.len(), to.len(), "the length of the answer stays");
     let mut bytes = bytes.to_vec();
-    let places: Vec<_> = bytes.windows(from.len()).enumerate().filter(|(_, part)| *part == from.as_bytes()).collect();
+    let places: Vec<_> =
+        bytes.windows(from.len()).enumerate().filter(|(_, part)| *part == from.as_bytes()).collect();
     let places: Vec<_> = places.into_iter().map(|(place, _)| place).collect();
     for place in places {
         bytes[place..place + to.len()].copy_from_slice(to.as_bytes());

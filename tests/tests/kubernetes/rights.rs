@@ -42,14 +42,18 @@ fn a_forbidden_kind_is_named_with_the_missing_rule_and_followed_once_it_is_allow
     cluster.pod(&namespace, "reviews");
     let rules = [
         rule(&[""], &["namespaces", "nodes", "services", "serviceaccounts"]),
-        rule(&["discovery.k8s.io", "security.istio.io", "networking.istio.io", "apiextensions.k8s.io"], &["*"]),
+        rule(
+            &["discovery.k8s.io", "security.istio.io", "networking.istio.io", "apiextensions.k8s.io"],
+            &["*"],
+        ),
     ];
     let (token, role) = account(&cluster, &namespace, &json!(rules));
     let follower = Follower::start(&cluster.kubeconfig_of(&token), quick());
     let report = until("all others", PATIENCE, || {
         let report = follower.report();
         let others = report.sources.iter().filter(|source| source.kind != "Pod");
-        Ok((others.clone().count() > 10 && others.clone().all(|source| source.live && source.synced)).then_some(report))
+        Ok((others.clone().count() > 10 && others.clone().all(|source| source.live && source.synced))
+            .then_some(report))
     })
     .unwrap();
     let pods = until("a refusal", PATIENCE, || {
@@ -67,7 +71,10 @@ fn a_forbidden_kind_is_named_with_the_missing_rule_and_followed_once_it_is_allow
     follower.wait_until_live();
     // Rights that are withdrawn take nothing away but freshness.
     cluster.change(&role, |role| drop(role["rules"].as_array_mut().unwrap().pop()));
-    until("a refusal again", PATIENCE, || Ok((follower.status("Pod").state == State::Forbidden).then_some(()))).unwrap();
+    until("a refusal again", PATIENCE, || {
+        Ok((follower.status("Pod").state == State::Forbidden).then_some(()))
+    })
+    .unwrap();
     assert!(!follower.status("Pod").live && follower.status("Pod").synced);
     assert_eq!(follower.names("Pod", &namespace).len(), 1);
 }
@@ -94,5 +101,6 @@ fn without_a_right_to_definitions_the_discovery_documents_tell_what_is_served() 
     if follower.status("Sidecar").state == State::Missing {
         cluster.define("Sidecar", "sidecars", "networking.istio.io", &["v1"]);
     }
-    until("its watch", PATIENCE, || Ok((follower.status("Sidecar").state == State::Watching).then_some(()))).unwrap();
+    until("its watch", PATIENCE, || Ok((follower.status("Sidecar").state == State::Watching).then_some(())))
+        .unwrap();
 }

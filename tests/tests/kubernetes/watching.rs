@@ -37,7 +37,9 @@ fn what_was_there_is_listed_and_what_happens_arrives() {
     cluster.create(&format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"), &slice);
 
     let follower = Follower::synced(cluster.kubeconfig(), quick());
-    let object = |kind, name: &str| follower.read(|world| world.objects.get(&name_of(kind, &namespace, name)).cloned());
+    let object = |kind, name: &str| {
+        follower.read(|world| world.objects.get(&name_of(kind, &namespace, name)).cloned())
+    };
     assert_eq!(follower.names("Pod", &namespace), ["before".to_owned()].into());
     assert_eq!(follower.names("ServiceAccount", &namespace), ["default".to_owned()].into());
     let listed = object("Service", "reviews").unwrap();
@@ -56,9 +58,13 @@ fn what_was_there_is_listed_and_what_happens_arrives() {
     });
     // What nothing reads is not even decoded.
     let pod = object("Pod", "after").unwrap();
-    assert!(pod["metadata"]["managedFields"].is_null() && pod["spec"]["containers"][0]["image"].is_null(), "{pod}");
+    assert!(
+        pod["metadata"]["managedFields"].is_null() && pod["spec"]["containers"][0]["image"].is_null(),
+        "{pod}"
+    );
     cluster.delete(&path);
-    follower.wait("the end of a pod", |world| names(world, "Pod", &namespace) == ["before".to_owned()].into());
+    follower
+        .wait("the end of a pod", |world| names(world, "Pod", &namespace) == ["before".to_owned()].into());
     assert_eq!(follower.read(|world| world.deletions), 1);
 
     let pods = follower.status("Pod");
@@ -104,9 +110,7 @@ fn changes_across_the_ends_of_watches_all_arrive_without_another_list() {
 fn config_maps_and_secrets_are_followed_by_name_alone() {
     let cluster = Cluster::start();
     let namespace = cluster.namespace();
-    let secret = |name: &str| {
-        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": {"ca.crt": "YQ=="}})
-    };
+    let secret = |name: &str| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": {"ca.crt": "YQ=="}});
     let secrets = format!("/api/v1/namespaces/{namespace}/secrets");
     cluster.create(&secrets, &secret("named"));
     cluster.create(&secrets, &secret("other"));
@@ -118,9 +122,7 @@ fn config_maps_and_secrets_are_followed_by_name_alone() {
     follower.follow_named(both.clone());
     follower.wait("the secret", |world| names(world, "Secret", &namespace) == ["named".to_owned()].into());
     follower.wait_until_live();
-    let map = |text: &str| {
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "later"}, "data": {"mesh": text}})
-    };
+    let map = |text: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "later"}, "data": {"mesh": text}});
     let maps = format!("/api/v1/namespaces/{namespace}/configmaps");
     cluster.create(&maps, &map("a"));
     let name = name_of("ConfigMap", &namespace, "later");

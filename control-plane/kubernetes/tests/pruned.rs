@@ -46,7 +46,7 @@ fn pod() -> Value {
         json!({"name": name, "image": "registry.example/app:1", "imagePullPolicy": "Always",
             "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"},
                 {"containerPort": 53, "protocol": "UDP"}],
-            "env": [{"name": "PATH", "value": long},
+            "env": [{"name": "PATH", "value": &long},
                 {"name": "ISTIO_META_TLS_CLIENT_CERT_CHAIN", "value": "/etc/certs/cert.pem"},
                 {"name": "ISTIO_META_TLS_CLIENT_KEY", "value": "/etc/certs/key.pem"},
                 {"name": "ISTIO_META_TLS_CLIENT_ROOT_CERT", "value": "/etc/certs/root.pem"},
@@ -66,10 +66,10 @@ fn pod() -> Value {
             "creationTimestamp": "2026-03-01T08:00:00Z", "deletionTimestamp": "2026-03-02T08:00:00Z",
             "deletionGracePeriodSeconds": 30, "finalizers": ["a/b"],
             "labels": {"app": "reviews", "version": "v1", "security.istio.io/tlsMode": "istio"},
-            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": long,
-                "sidecar.istio.io/status": long, "networking.istio.io/exportTo": "."},
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": &long,
+                "sidecar.istio.io/status": &long, "networking.istio.io/exportTo": "."},
             "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u"}],
-            "managedFields": [{"manager": "kubelet", "operation": "Update", "fieldsV1": {"f:status": {long: {}}}}]},
+            "managedFields": [{"manager": "kubelet", "operation": "Update", "fieldsV1": {"f:status": {(long.clone()): {}}}}]},
         "spec": {"serviceAccountName": "reviews", "serviceAccount": "reviews", "nodeName": "n1",
             "hostNetwork": true, "containers": [container("app")], "initContainers": [native],
             "restartPolicy": "Always", "priority": 0, "tolerations": [{"operator": "Exists"}],
@@ -77,7 +77,7 @@ fn pod() -> Value {
         "status": {"phase": "Running", "podIP": "10.0.0.7", "hostIP": "192.168.0.1",
             "podIPs": [{"ip": "10.0.0.7"}, {"ip": "fd00::7"}], "hostIPs": [{"ip": "192.168.0.1"}],
             "conditions": [condition("PodReadyToStartContainers", "True"), condition("Ready", "True")],
-            "containerStatuses": [{"name": "app", "ready": true, "imageID": long}], "qosClass": "Burstable"}})
+            "containerStatuses": [{"name": "app", "ready": true, "imageID": &long}], "qosClass": "Burstable"}})
 }
 
 #[test]

@@ -1,19 +1,9 @@
 //! A CA that is plugged in: at the start, later, exchanged, damaged, with revocation lists; and istiod's settings.
 
-use std::{
-    fs, io,
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-};
+use std::{fs, os::unix::fs::symlink, path::Path};
 
 use eastwest_tests::process::until;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, KeyIdMethod, KeyPair,
-    KeyUsagePurpose, RevokedCertParams, SerialNumber,
-};
-use rustls_pki_types::CertificateDer;
-use serde_json::Value;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 use tonic::Code;
 use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 

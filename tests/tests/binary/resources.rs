@@ -4,12 +4,7 @@ use std::collections::BTreeMap;
 
 use eastwest_proto::{
     eastwest::v1 as own,
-    envoy::config::{
-        cluster::v3::Cluster,
-        core::v3::{Node, address, socket_address},
-        endpoint::v3::{ClusterLoadAssignment, lb_endpoint::HostIdentifier},
-        route::v3::RouteConfiguration,
-    },
+    envoy::config::{cluster::v3::Cluster, core::v3::Node, route::v3::RouteConfiguration},
     type_url::{CLUSTER, ENDPOINT, LISTENER, WORKLOAD_TLS},
 };
 use eastwest_tests::bookshop::{CATALOG, PAYMENTS, STOREFRONT};
@@ -20,7 +15,7 @@ use tonic::Code;
 use crate::harness::{
     Bench, Server,
     clients::plain,
-    xds::{First, Received, Stream, VARIANTS, Variant, Warm, node, refusal},
+    xds::{First, Received, Stream, VARIANTS, Variant, Warm, endpoints, node, refusal},
 };
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,8 +7,8 @@ use eastwest_proto::{
     envoy::{
         config::{
             cluster::v3::Cluster,
-            core::v3::Node,
-            endpoint::v3::ClusterLoadAssignment,
+            core::v3::{Node, address, socket_address},
+            endpoint::v3::{ClusterLoadAssignment, lb_endpoint::HostIdentifier},
             listener::v3::{Listener, filter::ConfigType},
             route::v3::RouteConfiguration,
         },

@@ -205,7 +205,7 @@ impl<T> Machine<T> {
         let phase = Phase::Waiting { until: now, next: Next::List };
         let mut machine = Self {
             timing,
-            jitter: Jitter(seed | 1),
+            jitter: Jitter::new(seed),
             phase,
             streaming: Streaming::Try,
             failures: 0,
@@ -500,6 +500,11 @@ fn is_older(version: &str, than: &str) -> bool {
 struct Jitter(u64);
 
 impl Jitter {
+    /// Spreads the bits of the seed, which may be a small number. The state must not be 0.
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
     /// A number from 0 to below 1.
     fn next(&mut self) -> f64 {
         self.0 ^= self.0 << 13;

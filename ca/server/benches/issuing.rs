@@ -31,7 +31,7 @@ use std::{
 
 use eastwest_ca::{Lifetimes, NewRoot, pem, rate_limit::Rate};
 use eastwest_ca_server::{
-    CaConfig, CertificateAuthority, Incoming, LedgerConfig, Limits, ProofConfig, StateDir,
+    CertificateAuthority, CertificateAuthorityConfig, Incoming, LedgerConfig, Limits, ProofConfig, StateDir,
     default_serving_names, grpc_server,
     operations::{self, IssuedKey},
     server_config,
@@ -202,7 +202,7 @@ impl Bench {
         let keys =
             StateDir::open(&state).unwrap().load_or_create(&NewRoot::of(trust_domain.clone()), now).unwrap();
         let unlimited = Rate { per_second: NonZeroU32::MAX, burst: NonZeroU32::MAX };
-        let config = CaConfig {
+        let config = CertificateAuthorityConfig {
             trust_domain,
             cluster_id: "Kubernetes".to_owned(),
             lifetimes: Lifetimes::default(),

@@ -35,11 +35,11 @@ pub mod transport;
 mod trust;
 
 pub use authn::{
-    Authenticator, AuthnError, Credentials,
+    AuthnError, Credentials,
     keys::{IssuerKeys, KeySource, Pace},
     kubernetes::{KubernetesApi, KubernetesApiError},
     oidc::{RulesError, RulesFile},
-    peer_authenticator::{Doorkeeper, Standing},
+    peer_authenticator::{CredentialValidity, PeerAuthenticator},
     proofs::ProofConfig,
 };
 pub use bundles::OwnBundle;
@@ -48,19 +48,19 @@ pub use hang_up::HangUp;
 pub use https::{FetchError, HttpsClient, TrustedRoots, check_address};
 pub use incoming::{Connection, Incoming, PeerConnection};
 pub use issuing::{
-    certificate_authority::{CaConfig, CertificateAuthority, Replaced, StartError},
+    certificate_authority::{CertificateAuthority, CertificateAuthorityConfig, Replaced, StartError},
     limits::{self, Limits},
     service, status,
 };
 pub use ledger::{LedgerConfig, LedgerError};
 pub use metrics::{Family, Sample};
-pub use roots::{Keeper, RootsConfig, RootsError};
+pub use roots::{RootManager, RootsConfig, RootsError};
 pub use shown::Shown;
 pub use tls::server_config;
 pub use transport::grpc_server;
 pub use trust::{
-    latest_expiry::Horizon,
-    provided_root::GivenRootError,
+    latest_expiry::LatestExpiry,
+    provided_root::ProvidedRootError,
     root_status::{self, RootStatus},
     serving_certificate::default_serving_names,
     state_dir::{self, KeyMaterial, StateDir, StateError, StateLock, TOKEN_ISSUER},

@@ -13,7 +13,7 @@ use eastwest_ca::{
     issuer::IssueError,
     jwt::{TokenKeyError, TokenRequest},
     key::PrivateKeyError,
-    ledger::{Asker, Event, Issued},
+    ledger::{Event, Issued, Requester},
 };
 use eastwest_identity::{SpiffeId, TrustDomain};
 use serde::Serialize;
@@ -166,9 +166,9 @@ pub fn issue(
     let grant = Authorizer::new(identity.trust_domain(), lifetimes).authorize(&caller, seconds)?;
     let key = PrivateKey::generate()?;
     let csr = VerifiedCsr::of(&key)?;
-    let signer = Signer::new(material.issuer, material.horizon);
+    let signer = Signer::new(material.issuer, material.latest_expiry);
     let leaf = signer.issue(&grant, &csr, now)?;
-    let record = Event::Issued(Box::new(Issued::new(&leaf, &grant, &csr, Asker::caller(&caller, None))));
+    let record = Event::Issued(Box::new(Issued::new(&leaf, &grant, &csr, Requester::caller(&caller, None))));
     Journal::open(&LedgerConfig::of(dir))?.commit(&[record], signer.local(), now)?;
     let mut elements = chain::elements(&leaf, &signer, &material.roots);
     let roots_pem = elements.pop().unwrap_or_default();

@@ -40,7 +40,7 @@ pub fn server_config(ca: &Arc<CertificateAuthority>) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-/// Shows the serving certificate of the current snapshot, whatever name is asked for.
+/// Shows the serving certificate of the current ca_state, whatever name is asked for.
 struct CurrentCertificate {
     ca: Arc<CertificateAuthority>,
 }
@@ -53,7 +53,7 @@ impl fmt::Debug for CurrentCertificate {
 
 impl ResolvesServerCert for CurrentCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.ca.snapshot().serving.key))
+        Some(Arc::clone(&self.ca.ca_state().serving.key))
     }
 }
 

@@ -74,8 +74,8 @@ impl Expiries {
 
     /// A certificate that was got for another belongs to whoever holds that.
     fn holder(&self, issued: &Issued, exists: impl Fn(&WorkloadKey) -> bool) -> Holder {
-        let asker = &issued.asker;
-        if let Some(renewed) = &asker.proof_serial {
+        let requester = &issued.requester;
+        if let Some(renewed) = &requester.proof_serial {
             let first = Holder { identity: issued.identity.clone(), pod: None };
             let of_identity =
                 self.newest.range(first..).take_while(|(one, _)| one.identity == issued.identity);
@@ -84,9 +84,9 @@ impl Expiries {
                 return holder.clone();
             }
         }
-        let account = asker.caller.as_ref().and_then(ServiceAccount::of);
+        let account = requester.caller.as_ref().and_then(ServiceAccount::of);
         let pod = account
-            .zip(asker.pod.as_deref())
+            .zip(requester.pod.as_deref())
             .map(|(account, pod)| WorkloadKey { namespace: account.namespace().into(), name: pod.into() });
         Holder { identity: issued.identity.clone(), pod: pod.filter(exists) }
     }
@@ -114,7 +114,7 @@ mod tests {
     use time::Duration;
 
     use super::*;
-    use crate::ledger::Asker;
+    use crate::ledger::Requester;
 
     fn at(seconds: i64) -> OffsetDateTime {
         OffsetDateTime::UNIX_EPOCH + Duration::seconds(seconds)
@@ -130,17 +130,17 @@ mod tests {
             key_sha256: String::new(),
             not_after: at(from + i64::from(ttl)),
             ttl: u64::from(ttl),
-            asker: Asker { caller: Some(identity), ..Asker::default() },
+            requester: Requester { caller: Some(identity), ..Requester::default() },
         }
     }
 
     fn in_pod(pod: &str, mut issued: Issued) -> Issued {
-        issued.asker.pod = Some(pod.to_owned());
+        issued.requester.pod = Some(pod.to_owned());
         issued
     }
 
     fn renewed(before: &str, mut issued: Issued) -> Issued {
-        issued.asker.proof_serial = Some(before.to_owned());
+        issued.requester.proof_serial = Some(before.to_owned());
         issued
     }
 

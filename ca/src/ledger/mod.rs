@@ -25,7 +25,7 @@ pub mod verify;
 pub use chain::Head;
 pub use hash::Hash;
 pub use key::LedgerKey;
-pub use record::{Asker, Event, Issued, JwtSvid, Record, Refused, Wanted};
+pub use record::{Event, Issued, JwtSvid, Record, Refused, Requester, Wanted};
 pub use refusals::Refusals;
 pub use verify::{Broken, Problem, Report, Verifier};
 

@@ -104,12 +104,12 @@ pub struct Issued {
     pub ttl: u64,
     /// Who asked.
     #[serde(flatten)]
-    pub asker: Asker,
+    pub requester: Requester,
 }
 
 impl Issued {
     /// What is to be said about `leaf`.
-    pub fn new(leaf: &IssuedCertificate, grant: &Grant, csr: &VerifiedCsr, asker: Asker) -> Self {
+    pub fn new(leaf: &IssuedCertificate, grant: &Grant, csr: &VerifiedCsr, requester: Requester) -> Self {
         Self {
             identity: grant.identity().clone(),
             serial: leaf.serial.clone(),
@@ -117,7 +117,7 @@ impl Issued {
             key_sha256: csr.key().fingerprint(),
             not_after: leaf.not_after,
             ttl: grant.lifetime().as_secs(),
-            asker,
+            requester,
         }
     }
 }
@@ -138,13 +138,19 @@ pub struct JwtSvid {
     pub ttl: u64,
     /// Who asked.
     #[serde(flatten)]
-    pub asker: Asker,
+    pub requester: Requester,
 }
 
 impl JwtSvid {
     /// What is to be said about `svid`, made for `audience` and `ttl` seconds.
-    pub fn new(svid: &SignedSvid, identity: SpiffeId, audience: Vec<String>, ttl: u64, asker: Asker) -> Self {
-        Self { identity, jti: svid.jti.clone(), audience, not_after: svid.expires, ttl, asker }
+    pub fn new(
+        svid: &SignedSvid,
+        identity: SpiffeId,
+        audience: Vec<String>,
+        ttl: u64,
+        requester: Requester,
+    ) -> Self {
+        Self { identity, jti: svid.jti.clone(), audience, not_after: svid.expires, ttl, requester }
     }
 }
 
@@ -182,7 +188,7 @@ pub struct Refused {
     pub since: Option<OffsetDateTime>,
     /// Who asked, as far as is known.
     #[serde(flatten)]
-    pub asker: Asker,
+    pub requester: Requester,
 }
 
 fn one() -> u64 {
@@ -196,10 +202,10 @@ fn is_one(count: &u64) -> bool {
 
 impl Refused {
     /// A single refusal of a certificate with a gRPC code.
-    pub fn new(code: impl Into<String>, reason: impl Into<String>, asker: Asker) -> Self {
+    pub fn new(code: impl Into<String>, reason: impl Into<String>, requester: Requester) -> Self {
         let mut reason = reason.into();
         reason.truncate(reason.floor_char_boundary(MAX_REASON));
-        Self { wanted: Wanted::Certificate, code: code.into(), reason, count: 1, since: None, asker }
+        Self { wanted: Wanted::Certificate, code: code.into(), reason, count: 1, since: None, requester }
     }
 
     /// The same refusal of something else.
@@ -211,7 +217,7 @@ impl Refused {
 
 /// Who asked, and how that was proven.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asker {
+pub struct Requester {
     /// Whose identity was proven.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caller: Option<SpiffeId>,
@@ -244,7 +250,7 @@ pub struct Asker {
     pub peer: Option<IpAddr>,
 }
 
-impl Asker {
+impl Requester {
     /// An authenticated peer.
     pub fn caller(caller: &Caller, peer: Option<IpAddr>) -> Self {
         let proof = &caller.proof;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use time::{Duration, OffsetDateTime};
 
-use super::record::{Asker, Refused, Wanted};
+use super::record::{Refused, Requester, Wanted};
 
 /// Refusals of one window of time. The first of each source is written as it is; those after it are counted, and
 /// the count is written when the window ends. Sources beyond the bound are counted together.
@@ -37,7 +37,7 @@ impl Refusals {
     /// Takes in a refusal; returns what is to be written at once.
     pub fn note(&mut self, refused: Refused, now: OffsetDateTime) -> Option<Refused> {
         self.ends.get_or_insert(now + self.window);
-        let key = (source(&refused.asker), refused.wanted, refused.code.clone());
+        let key = (source(&refused.requester), refused.wanted, refused.code.clone());
         let named = self.tallies.len() < self.max_sources || self.tallies.contains_key(&key);
         let key = if named { key } else { (String::new(), key.1, key.2) };
         match self.tallies.get_mut(&key) {
@@ -56,7 +56,7 @@ impl Refusals {
                 Some(refused)
             }
             None => {
-                let last = Refused::new(refused.code, "further callers were refused", Asker::default());
+                let last = Refused::new(refused.code, "further callers were refused", Requester::default());
                 let last = last.of(refused.wanted);
                 self.tallies.insert(key, Tally { since: now, unwritten: refused.count, last });
                 None
@@ -83,8 +83,8 @@ impl Refusals {
 }
 
 /// The name of whoever was refused.
-fn source(asker: &Asker) -> String {
-    match (&asker.caller, asker.peer) {
+fn source(requester: &Requester) -> String {
+    match (&requester.caller, requester.peer) {
         (Some(caller), _) => caller.to_string(),
         (None, Some(peer)) => peer.to_string(),
         (None, None) => "-".to_owned(),

@@ -29,9 +29,18 @@ fn ca() -> (LocalIssuer, TrustBundle) {
 
 fn issued(n: u64) -> Event {
     let identity = SpiffeId::parse("spiffe://td/ns/shop/sa/reviews").unwrap();
-    let asker = Asker { caller: Some(identity.clone()), node: Some("node-1".to_owned()), ..Asker::default() };
+    let requester =
+        Requester { caller: Some(identity.clone()), node: Some("node-1".to_owned()), ..Requester::default() };
     let (serial, key, key_sha256) = (format!("{n:x}"), "ECDSA P-256".to_owned(), String::new());
-    Event::Issued(Box::new(Issued { identity, serial, key, key_sha256, not_after: now(), ttl: 60, asker }))
+    Event::Issued(Box::new(Issued {
+        identity,
+        serial,
+        key,
+        key_sha256,
+        not_after: now(),
+        ttl: 60,
+        requester,
+    }))
 }
 
 /// A ledger in memory, as a writer makes it.
@@ -279,8 +288,8 @@ fn jwt_svids_are_records_of_the_same_chain() {
     let mut book = Book::new(&issuer);
     let identity = SpiffeId::parse("spiffe://td/ns/shop/sa/reviews").unwrap();
     let audience = vec!["vault".to_owned(), "db".to_owned()];
-    let (jti, asker) = ("0a".repeat(16), Asker::default());
-    let svid = JwtSvid { identity, jti, audience, not_after: now(), ttl: 300, asker };
+    let (jti, requester) = ("0a".repeat(16), Requester::default());
+    let svid = JwtSvid { identity, jti, audience, not_after: now(), ttl: 300, requester };
     book.put(Event::JwtSvid(Box::new(svid)));
     book.put(Event::Refused(Box::new(refusal(1, "no").of(Wanted::JwtSvid))));
     book.commit(0..1);
@@ -297,7 +306,7 @@ fn jwt_svids_are_records_of_the_same_chain() {
 }
 
 fn refusal(peer: u8, reason: &str) -> Refused {
-    Refused::new("Unauthenticated", reason, Asker::stranger(Some([10, 0, 0, peer].into())))
+    Refused::new("Unauthenticated", reason, Requester::stranger(Some([10, 0, 0, peer].into())))
 }
 
 #[test]
@@ -318,7 +327,7 @@ fn many_refusals_are_few_records() {
     assert_eq!(refusals.take_due(at(59)), []);
     let counts = refusals.take_due(at(60));
     let counts: Vec<_> =
-        counts.iter().map(|r| (r.count, r.wanted, r.asker.peer.is_some(), r.reason.as_str())).collect();
+        counts.iter().map(|r| (r.count, r.wanted, r.requester.peer.is_some(), r.reason.as_str())).collect();
     let further = "further callers were refused";
     let (certificates, tokens) = (Wanted::Certificate, Wanted::JwtSvid);
     let expected =

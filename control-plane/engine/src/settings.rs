@@ -9,7 +9,7 @@ use std::{
 
 use eastwest_model::{
     Diagnostic, Host, Name, ObjectRef, SpiffeId, TrustDomain, WorkloadKey,
-    credential::{KeyPair, TrustBundle},
+    credential::{CaBundle, KeyPair},
     mesh::{OutboundTrafficPolicy, TlsVersion},
     policy::MutualTlsMode,
     service::{Protocol, ServicePort},
@@ -253,7 +253,7 @@ pub enum Secret {
     /// Certificate and key.
     Pair(KeyPair),
     /// Trust bundle.
-    Trust(TrustBundle),
+    Trust(CaBundle),
 }
 
 impl Secret {

@@ -48,7 +48,7 @@ pub struct KeyPair {
 
 /// Who is trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TrustBundle {
+pub struct CaBundle {
     /// Certificates as PEM.
     pub certificates: Name,
     /// Revoked certificates as PEM.
@@ -65,7 +65,7 @@ pub struct Credential {
     /// Certificate and key; a ConfigMap holds none.
     pub pair: Option<Result<KeyPair, Name>>,
     /// Trust bundle.
-    pub trust: Option<Result<TrustBundle, Name>>,
+    pub trust: Option<Result<CaBundle, Name>>,
 }
 
 /// What a `credentialName` refers to, as the clients of one namespace read it.

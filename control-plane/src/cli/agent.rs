@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 use clap::Args;
 use eastwest_agent::{AgentConfig, AgentError, Shutdown};
 
-use super::{Failure, Outcome, Result, init_logs, runtime};
+use super::{Exit, Failure, Result, init_logs, runtime};
 use crate::config::{Problems, duration};
 
 /// The arguments of `eastwest agent`.
@@ -151,8 +151,8 @@ impl AgentArgs {
             std::io::Result::Ok(eastwest_agent::run(config, shutdown).await)
         })?;
         match ended {
-            Ok(0) => Ok(Outcome::Success),
-            Ok(status) => Ok(Outcome::Status(status)),
+            Ok(0) => Ok(Exit::Success),
+            Ok(status) => Ok(Exit::Status(status)),
             Err(AgentError::Config(error)) => Err(Failure::Usage(error.0.into_iter().collect())),
             Err(error) => Err(error.into()),
         }

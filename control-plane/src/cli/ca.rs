@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use time::OffsetDateTime;
 
-use super::{Failure, Outcome, Result};
+use super::{Exit, Failure, Result};
 
 /// The arguments of `eastwest ca`.
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::{Outcome, Result, world::WorldArgs};
+use super::{Exit, Result, world::WorldArgs};
 use crate::{
     output::{OutputArgs, cell, entries, table},
     query::Question,
@@ -22,7 +22,7 @@ impl CheckArgs {
     pub(super) fn run(self) -> Result {
         let findings = self.world.ask(&Question::Check)?;
         self.output.print(&findings, describe)?;
-        Ok(if count(&findings, "error") > 0 { Outcome::Negative } else { Outcome::Success })
+        Ok(if count(&findings, "error") > 0 { Exit::Negative } else { Exit::Success })
     }
 }
 

@@ -15,7 +15,7 @@ use eastwest_translate::compare::{self, ProxyChanges};
 use serde::Serialize;
 
 use self::change::{ObjectChange, Proposal};
-use super::{Failure, Outcome, Result, world::MeshArgs};
+use super::{Exit, Failure, Result, world::MeshArgs};
 use crate::{config::Problems, output::OutputArgs};
 
 /// The arguments of `eastwest diff`.
@@ -78,7 +78,7 @@ impl DiffArgs {
         }
         let report = Report::of(proposal, mesh);
         self.output.print(&serde_json::to_value(&report)?, describe::describe)?;
-        Ok(if report.is_bad_news() { Outcome::Negative } else { Outcome::Success })
+        Ok(if report.is_bad_news() { Exit::Negative } else { Exit::Success })
     }
 }
 

@@ -4,7 +4,7 @@ use clap::Args;
 use eastwest_model::WorkloadKey;
 use serde_json::Value;
 
-use super::{Outcome, Result, world::WorldArgs};
+use super::{Exit, Result, world::WorldArgs};
 use crate::{
     output::{OutputArgs, cell, entries},
     query::Question,
@@ -40,7 +40,7 @@ impl ExplainArgs {
         self.output.print(&explanation, describe)?;
         let refused = ["REFUSED", "PARTLY_REFUSED", "NO_ENDPOINTS", "BLACK_HOLE"];
         let connects = !refused.iter().any(|verdict| explanation["verdict"] == *verdict);
-        Ok(if connects { Outcome::Success } else { Outcome::Negative })
+        Ok(if connects { Exit::Success } else { Exit::Negative })
     }
 }
 

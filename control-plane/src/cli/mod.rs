@@ -1,4 +1,4 @@
-//! The command line: one module a command. Commands return an [`Outcome`]; only this module knows exit codes.
+//! The command line: one module a command. Commands return an [`Exit`]; only this module knows exit codes.
 
 mod agent;
 mod ca;
@@ -59,7 +59,7 @@ enum Command {
 }
 
 /// How a command ended.
-pub(crate) enum Outcome {
+pub(crate) enum Exit {
     /// All is well: exit 0.
     Success,
     /// It ran, and what it found is bad news: exit 1.
@@ -83,7 +83,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 }
 
 /// What a command returns.
-pub(crate) type Result<T = Outcome> = std::result::Result<T, Failure>;
+pub(crate) type Result<T = Exit> = std::result::Result<T, Failure>;
 
 impl Cli {
     /// Runs the command and turns its outcome into an exit code.
@@ -100,13 +100,13 @@ impl Cli {
             Command::Ca(args) => args.run(),
             Command::Completion { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "eastwest", &mut std::io::stdout());
-                Ok(Outcome::Success)
+                Ok(Exit::Success)
             }
         };
         match result {
-            Ok(Outcome::Success) => ExitCode::SUCCESS,
-            Ok(Outcome::Negative) => ExitCode::from(1),
-            Ok(Outcome::Status(status)) => ExitCode::from(status),
+            Ok(Exit::Success) => ExitCode::SUCCESS,
+            Ok(Exit::Negative) => ExitCode::from(1),
+            Ok(Exit::Status(status)) => ExitCode::from(status),
             Err(Failure::Usage(problems)) => {
                 eprint!("{problems}");
                 ExitCode::from(2)

@@ -5,7 +5,7 @@ use eastwest_model::WorkloadKey;
 use eastwest_translate::ResourceType;
 use serde_json::Value;
 
-use super::{Outcome, Result, world::WorldArgs};
+use super::{Exit, Result, world::WorldArgs};
 use crate::{
     output::{Format, OutputArgs, cell, entries, table},
     query::Question,
@@ -45,7 +45,7 @@ impl RenderArgs {
         };
         let rendering = self.world.ask(&question)?;
         OutputArgs { output: self.output }.print(&rendering, describe)?;
-        Ok(Outcome::Success)
+        Ok(Exit::Success)
     }
 }
 

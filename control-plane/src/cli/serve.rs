@@ -1,8 +1,8 @@
 //! `eastwest serve`: flags of the control plane, read so that all mistakes are told at once. Groups of flags that
 //! belong together have a module each; `ca serve` shares them.
 
-pub(crate) mod authority;
 mod bundles;
+pub(crate) mod ca;
 mod istiod;
 mod jobs;
 mod kubernetes;
@@ -16,8 +16,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use self::{authority::AuthorityArgs, bundles::BundleArgs, roots::RootArgs};
-use super::{Failure, Outcome, Result, init_logs, runtime, world::MeshArgs};
+use self::{bundles::BundleArgs, ca::CaArgs, roots::RootArgs};
+use super::{Exit, Failure, Result, init_logs, runtime, world::MeshArgs};
 use crate::{
     config::{Problems, address},
     serve::{self, Config},
@@ -47,7 +47,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15014", env = "EASTWEST_HTTP_ADDR")]
     http_addr: String,
     #[command(flatten)]
-    authority: AuthorityArgs,
+    ca: CaArgs,
     #[command(flatten)]
     roots: RootArgs,
     #[command(flatten)]
@@ -61,7 +61,7 @@ impl ServeArgs {
             self.read(&mut problems).filter(|_| problems.is_empty()).ok_or(Failure::Usage(problems))?;
         init_logs();
         runtime()?.block_on(serve::run(config))?;
-        Ok(Outcome::Success)
+        Ok(Exit::Success)
     }
 
     fn read(self, problems: &mut Problems) -> Option<Config> {
@@ -73,7 +73,7 @@ impl ServeArgs {
         let grpc = problems.take("--grpc-addr", address(&self.grpc_addr));
         let tls = problems.take("--grpc-tls-addr", address(&self.grpc_tls_addr));
         let http = problems.take("--http-addr", address(&self.http_addr));
-        let authority = self.authority.read(problems, USUAL_LIFE);
+        let ca = self.ca.read(problems, USUAL_LIFE);
         let roots = self.roots.read(problems);
         let bundles = self.bundles.read(problems);
         Some(Config {
@@ -83,7 +83,7 @@ impl ServeArgs {
             grpc: grpc?,
             tls: tls?,
             http: http?,
-            authority: authority?,
+            ca: ca?,
             roots: roots?,
             bundles: bundles?,
         })

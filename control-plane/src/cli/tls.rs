@@ -4,7 +4,7 @@ use clap::Args;
 use eastwest_model::WorkloadKey;
 use serde_json::Value;
 
-use super::{Outcome, Result, world::WorldArgs};
+use super::{Exit, Result, world::WorldArgs};
 use crate::{
     output::{OutputArgs, cell, entries, table},
     query::Question,
@@ -26,7 +26,7 @@ impl TlsArgs {
     pub(super) fn run(self) -> Result {
         let report = self.world.ask(&Question::Tls(self.workload))?;
         self.output.print(&report, describe)?;
-        Ok(Outcome::Success)
+        Ok(Exit::Success)
     }
 }
 

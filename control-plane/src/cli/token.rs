@@ -6,7 +6,7 @@ use clap::Args;
 use eastwest_ca_server::operations;
 use time::OffsetDateTime;
 
-use super::{Failure, Outcome, Result};
+use super::{Exit, Failure, Result};
 use crate::{
     config::{Problems, duration, service_account},
     output::write_out,
@@ -43,6 +43,6 @@ impl TokenArgs {
         let now = OffsetDateTime::now_utc();
         let token = operations::token(&self.state_dir, &namespace, &account, &self.audience, ttl, now)?;
         write_out(&token)?;
-        Ok(Outcome::Success)
+        Ok(Exit::Success)
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use eastwest_ca::NewRoot;
 use eastwest_ca_server::{
-    CertificateAuthority, Keeper, KeyMaterial, OwnBundle, RootsConfig, StateDir, StateError,
+    CertificateAuthority, KeyMaterial, OwnBundle, RootManager, RootsConfig, StateDir, StateError,
     bundles::{DEFAULT_REFRESH_HINT, IdentityService, federation, publish},
     test_root,
 };
@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use super::{
-    authority::{self, AuthorityConfig, Place},
+    ca::{self, CaConfig, Place},
     metrics,
     pages::{self, Served},
     ports::{bind, serve_tls},
@@ -37,7 +37,7 @@ pub(crate) struct AloneConfig {
     pub(crate) state: StatePlace,
     pub(crate) root: Root,
     pub(crate) trust_domain: TrustDomain,
-    pub(crate) authority: AuthorityConfig,
+    pub(crate) ca: CaConfig,
     pub(crate) tls: SocketAddr,
     pub(crate) http: SocketAddr,
     /// Whether the test root may serve others than this machine.
@@ -75,7 +75,7 @@ struct Alone {
 }
 
 impl Served for Alone {
-    fn authority(&self) -> &CertificateAuthority {
+    fn ca(&self) -> &CertificateAuthority {
         &self.ca
     }
 
@@ -88,7 +88,7 @@ impl Served for Alone {
     }
 
     fn metrics(&self) -> String {
-        metrics::render_authority(&self.ca)
+        metrics::render_ca(&self.ca)
     }
 }
 
@@ -110,7 +110,7 @@ pub(crate) async fn run(config: AloneConfig) -> anyhow::Result<()> {
     let _lock = state.lock()?;
     let (roots, keys) = keys(&config, &state)?;
     let at = Place { root_namespace: ROOT_NAMESPACE, tls: addresses[0].ip(), state_dir: path, pods: None };
-    let ca = authority::start(&config.authority, keys, config.trust_domain, &at)?;
+    let ca = ca::start(&config.ca, keys, config.trust_domain, &at)?;
     roots.map(|roots| roots.follow(&ca)).transpose()?;
     warn_of_test_root(&ca, addresses[0], config.insecure_remote)?;
 
@@ -144,15 +144,15 @@ fn temporary_directory() -> anyhow::Result<tempfile::TempDir> {
 }
 
 /// What to start with, and who follows the roots if they may change.
-fn keys(config: &AloneConfig, state: &StateDir) -> anyhow::Result<(Option<Keeper>, KeyMaterial)> {
+fn keys(config: &AloneConfig, state: &StateDir) -> anyhow::Result<(Option<RootManager>, KeyMaterial)> {
     let now = OffsetDateTime::now_utc();
     let given = match &config.root {
         Root::State => {
             let new_root = NewRoot::of(config.trust_domain.clone());
             let roots =
                 RootsConfig { state: state.clone(), ca_dir: None, new_root, automatic_rotation: true };
-            let (keeper, keys) = Keeper::open(roots, now)?;
-            return Ok((Some(keeper), keys));
+            let (manager, keys) = RootManager::open(roots, now)?;
+            return Ok((Some(manager), keys));
         }
         Root::Given { from, certificate, key } => {
             KeyMaterial::given(certificate, key, now).with_context(|| from.clone())?

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use eastwest_ca::Caller;
-use eastwest_ca_server::{Credentials, Doorkeeper, Standing};
+use eastwest_ca_server::{CredentialValidity, Credentials, PeerAuthenticator};
 use eastwest_model::{
     Created, Kind, Labels, Meta, Name, ObjectRef, Origin, SpiffeId, Workload, WorkloadKey,
     workload::ProxyCertificate,
@@ -24,7 +24,7 @@ const STOCK_ENVOY: &str = "envoy";
 /// X53).
 pub(super) struct ProxyAuthorizer {
     /// Authenticates the client; `None` on the plaintext port, which trusts the node (XDS.md X52).
-    pub(super) doorkeeper: Option<Doorkeeper>,
+    pub(super) peer_authenticator: Option<PeerAuthenticator>,
     pub(super) subscribers: Subscribers,
     pub(super) world: watch::Receiver<World>,
 }
@@ -32,7 +32,7 @@ pub(super) struct ProxyAuthorizer {
 #[tonic::async_trait]
 impl StreamAuthorizer for ProxyAuthorizer {
     async fn authorize(&self, call: &tonic::Request<()>, node: &Node) -> Result<AuthorizedStream, Status> {
-        let (caller, standing) = self.authenticate(call).await?.unzip();
+        let (caller, validity) = self.authenticate(call).await?.unzip();
         let claim = Claim::read(node)?;
         if let Some(caller) = &caller {
             claim.agrees_with(caller)?;
@@ -49,18 +49,21 @@ impl StreamAuthorizer for ProxyAuthorizer {
         }
         let view = self.subscribers.subscribe(workload, facts(node, caller.is_some())?).await?;
         let stream = AuthorizedStream::new(caller.map(|caller| caller.identity.to_string()), view);
-        Ok(match standing {
-            Some(standing) => stream.until(standing.over()),
+        Ok(match validity {
+            Some(validity) => stream.until(validity.over()),
             None => stream,
         })
     }
 }
 
 impl ProxyAuthorizer {
-    async fn authenticate(&self, call: &tonic::Request<()>) -> Result<Option<(Caller, Standing)>, Status> {
-        let Some(doorkeeper) = &self.doorkeeper else { return Ok(None) };
+    async fn authenticate(
+        &self,
+        call: &tonic::Request<()>,
+    ) -> Result<Option<(Caller, CredentialValidity)>, Status> {
+        let Some(peer_authenticator) = &self.peer_authenticator else { return Ok(None) };
         let credentials = Credentials { metadata: call.metadata(), extensions: call.extensions() };
-        match doorkeeper.admit(&credentials).await {
+        match peer_authenticator.admit(&credentials).await {
             Ok(admitted) => Ok(Some(admitted)),
             Err(error) => {
                 tracing::info!(%error, "xDS stream refused");

@@ -59,7 +59,7 @@ impl Endpoint {
             Some((certificate, key)) => {
                 Certificate::of_files(certificate.clone(), key.clone()).context("--bundle-cert, --bundle-key")
             }
-            None => Certificate::of_authority(Arc::clone(ca), &mesh.root_namespace).context("--bundle-addr"),
+            None => Certificate::of_ca(Arc::clone(ca), &mesh.root_namespace).context("--bundle-addr"),
         }
     }
 }

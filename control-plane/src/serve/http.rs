@@ -52,7 +52,7 @@ pub(super) fn routes(shared: Arc<Shared>) -> Router {
 }
 
 impl Served for Shared {
-    fn authority(&self) -> &CertificateAuthority {
+    fn ca(&self) -> &CertificateAuthority {
         &self.ca
     }
 

@@ -35,18 +35,18 @@ impl Page {
 
 /// The page of a mesh.
 pub(super) fn render(shared: &Shared) -> String {
-    let mut page = authority(&shared.ca);
+    let mut page = ca_page(&shared.ca);
     streams(&mut page, shared);
     world(&mut page, shared);
     page.0
 }
 
 /// The page of an authority without a mesh.
-pub(super) fn render_authority(ca: &CertificateAuthority) -> String {
-    authority(ca).0
+pub(super) fn render_ca(ca: &CertificateAuthority) -> String {
+    ca_page(ca).0
 }
 
-fn authority(ca: &CertificateAuthority) -> Page {
+fn ca_page(ca: &CertificateAuthority) -> Page {
     let mut page = Page::default();
     let version = format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
     page.metric("eastwest_build_info", "gauge", "Version of this program.", [(version, 1.0)]);

@@ -1,9 +1,9 @@
 //! The control plane: wiring of source, publisher, certificate authority and ports.
 
 mod alone;
-mod authority;
 mod authorizer;
 mod bundles;
+mod ca;
 mod http;
 mod input;
 mod metrics;
@@ -23,17 +23,17 @@ use tokio::{sync::watch, task::JoinSet};
 
 pub(crate) use self::{
     alone::{AloneConfig, Root, StatePlace, run as run_alone},
-    authority::AuthorityConfig,
     bundles::{BundleConfig, EndpointConfig},
+    ca::CaConfig,
     proofs::{
         JobConfig, KeyPlace, KubernetesConfig, NodeConfig, ProvingConfig, TokenConfig, TokenIssuerConfig,
     },
     roots::RootConfig,
 };
 use self::{
-    authority::Place,
     authorizer::ProxyAuthorizer,
     bundles::Endpoint,
+    ca::Place,
     ports::{Ports, Services},
     proofs::WatchedPods,
     publisher::Publisher,
@@ -49,7 +49,7 @@ pub(crate) struct Config {
     pub(crate) grpc: SocketAddr,
     pub(crate) tls: SocketAddr,
     pub(crate) http: SocketAddr,
-    pub(crate) authority: AuthorityConfig,
+    pub(crate) ca: CaConfig,
     pub(crate) roots: RootConfig,
     pub(crate) bundles: BundleConfig,
 }
@@ -82,16 +82,16 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let pods = Some(Arc::new(WatchedPods(world.clone())) as _);
     let (root_namespace, state_dir) = (&*mesh.root_namespace, config.state_dir.as_path());
     let at = Place { root_namespace, tls: addresses[1].ip(), state_dir, pods };
-    let ca = authority::start(&config.authority, keys, mesh.trust_domain.clone(), &at)?;
+    let ca = ca::start(&config.ca, keys, mesh.trust_domain.clone(), &at)?;
     roots.follow(&ca)?;
 
-    let xds = |doorkeeper| {
+    let xds = |peer_authenticator| {
         let authorizer =
-            ProxyAuthorizer { doorkeeper, subscribers: subscribers.clone(), world: world.clone() };
+            ProxyAuthorizer { peer_authenticator, subscribers: subscribers.clone(), world: world.clone() };
         XdsServer::new(Arc::new(authorizer), shutdown.token())
     };
     let local = xds(None);
-    let xds = xds(Some(ca.doorkeeper())).sharing(local.connections());
+    let xds = xds(Some(ca.peer_authenticator())).sharing(local.connections());
     let mut background = JoinSet::new();
     let (bundle, identity) =
         bundles::start(&config.bundles, endpoint, &ca, &state, &mesh, (&mut background, shutdown.token()))?;

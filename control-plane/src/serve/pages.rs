@@ -30,7 +30,7 @@ const COMMON: Pages = &[
 
 /// What the pages look at.
 pub(super) trait Served: Send + Sync + 'static {
-    fn authority(&self) -> &CertificateAuthority;
+    fn ca(&self) -> &CertificateAuthority;
     fn shutdown(&self) -> &Shutdown;
     fn bundle(&self) -> &OwnBundle;
     /// The text of `/metrics`.
@@ -41,7 +41,7 @@ pub(super) trait Served: Send + Sync + 'static {
         if self.shutdown().is_requested() {
             return Some("shutting down");
         }
-        let able = self.authority().is_able_to_sign(OffsetDateTime::now_utc());
+        let able = self.ca().is_able_to_sign(OffsetDateTime::now_utc());
         (!able).then_some("the certificate authority cannot sign: see `eastwest ca show`")
     }
 }
@@ -56,7 +56,7 @@ pub(super) fn common<S: Served>(further: Pages) -> Router<Arc<S>> {
         .route("/version", get(version))
         .route("/bundle", get(bundle::<S>))
         .route("/debug/list", get(list))
-        .route("/debug/ca", get(authority::<S>))
+        .route("/debug/ca", get(ca::<S>))
         .fallback(async || (StatusCode::NOT_FOUND, "no such page; /debug/list names them\n"))
 }
 
@@ -84,8 +84,8 @@ async fn bundle<S: Served>(State(served): State<Arc<S>>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], bundle.to_json()).into_response()
 }
 
-async fn authority<S: Served>(State(served): State<Arc<S>>) -> Response {
-    let ca = served.authority();
+async fn ca_page<S: Served>(State(served): State<Arc<S>>) -> Response {
+    let ca = served.ca();
     let insecure = ca.has_test_root();
     Json(json!({
         "trust_domain": ca.trust_domain(),

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use eastwest_ca::{NewKey, NewRoot};
-use eastwest_ca_server::{Keeper, KeyMaterial, RootsConfig, RootsError, StateDir};
+use eastwest_ca_server::{KeyMaterial, RootManager, RootsConfig, RootsError, StateDir};
 use eastwest_model::TrustDomain;
 use time::OffsetDateTime;
 
@@ -34,13 +34,13 @@ impl RootConfig {
         &self,
         state: &StateDir,
         trust_domain: &TrustDomain,
-    ) -> Result<(Keeper, KeyMaterial), RootsError> {
+    ) -> Result<(RootManager, KeyMaterial), RootsError> {
         let config = RootsConfig {
             state: state.clone(),
             ca_dir: self.ca_dir.clone(),
             new_root: self.new_root(trust_domain),
             automatic_rotation: self.automatic_rotation,
         };
-        Keeper::open(config, OffsetDateTime::now_utc())
+        RootManager::open(config, OffsetDateTime::now_utc())
     }
 }

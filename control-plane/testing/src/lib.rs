@@ -14,7 +14,7 @@ use std::{
 use eastwest_model::{
     Change, Created, Credential, Host, Kind, Labels, MeshConfig, Meta, Name, Object, ObjectRef, Origin,
     Selector, TrustDomain, Workload,
-    credential::{KeyPair, PrivateKey, TrustBundle},
+    credential::{CaBundle, KeyPair, PrivateKey},
     mesh::OutboundTrafficPolicy,
     policy::{
         ClientTls, ClientTlsMode, DestinationRule, LoadBalancer, MutualTlsMode, PeerAuthentication,
@@ -353,11 +353,8 @@ fn credential(random: &mut Random, namespace: &str) -> Credential {
         private_key: PrivateKey::new(random.one_of(&["one", "two"]).to_owned().into()),
         fingerprint: text(random),
     };
-    let bundle = |random: &mut Random| TrustBundle {
-        certificates: text(random),
-        crl: None,
-        fingerprint: text(random),
-    };
+    let bundle =
+        |random: &mut Random| CaBundle { certificates: text(random), crl: None, fingerprint: text(random) };
     let unusable = || Name::from("is unusable");
     Credential {
         pair: (kind == Kind::Secret)

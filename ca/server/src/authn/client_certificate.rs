@@ -5,11 +5,11 @@ use std::sync::Arc;
 use eastwest_ca::Caller;
 use time::OffsetDateTime;
 
-use super::{Authenticator, AuthnError, Credentials, oidc::RulesFile};
-use crate::trust::snapshot::Current;
+use super::{AuthnError, Evidence, Method, oidc::RulesFile};
+use crate::trust::ca_state::Current;
 
 /// Recognises the holders of our own certificates.
-pub struct ClientCertificates {
+pub(super) struct ClientCertificates {
     current: Current,
     jobs: Option<Arc<RulesFile>>,
 }
@@ -27,15 +27,11 @@ impl ClientCertificates {
 }
 
 #[tonic::async_trait]
-impl Authenticator for ClientCertificates {
-    async fn authenticate(
-        &self,
-        credentials: &Credentials<'_>,
-        now: OffsetDateTime,
-    ) -> Result<Caller, AuthnError> {
-        let certificates = &credentials.encrypted()?.certificates;
-        let snapshot = self.current.load();
-        let caller = certificates.identify(&snapshot.roots, &snapshot.trust_domain, now)?;
+impl Method for ClientCertificates {
+    async fn authenticate(&self, evidence: &Evidence<'_>, now: OffsetDateTime) -> Result<Caller, AuthnError> {
+        let certificates = &evidence.connection.certificates;
+        let ca_state = self.current.load();
+        let caller = certificates.identify(&ca_state.roots, &ca_state.trust_domain, now)?;
         if self.jobs.as_ref().is_some_and(|jobs| jobs.may_grant(&caller.identity)) {
             return Err(AuthnError::JobCertificate(caller.identity));
         }

@@ -3,7 +3,7 @@
 use eastwest_ca::{Caller, ImpersonationError, NodeAccounts, SharedPods};
 use prost_types::{Struct, value::Kind};
 
-use crate::trust::snapshot::Current;
+use crate::trust::ca_state::Current;
 
 /// The key of the metadata.
 const IMPERSONATED_IDENTITY: &str = "ImpersonatedIdentity";

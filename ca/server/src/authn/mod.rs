@@ -1,16 +1,19 @@
-//! Who a peer is. Each method is a file; [`FirstOf`] asks one after the other.
+//! Who a peer is. Each method of proof is a file; they are tried one after the other.
 
-pub mod client_certificate;
+mod client_certificate;
 pub mod impersonation;
 pub mod keys;
 pub mod kubernetes;
 pub mod oidc;
 pub mod peer_authenticator;
 pub mod proofs;
-pub mod review;
-pub mod token;
+mod review;
+mod token;
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{
+    fmt::Write as _,
+    sync::{Arc, OnceLock},
+};
 
 use eastwest_ca::{
     Caller,
@@ -25,12 +28,13 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use tonic::{Extensions, metadata::MetadataMap};
 
+use self::token::BearerToken;
 use crate::incoming::PeerConnection;
 
 /// Longest reason in bytes that goes to a log: parts of it are a stranger's.
 const MAX_REASON: usize = 512;
 
-/// What a peer brought along. Not to be shown: the headers hold its token.
+/// The credentials of a request. Not to be logged: the headers hold a token.
 #[derive(Clone, Copy)]
 pub struct Credentials<'a> {
     /// Headers of the request.
@@ -39,11 +43,29 @@ pub struct Credentials<'a> {
     pub extensions: &'a Extensions,
 }
 
-impl Credentials<'_> {
-    /// The connection, if it came through one of our ports and is encrypted. Whoever comes by plaintext is nobody,
-    /// whatever else they show (CA.md A23).
-    fn encrypted(&self) -> Result<&PeerConnection, AuthnError> {
+impl<'a> Credentials<'a> {
+    /// The connection, if it came through one of our ports and is encrypted. A plaintext connection proves no identity,
+    /// whatever its headers hold (CA.md A23).
+    fn encrypted(&self) -> Result<&'a PeerConnection, AuthnError> {
         self.extensions.get::<PeerConnection>().filter(|peer| peer.tls).ok_or(AuthnError::Plaintext)
+    }
+}
+
+/// The credentials of an encrypted request, as each [`Method`] looks at them.
+struct Evidence<'a> {
+    connection: &'a PeerConnection,
+    metadata: &'a MetadataMap,
+    token: OnceLock<Result<BearerToken<'a>, AuthnError>>,
+}
+
+impl<'a> Evidence<'a> {
+    fn new(connection: &'a PeerConnection, metadata: &'a MetadataMap) -> Self {
+        Self { connection, metadata, token: OnceLock::new() }
+    }
+
+    /// The bearer token. It is parsed once, at the first call.
+    fn token(&self) -> Result<&BearerToken<'a>, AuthnError> {
+        self.token.get_or_init(|| BearerToken::parse(self.metadata)).as_ref().map_err(Clone::clone)
     }
 }
 
@@ -95,34 +117,30 @@ pub enum AuthnError {
     AllFailed(String),
 }
 
-/// A method of proving an identity.
+/// One method of proving an identity.
 #[tonic::async_trait]
-pub trait Authenticator: Send + Sync + 'static {
-    /// Who the peer is at `now`.
+trait Method: Send + Sync + 'static {
+    /// The identity that `evidence` proves at `now` by this method.
     ///
     /// # Errors
-    /// What is wrong with its proof; never reveals a secret.
-    async fn authenticate(
-        &self,
-        credentials: &Credentials<'_>,
-        now: OffsetDateTime,
-    ) -> Result<Caller, AuthnError>;
+    /// Why it proves none; never reveals a secret.
+    async fn authenticate(&self, evidence: &Evidence<'_>, now: OffsetDateTime) -> Result<Caller, AuthnError>;
 }
 
-/// Several methods: the first that recognises the peer decides, so a bad certificate beside a good token does no
-/// harm (CA.md A22).
-pub struct FirstOf {
+/// Tells who a peer is, by several methods in a fixed order. The first one that succeeds decides, so a bad certificate
+/// beside a good token does no harm (CA.md A22).
+pub(crate) struct Authenticator {
     cluster_id: String,
-    methods: Vec<Arc<dyn Authenticator>>,
+    methods: Vec<Arc<dyn Method>>,
 }
 
-impl FirstOf {
-    /// Asks `methods` in this order about peers of the cluster `cluster_id`.
-    pub fn new(cluster_id: String, methods: Vec<Arc<dyn Authenticator>>) -> Self {
+impl Authenticator {
+    /// Tries `methods` in this order for peers of the cluster `cluster_id`.
+    fn new(cluster_id: String, methods: Vec<Arc<dyn Method>>) -> Self {
         Self { cluster_id, methods }
     }
 
-    /// A peer without a cluster is of ours; one of another, or of two, is nobody here (CA.md C17).
+    /// A peer that names no cluster is accepted; one that names another, or two, is refused (CA.md C17).
     fn check_cluster(&self, metadata: &MetadataMap) -> Result<(), AuthnError> {
         let mut named = metadata.get_all("clusterid").iter();
         let ours = match (named.next(), named.next()) {
@@ -132,20 +150,22 @@ impl FirstOf {
         };
         ours.then_some(()).ok_or_else(|| AuthnError::Cluster { expected: self.cluster_id.clone() })
     }
-}
 
-#[tonic::async_trait]
-impl Authenticator for FirstOf {
-    async fn authenticate(
+    /// The identity of the peer at `now`.
+    ///
+    /// # Errors
+    /// Why the credentials prove no identity; never reveals a secret.
+    pub(crate) async fn authenticate(
         &self,
         credentials: &Credentials<'_>,
         now: OffsetDateTime,
     ) -> Result<Caller, AuthnError> {
         let peer = credentials.encrypted()?;
         self.check_cluster(credentials.metadata)?;
+        let evidence = Evidence::new(peer, credentials.metadata);
         let mut reasons = peer.remote.map_or_else(String::new, |remote| format!("peer {remote}"));
         for method in &self.methods {
-            match method.authenticate(credentials, now).await {
+            match method.authenticate(&evidence, now).await {
                 Ok(caller) => return Ok(caller),
                 Err(error) => {
                     let separator = if reasons.is_empty() { "" } else { "; " };

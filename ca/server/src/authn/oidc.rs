@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use eastwest_ca::{Caller, JobRules, Jwt, oidc::SpentTokens};
+use eastwest_ca::{Caller, JobRules, oidc::SpentTokens};
 use eastwest_identity::SpiffeId;
 use serde_json::Value;
 use thiserror::Error;
@@ -17,11 +17,10 @@ use time::OffsetDateTime;
 use tokio::task::JoinSet;
 
 use super::{
-    Authenticator, AuthnError, Credentials,
+    AuthnError, Evidence, Method,
     keys::{IssuerKeys, Issuers, KeySource, Pace},
-    token::bearer,
 };
-use crate::{followed::Followed, https::HttpsClient, trust::snapshot::Current};
+use crate::{followed::Followed, https::HttpsClient, trust::ca_state::Current};
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -198,7 +197,7 @@ fn stamp(path: &Path) -> Option<(u64, u64, i64, i64)> {
 }
 
 /// Recognises jobs, each token once.
-pub struct JobTokens {
+pub(super) struct JobTokens {
     current: Current,
     rules: Arc<RulesFile>,
     spent: Mutex<SpentTokens>,
@@ -212,15 +211,11 @@ impl JobTokens {
 }
 
 #[tonic::async_trait]
-impl Authenticator for JobTokens {
-    async fn authenticate(
-        &self,
-        credentials: &Credentials<'_>,
-        now: OffsetDateTime,
-    ) -> Result<Caller, AuthnError> {
-        let token = Jwt::parse(bearer(credentials)?)?;
+impl Method for JobTokens {
+    async fn authenticate(&self, evidence: &Evidence<'_>, now: OffsetDateTime) -> Result<Caller, AuthnError> {
+        let token = evidence.token()?;
         let loaded = self.rules.loaded.load_full();
-        let (verified, ()) = loaded.issuers.verify(&token, now).await?;
+        let (verified, ()) = loaded.issuers.verify(&token.jwt, now).await?;
         let job = loaded.rules.judge(&verified, &self.current.load().trust_domain)?;
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         spent.spend(verified.issuer(), &job.id, verified.expires(), now)?;

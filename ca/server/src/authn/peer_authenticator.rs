@@ -8,28 +8,43 @@ use tokio::{sync::watch, time::sleep};
 use tonic::Status;
 
 use super::{Authenticator, AuthnError, Credentials};
-use crate::{incoming::PeerConnection, trust::snapshot::Current};
+use crate::{incoming::PeerConnection, trust::ca_state::Current};
 
 /// Longest wait before the time of day is looked at again: clocks jump.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 /// Lets peers in whose calls go on.
-pub struct Doorkeeper {
-    authenticator: Arc<dyn Authenticator>,
+pub struct PeerAuthenticator {
+    authenticator: Arc<Authenticator>,
     current: Current,
 }
 
-impl Doorkeeper {
-    pub(crate) fn new(authenticator: Arc<dyn Authenticator>, current: Current) -> Self {
+impl PeerAuthenticator {
+    pub(crate) fn new(authenticator: Arc<Authenticator>, current: Current) -> Self {
         Self { authenticator, current }
     }
 
-    /// Who a peer is now, and its standing from now on. A connection on which a certificate was shown in vain ends
+    /// Who a peer is at `now`, for a call that is answered at once.
+    ///
+    /// # Errors
+    /// Why its credentials prove no identity.
+    pub(crate) async fn authenticate(
+        &self,
+        credentials: &Credentials<'_>,
+        now: OffsetDateTime,
+    ) -> Result<Caller, AuthnError> {
+        self.authenticator.authenticate(credentials, now).await
+    }
+
+    /// Who a peer is now, and its validity from now on. A connection on which a certificate was shown in vain ends
     /// soon: the next one may show another.
     ///
     /// # Errors
     /// What is wrong with its proof.
-    pub async fn admit(&self, credentials: &Credentials<'_>) -> Result<(Caller, Standing), AuthnError> {
+    pub async fn admit(
+        &self,
+        credentials: &Credentials<'_>,
+    ) -> Result<(Caller, CredentialValidity), AuthnError> {
         // Before the judgement, so that no change after it goes unnoticed.
         let changes = self.current.changes();
         let peer = credentials.encrypted()?;
@@ -42,13 +57,13 @@ impl Doorkeeper {
         let certificate = matches!(caller.proof, Proof::ClientCertificate { .. }).then(|| peer.clone());
         // The last second of a certificate is one in which it is good.
         let expires = caller.proof.expires().map(|end| end.saturating_add(time::Duration::SECOND));
-        Ok((caller, Standing { current: self.current.clone(), changes, expires, certificate }))
+        Ok((caller, CredentialValidity { current: self.current.clone(), changes, expires, certificate }))
     }
 }
 
 /// That a peer was let in, until what it proved is over: at the end of its certificate or token, and for a certificate
 /// as soon as it is revoked or no root of ours vouches for it.
-pub struct Standing {
+pub struct CredentialValidity {
     current: Current,
     changes: watch::Receiver<()>,
     expires: Option<OffsetDateTime>,
@@ -56,7 +71,7 @@ pub struct Standing {
     certificate: Option<PeerConnection>,
 }
 
-impl Standing {
+impl CredentialValidity {
     /// Waits until it is over; what the peer is to be told. The connection whose certificate that is ends soon after.
     pub async fn over(mut self) -> Status {
         let reason = self.lapse().await;

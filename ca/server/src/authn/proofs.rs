@@ -6,7 +6,7 @@ use eastwest_ca::{NodeAccounts, SharedPods, TrustedIssuer};
 use tokio::task::JoinSet;
 
 use super::{
-    Authenticator, FirstOf,
+    Authenticator, Method,
     client_certificate::ClientCertificates,
     impersonation::Impersonation,
     keys::{IssuerKeys, Issuers},
@@ -15,7 +15,7 @@ use super::{
     review::ReviewedTokens,
     token::BearerTokens,
 };
-use crate::{followed::Followed, trust::snapshot::Current};
+use crate::{followed::Followed, trust::ca_state::Current};
 
 /// How peers may prove who they are, besides the certificates that we issued.
 #[derive(Clone, Default)]
@@ -77,24 +77,24 @@ impl Proofs {
     }
 
     /// Who a peer is that opens a stream: by its client certificate, else by its service account's token.
-    pub(crate) fn authenticator(&self) -> Arc<dyn Authenticator> {
+    pub(crate) fn authenticator(&self) -> Arc<Authenticator> {
         let certificates = ClientCertificates::new(self.current.clone());
-        Arc::new(FirstOf::new(self.cluster_id.clone(), self.methods(certificates)))
+        Arc::new(Authenticator::new(self.cluster_id.clone(), self.methods(certificates)))
     }
 
     /// Who a peer is that asks for a certificate: jobs come with tokens of their own, which count once.
-    pub(crate) fn issuing_authenticator(&self) -> Arc<dyn Authenticator> {
+    pub(crate) fn issuing_authenticator(&self) -> Arc<Authenticator> {
         let certificates = ClientCertificates::new(self.current.clone()).without_jobs(self.rules.clone());
         let mut methods = self.methods(certificates);
-        methods.extend(self.jobs.clone().map(|jobs| jobs as Arc<dyn Authenticator>));
-        Arc::new(FirstOf::new(self.cluster_id.clone(), methods))
+        methods.extend(self.jobs.clone().map(|jobs| jobs as Arc<dyn Method>));
+        Arc::new(Authenticator::new(self.cluster_id.clone(), methods))
     }
 
-    fn methods(&self, certificates: ClientCertificates) -> Vec<Arc<dyn Authenticator>> {
+    fn methods(&self, certificates: ClientCertificates) -> Vec<Arc<dyn Method>> {
         let (issuers, pods) = (Arc::clone(&self.issuers), self.bound_pods.clone());
         let tokens = BearerTokens::new(self.current.clone(), issuers, pods);
-        let mut methods: Vec<Arc<dyn Authenticator>> = vec![Arc::new(certificates), Arc::new(tokens)];
-        methods.extend(self.reviews.clone().map(|reviews| reviews as Arc<dyn Authenticator>));
+        let mut methods: Vec<Arc<dyn Method>> = vec![Arc::new(certificates), Arc::new(tokens)];
+        methods.extend(self.reviews.clone().map(|reviews| reviews as Arc<dyn Method>));
         methods
     }
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use eastwest_ca::{Caller, Jwt, review};
+use eastwest_ca::{Caller, review};
 use ring::digest;
 use time::OffsetDateTime;
 use tokio::{
@@ -17,10 +17,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    Authenticator, AuthnError, Credentials, kubernetes::KubernetesApi, oidc::RulesFile, token::bearer,
-};
-use crate::trust::snapshot::Current;
+use super::{AuthnError, Evidence, Method, kubernetes::KubernetesApi, oidc::RulesFile, token::BearerToken};
+use crate::trust::ca_state::Current;
 
 /// How long a good answer holds.
 const MEMORY: time::Duration = time::Duration::seconds(10);
@@ -37,7 +35,7 @@ type Key = [u8; 32];
 type Flight = OnceCell<Result<(Caller, OffsetDateTime), AuthnError>>;
 
 /// Recognises the bearers of tokens that the Kubernetes API authenticates.
-pub struct ReviewedTokens {
+pub(super) struct ReviewedTokens {
     current: Current,
     api: Arc<KubernetesApi>,
     audiences: Vec<String>,
@@ -87,43 +85,37 @@ impl ReviewedTokens {
 
     async fn ask(
         &self,
-        text: &str,
-        token: &Jwt<'_>,
+        token: &BearerToken<'_>,
         now: OffsetDateTime,
     ) -> Result<(Caller, OffsetDateTime), AuthnError> {
         let failed = |error: String| AuthnError::Review(error);
-        let question = review::question(text, &self.audiences).to_string();
+        let question = review::question(token.text, &self.audiences).to_string();
         let answer = timeout(PATIENCE, async {
             let _turn = self.turns.acquire().await.map_err(|error| failed(error.to_string()))?;
             self.api.review(question).await.map_err(|error| failed(error.to_string()))
         });
         let answer = answer.await.map_err(|_| failed(format!("no answer within {PATIENCE:?}")))??;
         let trust_domain = self.current.load().trust_domain.clone();
-        let caller = review::judge(&answer, &self.audiences, &trust_domain, token.expires())?;
+        let caller = review::judge(&answer, &self.audiences, &trust_domain, token.jwt.expires())?;
         let until = now + MEMORY;
-        Ok((caller, token.expires().map_or(until, |end| end.min(until))))
+        Ok((caller, token.jwt.expires().map_or(until, |end| end.min(until))))
     }
 }
 
 #[tonic::async_trait]
-impl Authenticator for ReviewedTokens {
-    async fn authenticate(
-        &self,
-        credentials: &Credentials<'_>,
-        now: OffsetDateTime,
-    ) -> Result<Caller, AuthnError> {
-        let text = bearer(credentials)?;
-        let token = Jwt::parse(text)?;
-        let issuer = token.issuer();
+impl Method for ReviewedTokens {
+    async fn authenticate(&self, evidence: &Evidence<'_>, now: OffsetDateTime) -> Result<Caller, AuthnError> {
+        let token = evidence.token()?;
+        let issuer = token.jwt.issuer();
         let elsewhere = self.local.iter().any(|local| local == issuer)
             || self.rules.as_ref().is_some_and(|rules| rules.knows(issuer));
-        if elsewhere || token.expires().is_some_and(|end| end <= now) {
+        if elsewhere || token.jwt.expires().is_some_and(|end| end <= now) {
             return Err(AuthnError::Review("it is not asked about this token".to_owned()));
         }
         let mut key = Key::default();
-        key.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+        key.copy_from_slice(digest::digest(&digest::SHA256, token.text.as_bytes()).as_ref());
         let flight = self.flight(key, now)?;
-        let landed = flight.get_or_init(|| self.ask(text, &token, now)).await;
+        let landed = flight.get_or_init(|| self.ask(token, now)).await;
         landed.as_ref().map(|(caller, _)| caller.clone()).map_err(Clone::clone)
     }
 }

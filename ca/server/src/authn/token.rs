@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use eastwest_ca::{Caller, Jwt, Pods, ServiceAccount, SharedPods, pods};
 use time::OffsetDateTime;
+use tonic::metadata::MetadataMap;
 
-use super::{Authenticator, AuthnError, Credentials, keys::Issuers};
-use crate::trust::snapshot::Current;
+use super::{AuthnError, Evidence, Method, keys::Issuers};
+use crate::trust::ca_state::Current;
 
 const SCHEME: &str = "Bearer ";
 
 /// Recognises the bearers of tokens that one of our trusted issuers signed.
-pub struct BearerTokens {
+pub(super) struct BearerTokens {
     current: Current,
     issuers: Arc<Issuers<Vec<String>>>,
     pods: Option<SharedPods>,
@@ -30,14 +31,10 @@ impl BearerTokens {
 }
 
 #[tonic::async_trait]
-impl Authenticator for BearerTokens {
-    async fn authenticate(
-        &self,
-        credentials: &Credentials<'_>,
-        now: OffsetDateTime,
-    ) -> Result<Caller, AuthnError> {
-        let token = Jwt::parse(bearer(credentials)?)?;
-        let (verified, audiences) = self.issuers.verify(&token, now).await?;
+impl Method for BearerTokens {
+    async fn authenticate(&self, evidence: &Evidence<'_>, now: OffsetDateTime) -> Result<Caller, AuthnError> {
+        let token = evidence.token()?;
+        let (verified, audiences) = self.issuers.verify(&token.jwt, now).await?;
         let caller = verified.service_account(audiences, &self.current.load().trust_domain)?;
         check_binding(&caller, self.pods.as_deref())?;
         Ok(caller)
@@ -54,17 +51,31 @@ fn check_binding(caller: &Caller, pods: Option<&(dyn Pods + Send + Sync)>) -> Re
     Ok(())
 }
 
-/// The token in the one `authorization` header of an encrypted connection.
-pub(super) fn bearer<'a>(credentials: &Credentials<'a>) -> Result<&'a str, AuthnError> {
-    credentials.encrypted()?;
-    let mut values = credentials.metadata.get_all("authorization").iter();
-    let value = values.next().ok_or(AuthnError::Header("no authorization header"))?;
-    if values.next().is_some() {
-        return Err(AuthnError::Header("more than one authorization header"));
-    }
-    let text = value.to_str().map_err(|_| AuthnError::Header("the authorization header is not text"))?;
-    match text.split_at_checked(SCHEME.len()) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case(SCHEME) => Ok(token),
-        _ => Err(AuthnError::Header("the authorization header bears no token")),
+/// The token in the one `authorization` header of a request, parsed but not verified.
+pub(super) struct BearerToken<'a> {
+    /// The token as it was sent. Not to be logged.
+    pub(super) text: &'a str,
+    /// The same, parsed.
+    pub(super) jwt: Jwt<'a>,
+}
+
+impl<'a> BearerToken<'a> {
+    /// Parses the token of a request.
+    ///
+    /// # Errors
+    /// There is no such header, more than one, or one without a token.
+    pub(super) fn parse(metadata: &'a MetadataMap) -> Result<Self, AuthnError> {
+        let mut values = metadata.get_all("authorization").iter();
+        let value = values.next().ok_or(AuthnError::Header("no authorization header"))?;
+        if values.next().is_some() {
+            return Err(AuthnError::Header("more than one authorization header"));
+        }
+        let text = value.to_str().map_err(|_| AuthnError::Header("the authorization header is not text"))?;
+        match text.split_at_checked(SCHEME.len()) {
+            Some((scheme, text)) if scheme.eq_ignore_ascii_case(SCHEME) => {
+                Ok(Self { text, jwt: Jwt::parse(text)? })
+            }
+            _ => Err(AuthnError::Header("the authorization header bears no token")),
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use eastwest_ca::{
     Caller,
     jwt::{SignedSvid, SvidKey, TokenKeyError},
-    ledger::{Asker, JwtSvid, Refused, Wanted},
+    ledger::{JwtSvid, Refused, Requester, Wanted},
 };
 use eastwest_proto::eastwest::v1::{
     CreateJwtSvidRequest, CreateJwtSvidResponse, FollowTrustBundlesRequest, TrustBundles,
@@ -25,11 +25,11 @@ use tonic::{Request, Response, Status};
 
 use super::Published;
 use crate::{
-    authn::{Authenticator, Credentials, peer_authenticator::Doorkeeper},
+    authn::{Credentials, peer_authenticator::PeerAuthenticator},
     issuing::{
         certificate_authority::CertificateAuthority,
         limits::Owner,
-        service::{DEADLINE, Desk},
+        service::{DEADLINE, RequestContext},
         status::{self, RequestError},
     },
     metrics::count,
@@ -43,9 +43,8 @@ const MAX_AUDIENCE_BYTES: usize = 255;
 
 /// The service, for ports with TLS alone.
 pub struct IdentityService {
-    desk: Arc<Desk>,
-    authenticator: Arc<dyn Authenticator>,
-    doorkeeper: Doorkeeper,
+    context: Arc<RequestContext>,
+    peers: PeerAuthenticator,
     bundles: watch::Receiver<Arc<Published>>,
     svid_key: Arc<SvidKey>,
     stop: CancellationToken,
@@ -59,31 +58,32 @@ impl IdentityService {
         svid_key: Arc<SvidKey>,
         stop: CancellationToken,
     ) -> Self {
-        let (authenticator, doorkeeper) = (ca.authenticator(), ca.doorkeeper());
-        Self { desk: ca.desk(), authenticator, doorkeeper, bundles, svid_key, stop }
+        let peers = ca.peer_authenticator();
+        Self { context: ca.context(), peers, bundles, svid_key, stop }
     }
 
-    /// Signs a token and has the ledger write it down, in that order; tells in `asker` who asked.
+    /// Signs a token and has the ledger write it down, in that order; tells in `requester` who asked.
     async fn create(
         &self,
         request: Request<CreateJwtSvidRequest>,
-        asker: &mut Asker,
+        requester: &mut Requester,
     ) -> Result<(SignedSvid, JwtSvid), RequestError> {
         let (metadata, extensions, message) = request.into_parts();
         let now = OffsetDateTime::now_utc();
-        let caller = self.desk.recognise(&*self.authenticator, (&metadata, &extensions), asker, now).await?;
+        let caller = self.context.recognise(&self.peers, (&metadata, &extensions), requester, now).await?;
         let owner = Owner::of(&caller);
-        self.desk.guard.token(&owner, Instant::now())?;
+        self.context.guard.token(&owner, Instant::now())?;
         check_audience(&message.audience)?;
         let (reply, answer) = oneshot::channel();
-        let (key, ledger, asker) = (Arc::clone(&self.svid_key), Arc::clone(&self.desk.ledger), asker.clone());
-        let task = move || match sign(&key, caller, message.audience, asker, now) {
+        let (key, ledger, requester) =
+            (Arc::clone(&self.svid_key), Arc::clone(&self.context.ledger), requester.clone());
+        let task = move || match sign(&key, caller, message.audience, requester, now) {
             Ok((svid, record)) => ledger.jwt_svid(record, |written| {
                 let _ = reply.send(written.map(|record| (svid, record)).map_err(RequestError::from));
             }),
             Err(error) => drop(reply.send(Err(error.into()))),
         };
-        self.desk.signers.submit(owner, task).map_err(|_| RequestError::QueueFull)?;
+        self.context.signers.submit(owner, task).map_err(|_| RequestError::QueueFull)?;
         answer.await.map_err(|_| RequestError::Worker)?
     }
 
@@ -102,14 +102,14 @@ impl WorkloadIdentity for IdentityService {
         request: Request<FollowTrustBundlesRequest>,
     ) -> Result<Response<Self::FollowTrustBundlesStream>, Status> {
         let credentials = Credentials { metadata: request.metadata(), extensions: request.extensions() };
-        let (_, standing) = self.doorkeeper.admit(&credentials).await.map_err(|error| {
+        let (_, validity) = self.peers.admit(&credentials).await.map_err(|error| {
             tracing::info!(%error, "trust bundles refused");
             status::unauthenticated()
         })?;
         let (sender, receiver) = mpsc::channel(1);
         let (mut bundles, stop) = (self.bundles.clone(), self.stop.clone());
         let following = async move {
-            let mut over = std::pin::pin!(standing.over());
+            let mut over = std::pin::pin!(validity.over());
             loop {
                 let message = message(&bundles.borrow_and_update());
                 if sender.send(Ok(message)).await.is_err() {
@@ -133,21 +133,21 @@ impl WorkloadIdentity for IdentityService {
         &self,
         request: Request<CreateJwtSvidRequest>,
     ) -> Result<Response<CreateJwtSvidResponse>, Status> {
-        let (mut asker, metrics) = (Asker::default(), &self.desk.metrics);
-        let answer = timeout(DEADLINE, self.create(request, &mut asker)).await;
+        let (mut requester, metrics) = (Requester::default(), &self.context.metrics);
+        let answer = timeout(DEADLINE, self.create(request, &mut requester)).await;
         match answer.unwrap_or(Err(RequestError::Busy)) {
             Ok((svid, record)) => {
                 count(&metrics.jwt_svids);
-                let JwtSvid { identity, jti, audience, ttl, asker, .. } = record;
-                tracing::info!(%identity, jti, ?audience, seconds = ttl, proof = asker.proof, "JWT-SVID issued");
+                let JwtSvid { identity, jti, audience, ttl, requester, .. } = record;
+                tracing::info!(%identity, jti, ?audience, seconds = ttl, proof = requester.proof, "JWT-SVID issued");
                 Ok(Response::new(CreateJwtSvidResponse { svid: svid.token }))
             }
             Err(error) => {
                 count(&metrics.jwt_svids_refused);
                 tracing::info!(%error, "JWT-SVID refused");
                 let status = Status::from(&error);
-                let refused = Refused::new(format!("{:?}", status.code()), error.to_string(), asker);
-                self.desk.ledger.refused(refused.of(Wanted::JwtSvid));
+                let refused = Refused::new(format!("{:?}", status.code()), error.to_string(), requester);
+                self.context.ledger.refused(refused.of(Wanted::JwtSvid));
                 Err(status)
             }
         }
@@ -160,14 +160,14 @@ fn sign(
     key: &SvidKey,
     caller: Caller,
     audience: Vec<String>,
-    asker: Asker,
+    requester: Requester,
     now: OffsetDateTime,
 ) -> Result<(SignedSvid, JwtSvid), TokenKeyError> {
     let left =
         caller.proof.expires().map_or(SVID_LIFE, |end| Duration::try_from(end - now).unwrap_or_default());
     let life = left.min(SVID_LIFE).min(caller.max_life.unwrap_or(SVID_LIFE));
     let svid = key.sign(&caller.identity, &audience, life, now)?;
-    let record = JwtSvid::new(&svid, caller.identity, audience, life.as_secs(), asker);
+    let record = JwtSvid::new(&svid, caller.identity, audience, life.as_secs(), requester);
     Ok((svid, record))
 }
 

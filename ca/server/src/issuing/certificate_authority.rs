@@ -1,4 +1,4 @@
-//! The running CA: everything that must change together is one snapshot (CA.md C22).
+//! The running CA: everything that must change together is one ca_state (CA.md C22).
 
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
@@ -17,23 +17,22 @@ use time::OffsetDateTime;
 
 use crate::{
     authn::{
-        Authenticator,
-        peer_authenticator::Doorkeeper,
+        peer_authenticator::PeerAuthenticator,
         proofs::{ProofConfig, Proofs},
     },
     followed::{self, Followed, SourceProblem},
     issuing::{
         limits::{Guard, Limits},
-        service::{CertificateService, Desk},
+        service::{CertificateService, RequestContext},
         signers::Signers,
     },
     ledger::{LedgerConfig, LedgerError, Writer},
     metrics::{Ends, Family, Metrics},
     trust::{
-        latest_expiry::{Horizon, Signer},
+        ca_state::{CaState, Current},
+        latest_expiry::{LatestExpiry, Signer},
         root_status::RootStatus,
         serving_certificate::{ServingCertificate, ServingError},
-        snapshot::{Current, Snapshot},
         state_dir::KeyMaterial,
         test_root,
     },
@@ -46,7 +45,7 @@ const RETRY: Duration = Duration::from_secs(10);
 
 /// The settings of a CA.
 #[derive(Clone)]
-pub struct CaConfig {
+pub struct CertificateAuthorityConfig {
     /// Whose identities are issued.
     pub trust_domain: TrustDomain,
     /// The cluster whose workloads are served, as clients name it in `clusterid`.
@@ -97,7 +96,7 @@ pub struct CertificateAuthority {
     lifetimes: Lifetimes,
     serving_names: Vec<ServingName>,
     serving_lifetime: Duration,
-    desk: Arc<Desk>,
+    context: Arc<RequestContext>,
     roots: ArcSwapOption<RootStatus>,
     /// Sources that others follow.
     further: Mutex<Vec<Arc<Followed>>>,
@@ -108,21 +107,25 @@ impl CertificateAuthority {
     ///
     /// # Errors
     /// One of the three failed.
-    pub fn new(config: CaConfig, keys: KeyMaterial, now: OffsetDateTime) -> Result<Arc<Self>, StartError> {
-        let issuer = Arc::new(Signer::new(keys.issuer, keys.horizon));
+    pub fn new(
+        config: CertificateAuthorityConfig,
+        keys: KeyMaterial,
+        now: OffsetDateTime,
+    ) -> Result<Arc<Self>, StartError> {
+        let issuer = Arc::new(Signer::new(keys.issuer, keys.latest_expiry));
         let serving =
             ServingCertificate::make(issuer.local(), &config.serving_names, config.serving_lifetime, now)?;
-        let snapshot = Snapshot {
+        let ca_state = CaState {
             authorizer: Authorizer::new(config.trust_domain.clone(), config.lifetimes),
             trust_domain: config.trust_domain,
             roots: Arc::new(keys.roots),
             issuer,
             serving,
         };
-        let current = Current::new(snapshot);
+        let current = Current::new(ca_state);
         let in_force = current.clone();
         let issuer = Box::new(move || Arc::clone(in_force.load().issuer.local()));
-        let desk = Desk {
+        let context = RequestContext {
             current: current.clone(),
             guard: Guard::new(&config.limits),
             signers: Signers::start(config.limits.signers).map_err(StartError::Signers)?,
@@ -135,13 +138,13 @@ impl CertificateAuthority {
             lifetimes: config.lifetimes,
             serving_names: config.serving_names,
             serving_lifetime: config.serving_lifetime,
-            desk: Arc::new(desk),
+            context: Arc::new(context),
             roots: ArcSwapOption::empty(),
             further: Mutex::default(),
         }))
     }
 
-    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+    pub(crate) fn ca_state(&self) -> Arc<CaState> {
         self.current.load()
     }
 
@@ -156,14 +159,14 @@ impl CertificateAuthority {
         roots: TrustBundle,
         now: OffsetDateTime,
     ) -> Result<Replaced, ServingError> {
-        let before = self.snapshot();
+        let before = self.ca_state();
         let serving = match Arc::ptr_eq(before.issuer.local(), issuer) {
             true => None,
             false => Some(ServingCertificate::make(issuer, &self.serving_names, self.serving_lifetime, now)?),
         };
-        let signer = Arc::new(Signer::new(Arc::clone(issuer), Arc::clone(before.issuer.horizon())));
+        let signer = Arc::new(Signer::new(Arc::clone(issuer), Arc::clone(before.issuer.latest_expiry())));
         let roots = Arc::new(roots);
-        self.current.change(|old| Snapshot {
+        self.current.change(|old| CaState {
             issuer: Arc::clone(&signer),
             roots: Arc::clone(&roots),
             serving: serving.clone().unwrap_or_else(|| old.serving.clone()),
@@ -197,13 +200,13 @@ impl CertificateAuthority {
     }
 
     /// Until when the certificates live that were issued.
-    pub fn horizon(&self) -> Arc<Horizon> {
-        Arc::clone(self.snapshot().issuer.horizon())
+    pub fn latest_expiry(&self) -> Arc<LatestExpiry> {
+        Arc::clone(self.ca_state().issuer.latest_expiry())
     }
 
     /// Issues identities of another trust domain from now on; those of the old one are no longer recognised.
     pub fn set_trust_domain(&self, trust_domain: &TrustDomain) {
-        self.current.change(|old| Snapshot {
+        self.current.change(|old| CaState {
             trust_domain: trust_domain.clone(),
             authorizer: Authorizer::new(trust_domain.clone(), self.lifetimes),
             ..old.clone()
@@ -215,18 +218,18 @@ impl CertificateAuthority {
     /// # Errors
     /// It could not be made; the current one stays.
     pub fn renew_serving_if_due(&self, now: OffsetDateTime) -> Result<bool, ServingError> {
-        let snapshot = self.snapshot();
-        if now < snapshot.serving.renew_at {
+        let ca_state = self.ca_state();
+        if now < ca_state.serving.renew_at {
             return Ok(false);
         }
         let serving = ServingCertificate::make(
-            snapshot.issuer.local(),
+            ca_state.issuer.local(),
             &self.serving_names,
             self.serving_lifetime,
             now,
         )?;
-        self.current.change(|old| match Arc::ptr_eq(old.issuer.local(), snapshot.issuer.local()) {
-            true => Snapshot { serving: serving.clone(), ..old.clone() },
+        self.current.change(|old| match Arc::ptr_eq(old.issuer.local(), ca_state.issuer.local()) {
+            true => CaState { serving: serving.clone(), ..old.clone() },
             false => old.clone(), // another issuer came meanwhile, with a certificate of its own
         });
         Ok(true)
@@ -235,7 +238,7 @@ impl CertificateAuthority {
     /// Renews the serving certificate for ever.
     pub async fn renew_serving_certificate(self: Arc<Self>) {
         loop {
-            let left = self.snapshot().serving.renew_at - OffsetDateTime::now_utc();
+            let left = self.ca_state().serving.renew_at - OffsetDateTime::now_utc();
             let left = Duration::try_from(left).unwrap_or_default();
             tokio::time::sleep(left.min(LONGEST_WAIT)).await;
             match self.renew_serving_if_due(OffsetDateTime::now_utc()) {
@@ -251,43 +254,38 @@ impl CertificateAuthority {
 
     /// Whether the signing chain is valid at `now` and the ledger can be written.
     pub fn is_able_to_sign(&self, now: OffsetDateTime) -> bool {
-        self.snapshot().issuer.local().is_valid(now)
-            && !self.desk.ledger.state().failing.load(Ordering::Relaxed)
+        self.ca_state().issuer.local().is_valid(now)
+            && !self.context.ledger.state().failing.load(Ordering::Relaxed)
     }
 
     /// Whose identities are issued.
     pub fn trust_domain(&self) -> TrustDomain {
-        self.snapshot().trust_domain.clone()
+        self.ca_state().trust_domain.clone()
     }
 
     /// Whether the root whose key everybody has is among the roots.
     pub fn has_test_root(&self) -> bool {
-        test_root::is_among(&self.snapshot().roots)
+        test_root::is_among(&self.ca_state().roots)
     }
 
     /// The roots in a few words.
     pub fn roots(&self) -> Vec<CertificateSummary> {
-        self.snapshot().roots.certificates().filter_map(CertificateSummary::of).collect()
+        self.ca_state().roots.certificates().filter_map(CertificateSummary::of).collect()
     }
 
     /// The roots as PEM.
     pub fn roots_pem(&self) -> String {
-        self.snapshot().roots.pem()
+        self.ca_state().roots.pem()
     }
 
     /// The trust bundle of our domain, not yet numbered.
     pub fn bundle(&self) -> SpiffeBundle {
-        SpiffeBundle::of_roots(&self.snapshot().roots)
+        SpiffeBundle::of_roots(&self.ca_state().roots)
     }
 
-    /// Who a peer is: by its client certificate, else by its bearer token.
-    pub fn authenticator(&self) -> Arc<dyn Authenticator> {
-        self.proofs.authenticator()
-    }
-
-    /// The same for calls that go on.
-    pub fn doorkeeper(&self) -> Doorkeeper {
-        Doorkeeper::new(self.authenticator(), self.current.clone())
+    /// Tells who a peer is: by its client certificate, else by its bearer token.
+    pub fn peer_authenticator(&self) -> PeerAuthenticator {
+        PeerAuthenticator::new(self.proofs.authenticator(), self.current.clone())
     }
 
     /// Keeps the keys of token issuers fresh, for ever.
@@ -298,23 +296,23 @@ impl CertificateAuthority {
     /// The gRPC service, for ports with TLS alone.
     pub fn service(&self) -> IstioCertificateServiceServer<CertificateService> {
         IstioCertificateServiceServer::new(CertificateService::new(
-            Arc::clone(&self.desk),
-            self.proofs.issuing_authenticator(),
+            Arc::clone(&self.context),
+            PeerAuthenticator::new(self.proofs.issuing_authenticator(), self.current.clone()),
             self.proofs.impersonation(),
         ))
     }
 
     /// What requests share.
-    pub(crate) fn desk(&self) -> Arc<Desk> {
-        Arc::clone(&self.desk)
+    pub(crate) fn context(&self) -> Arc<RequestContext> {
+        Arc::clone(&self.context)
     }
 
     /// Counters and gauges, under istiod's names where it has them.
     pub fn metrics(&self) -> Vec<Family> {
-        let snapshot = self.snapshot();
+        let ca_state = self.ca_state();
         let ends =
-            Ends { root: snapshot.issuer.local().root_not_after(), chain: snapshot.issuer.not_after() };
-        let Desk { metrics, ledger, signers, .. } = &*self.desk;
+            Ends { root: ca_state.issuer.local().root_not_after(), chain: ca_state.issuer.not_after() };
+        let RequestContext { metrics, ledger, signers, .. } = &*self.context;
         let mut families =
             metrics.families(ends, ledger.state(), signers.waiting(), OffsetDateTime::now_utc());
         families.extend(self.root_status().iter().flat_map(|roots| roots.families()));

@@ -13,7 +13,7 @@ use std::{
 
 use eastwest_ca::{
     Caller, Issuer as _, VerifiedCsr, chain,
-    ledger::{Asker, Issued, Refused},
+    ledger::{Issued, Refused, Requester},
 };
 use eastwest_proto::istio::v1::auth::{
     IstioCertificateRequest, IstioCertificateResponse,
@@ -24,7 +24,7 @@ use tokio::{sync::oneshot, time::timeout};
 use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap};
 
 use crate::{
-    authn::{Authenticator, Credentials, impersonation::Impersonation},
+    authn::{Credentials, impersonation::Impersonation, peer_authenticator::PeerAuthenticator},
     incoming::PeerConnection,
     issuing::{
         limits::{Guard, Owner},
@@ -33,14 +33,14 @@ use crate::{
     },
     ledger::Writer,
     metrics::{Metrics, count},
-    trust::snapshot::{Current, Snapshot},
+    trust::ca_state::{CaState, Current},
 };
 
 /// Longest that a request waits for its answer: clients of istio's agent set no deadline of their own.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// What all requests of a CA share.
-pub(crate) struct Desk {
+pub(crate) struct RequestContext {
     pub(crate) current: Current,
     pub(crate) guard: Guard,
     pub(crate) signers: Signers,
@@ -48,31 +48,31 @@ pub(crate) struct Desk {
     pub(crate) metrics: Metrics,
 }
 
-impl Desk {
-    /// Who asks, if the peer may ask at all; tells in `asker` as far as it came to that.
+impl RequestContext {
+    /// Who asks, if the peer may ask at all; tells in `requester` as far as it came to that.
     pub(crate) async fn recognise(
         &self,
-        authenticator: &dyn Authenticator,
+        peers: &PeerAuthenticator,
         (metadata, extensions): (&MetadataMap, &Extensions),
-        asker: &mut Asker,
+        requester: &mut Requester,
         now: OffsetDateTime,
     ) -> Result<Caller, RequestError> {
         let peer = address(extensions);
-        *asker = Asker::stranger(peer);
+        *requester = Requester::stranger(peer);
         self.guard.peer(peer, Instant::now())?;
-        let caller = authenticator
+        let caller = peers
             .authenticate(&Credentials { metadata, extensions }, now)
             .await
             .inspect_err(|_| self.guard.failed(peer, Instant::now()))?;
-        *asker = Asker::caller(&caller, peer);
+        *requester = Requester::caller(&caller, peer);
         Ok(caller)
     }
 }
 
 /// The service that signs workload certificates.
 pub struct CertificateService {
-    desk: Arc<Desk>,
-    authenticator: Arc<dyn Authenticator>,
+    context: Arc<RequestContext>,
+    peers: PeerAuthenticator,
     impersonation: Arc<Impersonation>,
 }
 
@@ -83,38 +83,38 @@ struct Answer {
 }
 
 impl CertificateService {
-    /// Answers whom `authenticator` recognises, for whom `impersonation` lets it speak.
+    /// Answers whom `peers` recognises, for whom `impersonation` lets it speak.
     pub(crate) fn new(
-        desk: Arc<Desk>,
-        authenticator: Arc<dyn Authenticator>,
+        context: Arc<RequestContext>,
+        peers: PeerAuthenticator,
         impersonation: Arc<Impersonation>,
     ) -> Self {
-        Self { desk, authenticator, impersonation }
+        Self { context, peers, impersonation }
     }
 
-    /// Tells in `asker` who asked, as far as it came to that.
+    /// Tells in `requester` who asked, as far as it came to that.
     async fn create(
         &self,
         request: Request<IstioCertificateRequest>,
-        asker: &mut Asker,
+        requester: &mut Requester,
     ) -> Result<Answer, RequestError> {
         let (metadata, extensions, message) = request.into_parts();
         let now = OffsetDateTime::now_utc();
-        let caller = self.desk.recognise(&*self.authenticator, (&metadata, &extensions), asker, now).await?;
+        let caller = self.context.recognise(&self.peers, (&metadata, &extensions), requester, now).await?;
         let owner = Owner::of(&caller);
-        self.desk.guard.request(&owner, Instant::now())?;
+        self.context.guard.request(&owner, Instant::now())?;
         let caller = self.impersonation.speak(caller, message.metadata.as_ref())?;
-        *asker = Asker::caller(&caller, asker.peer);
+        *requester = Requester::caller(&caller, requester.peer);
 
         let (reply, answer) = oneshot::channel();
-        let (current, ledger) = (self.desk.current.clone(), Arc::clone(&self.desk.ledger));
-        let task = Task { current, ledger, caller, asker: asker.clone(), message, now };
-        self.desk.signers.submit(owner, move || task.run(reply)).map_err(|_| RequestError::QueueFull)?;
+        let (current, ledger) = (self.context.current.clone(), Arc::clone(&self.context.ledger));
+        let task = Task { current, ledger, caller, requester: requester.clone(), message, now };
+        self.context.signers.submit(owner, move || task.run(reply)).map_err(|_| RequestError::QueueFull)?;
         answer.await.map_err(|_| RequestError::Worker)?
     }
 
-    fn note(&self, error: &RequestError, status: &Status, asker: Asker) {
-        let metrics = &self.desk.metrics;
+    fn note(&self, error: &RequestError, status: &Status, requester: Requester) {
+        let metrics = &self.context.metrics;
         match error {
             RequestError::Unauthenticated(_) | RequestError::Impersonation(_) => {
                 count(&metrics.authentication_failures);
@@ -142,7 +142,7 @@ impl CertificateService {
             }
         }
         let code = format!("{:?}", status.code());
-        self.desk.ledger.refused(Refused::new(code, error.to_string(), asker));
+        self.context.ledger.refused(Refused::new(code, error.to_string(), requester));
     }
 }
 
@@ -152,10 +152,10 @@ impl IstioCertificateService for CertificateService {
         &self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
-        let (begin, metrics) = (Instant::now(), &self.desk.metrics);
+        let (begin, metrics) = (Instant::now(), &self.context.metrics);
         count(&metrics.requests);
-        let mut asker = Asker::default();
-        let answer = timeout(DEADLINE, self.create(request, &mut asker)).await;
+        let mut requester = Requester::default();
+        let answer = timeout(DEADLINE, self.create(request, &mut requester)).await;
         match answer.unwrap_or(Err(RequestError::Busy)) {
             Ok(Answer { issued, cert_chain }) => {
                 metrics.issued(&issued, begin.elapsed());
@@ -164,20 +164,20 @@ impl IstioCertificateService for CertificateService {
             }
             Err(error) => {
                 let status = Status::from(&error);
-                self.note(&error, &status, asker);
+                self.note(&error, &status, requester);
                 Err(status)
             }
         }
     }
 }
 
-/// What a signer does for an authenticated caller. It does not hold the desk: whoever drops that last waits for the
+/// What a signer does for an authenticated caller. It does not hold the context: whoever drops that last waits for the
 /// signers to end.
 struct Task {
     current: Current,
     ledger: Arc<Writer>,
     caller: Caller,
-    asker: Asker,
+    requester: Requester,
     message: IstioCertificateRequest,
     now: OffsetDateTime,
 }
@@ -189,8 +189,8 @@ impl Task {
             return;
         }
         let ledger = Arc::clone(&self.ledger);
-        let snapshot = self.current.load();
-        match self.issue(&snapshot) {
+        let ca_state = self.current.load();
+        match self.issue(&ca_state) {
             // The requester may have gone away meanwhile: then nobody gets the certificate.
             Ok((issued, cert_chain)) => ledger.issued(issued, |issued| {
                 let _ = reply.send(issued.map(|issued| Answer { issued, cert_chain }).map_err(Into::into));
@@ -201,17 +201,17 @@ impl Task {
         }
     }
 
-    fn issue(self, snapshot: &Snapshot) -> Result<(Issued, Vec<String>), RequestError> {
-        let grant = snapshot.authorizer.authorize(&self.caller, self.message.validity_duration)?;
+    fn issue(self, ca_state: &CaState) -> Result<(Issued, Vec<String>), RequestError> {
+        let grant = ca_state.authorizer.authorize(&self.caller, self.message.validity_duration)?;
         let csr = VerifiedCsr::from_pem(&self.message.csr)?;
-        let leaf = snapshot.issuer.issue(&grant, &csr, self.now)?;
-        let chain = chain::elements(&leaf, snapshot.issuer.as_ref(), &snapshot.roots);
-        Ok((Issued::new(&leaf, &grant, &csr, self.asker), chain))
+        let leaf = ca_state.issuer.issue(&grant, &csr, self.now)?;
+        let chain = chain::elements(&leaf, ca_state.issuer.as_ref(), &ca_state.roots);
+        Ok((Issued::new(&leaf, &grant, &csr, self.requester), chain))
     }
 }
 
 fn log_issued(issued: &Issued) {
-    let Asker { proof, node, pod, .. } = &issued.asker;
+    let Requester { proof, node, pod, .. } = &issued.requester;
     tracing::info!(
         identity = %issued.identity,
         serial = issued.serial,

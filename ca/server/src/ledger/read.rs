@@ -58,7 +58,7 @@ impl Query {
             Event::JwtSvid(svid) if !self.refused => {
                 (Wanted::JwtSvid, Some(&svid.identity), Some(svid.jti.as_str()))
             }
-            Event::Refused(refused) => (refused.wanted, refused.asker.caller.as_ref(), None),
+            Event::Refused(refused) => (refused.wanted, refused.requester.caller.as_ref(), None),
             _ => return false,
         };
         let is_of = |wanted: &str| {

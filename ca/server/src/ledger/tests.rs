@@ -4,7 +4,7 @@ use std::fs;
 
 use eastwest_ca::{
     NewRoot,
-    ledger::{Asker, Event, Issued, Problem, Refused, Report},
+    ledger::{Event, Issued, Problem, Refused, Report, Requester},
     rotation::Step,
 };
 use eastwest_identity::{SpiffeId, TrustDomain};
@@ -70,13 +70,21 @@ fn identity(account: &str) -> SpiffeId {
 
 fn issued(serial: u64) -> Event {
     let (serial, key, key_sha256) = (format!("{serial:x}"), "ECDSA P-256".to_owned(), "00".repeat(32));
-    let (identity, asker) = (identity("reviews"), Asker::default());
-    Event::Issued(Box::new(Issued { identity, serial, key, key_sha256, not_after: now(), ttl: 60, asker }))
+    let (identity, requester) = (identity("reviews"), Requester::default());
+    Event::Issued(Box::new(Issued {
+        identity,
+        serial,
+        key,
+        key_sha256,
+        not_after: now(),
+        ttl: 60,
+        requester,
+    }))
 }
 
 fn refused(account: &str, code: &str) -> Event {
-    let asker = Asker { caller: Some(identity(account)), ..Asker::default() };
-    Event::Refused(Box::new(Refused::new(code, "no", asker)))
+    let requester = Requester { caller: Some(identity(account)), ..Requester::default() };
+    Event::Refused(Box::new(Refused::new(code, "no", requester)))
 }
 
 #[test]

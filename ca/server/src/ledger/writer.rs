@@ -14,7 +14,7 @@ use std::{
 
 use eastwest_ca::{
     LocalIssuer,
-    ledger::{Asker, Event, Issued, JwtSvid, Refusals, Refused},
+    ledger::{Event, Issued, JwtSvid, Refusals, Refused, Requester},
 };
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -233,7 +233,7 @@ impl Scribe {
                     answers.push_back(done);
                 }
                 Message::Refused(refused) => {
-                    let class = match refused.asker.caller {
+                    let class = match refused.requester.caller {
                         Some(_) => &mut self.callers,
                         None => &mut self.strangers,
                     };
@@ -283,7 +283,7 @@ impl Scribe {
     fn crowd(&self) -> Option<Event> {
         let count = self.state.uncounted.swap(0, Ordering::Relaxed);
         let reason = "more refusals at once than the ledger takes in";
-        let refused = Refused { count, ..Refused::new("Unknown", reason, Asker::default()) };
+        let refused = Refused { count, ..Refused::new("Unknown", reason, Requester::default()) };
         (count > 0).then(|| Event::Refused(Box::new(refused)))
     }
 

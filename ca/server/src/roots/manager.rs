@@ -72,7 +72,7 @@ pub enum RootsError {
 }
 
 /// Knows what is in force, and looks whether it still should be.
-pub struct Keeper {
+pub struct RootManager {
     state: StateDir,
     plugged: Option<PluggedDir>,
     judged: OffsetDateTime,
@@ -89,7 +89,7 @@ pub struct Keeper {
     reloads: u64,
 }
 
-impl Keeper {
+impl RootManager {
     /// Reads the sources, or makes a root where there is none; returns what a CA starts with.
     ///
     /// # Errors
@@ -107,7 +107,7 @@ impl Keeper {
                 let material = KeyMaterial {
                     issuer: Arc::new(ca.issuer),
                     roots: ca.roots,
-                    horizon: Arc::new(state.horizon()),
+                    latest_expiry: Arc::new(state.latest_expiry()),
                     own_tokens: Some(state.own_tokens()?),
                 };
                 (Source::PluggedIn(dir), None, material)
@@ -120,9 +120,10 @@ impl Keeper {
             }
         };
         let before = InForce::read(&state)?.filter(|_| matches!(source, Source::PluggedIn(_)));
-        let carried = before.and_then(|before| before.carry(&material.roots, material.horizon.latest(), now));
+        let carried =
+            before.and_then(|before| before.carry(&material.roots, material.latest_expiry.latest(), now));
         let revocations = plugged.as_ref().map(|_| memory::lists(&state, now)).transpose()?;
-        let mut keeper = Self {
+        let mut manager = Self {
             state,
             plugged,
             judged: now,
@@ -136,12 +137,12 @@ impl Keeper {
             since: now,
             reloads: 0,
         };
-        keeper.tell_start();
-        keeper.judge_lists(&files, now);
-        keeper.judge_expiry(now);
-        keeper.publish()?;
-        let material = KeyMaterial { roots: keeper.all_roots(), ..material };
-        Ok((keeper, material))
+        manager.tell_start();
+        manager.judge_lists(&files, now);
+        manager.judge_expiry(now);
+        manager.publish()?;
+        let material = KeyMaterial { roots: manager.all_roots(), ..material };
+        Ok((manager, material))
     }
 
     /// Follows the sources in a thread of its own for as long as `ca` lives.
@@ -199,7 +200,7 @@ impl Keeper {
     /// Lets the rotation of our own root go on; whether anything is to be installed.
     fn look_at_rotation(&mut self, ca: &CertificateAuthority, now: OffsetDateTime) -> bool {
         let Some(rotator) = &mut self.rotator else { return false };
-        let found = rotator.look(&ca.horizon(), now);
+        let found = rotator.look(&ca.latest_expiry(), now);
         let told = found.as_ref().map(|_| ()).map_err(|error| format!("{error}; signing goes on as before"));
         self.problems.note(Subject::StateDir, told, now);
         let Ok(Some(material)) = found else { return false };
@@ -231,27 +232,33 @@ impl Keeper {
             .map_err(|error| format!("{}: {error}; signing goes on as before", dir.display()));
         self.problems.note(Subject::PluggedInCa, told, now);
         if let Ok(Some(loaded)) = loaded {
-            changed |= self.adopt(loaded, Source::PluggedIn(dir), ca.horizon().latest(), now);
+            changed |= self.adopt(loaded, Source::PluggedIn(dir), ca.latest_expiry().latest(), now);
         }
         self.judge_lists(files, now) || changed
     }
 
     /// Takes a CA, unless it is the one in force. Roots that it does not name stay trusted for as long as certificates
     /// live that lead to them.
-    fn adopt(&mut self, ca: PluggedCa, source: Source, horizon: OffsetDateTime, now: OffsetDateTime) -> bool {
+    fn adopt(
+        &mut self,
+        ca: PluggedCa,
+        source: Source,
+        latest_expiry: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> bool {
         let same_roots = ca.roots.pem() == self.roots.pem();
         if same_roots && ca.issuer.same_chain(&self.issuer) {
             return false;
         }
-        let lives = horizon > now;
+        let lives = latest_expiry > now;
         if lives && !self.all_roots().contains(ca.issuer.root()) {
             tracing::warn!(
-                until = %rfc3339(horizon),
+                until = %rfc3339(latest_expiry),
                 "this root was in nobody's trust bundle before: workloads that have not renewed refuse certificates of \
                  the new CA; next time put the new root into root-cert.pem one lifetime earlier"
             );
         }
-        self.carried = self.in_force().carry(&ca.roots, horizon, now);
+        self.carried = self.in_force().carry(&ca.roots, latest_expiry, now);
         self.issuer = Arc::new(ca.issuer);
         self.roots = ca.roots;
         self.source = source;

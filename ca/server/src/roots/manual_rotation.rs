@@ -72,7 +72,7 @@ pub fn rotate(
         let new = like(state.new_root_like(before.active().generation)?);
         let rotation = steps::take(&state, before, step, &new, force, now)?;
         if alone.is_some() {
-            let rotation = rotation.taken_up(steps::covered(&state.horizon(), now));
+            let rotation = rotation.taken_up(steps::covered(&state.latest_expiry(), now));
             state.save_rotation(&rotation)?;
             state.publish_roots(&state.load_rotation(&rotation, now)?.roots)?;
         }
@@ -86,7 +86,7 @@ pub fn rotate(
 
 fn seen(state: &StateDir, served: bool, now: OffsetDateTime) -> Result<RotationView, StateError> {
     let rotation = state.rotation()?;
-    let issued_until = state.horizon().latest();
+    let issued_until = state.latest_expiry().latest();
     Ok(RotationView {
         state_dir: state.path().to_owned(),
         served,

@@ -97,20 +97,20 @@ impl InForce {
     }
 
     /// What stays trusted beside `next`, which follows: everything, if `next` lacks the root that signed and certificates
-    /// live until `horizon`.
+    /// live until `latest_expiry`.
     pub(super) fn carry(
         self,
         next: &TrustBundle,
-        horizon: OffsetDateTime,
+        latest_expiry: OffsetDateTime,
         now: OffsetDateTime,
     ) -> Option<Carried> {
         let before = self.carried.filter(|carried| now <= carried.until);
-        if horizon <= now || next.contains(&self.root) {
+        if latest_expiry <= now || next.contains(&self.root) {
             return before;
         }
-        tracing::info!(until = %rfc3339(horizon), "the roots of the CA before stay trusted for its certificates");
+        tracing::info!(until = %rfc3339(latest_expiry), "the roots of the CA before stay trusted for its certificates");
         let roots = before.map_or(self.roots.clone(), |before| self.roots.and(&before.roots));
-        Some(Carried { roots, until: horizon })
+        Some(Carried { roots, until: latest_expiry })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ca-dir (plugged in) ─┐
-//! state directory ─────┴→ Keeper → CertificateAuthority::install → one snapshot for every later request
+//! state directory ─────┴→ RootManager → CertificateAuthority::install → one ca_state for every later request
 //! ```
 //! The state directory's root is followed by a next one in the steps of [`eastwest_ca::rotation`]: `rotator` takes those
 //! that are due, [`manual_rotation`] those that a person asks for, by one record that both read.
@@ -19,7 +19,7 @@ mod rotator;
 mod steps;
 mod watch;
 
-pub use manager::{Keeper, RootsConfig, RootsError};
+pub use manager::{RootManager, RootsConfig, RootsError};
 pub use steps::RotateError;
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::steps::{self, RotateError};
 use crate::{
     issuing::certificate_authority::Replaced,
     trust::{
-        latest_expiry::Horizon,
+        latest_expiry::LatestExpiry,
         state_dir::{KeyMaterial, StateDir},
     },
 };
@@ -44,12 +44,12 @@ impl Rotator {
     /// Reads the record and takes what is due; what to install, if something else is in force now.
     pub(super) fn look(
         &mut self,
-        horizon: &Horizon,
+        latest_expiry: &LatestExpiry,
         now: OffsetDateTime,
     ) -> Result<Option<KeyMaterial>, RotateError> {
         self.rotation = self.state.rotation()?;
         if self.may_tell() || self.due(now) {
-            self.act(horizon, now)?;
+            self.act(latest_expiry, now)?;
         }
         if self.rotation.trusted() == self.installed {
             return Ok(None);
@@ -63,12 +63,12 @@ impl Rotator {
         self.replaced = Some(replaced);
     }
 
-    fn act(&mut self, horizon: &Horizon, now: OffsetDateTime) -> Result<(), RotateError> {
+    fn act(&mut self, latest_expiry: &LatestExpiry, now: OffsetDateTime) -> Result<(), RotateError> {
         let _lock = self.state.lock_rotation()?;
         let mut rotation = self.state.rotation()?;
         if rotation == self.rotation && self.may_tell() {
             // Whatever was issued by what signed before has been noted: nobody signs with it any more.
-            rotation = rotation.taken_up(steps::covered(horizon, now));
+            rotation = rotation.taken_up(steps::covered(latest_expiry, now));
             self.state.save_rotation(&rotation)?;
             self.replaced = None;
         }

@@ -9,7 +9,7 @@ use thiserror::Error;
 use time::{Duration, OffsetDateTime};
 
 use crate::trust::{
-    latest_expiry::Horizon,
+    latest_expiry::LatestExpiry,
     state_dir::{StateDir, StateError},
 };
 
@@ -26,9 +26,9 @@ pub enum RotateError {
 }
 
 /// When nothing lives any more that was issued until `now`: certificates are good for the whole of their last second.
-pub(super) fn covered(horizon: &Horizon, now: OffsetDateTime) -> OffsetDateTime {
+pub(super) fn covered(latest_expiry: &LatestExpiry, now: OffsetDateTime) -> OffsetDateTime {
     let now = now.replace_nanosecond(0).unwrap_or(now);
-    let latest = horizon.latest();
+    let latest = latest_expiry.latest();
     if latest < now { now } else { latest + Duration::SECOND }
 }
 

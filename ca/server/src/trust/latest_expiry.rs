@@ -21,7 +21,7 @@ const AHEAD: i32 = 8;
 
 /// The latest end of all certificates issued; in a file, if it has one.
 #[derive(Debug)]
-pub struct Horizon {
+pub struct LatestExpiry {
     /// What was issued, in seconds since 1970.
     latest: AtomicI64,
     /// What the file says; never less than `latest`, unless the file cannot be written.
@@ -31,7 +31,7 @@ pub struct Horizon {
     writing: Mutex<()>,
 }
 
-impl Default for Horizon {
+impl Default for LatestExpiry {
     /// Of a CA that has issued nothing and keeps no record.
     fn default() -> Self {
         Self {
@@ -43,7 +43,7 @@ impl Default for Horizon {
     }
 }
 
-impl Horizon {
+impl LatestExpiry {
     /// As the file says; of a CA that has issued nothing if there is none.
     pub fn kept_in(file: PathBuf) -> Self {
         let recorded = read(&file);
@@ -100,15 +100,15 @@ fn read(file: &Path) -> i64 {
     time.map_or(0, OffsetDateTime::unix_timestamp)
 }
 
-/// An issuer whose certificates are noted in a horizon.
+/// An issuer whose certificates are noted in a latest_expiry.
 pub(crate) struct Signer {
     local: Arc<LocalIssuer>,
-    horizon: Arc<Horizon>,
+    latest_expiry: Arc<LatestExpiry>,
 }
 
 impl Signer {
-    pub(crate) fn new(local: Arc<LocalIssuer>, horizon: Arc<Horizon>) -> Self {
-        Self { local, horizon }
+    pub(crate) fn new(local: Arc<LocalIssuer>, latest_expiry: Arc<LatestExpiry>) -> Self {
+        Self { local, latest_expiry }
     }
 
     /// The issuer itself, for what is no workload's.
@@ -116,8 +116,8 @@ impl Signer {
         &self.local
     }
 
-    pub(crate) fn horizon(&self) -> &Arc<Horizon> {
-        &self.horizon
+    pub(crate) fn latest_expiry(&self) -> &Arc<LatestExpiry> {
+        &self.latest_expiry
     }
 }
 
@@ -129,7 +129,7 @@ impl Issuer for Signer {
         now: OffsetDateTime,
     ) -> Result<IssuedCertificate, IssueError> {
         let issued = self.local.issue(grant, csr, now)?;
-        self.horizon.note(issued.not_after, now);
+        self.latest_expiry.note(issued.not_after, now);
         Ok(issued)
     }
 
@@ -154,17 +154,17 @@ mod tests {
     fn the_record_runs_ahead_and_outlives_the_process() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("issued-until");
-        let first = Horizon::kept_in(file.clone());
+        let first = LatestExpiry::kept_in(file.clone());
         assert_eq!(first.latest(), at(0));
         first.note(at(1800), at(1000));
         assert_eq!(first.latest(), at(1800));
-        let recorded = Horizon::kept_in(file.clone()).latest();
+        let recorded = LatestExpiry::kept_in(file.clone()).latest();
         assert_eq!(recorded, at(1900), "an eighth of 800 s ahead");
         fs::remove_file(&file).unwrap();
         first.note(at(1850), at(1050));
         assert!(!file.exists(), "what the record covers costs no write");
         first.note(at(1901), at(1101));
-        assert_eq!(Horizon::kept_in(file).latest(), at(2001));
+        assert_eq!(LatestExpiry::kept_in(file).latest(), at(2001));
         first.note(at(1500), at(1400));
         assert_eq!(first.latest(), at(1901), "a shorter life changes nothing");
     }
@@ -173,18 +173,18 @@ mod tests {
     fn two_processes_do_not_lower_each_others_record() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("issued-until");
-        let (server, by_hand) = (Horizon::kept_in(file.clone()), Horizon::kept_in(file.clone()));
+        let (server, by_hand) = (LatestExpiry::kept_in(file.clone()), LatestExpiry::kept_in(file.clone()));
         server.note(at(1800), at(1000));
         by_hand.note(at(9000), at(1000));
         assert_eq!(server.latest(), at(10_000));
         server.note(at(1950), at(1150));
-        assert_eq!(Horizon::kept_in(file).latest(), at(10_000));
+        assert_eq!(LatestExpiry::kept_in(file).latest(), at(10_000));
     }
 
     #[test]
     fn without_a_file_it_is_kept_in_memory() {
-        let horizon = Horizon::default();
-        horizon.note(at(1800), at(1000));
-        assert_eq!(horizon.latest(), at(1800));
+        let latest_expiry = LatestExpiry::default();
+        latest_expiry.note(at(1800), at(1000));
+        assert_eq!(latest_expiry.latest(), at(1800));
     }
 }

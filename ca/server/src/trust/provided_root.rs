@@ -13,7 +13,7 @@ use crate::trust::state_dir::KeyMaterial;
 /// Why a given root cannot be used. Never says anything about the key's content.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum GivenRootError {
+pub enum ProvidedRootError {
     /// The certificate cannot be read.
     #[error("the root's certificate: {0}")]
     Certificate(#[from] BundleError),
@@ -30,13 +30,17 @@ impl KeyMaterial {
     /// [`StateDir::adopt`](crate::StateDir::adopt).
     ///
     /// # Errors
-    /// See [`GivenRootError`].
-    pub fn given(certificate_pem: &str, key_pem: &str, now: OffsetDateTime) -> Result<Self, GivenRootError> {
+    /// See [`ProvidedRootError`].
+    pub fn given(
+        certificate_pem: &str,
+        key_pem: &str,
+        now: OffsetDateTime,
+    ) -> Result<Self, ProvidedRootError> {
         let roots = TrustBundle::from_pem(certificate_pem)?;
         let key = PrivateKey::from_pem(key_pem)?;
         let chain = roots.certificates().cloned().collect();
         let issuer = LocalIssuer::new(key, chain, &roots, now)?;
-        Ok(Self { issuer: Arc::new(issuer), roots, horizon: Arc::default(), own_tokens: None })
+        Ok(Self { issuer: Arc::new(issuer), roots, latest_expiry: Arc::default(), own_tokens: None })
     }
 }
 
@@ -50,11 +54,11 @@ mod tests {
         let now = OffsetDateTime::now_utc();
         let (certificate, key) = (test_root::CERTIFICATE_PEM, test_root::KEY_PEM);
         assert!(KeyMaterial::given(certificate, key, now).is_ok());
-        assert!(matches!(KeyMaterial::given(key, key, now), Err(GivenRootError::Certificate(_))));
-        assert!(matches!(KeyMaterial::given(certificate, certificate, now), Err(GivenRootError::Key(_))));
+        assert!(matches!(KeyMaterial::given(key, key, now), Err(ProvidedRootError::Certificate(_))));
+        assert!(matches!(KeyMaterial::given(certificate, certificate, now), Err(ProvidedRootError::Key(_))));
         let other = PrivateKey::generate().unwrap().to_pem();
         let error = KeyMaterial::given(certificate, &other, now).err().unwrap();
-        assert!(matches!(error, GivenRootError::Pair(_)), "{error}");
+        assert!(matches!(error, ProvidedRootError::Pair(_)), "{error}");
         assert!(!error.to_string().contains("PRIVATE"), "{error}");
     }
 }

@@ -19,7 +19,7 @@ use eastwest_ca::{
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::{files, trust::latest_expiry::Horizon};
+use crate::{files, trust::latest_expiry::LatestExpiry};
 
 mod error;
 mod slots;
@@ -49,7 +49,7 @@ pub struct KeyMaterial {
     /// What peers trust.
     pub roots: TrustBundle,
     /// Until when the certificates live that were issued, kept beside the key.
-    pub horizon: Arc<Horizon>,
+    pub latest_expiry: Arc<LatestExpiry>,
     /// Issuer of the tokens that our own token key signs, its audiences still empty.
     pub own_tokens: Option<TrustedIssuer>,
 }
@@ -104,8 +104,8 @@ impl StateDir {
     }
 
     /// Until when the certificates live that were issued from here.
-    pub fn horizon(&self) -> Horizon {
-        Horizon::kept_in(self.file(HORIZON))
+    pub fn latest_expiry(&self) -> LatestExpiry {
+        LatestExpiry::kept_in(self.file(HORIZON))
     }
 
     /// Where it is.
@@ -249,8 +249,8 @@ impl StateDir {
         for other in rotation.trusted().into_iter().skip(1) {
             roots = roots.and(&self.root_certificates(other)?);
         }
-        let horizon = Arc::new(self.horizon());
-        Ok(KeyMaterial { issuer: Arc::new(issuer), roots, horizon, own_tokens: None })
+        let latest_expiry = Arc::new(self.latest_expiry());
+        Ok(KeyMaterial { issuer: Arc::new(issuer), roots, latest_expiry, own_tokens: None })
     }
 
     /// The token key, made if absent. Of several processes that make one at the same time, one wins.

@@ -3,7 +3,7 @@
 use eastwest_ca::{TrustBundle, pem};
 use time::OffsetDateTime;
 
-use crate::trust::{provided_root::GivenRootError, state_dir::KeyMaterial};
+use crate::trust::{provided_root::ProvidedRootError, state_dir::KeyMaterial};
 
 /// Its certificate, which never changes; its subject says what it is.
 pub const CERTIFICATE_PEM: &str = include_str!("test_root/root-cert.pem");
@@ -17,7 +17,7 @@ pub const WARNING: &str = "INSECURE TEST ROOT: the key of this root is published
 ///
 /// # Errors
 /// The clock is beyond the years 2020 to 2120.
-pub fn key_material(now: OffsetDateTime) -> Result<KeyMaterial, GivenRootError> {
+pub fn key_material(now: OffsetDateTime) -> Result<KeyMaterial, ProvidedRootError> {
     KeyMaterial::given(CERTIFICATE_PEM, KEY_PEM, now)
 }
 

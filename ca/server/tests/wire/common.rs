@@ -9,7 +9,8 @@ use std::{
 
 use eastwest_ca::{CertificateSummary, Lifetimes, NewRoot, pem};
 use eastwest_ca_server::{
-    CaConfig, CertificateAuthority, Incoming, LedgerConfig, Limits, OwnBundle, ProofConfig, StateDir,
+    CertificateAuthority, CertificateAuthorityConfig, Incoming, LedgerConfig, Limits, OwnBundle, ProofConfig,
+    StateDir,
     bundles::{IdentityService, federation, publish},
     default_serving_names, grpc_server,
     operations::{self, IssuedKey},
@@ -96,7 +97,7 @@ impl Ca {
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
         ];
         let [tls, plaintext] = [0, 1].map(|i: usize| listeners[i].local_addr().unwrap());
-        let config = CaConfig {
+        let config = CertificateAuthorityConfig {
             trust_domain,
             cluster_id: "Kubernetes".to_owned(),
             lifetimes: Lifetimes::default(),

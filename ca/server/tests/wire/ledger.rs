@@ -56,10 +56,10 @@ async fn what_was_answered_is_in_the_ledger() {
     };
     assert_eq!((issued.identity.as_str(), &issued.serial), (REVIEWS, &answer.serial));
     assert_eq!((issued.key.as_str(), issued.key_sha256.len(), issued.ttl), ("ECDSA P-256", 64, 86_400));
-    assert_eq!(issued.asker.proof_issuer.as_deref(), Some("eastwest"));
-    assert_eq!(issued.asker.peer, Some([127, 0, 0, 1].into()));
+    assert_eq!(issued.requester.proof_issuer.as_deref(), Some("eastwest"));
+    assert_eq!(issued.requester.peer, Some([127, 0, 0, 1].into()));
     assert_eq!(
-        (refused.code.as_str(), &refused.asker.caller),
+        (refused.code.as_str(), &refused.requester.caller),
         ("InvalidArgument", &Some(REVIEWS.parse().unwrap()))
     );
     assert!(refused.reason.contains("allowed are"), "{}", refused.reason);

@@ -43,10 +43,10 @@ async fn every_jwt_svid_issued_or_refused_is_in_the_ledger() {
     assert_eq!(svid.audience, ["vault", "db"]);
     assert_eq!(said["exp"], svid.not_after.unix_timestamp());
     assert!((1..=300).contains(&svid.ttl), "{svid:?}");
-    let asker = &svid.asker;
-    assert_eq!((asker.proof.as_deref(), asker.peer), (Some("token"), Some([127, 0, 0, 1].into())));
+    let requester = &svid.requester;
+    assert_eq!((requester.proof.as_deref(), requester.peer), (Some("token"), Some([127, 0, 0, 1].into())));
     assert_eq!((audience.wanted, audience.code.as_str()), (Wanted::JwtSvid, "InvalidArgument"));
-    assert_eq!(audience.asker.caller.as_ref().unwrap().as_str(), REVIEWS);
+    assert_eq!(audience.requester.caller.as_ref().unwrap().as_str(), REVIEWS);
     assert_eq!((stranger.wanted, stranger.code.as_str()), (Wanted::JwtSvid, "Unauthenticated"));
     let text = fs::read_to_string(dir.path().join("state/ledger/00000001.jsonl")).unwrap();
     let tokens = [token.as_str(), proof.as_str()].map(|token| token.split('.').skip(1));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use eastwest_model::{
     Credential, MeshConfig, Meta, Name, Object,
-    credential::{KeyPair, PrivateKey, TrustBundle},
+    credential::{CaBundle, KeyPair, PrivateKey},
 };
 use ring::digest::{SHA256, digest};
 use rustls::{Error, InconsistentKeys, crypto::ring::sign::any_supported_type, sign::CertifiedKey};
@@ -108,11 +108,11 @@ fn key_pair([certificate, key]: [&str; 2], chain: &str, private_key: Content) ->
     })
 }
 
-fn trust(content: &impl Fn(&str) -> Option<Content>) -> Option<Result<TrustBundle, Name>> {
+fn trust(content: &impl Fn(&str) -> Option<Content>) -> Option<Result<CaBundle, Name>> {
     let ([name, _], [bundle, crl]) = first(&TRUSTS, content, |[bundle, _]| bundle.is_some())?;
     let bundle = bundle?;
     Some(match certificates(&bundle) {
-        Ok(ders) => Ok(TrustBundle {
+        Ok(ders) => Ok(CaBundle {
             certificates: bundle.as_str().into(),
             crl: crl.map(|crl| crl.as_str().into()),
             fingerprint: fingerprint(&ders),

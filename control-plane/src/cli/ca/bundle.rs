@@ -8,7 +8,7 @@ use eastwest_ca::SpiffeBundle;
 use eastwest_ca_server::{bundles, operations};
 use time::OffsetDateTime;
 
-use super::{Outcome, Result};
+use super::{Exit, Result};
 use crate::{cli::runtime, output::write_out, remote};
 
 /// The arguments of `eastwest ca bundle`.
@@ -49,7 +49,7 @@ impl BundleArgs {
             (None, format) => format.show(&bundles::of_state_dir(state_dir, now)?),
         };
         write_out(text.trim_end())?;
-        Ok(Outcome::Success)
+        Ok(Exit::Success)
     }
 }
 

@@ -10,7 +10,7 @@ use eastwest_model::TrustDomain;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::{Failure, Outcome, Result, show};
+use super::{Exit, Failure, Result, show};
 use crate::{
     config::{Problems, duration},
     output::OutputArgs,
@@ -48,7 +48,7 @@ impl InitArgs {
         let new = NewRoot { key, life, ..NewRoot::of(domain) };
         let summary = operations::init(state_dir, &new, import.as_ref(), now)?;
         self.output.print(&summary, show::describe)?;
-        Ok(Outcome::Success)
+        Ok(Exit::Success)
     }
 }
 

@@ -17,7 +17,7 @@ use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use zeroize::Zeroizing;
 
-use super::{super::runtime, Failure, Outcome, Result};
+use super::{super::runtime, Exit, Failure, Result};
 use crate::{
     config::{Problems, duration, service_account},
     output::OutputArgs,
@@ -108,7 +108,7 @@ impl IssueArgs {
             None => self.sign(identity, ttl.unwrap_or(USUAL_LIFE), state_dir, now)?,
         };
         self.output.print(&report, describe)?;
-        Ok(Outcome::Success)
+        Ok(Exit::Success)
     }
 
     /// The one identity that was named.

@@ -14,7 +14,7 @@ use eastwest_ca::{
 use eastwest_ca_server::{StateDir, ledger};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{Failure, Outcome, Result};
+use super::{Exit, Failure, Result};
 use crate::{
     config::{Problems, duration},
     output::{OutputArgs, table},
@@ -110,7 +110,7 @@ impl VerifyArgs {
         let known = known.map(|known| known.ok_or(Failure::Usage(problems))).transpose()?;
         let report = ledger::verify(state_dir, &roots()?, known)?;
         self.output.print(&report, describe)?;
-        Ok(Outcome::Success)
+        Ok(Exit::Success)
     }
 }
 
@@ -135,7 +135,7 @@ impl QueryArgs {
             table(header, records.iter().filter_map(row))
         })?;
         report?;
-        Ok(Outcome::Success)
+        Ok(Exit::Success)
     }
 }
 
@@ -174,11 +174,11 @@ fn describe(report: &Report) -> String {
 fn row(record: &Record) -> Option<[String; 10]> {
     let time = |time: OffsetDateTime| time.format(&Rfc3339).unwrap_or_default();
     let or_none = |text: Option<&str>| text.filter(|text| !text.is_empty()).unwrap_or("-").to_owned();
-    let (event, kind, asker, identity, serial, until, detail) = match &record.event {
+    let (event, kind, requester, identity, serial, until, detail) = match &record.event {
         Event::Issued(issued) => (
             "issued".to_owned(),
             Wanted::Certificate,
-            &issued.asker,
+            &issued.requester,
             issued.identity.to_string(),
             issued.serial.clone(),
             time(issued.not_after),
@@ -187,7 +187,7 @@ fn row(record: &Record) -> Option<[String; 10]> {
         Event::JwtSvid(svid) => (
             "issued".to_owned(),
             Wanted::JwtSvid,
-            &svid.asker,
+            &svid.requester,
             svid.identity.to_string(),
             svid.jti.clone(),
             time(svid.not_after),
@@ -196,15 +196,16 @@ fn row(record: &Record) -> Option<[String; 10]> {
         Event::Refused(refused) => (
             if refused.count > 1 { format!("{} refused", refused.count) } else { "refused".to_owned() },
             refused.wanted,
-            &refused.asker,
-            or_none(refused.asker.caller.as_ref().map(|caller| caller.as_str())),
+            &refused.requester,
+            or_none(refused.requester.caller.as_ref().map(|caller| caller.as_str())),
             "-".to_owned(),
             "-".to_owned(),
             format!("{}: {}", refused.code, refused.reason.escape_debug()),
         ),
         _ => return None,
     };
-    let [proof, node, pod] = [&asker.proof, &asker.node, &asker.pod].map(|text| or_none(text.as_deref()));
+    let [proof, node, pod] =
+        [&requester.proof, &requester.node, &requester.pod].map(|text| or_none(text.as_deref()));
     let kind = match kind {
         Wanted::Certificate => "certificate".to_owned(),
         Wanted::JwtSvid => "JWT-SVID".to_owned(),

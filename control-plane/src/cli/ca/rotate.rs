@@ -13,7 +13,7 @@ use eastwest_ca_server::roots::{
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{Failure, Outcome, Result};
+use super::{Exit, Failure, Result};
 use crate::{
     config::{Problems, duration},
     output::{OutputArgs, table},
@@ -89,7 +89,7 @@ impl RotateArgs {
             Some(step) => self.take(state_dir, step.into(), key, life)?,
         };
         self.output.print(&view, describe)?;
-        Ok(Outcome::Success)
+        Ok(Exit::Success)
     }
 
     fn take(

@@ -11,8 +11,8 @@ use eastwest_model::TrustDomain;
 use zeroize::Zeroizing;
 
 use super::{
-    super::{init_logs, runtime, serve::authority::AuthorityArgs},
-    Failure, Outcome, Result,
+    super::{init_logs, runtime, serve::ca::CaArgs},
+    Exit, Failure, Result,
 };
 use crate::{
     config::{Problems, address},
@@ -56,7 +56,7 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15014", env = "EASTWEST_HTTP_ADDR")]
     http_addr: String,
     #[command(flatten)]
-    authority: AuthorityArgs,
+    ca: CaArgs,
 }
 
 impl ServeArgs {
@@ -68,7 +68,7 @@ impl ServeArgs {
             .ok_or(Failure::Usage(problems))?;
         init_logs();
         runtime()?.block_on(serve::run_alone(config))?;
-        Ok(Outcome::Success)
+        Ok(Exit::Success)
     }
 
     fn read(self, state_dir: &Path, problems: &mut Problems) -> Option<AloneConfig> {
@@ -80,7 +80,7 @@ impl ServeArgs {
         let trust_domain = problems.take("--trust-domain", TrustDomain::parse(&domain));
         let tls = problems.take("--grpc-tls-addr", address(&self.grpc_tls_addr));
         let http = problems.take("--http-addr", address(&self.http_addr));
-        let authority = self.authority.read(problems, USUAL_LIFE);
+        let ca = self.ca.read(problems, USUAL_LIFE);
         let remote = |tls: &SocketAddr| !tls.ip().is_loopback();
         if self.insecure_test_root && !self.insecure_allow_remote && tls.as_ref().is_some_and(remote) {
             problems.add(
@@ -96,7 +96,7 @@ impl ServeArgs {
             },
             root: root?,
             trust_domain: trust_domain?,
-            authority: authority?,
+            ca: ca?,
             tls: tls?,
             http: http?,
             insecure_remote: self.insecure_allow_remote,

@@ -6,7 +6,7 @@ use clap::Args;
 use eastwest_ca_server::operations::{self, Summary};
 use time::OffsetDateTime;
 
-use super::{Outcome, Result};
+use super::{Exit, Result};
 use crate::output::OutputArgs;
 
 #[derive(Debug, Args)]
@@ -18,7 +18,7 @@ pub(super) struct ShowArgs {
 impl ShowArgs {
     pub(super) fn run(self, state_dir: &Path, now: OffsetDateTime) -> Result {
         self.output.print(&operations::show(state_dir, now)?, describe)?;
-        Ok(Outcome::Success)
+        Ok(Exit::Success)
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use anyhow::anyhow;
 use clap::Args;
 
-use super::{super::runtime, Failure, Outcome, Result};
+use super::{super::runtime, Exit, Failure, Result};
 use crate::{
     config::{Problems, duration},
     output::write_out,
@@ -44,7 +44,7 @@ impl WaitReadyArgs {
         let timeout = timeout.filter(|_| problems.is_empty()).ok_or(Failure::Usage(problems))?;
         runtime()?.block_on(wait(&server, timeout))?;
         write_out(&format!("{server} is ready"))?;
-        Ok(Outcome::Success)
+        Ok(Exit::Success)
     }
 }
 

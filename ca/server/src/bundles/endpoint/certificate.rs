@@ -139,7 +139,7 @@ impl Certificate {
     ///
     /// # Errors
     /// It cannot be issued.
-    pub fn of_authority(ca: Arc<CertificateAuthority>, namespace: &str) -> Result<Self, CertificateError> {
+    pub fn of_ca(ca: Arc<CertificateAuthority>, namespace: &str) -> Result<Self, CertificateError> {
         let own = OwnSvid { ca, namespace: namespace.to_owned() };
         let (first, _) = own.issue(OffsetDateTime::now_utc())?;
         let followed = Followed::new(SUBJECT, "our own authority");
@@ -223,12 +223,12 @@ impl OwnSvid {
 
     /// A certificate and when to renew it.
     fn issue(&self, now: OffsetDateTime) -> Result<(Arc<CertifiedKey>, OffsetDateTime), SvidError> {
-        let snapshot = self.ca.snapshot();
-        let caller = Caller::new(self.identity(&snapshot.trust_domain)?, Proof::Operator);
-        let grant = snapshot.authorizer.authorize(&caller, SVID_LIFE)?;
+        let ca_state = self.ca.ca_state();
+        let caller = Caller::new(self.identity(&ca_state.trust_domain)?, Proof::Operator);
+        let grant = ca_state.authorizer.authorize(&caller, SVID_LIFE)?;
         let key = PrivateKey::generate()?;
-        let leaf = snapshot.issuer.issue(&grant, &VerifiedCsr::of(&key)?, now)?;
-        let intermediates = snapshot.issuer.intermediates().iter().cloned();
+        let leaf = ca_state.issuer.issue(&grant, &VerifiedCsr::of(&key)?, now)?;
+        let intermediates = ca_state.issuer.intermediates().iter().cloned();
         let chain = std::iter::once(leaf.der.clone()).chain(intermediates).collect();
         let signer = ring::sign::any_supported_type(&PrivateKeyDer::Pkcs8(key.pkcs8().into()))?;
         Ok((Arc::new(CertifiedKey::new(chain, signer)), now + (leaf.not_after - now) / 2))
@@ -237,7 +237,7 @@ impl OwnSvid {
     async fn keep(&self, shown: &Shown, followed: &Followed) {
         let (mut domain, mut renew_at) = (None, OffsetDateTime::UNIX_EPOCH);
         loop {
-            let (now, current) = (OffsetDateTime::now_utc(), self.ca.snapshot().trust_domain.clone());
+            let (now, current) = (OffsetDateTime::now_utc(), self.ca.ca_state().trust_domain.clone());
             if now >= renew_at || domain.as_ref() != Some(&current) {
                 match self.issue(now) {
                     Ok((pair, at)) => {

@@ -20,7 +20,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
 use crate::{
-    CaConfig, CertificateAuthority, LedgerConfig, Limits, OwnBundle, ProofConfig, StateDir,
+    CertificateAuthority, CertificateAuthorityConfig, LedgerConfig, Limits, OwnBundle, ProofConfig, StateDir,
     bundles::endpoint::{self, Certificate},
     operations,
 };
@@ -48,7 +48,7 @@ impl Domain {
         let (name, dir) = (domain(name), tempfile::tempdir().unwrap());
         let state = StateDir::open(&dir.path().join("state")).unwrap();
         let keys = state.load_or_create(&NewRoot::of(name.clone()), now()).unwrap();
-        let config = CaConfig {
+        let config = CertificateAuthorityConfig {
             trust_domain: name.clone(),
             cluster_id: "Kubernetes".to_owned(),
             lifetimes: Lifetimes::default(),
@@ -80,7 +80,7 @@ impl Domain {
 
     /// Serves the bundle with an X509-SVID.
     async fn serve(&self) -> (SocketAddr, JoinHandle<()>) {
-        self.serve_with(Certificate::of_authority(self.ca.clone(), "istio-system").unwrap()).await
+        self.serve_with(Certificate::of_ca(self.ca.clone(), "istio-system").unwrap()).await
     }
 
     async fn serve_with(&self, certificate: Certificate) -> (SocketAddr, JoinHandle<()>) {

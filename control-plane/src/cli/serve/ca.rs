@@ -8,12 +8,12 @@ use super::{
 };
 use crate::{
     config::Problems,
-    serve::{AuthorityConfig, ProvingConfig},
+    serve::{CaConfig, ProvingConfig},
 };
 
 /// Flags of the certificate authority.
 #[derive(Debug, Args)]
-pub(crate) struct AuthorityArgs {
+pub(crate) struct CaArgs {
     /// Name of this cluster, which clients send as `clusterid`.
     #[arg(long, value_name = "ID", default_value = "Kubernetes", env = "EASTWEST_CLUSTER_ID")]
     cluster_id: String,
@@ -35,9 +35,9 @@ pub(crate) struct AuthorityArgs {
     serving_name: Vec<String>,
 }
 
-impl AuthorityArgs {
+impl CaArgs {
     /// Reads them; `usual` is the life of a certificate when neither flag nor request names one.
-    pub(crate) fn read(self, problems: &mut Problems, usual: &str) -> Option<AuthorityConfig> {
+    pub(crate) fn read(self, problems: &mut Problems, usual: &str) -> Option<CaConfig> {
         let kubernetes = self.kubernetes.read(self.tokens.ask_kubernetes(), problems);
         let tokens = self.tokens.read(problems);
         let nodes = self.nodes.read(problems);
@@ -46,7 +46,7 @@ impl AuthorityArgs {
         let limits = self.limits.read(problems);
         let names = self.serving_name.iter();
         let serving_names = names.filter_map(|name| problems.take("--serving-name", name.parse())).collect();
-        Some(AuthorityConfig {
+        Some(CaConfig {
             cluster_id: self.cluster_id,
             proving: ProvingConfig { tokens, nodes, kubernetes, jobs },
             lifetimes: lifetimes?,

@@ -11,7 +11,7 @@ use crate::trust::{latest_expiry::Signer, serving_certificate::ServingCertificat
 
 /// What must change together. Immutable.
 #[derive(Clone)]
-pub(crate) struct Snapshot {
+pub(crate) struct CaState {
     pub(crate) trust_domain: TrustDomain,
     pub(crate) authorizer: Authorizer,
     pub(crate) issuer: Arc<Signer>,
@@ -20,27 +20,27 @@ pub(crate) struct Snapshot {
     pub(crate) serving: ServingCertificate,
 }
 
-/// Where the newest snapshot is found; every clone sees the same one.
+/// Where the newest ca_state is found; every clone sees the same one.
 #[derive(Clone)]
 pub(crate) struct Current(Arc<Shared>);
 
 struct Shared {
-    newest: ArcSwap<Snapshot>,
+    newest: ArcSwap<CaState>,
     changes: watch::Sender<()>,
 }
 
 impl Current {
-    pub(crate) fn new(first: Snapshot) -> Self {
+    pub(crate) fn new(first: CaState) -> Self {
         Self(Arc::new(Shared { newest: ArcSwap::from_pointee(first), changes: watch::Sender::default() }))
     }
 
     /// The newest one, to be held for as long as one decision takes.
-    pub(crate) fn load(&self) -> Arc<Snapshot> {
+    pub(crate) fn load(&self) -> Arc<CaState> {
         self.0.newest.load_full()
     }
 
     /// Replaces it by what `change` makes of it, which may be called again when others change it meanwhile.
-    pub(crate) fn change(&self, change: impl Fn(&Snapshot) -> Snapshot) {
+    pub(crate) fn change(&self, change: impl Fn(&CaState) -> CaState) {
         self.0.newest.rcu(|old| change(old));
         self.0.changes.send_replace(());
     }

@@ -4,7 +4,8 @@ use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use eastwest_ca::{Lifetimes, ServingName, SharedPods};
 use eastwest_ca_server::{
-    CaConfig, CertificateAuthority, KeyMaterial, LedgerConfig, Limits, default_serving_names, test_root,
+    CertificateAuthority, CertificateAuthorityConfig, KeyMaterial, LedgerConfig, Limits,
+    default_serving_names, test_root,
 };
 use eastwest_model::TrustDomain;
 use time::OffsetDateTime;
@@ -15,7 +16,7 @@ use super::proofs::ProvingConfig;
 const SERVING_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What `serve` and `ca serve` were told of the authority, without mistakes.
-pub(crate) struct AuthorityConfig {
+pub(crate) struct CaConfig {
     pub(crate) cluster_id: String,
     pub(crate) proving: ProvingConfig,
     pub(crate) lifetimes: Lifetimes,
@@ -40,7 +41,7 @@ pub(super) struct Place<'a> {
 /// # Errors
 /// An issuer's file that cannot be read, or a serving certificate that cannot be made.
 pub(super) fn start(
-    config: &AuthorityConfig,
+    config: &CaConfig,
     keys: KeyMaterial,
     trust_domain: TrustDomain,
     at: &Place<'_>,
@@ -49,7 +50,7 @@ pub(super) fn start(
         true => default_serving_names(at.root_namespace, &[at.tls]),
         false => config.serving_names.clone(),
     };
-    let ca = CaConfig {
+    let ca = CertificateAuthorityConfig {
         trust_domain,
         cluster_id: config.cluster_id.clone(),
         lifetimes: config.lifetimes,

@@ -56,7 +56,7 @@ pub(super) fn common<S: Served>(further: Pages) -> Router<Arc<S>> {
         .route("/version", get(version))
         .route("/bundle", get(bundle::<S>))
         .route("/debug/list", get(list))
-        .route("/debug/ca", get(ca::<S>))
+        .route("/debug/ca", get(ca_page::<S>))
         .fallback(async || (StatusCode::NOT_FOUND, "no such page; /debug/list names them\n"))
 }
 

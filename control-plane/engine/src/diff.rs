@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use eastwest_model::{Host, Name, ObjectRef, Workload, WorkloadKey, policy::MutualTlsMode};
 use serde::Serialize;
 
-use crate::{Outcome, Snapshot, explain::Verdict, settings::Mode};
+use crate::{ConnectionOutcome, Snapshot, explain::Verdict, settings::Mode};
 
 /// What differs between two worlds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -78,9 +78,9 @@ pub struct EndpointChange {
     /// The workload behind it, if known.
     pub workload: Option<WorkloadKey>,
     /// The outcome today.
-    pub before: Outcome,
+    pub before: ConnectionOutcome,
     /// What it would be.
-    pub after: Outcome,
+    pub after: ConnectionOutcome,
 }
 
 /// Workloads with a proxy that ask otherwise of their callers, in the same way.

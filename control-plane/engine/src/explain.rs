@@ -1,4 +1,4 @@
-//! One client, one host and port: what happens, who decided it and why everybody else lost (`eastwest explain`).
+//! One client, one host and port: what happens, which object decided it and why the others lost (`eastwest explain`).
 
 mod resolve;
 
@@ -16,12 +16,12 @@ use crate::{
         endpoints::{self, Backend},
         registry,
     },
-    pair::{self, Outcome, Pair},
+    pair::{self, ConnectionOutcome, ConnectionReason, Pair},
     settings::{ClientTlsSetting, Endpoint, Mode, OutboundCluster},
     trace::Step,
 };
 
-/// Why a pair cannot be explained; the caller's mistake each time.
+/// Why a call cannot be explained: an error in the question.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ExplainError {
@@ -186,20 +186,25 @@ pub fn explain(
     };
     let scope = ClientScope::of(snapshot, workload);
     match resolve::host(snapshot, &scope, host)? {
-        Some(found) => known(snapshot, &scope, &found, &mut explanation)?,
-        None => pass_through(snapshot, &scope, workload, &mut explanation),
+        Some(found) => explain_known(snapshot, &scope, &found, &mut explanation)?,
+        None => explain_unknown(snapshot, &scope, workload, &mut explanation),
     }
     Ok(explanation)
 }
 
-/// The host at which calls to `host` end up, an alias or not; `None` if no service knows that.
-pub(crate) fn led_to(snapshot: &Snapshot, scope: &ClientScope, host: &Host) -> Option<Host> {
+/// The host that serves calls to `host`, after aliases; `None` if no service knows it.
+pub(crate) fn resolve_host(snapshot: &Snapshot, scope: &ClientScope, host: &Host) -> Option<Host> {
     resolve::host(snapshot, scope, host.as_str()).ok().flatten()
 }
 
-/// What no service knows: the bytes pass through untouched, or not at all. A Pod of the mesh that is called by its
-/// own address still has its say.
-fn pass_through(snapshot: &Snapshot, scope: &ClientScope, client: &Workload, explanation: &mut Explanation) {
+/// A host that no service knows: its bytes pass through untouched, or not at all. The mode of a Pod of the mesh that is
+/// called by its own address still counts.
+fn explain_unknown(
+    snapshot: &Snapshot,
+    scope: &ClientScope,
+    client: &Workload,
+    explanation: &mut Explanation,
+) {
     let asked = &explanation.asked;
     let unknown = format!("no service visible from namespace {} knows {asked}", client.meta.namespace());
     if scope.unknown_hosts(snapshot) == OutboundTrafficPolicy::RegistryOnly {
@@ -214,14 +219,14 @@ fn pass_through(snapshot: &Snapshot, scope: &ClientScope, client: &Workload, exp
     let called = address.and_then(|it| Some((it, snapshot.workload_by_address(None, it)?)));
     if let Some((address, workload)) = called {
         let backend = Backend::of_address(workload, address, explanation.port);
-        let pair = pair::look(
+        let pair = pair::evaluate(
             snapshot,
             workload.meta.namespace(),
             &ClientTlsSetting::Disable,
             &unmarked(&backend),
             &backend,
         );
-        if pair.outcome == Outcome::Refused {
+        if pair.outcome == ConnectionOutcome::Refused {
             explanation.verdict = Verdict::Refused;
             explanation.reason = format!("{}; {}", explanation.reason, pair.reason);
         }
@@ -239,7 +244,7 @@ fn unmarked(backend: &Backend) -> Endpoint {
     }
 }
 
-fn known(
+fn explain_known(
     snapshot: &Snapshot,
     scope: &ClientScope,
     host: &Host,
@@ -261,7 +266,7 @@ fn known(
     explanation.cluster = cluster.name();
     if explanation.client_in_mesh {
         explanation.setting = Some(setting(cluster));
-        explanation.trace = cluster.trace.steps.clone();
+        explanation.trace = cluster.trace.steps().cloned().collect();
     }
     let sends = if explanation.client_in_mesh { &cluster.tls } else { &ClientTlsSetting::Disable };
     explanation.endpoints = endpoints(snapshot, view, &backends, cluster, sends);
@@ -291,7 +296,7 @@ fn unknown_port(
 
 fn setting(cluster: &OutboundCluster) -> Setting {
     let origin = cluster.policy.as_ref().and_then(|policy| {
-        let mut steps = cluster.trace.steps.iter().rev();
+        let mut steps = cluster.trace.steps().rev();
         steps.find(|step| step.object.as_ref() == Some(policy)).and_then(|step| step.origin.clone())
     });
     Setting {
@@ -316,15 +321,15 @@ pub(crate) fn endpoints(
     let of_port = backends.iter().filter(|backend| backend.port_name == cluster.port.name);
     // O7: without its credential the client connects to nobody. A client without a proxy needs none.
     let own = *tls == cluster.tls;
-    let lack = own.then(|| credentials::lack(&cluster.trace.steps)).flatten();
+    let withheld = own.then(|| credentials::withheld(&cluster.trace)).flatten();
     of_port
         .filter_map(|backend| {
             let endpoint = cluster.endpoints.iter().find(|one| one.address == backend.address)?;
-            let mut pair = pair::look(snapshot, view.namespace(), tls, endpoint, backend);
-            if let Some(lack) = lack {
+            let mut pair = pair::evaluate(snapshot, view.namespace(), tls, endpoint, backend);
+            if let Some(step) = withheld {
                 pair = Pair {
-                    outcome: Outcome::Refused,
-                    reason: lack.reason.clone(),
+                    outcome: ConnectionOutcome::Refused,
+                    reason: ConnectionReason::Withheld(Box::new(step.reason.clone())),
                     chains: Vec::new(),
                     ..pair
                 };
@@ -354,14 +359,14 @@ fn verdict(endpoints: &[EndpointExplanation]) -> (Verdict, String) {
     let outcome = first.pair.outcome;
     if rest.iter().all(|endpoint| endpoint.pair.outcome == outcome) {
         let verdict = match outcome {
-            Outcome::MutualTls => Verdict::MutualTls,
-            Outcome::Plaintext => Verdict::Plaintext,
-            Outcome::Tls => Verdict::Tls,
-            Outcome::Refused => Verdict::Refused,
+            ConnectionOutcome::MutualTls => Verdict::MutualTls,
+            ConnectionOutcome::Plaintext => Verdict::Plaintext,
+            ConnectionOutcome::Tls => Verdict::Tls,
+            ConnectionOutcome::Refused => Verdict::Refused,
         };
-        return (verdict, first.pair.reason.clone());
+        return (verdict, first.pair.reason.to_string());
     }
-    let refusing = [first].into_iter().chain(rest).find(|one| one.pair.outcome == Outcome::Refused);
+    let refusing = [first].into_iter().chain(rest).find(|one| one.pair.outcome == ConnectionOutcome::Refused);
     match refusing {
         Some(one) => (Verdict::PartlyRefused, format!("{}: {}", one.address, one.pair.reason)),
         None => (Verdict::Mixed, "the endpoints differ: see each one".to_owned()),

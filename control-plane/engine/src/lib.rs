@@ -12,8 +12,9 @@ pub mod report;
 pub mod settings;
 pub mod trace;
 
+mod address;
 mod pair;
 mod world;
 
-pub use pair::{Outcome, Pair, Sends, Server};
+pub use pair::{ConnectionOutcome, ConnectionReason, Pair, Sends, Server};
 pub use world::{ClientScope, DirtySet, Hosts, Index, Snapshot};

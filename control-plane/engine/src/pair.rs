@@ -1,23 +1,22 @@
-//! One client against one endpoint: what is sent, what the server takes, and whether that fits.
+//! One client and one endpoint: what the client sends, what the server accepts, and the outcome.
 
-use std::sync::Arc;
+mod reason;
 
-use eastwest_model::{
-    Name, ObjectRef, Origin, SpiffeId,
-    policy::{MutualTlsMode, PeerAuthentication},
-    service::Protocol,
-};
+use eastwest_model::{Name, ObjectRef, Origin, SpiffeId, policy::MutualTlsMode, service::Protocol};
 use serde::Serialize;
 
 use crate::{
     Snapshot,
     compute::{
         endpoints::{Backend, Mark},
-        listed_ports, peer_authentication as policies,
+        listed_ports,
+        peer_authentication::{self as policies, Chosen},
     },
     settings::{ClientTlsSetting, Endpoint},
     trace::Step,
 };
+
+pub use reason::ConnectionReason;
 
 /// What a client sends to an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -34,7 +33,7 @@ pub enum Sends {
 /// What becomes of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Outcome {
+pub enum ConnectionOutcome {
     /// Mutual TLS inside the mesh.
     MutualTls,
     /// Plaintext.
@@ -70,17 +69,17 @@ pub struct Pair {
     /// The server's side.
     pub server: Server,
     /// What becomes of it.
-    pub outcome: Outcome,
+    pub outcome: ConnectionOutcome,
     /// Why.
-    pub reason: String,
+    pub reason: ConnectionReason,
     /// The server's filter chains that may take it, named as in `virtualInbound`: two where the first bytes decide,
     /// none where it is refused or no proxy stands before the server.
     #[serde(rename = "server_chains")]
     pub chains: Vec<String>,
 }
 
-/// Looks at one endpoint of a cluster from both sides.
-pub(crate) fn look(
+/// Evaluates one endpoint of a cluster from both sides.
+pub(crate) fn evaluate(
     snapshot: &Snapshot,
     namespace: &Name,
     setting: &ClientTlsSetting,
@@ -88,36 +87,37 @@ pub(crate) fn look(
     backend: &Backend,
 ) -> Pair {
     let sends = sends(setting, endpoint);
-    let server = server(snapshot, namespace, backend);
-    let (outcome, reason) = match (&server.mode, sends) {
+    let listed = listed(snapshot, backend);
+    let chosen =
+        (backend.mark != Mark::Disabled).then(|| policies::choose(snapshot, namespace, &backend.labels));
+    let server = server(snapshot, namespace, backend, chosen.as_ref());
+    let (outcome, reason) = match (server.mode, sends) {
         (None, sends) => without_proxy(sends),
-        (Some(mode), Sends::Tls) => {
-            let http = listed(snapshot, backend).is_some_and(Protocol::is_http);
-            originated_tls(*mode, setting, http)
-        }
-        (Some(mode), sends) => in_mesh(*mode, sends),
+        (Some(mode), Sends::Tls) => originated_tls(mode, setting, listed.is_some_and(Protocol::is_http)),
+        (Some(mode), sends) => in_mesh(mode, sends),
     };
     let (outcome, reason) = match unexpected_identity(setting, sends, &server) {
-        Some(reason) if outcome == Outcome::MutualTls => (Outcome::Refused, reason),
+        Some(reason) if outcome == ConnectionOutcome::MutualTls => (ConnectionOutcome::Refused, reason),
         _ => (outcome, reason),
     };
-    let taken = server.mode.filter(|_| outcome != Outcome::Refused);
-    let chains = taken.map(|mode| chains(snapshot, namespace, backend, mode, sends)).unwrap_or_default();
+    let chains = match (&chosen, server.mode) {
+        (Some(chosen), Some(mode)) if outcome != ConnectionOutcome::Refused => {
+            chains(chosen, backend.port(), listed, mode, sends)
+        }
+        _ => Vec::new(),
+    };
     Pair { sends, server, outcome, reason, chains }
 }
 
-/// I1, I2: the chains of the port's own group, or of the group for all ports that nobody named.
+/// I1, I2: the chains of the port's own group, or of the group for all ports that are neither listed nor named.
 fn chains(
-    snapshot: &Snapshot,
-    namespace: &Name,
-    backend: &Backend,
+    chosen: &Chosen<'_>,
+    port: u16,
+    listed: Option<Protocol>,
     mode: MutualTlsMode,
     sends: Sends,
 ) -> Vec<String> {
-    let port = backend.port();
-    let listed = listed(snapshot, backend);
-    let named = listed.is_some()
-        || policies::choose(snapshot, namespace, &backend.labels).named_ports().any(|one| one == port);
+    let named = listed.is_some() || chosen.named_ports().any(|one| one == port);
     let group = if named { port.to_string() } else { "passthrough".to_owned() };
     let undeclared = listed.unwrap_or(Protocol::Undeclared) == Protocol::Undeclared;
     let kinds: &[&str] = match (sends, mode) {
@@ -140,11 +140,12 @@ fn sends(setting: &ClientTlsSetting, endpoint: &Endpoint) -> Sends {
     }
 }
 
-fn server(snapshot: &Snapshot, namespace: &Name, backend: &Backend) -> Server {
+/// The server's side; `chosen` are the policies of its proxy, `None` if it has none.
+fn server(snapshot: &Snapshot, namespace: &Name, backend: &Backend, chosen: Option<&Chosen<'_>>) -> Server {
     let account = backend.account.as_deref();
     let identity =
         account.and_then(|one| SpiffeId::workload(&snapshot.mesh.trust_domain, namespace, one).ok());
-    if backend.mark == Mark::Disabled {
+    let Some(chosen) = chosen else {
         return Server {
             in_mesh: false,
             mode: None,
@@ -153,15 +154,15 @@ fn server(snapshot: &Snapshot, namespace: &Name, backend: &Backend) -> Server {
             trace: Vec::new(),
             identity,
         };
-    }
-    let chosen = policies::choose(snapshot, namespace, &backend.labels);
+    };
     let (mode, policy) = chosen.mode_of_port(backend.port());
+    let steps = chosen.steps(snapshot, namespace, &backend.labels);
     Server {
         in_mesh: true,
         mode: Some(mode),
-        policy: policy.map(|policy: &Arc<PeerAuthentication>| policy.meta.object.clone()),
+        policy: policy.map(|policy| policy.meta.object.clone()),
         origin: policy.map(|policy| policy.meta.origin.clone()),
-        trace: chosen.trace_of_port(backend.port(), &policies::trace(snapshot, namespace, &backend.labels)),
+        trace: chosen.trace_of_port(backend.port(), &steps).steps().cloned().collect(),
         identity,
     }
 }
@@ -179,64 +180,58 @@ pub(crate) fn server_cluster(snapshot: &Snapshot, backend: &Backend) -> String {
     }
 }
 
-fn without_proxy(sends: Sends) -> (Outcome, String) {
+fn without_proxy(sends: Sends) -> (ConnectionOutcome, ConnectionReason) {
     match sends {
-        Sends::Plaintext => (Outcome::Plaintext, "the server has no proxy of the mesh".to_owned()),
-        Sends::Tls => {
-            (Outcome::Tls, "the server has no proxy of the mesh and must answer TLS itself".to_owned())
-        }
-        Sends::MutualTls => {
-            let reason =
-                "the client insists on the mesh's mutual TLS, and the server has no proxy of the mesh";
-            (Outcome::Refused, reason.to_owned())
-        }
+        Sends::Plaintext => (ConnectionOutcome::Plaintext, ConnectionReason::NoProxy),
+        Sends::Tls => (ConnectionOutcome::Tls, ConnectionReason::NoProxyForTls),
+        Sends::MutualTls => (ConnectionOutcome::Refused, ConnectionReason::NoProxyForMutualTls),
     }
 }
 
 /// I2: what each mode's filter chains take.
-fn in_mesh(mode: MutualTlsMode, sends: Sends) -> (Outcome, String) {
+fn in_mesh(mode: MutualTlsMode, sends: Sends) -> (ConnectionOutcome, ConnectionReason) {
     match (mode, sends) {
-        (MutualTlsMode::Disable, Sends::MutualTls) => (
-            Outcome::Refused,
-            "the server's proxy reads plaintext alone, not the mesh's mutual TLS".to_owned(),
-        ),
-        (MutualTlsMode::Strict, Sends::Plaintext) => (
-            Outcome::Refused,
-            "the server's proxy takes mutual TLS alone: no filter chain matches plaintext".to_owned(),
-        ),
-        (mode, Sends::MutualTls) => (Outcome::MutualTls, format!("the server is {mode}")),
-        (mode, _) => (Outcome::Plaintext, format!("the server is {mode}")),
+        (MutualTlsMode::Disable, Sends::MutualTls) => {
+            (ConnectionOutcome::Refused, ConnectionReason::PlaintextOnly)
+        }
+        (MutualTlsMode::Strict, Sends::Plaintext) => {
+            (ConnectionOutcome::Refused, ConnectionReason::MutualTlsOnly)
+        }
+        (mode, Sends::MutualTls) => (ConnectionOutcome::MutualTls, ConnectionReason::Accepted(mode)),
+        (mode, _) => (ConnectionOutcome::Plaintext, ConnectionReason::Accepted(mode)),
     }
 }
 
 /// I2: TLS that is not the mesh's own.
-fn originated_tls(mode: MutualTlsMode, setting: &ClientTlsSetting, http: bool) -> (Outcome, String) {
-    let refused = |reason: &str| (Outcome::Refused, reason.to_owned());
+fn originated_tls(
+    mode: MutualTlsMode,
+    setting: &ClientTlsSetting,
+    http: bool,
+) -> (ConnectionOutcome, ConnectionReason) {
     match (mode, setting) {
         (MutualTlsMode::Strict, ClientTlsSetting::Mutual(_)) => {
-            let reason = "the server's proxy is STRICT: it takes the rule's certificate only if the mesh's CA signed it";
-            (Outcome::Tls, reason.to_owned())
+            (ConnectionOutcome::Tls, ConnectionReason::NeedsMeshCertificate)
         }
-        (MutualTlsMode::Strict, _) => {
-            refused("the server's proxy is STRICT and wants a client certificate, which SIMPLE does not send")
+        (MutualTlsMode::Strict, _) => (ConnectionOutcome::Refused, ConnectionReason::NeedsClientCertificate),
+        (MutualTlsMode::Permissive, _) if http => {
+            (ConnectionOutcome::Refused, ConnectionReason::NoChainForTls)
         }
-        (MutualTlsMode::Permissive, _) if http => refused(
-            "the server's proxy is PERMISSIVE and the port is declared HTTP: TLS from outside the mesh matches no filter chain",
-        ),
         (MutualTlsMode::Disable, _) if http => {
-            refused("the server's proxy is DISABLE and reads HTTP in plaintext on this port")
+            (ConnectionOutcome::Refused, ConnectionReason::PlaintextHttpOnly)
         }
-        (mode, _) => {
-            (Outcome::Tls, format!("the server's proxy is {mode} and hands TLS on to the application"))
-        }
+        (mode, _) => (ConnectionOutcome::Tls, ConnectionReason::PassedToApplication(mode)),
     }
 }
 
 /// O2: the client checks the server's name.
-fn unexpected_identity(setting: &ClientTlsSetting, sends: Sends, server: &Server) -> Option<String> {
+fn unexpected_identity(
+    setting: &ClientTlsSetting,
+    sends: Sends,
+    server: &Server,
+) -> Option<ConnectionReason> {
     let (ClientTlsSetting::Auto(tls) | ClientTlsSetting::IstioMutual(tls)) = setting else { return None };
     let identity = server.identity.as_ref().filter(|_| sends == Sends::MutualTls)?;
     let expected = tls.subject_alt_names.iter().any(|name| **name == *identity.as_str());
     (!tls.subject_alt_names.is_empty() && !expected)
-        .then(|| format!("the server is {identity}, and the client accepts none but its subject_alt_names"))
+        .then(|| ConnectionReason::UnexpectedIdentity(identity.clone()))
 }

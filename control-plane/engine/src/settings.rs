@@ -1,21 +1,19 @@
 //! What the engine computes: the effective TLS settings of a workload, each with its trace.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use eastwest_model::{
     Diagnostic, Host, Name, ObjectRef, SpiffeId, TrustDomain, WorkloadKey,
     credential::{CaBundle, KeyPair},
     mesh::{OutboundTrafficPolicy, TlsVersion},
-    policy::MutualTlsMode,
+    policy::{
+        ConnectionPool, LoadBalancer, MutualTlsMode, OutlierDetection, ProxyProtocol, RetryBudget, Tunnel,
+    },
     service::{Protocol, ServicePort},
 };
 use serde::Serialize;
 
+pub use crate::address::EndpointAddress;
 use crate::trace::Trace;
 
 /// The effective TLS settings of one workload.
@@ -125,6 +123,8 @@ pub struct OutboundCluster {
     pub policy: Option<ObjectRef>,
     /// How it was decided.
     pub trace: Trace,
+    /// What its DestinationRule says besides TLS.
+    pub traffic: TrafficSettings,
     /// The endpoints, sorted by address, unready ones included.
     pub endpoints: Vec<Endpoint>,
     /// The credentials that the setting names, as far as the control plane can hand them out (O7).
@@ -136,6 +136,33 @@ impl OutboundCluster {
     pub fn name(&self) -> String {
         format!("outbound|{}|{}|{}", self.port.number, self.subset.as_deref().unwrap_or(""), self.host)
     }
+}
+
+/// What a DestinationRule says of a cluster besides TLS. The levels are merged: a block that is not set has its default.
+/// No resource is made from these yet, but PASSTHROUGH is in the `discovery` of the cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrafficSettings {
+    /// How requests are shared out.
+    pub load_balancer: Option<Sourced<Arc<LoadBalancer>>>,
+    /// Limits of connections and requests.
+    pub connection_pool: Option<Sourced<Arc<ConnectionPool>>>,
+    /// When an endpoint is ejected.
+    pub outlier_detection: Option<Sourced<Arc<OutlierDetection>>>,
+    /// A tunnel through the cluster.
+    pub tunnel: Option<Sourced<Arc<Tunnel>>>,
+    /// PROXY protocol towards the endpoints.
+    pub proxy_protocol: Option<Sourced<ProxyProtocol>>,
+    /// How many retries may be under way.
+    pub retry_budget: Option<Sourced<Arc<RetryBudget>>>,
+}
+
+/// A value with the DestinationRule that it comes from. Of merged rules that is the one that wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sourced<T> {
+    /// The value.
+    pub value: T,
+    /// The rule.
+    pub rule: ObjectRef,
 }
 
 /// How a client calls one cluster (POLICY.md O1 to O9).
@@ -290,21 +317,4 @@ pub struct Endpoint {
     pub weight: u32,
     /// The workload behind it, if known.
     pub workload: Option<WorkloadKey>,
-}
-
-/// Where an endpoint is.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs)]
-pub enum EndpointAddress {
-    Socket(SocketAddr),
-    Dns { host: Name, port: u16 },
-}
-
-impl fmt::Display for EndpointAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Socket(socket) => write!(f, "{socket}"),
-            Self::Dns { host, port } => write!(f, "{host}:{port}"),
-        }
-    }
 }

@@ -171,6 +171,20 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// The text of a number; anything else counts as unset.
+    pub(crate) fn number_text(&self) -> Option<Name> {
+        match self.value {
+            Value::Number(number) => Some(number.to_string().into()),
+            _ => None,
+        }
+    }
+
+    /// Reads this field without findings, for what decides nothing yet: what is wrong in it stays unset.
+    pub(crate) fn unchecked<T>(&self, read: impl FnOnce(&Field<'_>) -> T) -> T {
+        let findings = Findings::default();
+        read(&Field { value: self.value, path: self.path.clone(), findings: &findings })
+    }
+
     /// The root of another document that this text holds; its findings are noted as if they stood here.
     pub(crate) fn inside<T>(&self, value: &Value, read: impl FnOnce(&Field<'_>) -> T) -> T {
         read(&Field { value, path: self.path.clone(), findings: self.findings })

@@ -6,8 +6,9 @@ use eastwest_identity::Name;
 use zeroize::Zeroizing;
 
 use crate::{
+    kind::Kind,
     meta::Meta,
-    names::{Kind, ObjectRef},
+    names::ObjectRef,
 };
 
 /// The suffix by which the trust bundle of a credential is named.

@@ -2,6 +2,7 @@
 
 pub mod credential;
 pub mod diagnostic;
+pub mod kind;
 pub mod mesh;
 pub mod meta;
 pub mod names;
@@ -13,8 +14,9 @@ pub mod workload;
 pub use credential::{Credential, CredentialRef};
 pub use diagnostic::{Diagnostic, Severity};
 pub use eastwest_identity::{IdentityError, Name, SpiffeId, TrustDomain, WorkloadKey, WorkloadKeyError};
+pub use kind::{Group, Kind};
 pub use mesh::MeshConfig;
 pub use meta::{Created, Labels, Meta, Origin, Selector};
-pub use names::{Host, Kind, ObjectRef};
+pub use names::{Host, ObjectRef};
 pub use object::{Change, Object};
 pub use workload::Workload;

@@ -4,31 +4,9 @@ use std::fmt;
 
 use eastwest_identity::Name;
 pub use eastwest_identity::{is_dns_label, is_dns_subdomain};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 
-/// The kinds of Kubernetes objects that decide anything here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[non_exhaustive]
-#[allow(missing_docs)]
-pub enum Kind {
-    Namespace,
-    Service,
-    EndpointSlice,
-    Pod,
-    ConfigMap,
-    Secret,
-    PeerAuthentication,
-    DestinationRule,
-    ServiceEntry,
-    WorkloadEntry,
-    Sidecar,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
+use crate::kind::Kind;
 
 /// What names an object in every message: `Kind/namespace/name`, or `Kind/name` without a namespace.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

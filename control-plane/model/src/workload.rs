@@ -84,8 +84,8 @@ impl Workload {
         WorkloadKey { namespace: self.meta.namespace().clone(), name: self.meta.name().clone() }
     }
 
-    /// Whether the two differ at most in what only proofs of identity look at: UID and node.
-    pub fn is_alike(&self, other: &Self) -> bool {
+    /// Whether the two differ at most in UID and node, which only proofs of identity depend on.
+    pub fn differs_only_in_placement(&self, other: &Self) -> bool {
         let plain = |one: &Self| Self { uid: None, node: None, ..one.clone() };
         self == other || plain(self) == plain(other)
     }

@@ -18,7 +18,7 @@ use eastwest_model::{
     mesh::OutboundTrafficPolicy,
     policy::{
         ClientTls, ClientTlsMode, DestinationRule, LoadBalancer, MutualTlsMode, PeerAuthentication,
-        PortTrafficPolicy, Subset, TrafficPolicy,
+        PolicyBlocks, PortTrafficPolicy, SimpleLoadBalancer, Subset, TrafficPolicy,
     },
     service::{
         EgressListener, EndpointSlice, EntryEndpoint, ExportTo, Location, Protocol, Resolution, Service,
@@ -367,19 +367,24 @@ fn credential(random: &mut Random, namespace: &str) -> Credential {
     }
 }
 
-fn load_balancer(random: &mut Random) -> Option<LoadBalancer> {
-    random.one_of(&[None, None, Some(LoadBalancer::Passthrough), Some(LoadBalancer::Other)])
+fn load_balancer(random: &mut Random) -> Option<Arc<LoadBalancer>> {
+    let (passthrough, other) = (SimpleLoadBalancer::Passthrough, SimpleLoadBalancer::Random);
+    let simple = random.one_of(&[None, None, Some(passthrough), Some(other)]);
+    simple.map(|simple| Arc::new(LoadBalancer { simple: Some(simple), ..LoadBalancer::default() }))
+}
+
+fn blocks(random: &mut Random) -> PolicyBlocks {
+    PolicyBlocks { tls: random.maybe(tls), load_balancer: load_balancer(random), ..PolicyBlocks::default() }
 }
 
 fn traffic_policy(random: &mut Random) -> TrafficPolicy {
     TrafficPolicy {
-        tls: random.maybe(tls),
-        load_balancer: load_balancer(random),
+        blocks: blocks(random),
         ports: random.some(2, |random| PortTrafficPolicy {
             port: random.one_of(PORTS).into(),
-            tls: random.maybe(tls),
-            load_balancer: load_balancer(random),
+            blocks: blocks(random),
         }),
+        ..TrafficPolicy::default()
     }
 }
 

@@ -18,7 +18,8 @@ use eastwest_model::{
     Change, Created, Host, Kind, Labels, MeshConfig, Meta, Object, ObjectRef, Origin, Selector, TrustDomain,
     Workload, WorkloadKey,
     policy::{
-        ClientTls, ClientTlsMode, DestinationRule, MutualTlsMode, PeerAuthentication, Subset, TrafficPolicy,
+        ClientTls, ClientTlsMode, DestinationRule, MutualTlsMode, PeerAuthentication, PolicyBlocks, Subset,
+        TrafficPolicy,
     },
     service::{EndpointSlice, ExportTo, Protocol, Service, ServicePort, SliceEndpoint, TargetPort},
     workload::TLS_MODE_LABEL,
@@ -246,7 +247,10 @@ fn rule(service: usize, mode: ClientTlsMode) -> Object {
         credential_name: None,
         insecure_skip_verify: false,
     };
-    let traffic_policy = TrafficPolicy { tls: Some(tls), load_balancer: None, ports: Vec::new() };
+    let traffic_policy = TrafficPolicy {
+        blocks: PolicyBlocks { tls: Some(tls), ..PolicyBlocks::default() },
+        ..TrafficPolicy::default()
+    };
     let subset = Subset { name: "v1".into(), labels: [app(service)].into(), traffic_policy: None };
     Object::DestinationRule(Arc::new(DestinationRule {
         meta: meta(Kind::DestinationRule, &namespace(service), &format!("s{service}"), Labels::new()),

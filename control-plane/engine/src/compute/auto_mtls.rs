@@ -10,22 +10,24 @@ use super::{
     peer_authentication as policies,
     registry::View,
 };
-use crate::{Snapshot, settings::Discovery, trace::Step};
-use eastwest_model::ObjectRef;
+use crate::{
+    Snapshot,
+    settings::Discovery,
+    trace::{ClientTlsReason as Reason, Step},
+};
 
 /// What auto mutual TLS says of a cluster.
 #[derive(Debug)]
-pub(crate) struct Verdict {
+pub(crate) enum Verdict {
     /// Mutual TLS; to all endpoints or to the marked ones, as the cluster is discovered (A3, A5).
-    pub mutual: bool,
-    /// The policy that forbids it, if one does.
-    pub policy: Option<ObjectRef>,
-    pub step: Step,
+    Mutual,
+    /// Plaintext; the step names the policy that forbids mutual TLS, if one does.
+    Plaintext(Step),
 }
 
 impl Verdict {
-    fn plaintext(rule: &'static str, reason: impl Into<String>) -> Self {
-        Self { mutual: false, policy: None, step: Step::inferred(rule, reason) }
+    fn inferred(reason: Reason) -> Self {
+        Self::Plaintext(Step::inferred(reason))
     }
 }
 
@@ -37,46 +39,36 @@ pub(crate) fn verdict(
     backends: &[&Backend],
 ) -> Verdict {
     if view.external {
-        return Verdict::plaintext(
-            "A1",
-            "the host is outside the mesh (MESH_EXTERNAL) and no rule has a tls block",
-        );
+        return Verdict::inferred(Reason::External);
     }
     if !snapshot.mesh.enable_auto_mtls {
-        return Verdict::plaintext("A0", "enableAutoMtls is false and no rule has a tls block");
+        return Verdict::inferred(Reason::AutoDisabled);
     }
     if (view.discovery == Discovery::OriginalDst || passthrough)
         && let Some(reason) = outsider(backends)
     {
-        return Verdict::plaintext("A5", reason);
+        return Verdict::inferred(reason);
     }
     by_namespace_policy(snapshot, view.namespace())
 }
 
 /// A5: all or nothing. Every endpoint of the port counts, of all subsets, ready or not.
-fn outsider(backends: &[&Backend]) -> Option<String> {
+fn outsider(backends: &[&Backend]) -> Option<Reason> {
     if backends.is_empty() {
-        return Some(
-            "traffic passes through to the original destination and no endpoint is known".to_owned(),
-        );
+        return Some(Reason::PassthroughUnknown);
     }
     let outside = backends.iter().find(|backend| backend.mark == Mark::Disabled)?;
-    let address = outside.address.to_string();
-    Some(format!("traffic passes through to the original destination and {address} is outside the mesh"))
+    Some(Reason::PassthroughOutside { address: outside.address.clone() })
 }
 
 /// A2: only the namespace or mesh policy of the service's namespace counts; A7: never the client's own.
-fn by_namespace_policy(snapshot: &Snapshot, namespace: &str) -> Verdict {
+fn by_namespace_policy(snapshot: &Snapshot, namespace: &Name) -> Verdict {
     match policies::choose_general(snapshot, namespace).mode() {
-        (MutualTlsMode::Disable, Some(policy)) => Verdict {
-            mutual: false,
-            policy: Some(policy.meta.object.clone()),
-            step: Step::won(&policy.meta, "A2", format!("DISABLE for the whole of namespace {namespace}")),
-        },
-        _ => {
-            let step = Step::inferred("A2", format!("namespace {namespace} takes mutual TLS"));
-            Verdict { mutual: true, policy: None, step }
+        (MutualTlsMode::Disable, Some(policy)) => {
+            let reason = Reason::NamespaceDisabled { namespace: namespace.clone() };
+            Verdict::Plaintext(Step::of(&policy.meta, reason))
         }
+        _ => Verdict::Mutual,
     }
 }
 

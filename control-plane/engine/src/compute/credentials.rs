@@ -15,7 +15,7 @@ use eastwest_model::{
 use crate::{
     Snapshot,
     settings::{CertificateSource, ClientTlsSetting, Secret, TrustSource},
-    trace::{Outcome, Step},
+    trace::{CredentialPart, CredentialProblem, CredentialReason, Reason, Step, Trace},
 };
 
 /// What is handed out for one setting, and what is to be told about it.
@@ -38,51 +38,46 @@ pub(super) fn of(
     let reference = readable(name, rule, client);
     if let Some(CertificateSource::Credential(resource)) = &asked.certificate {
         let found = reference.as_ref().map_err(Clone::clone).and_then(|one| pair(snapshot, one));
-        handout.add(rule, resource, "certificate", found);
+        handout.add(rule, resource, CredentialPart::Certificate, found);
     }
     if let Some(TrustSource::Credential(resource)) = &asked.trust {
         let found = reference.as_ref().map_err(Clone::clone).and_then(|one| trust(snapshot, one));
-        handout.add(rule, resource, "trust bundle", found);
+        handout.add(rule, resource, CredentialPart::TrustBundle, found);
     }
     handout
 }
 
-type Found<'a> = Result<(&'a Arc<Credential>, Secret), String>;
+type Found<'a> = Result<(&'a Arc<Credential>, Secret), CredentialProblem>;
 
 impl Handout {
-    fn add(&mut self, rule: &DestinationRule, resource: &Name, part: &str, found: Found<'_>) {
+    fn add(&mut self, rule: &DestinationRule, resource: &Name, part: CredentialPart, found: Found<'_>) {
         let step = match found {
             Ok((credential, secret)) => {
-                let reason = format!("gives the {part}, SHA-256 {}", secret.fingerprint());
+                let reason = CredentialReason::Gives { part, fingerprint: secret.fingerprint().clone() };
                 self.secrets.insert(resource.clone(), secret);
-                Step::inherited(&credential.meta, "O7", reason)
+                Step::of(&credential.meta, reason)
             }
-            Err(trouble) => {
-                let reason =
-                    format!("no {part}: {trouble}; connections fail until it is, none goes out in plaintext");
-                Step::lost(&rule.meta, "O7", reason, None)
-            }
+            Err(problem) => Step::of(&rule.meta, CredentialReason::Withheld { part, problem }),
         };
         self.steps.push(step);
     }
 }
 
-/// The step that says what a cluster lacks, if it lacks anything.
-pub(crate) fn lack(steps: &[Step]) -> Option<&Step> {
-    steps.iter().find(|step| step.outcome == Outcome::Lost && step.rule == "O7")
+/// The step that says which credential a cluster needs and does not get, if there is one.
+pub(crate) fn withheld(trace: &Trace) -> Option<&Step> {
+    let is_withheld =
+        |step: &&Step| matches!(step.reason, Reason::Credential(CredentialReason::Withheld { .. }));
+    trace.steps().find(is_withheld)
 }
 
 /// What the rule names, if the clients may read it.
-fn readable(name: &str, rule: &DestinationRule, client: &Name) -> Result<CredentialRef, String> {
-    let reference = CredentialRef::parse(name, rule.meta.namespace()).ok_or_else(|| {
-        format!("credentialName {name:?} is nothing that a sidecar may read, it must be the name of a Secret or configmap://NAMESPACE/NAME")
-    })?;
+fn readable(name: &Name, rule: &DestinationRule, client: &Name) -> Result<CredentialRef, CredentialProblem> {
+    let reference = CredentialRef::parse(name, rule.meta.namespace())
+        .ok_or_else(|| CredentialProblem::UnknownScheme { name: name.clone() })?;
     let object = &reference.object;
     if object.kind == Kind::Secret && object.namespace != *client {
-        return Err(format!(
-            "{object} is for clients in namespace {} alone, it must be in {client}",
-            object.namespace
-        ));
+        let (object, client) = (object.clone(), client.clone());
+        return Err(CredentialProblem::OtherNamespace { object, client });
     }
     Ok(reference)
 }
@@ -99,16 +94,15 @@ fn credential<'a>(
 fn pair<'a>(snapshot: &'a Snapshot, reference: &CredentialRef) -> Found<'a> {
     let object = &reference.object;
     if object.kind == Kind::ConfigMap || object.name.ends_with(TRUST_SUFFIX) {
-        return Err(format!(
-            "{object} stands for a trust bundle alone, mode MUTUAL must name a Secret with a key"
-        ));
+        return Err(CredentialProblem::BundleOnly { object: object.clone() });
     }
     let found = credential(snapshot, object.kind, &object.namespace, &object.name);
-    let found = found.ok_or_else(|| format!("{object} is not there, it must be added"))?;
+    let found = found.ok_or_else(|| CredentialProblem::Missing { object: object.clone() })?;
+    let object = object.clone();
     match &found.pair {
         Some(Ok(pair)) => Ok((found, Secret::Pair(pair.clone()))),
-        Some(Err(reason)) => Err(format!("{object} {reason}, it must be corrected")),
-        None => Err(format!("{object} has neither tls.crt and tls.key nor cert and key, they must be added")),
+        Some(Err(problem)) => Err(CredentialProblem::Invalid { object, problem: problem.clone() }),
+        None => Err(CredentialProblem::NoCertificate { object }),
     }
 }
 
@@ -119,11 +113,11 @@ fn trust<'a>(snapshot: &'a Snapshot, reference: &CredentialRef) -> Found<'a> {
     let named = |name: &Name| credential(snapshot, object.kind, &object.namespace, name);
     let beside = (object.kind == Kind::Secret).then(|| named(&beside)).flatten();
     let found = beside.or_else(|| named(&object.name));
-    let found = found.ok_or_else(|| format!("{object} is not there, it must be added"))?;
-    let object = &found.meta.object;
+    let found = found.ok_or_else(|| CredentialProblem::Missing { object: object.clone() })?;
+    let object = found.meta.object.clone();
     match &found.trust {
         Some(Ok(bundle)) => Ok((found, Secret::Trust(bundle.clone()))),
-        Some(Err(reason)) => Err(format!("{object} {reason}, it must be corrected")),
-        None => Err(format!("{object} has neither ca.crt nor cacert, one must be added")),
+        Some(Err(problem)) => Err(CredentialProblem::Invalid { object, problem: problem.clone() }),
+        None => Err(CredentialProblem::NoBundle { object }),
     }
 }

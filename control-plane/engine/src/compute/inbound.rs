@@ -13,8 +13,9 @@ use crate::{
 
 /// The inbound settings of a workload. They are its own: two workloads of one Service may differ (POLICY.md P9).
 pub fn inbound(snapshot: &Snapshot, workload: &Workload) -> Inbound {
-    let chosen = policies::choose(snapshot, workload.meta.namespace(), &workload.meta.labels);
-    let steps = policies::trace(snapshot, workload.meta.namespace(), &workload.meta.labels);
+    let (namespace, labels) = (workload.meta.namespace(), &workload.meta.labels);
+    let chosen = policies::choose(snapshot, namespace, labels);
+    let steps = chosen.steps(snapshot, namespace, labels);
     let listed = listed_ports::of(snapshot, workload);
     let (mode, policy) = chosen.mode();
     let numbers = listed.keys().copied().chain(chosen.named_ports());
@@ -24,7 +25,7 @@ pub fn inbound(snapshot: &Snapshot, workload: &Workload) -> Inbound {
     Inbound {
         mode,
         policy: reference(policy),
-        trace: Trace { steps },
+        trace: Trace::new(steps, Arc::default()),
         ports,
         trust_domains: [&mesh.trust_domain].into_iter().chain(&mesh.trust_domain_aliases).cloned().collect(),
         min_tls_version: mesh.min_tls_version,
@@ -41,13 +42,13 @@ fn port(
     chosen: &policies::Chosen<'_>,
     number: u16,
     listed: Option<Protocol>,
-    workload_steps: &[Step],
+    workload_steps: &Arc<[Step]>,
 ) -> InboundPort {
     let (mode, policy) = chosen.mode_of_port(number);
     InboundPort {
         mode,
         policy: reference(policy),
-        trace: Trace { steps: chosen.trace_of_port(number, workload_steps) },
+        trace: chosen.trace_of_port(number, workload_steps),
         named_by_policy: chosen.named_ports().any(|named| named == number),
         listed,
     }

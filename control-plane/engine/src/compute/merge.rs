@@ -3,47 +3,37 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use eastwest_model::{
-    Host, MeshConfig, Name, ObjectRef,
+    Name, ObjectRef,
     policy::{DestinationRule, Subset, TrafficPolicy},
     service::ExportTo,
 };
-
-use super::registry::is_visible;
-use crate::world::Namespace;
 
 /// A rule with what younger ones added to it; every part knows the rule that it comes from.
 #[derive(Debug, Clone)]
 pub(crate) struct Merged<'a> {
     /// The oldest rule, which gives host, visibility and selector.
     pub base: &'a Arc<DestinationRule>,
-    /// The younger rules that were merged into it.
-    pub younger: Vec<&'a Arc<DestinationRule>>,
+    /// The younger rules that were merged into it, oldest first.
+    pub younger: Vec<(&'a Arc<DestinationRule>, Contribution<'a>)>,
     pub traffic_policy: Option<(&'a TrafficPolicy, &'a Arc<DestinationRule>)>,
     pub subsets: Vec<(&'a Subset, &'a Arc<DestinationRule>)>,
     /// Subsets whose name an older rule has already, with their own rule and that one.
     pub dropped: Vec<(&'a Name, &'a Arc<DestinationRule>, &'a ObjectRef)>,
 }
 
-/// Which rules of a namespace take part; they are merged in separate tables (D9).
+/// D8: what a younger rule comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Table {
-    /// For clients of the rule's own namespace.
-    Local,
-    /// For clients of other namespaces.
-    Exported,
-    /// Private rules of the root namespace, for its own clients (D4).
-    PrivateOfRoot,
+pub(crate) enum Contribution<'a> {
+    /// Its traffic policy or one of its subsets holds.
+    Part,
+    /// Its traffic policy is ignored, because this rule has one.
+    PolicyIgnored(&'a ObjectRef),
+    /// It says nothing that the older ones do not.
+    Nothing,
 }
 
-/// The rules of a namespace for exactly this host, merged, in the order of D6: with selector first, then by age.
-pub(crate) fn of_host<'a>(
-    space: &'a Namespace,
-    mesh: &MeshConfig,
-    host: &Host,
-    table: Table,
-) -> Vec<Merged<'a>> {
-    let rules = space.destination_rules.of_host(host);
-    let mut rules: Vec<_> = rules.filter(|rule| belongs(rule, mesh, table)).collect();
+/// Merges the rules of a namespace for one host, in the order of D6: with selector first, then by age.
+pub(crate) fn merge<'a>(mut rules: Vec<&'a Arc<DestinationRule>>) -> Vec<Merged<'a>> {
     rules.sort_by_key(|rule| (rule.workload_selector.is_none(), rule.meta.age_key()));
     let mut merged: Vec<Merged<'a>> = Vec::new();
     for rule in rules {
@@ -52,21 +42,6 @@ pub(crate) fn of_host<'a>(
         }
     }
     merged
-}
-
-/// D5, D6: in which tables a rule stands. A rule with a selector is private to its namespace.
-fn belongs(rule: &DestinationRule, mesh: &MeshConfig, table: Table) -> bool {
-    let home = rule.meta.namespace();
-    let private = rule.workload_selector.is_some()
-        || match &rule.export_to {
-            ExportTo::Default => mesh.default_destination_rule_export_to.contains("."),
-            ExportTo::Set(set) => set.len() == 1 && (set.contains(".") || set.contains(home)),
-        };
-    match table {
-        Table::Local => rule.workload_selector.is_some() || is_visible(&rule.export_to, home, home),
-        Table::Exported => !private,
-        Table::PrivateOfRoot => private,
-    }
 }
 
 /// Merges a rule into the older ones that take it, and says whether it also stays on its own. The last older rule
@@ -91,42 +66,50 @@ fn takes(older: &DestinationRule, younger: &DestinationRule) -> bool {
         return true;
     }
     let (old, young) = (written(&older.export_to), written(&younger.export_to));
-    old == young || (!old.is_empty() && young.is_superset(&old))
+    old == young || (!old.is_empty() && young.is_superset(old))
 }
 
-fn written(export_to: &ExportTo) -> BTreeSet<Name> {
+fn written(export_to: &ExportTo) -> &BTreeSet<Name> {
+    static EMPTY: BTreeSet<Name> = BTreeSet::new();
     match export_to {
-        ExportTo::Default => BTreeSet::new(),
-        ExportTo::Set(set) => set.clone(),
+        ExportTo::Default => &EMPTY,
+        ExportTo::Set(set) => set,
     }
 }
 
 impl<'a> Merged<'a> {
     fn new(base: &'a Arc<DestinationRule>) -> Self {
-        let mut merged = Self {
+        Self {
             base,
             younger: Vec::new(),
             traffic_policy: base.traffic_policy.as_ref().map(|policy| (policy, base)),
-            subsets: Vec::new(),
+            // Duplicates inside one rule are refused by validation (V2).
+            subsets: base.subsets.iter().map(|subset| (subset, base)).collect(),
             dropped: Vec::new(),
-        };
-        // Duplicates inside one rule are refused by validation (V2).
-        merged.subsets.extend(base.subsets.iter().map(|subset| (subset, base)));
-        merged
+        }
     }
 
     /// D8: unknown subsets are appended; the policy is taken only if there is none at all yet.
     fn add(&mut self, rule: &'a Arc<DestinationRule>) {
+        let mut contribution = Contribution::Nothing;
         for subset in &rule.subsets {
             match self.subset(&subset.name) {
-                None => self.subsets.push((subset, rule)),
+                None => {
+                    self.subsets.push((subset, rule));
+                    contribution = Contribution::Part;
+                }
                 Some((_, older)) => self.dropped.push((&subset.name, rule, &older.meta.object)),
             }
         }
-        if self.traffic_policy.is_none() {
-            self.traffic_policy = rule.traffic_policy.as_ref().map(|policy| (policy, rule));
+        match (&self.traffic_policy, &rule.traffic_policy) {
+            (Some((_, older)), Some(_)) => contribution = Contribution::PolicyIgnored(&older.meta.object),
+            (None, Some(policy)) => {
+                self.traffic_policy = Some((policy, rule));
+                contribution = Contribution::Part;
+            }
+            (_, None) => {}
         }
-        self.younger.push(rule);
+        self.younger.push((rule, contribution));
     }
 
     /// The subset of that name and the rule that it comes from.
@@ -136,7 +119,7 @@ impl<'a> Merged<'a> {
 
     /// Base and younger rules, oldest first.
     pub(super) fn rules(&self) -> impl Iterator<Item = &'a Arc<DestinationRule>> {
-        [self.base].into_iter().chain(self.younger.iter().copied())
+        [self.base].into_iter().chain(self.younger.iter().map(|(rule, _)| *rule))
     }
 
     /// Whether clients of another namespace may see it (D5).

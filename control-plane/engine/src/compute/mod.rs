@@ -7,13 +7,12 @@ mod destination_rule;
 pub(crate) mod endpoints;
 mod inbound;
 pub(crate) mod listed_ports;
-mod losers;
 mod merge;
 mod originate;
 mod outbound;
 pub(crate) mod peer_authentication;
 pub(crate) mod registry;
-mod tls_block;
+mod traffic_policy;
 
 use std::sync::Arc;
 

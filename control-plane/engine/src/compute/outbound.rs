@@ -4,20 +4,21 @@ use std::sync::Arc;
 
 use eastwest_model::{
     Host, Name, ObjectRef,
-    policy::{ClientTlsMode, LoadBalancer, Subset, TrafficPolicy},
+    policy::{ClientTlsMode, Subset, TrafficPolicy},
     service::ServicePort,
     workload::ProxyCertificate,
 };
 
 use super::{
-    accounts, auto_mtls,
+    accounts,
+    auto_mtls::{self, Verdict},
     credentials::{self, Handout},
     destination_rule::{self, Selection},
     endpoints::{self, Backend},
     merge::Merged,
     originate::{self, Context},
     registry::{self, View, is_visible},
-    tls_block::{self, Block},
+    traffic_policy::{self, Effective},
 };
 use crate::{
     ClientScope, Snapshot,
@@ -25,7 +26,7 @@ use crate::{
         CertificateSource, ClientTlsSetting, Discovery, Endpoint, OriginatedTls, Outbound, OutboundCluster,
         OutboundService,
     },
-    trace::{Step, Trace},
+    trace::{ClientTlsReason as Reason, Step, Trace},
 };
 
 /// The outbound settings of the clients of a scope.
@@ -48,6 +49,7 @@ pub fn outbound_service(snapshot: &Snapshot, scope: &ClientScope, host: &Host) -
 
 fn service(snapshot: &Snapshot, scope: &ClientScope, view: View<'_>) -> OutboundService {
     let backends = endpoints::of(snapshot, &view);
+    let Selection { rule, steps } = destination_rule::select(snapshot, scope, &view);
     let builder = Builder {
         snapshot,
         client: scope.namespace(),
@@ -55,7 +57,8 @@ fn service(snapshot: &Snapshot, scope: &ClientScope, view: View<'_>) -> Outbound
         view: &view,
         accounts: accounts::of(snapshot, &view, &backends),
         backends,
-        selection: destination_rule::select(snapshot, scope, &view),
+        rule,
+        steps: view.steps.iter().cloned().chain(steps).collect(),
     };
     let mut ports: Vec<&ServicePort> = view.ports.iter().collect();
     ports.sort_by_key(|port| port.number);
@@ -80,14 +83,17 @@ struct Builder<'a> {
     view: &'a View<'a>,
     backends: Vec<Backend>,
     accounts: Vec<Name>,
-    selection: Selection<'a>,
+    /// The DestinationRule that speaks for the host.
+    rule: Option<Merged<'a>>,
+    /// How owner and rule were found.
+    steps: Arc<[Step]>,
 }
 
 /// One cluster before its setting is known.
 struct Draft<'a> {
     port: &'a ServicePort,
     subset: Option<&'a Subset>,
-    block: Block<'a>,
+    effective: Effective<'a>,
     discovery: Discovery,
     /// The policy whose general load balancer the membership test reads (A5), and whose blocks mark endpoints (A6).
     own_policy: Option<&'a TrafficPolicy>,
@@ -96,20 +102,20 @@ struct Draft<'a> {
 impl<'a> Builder<'a> {
     /// The whole host, then its subsets by name; DNS clusters without an endpoint are left out (O1).
     fn clusters(&self, port: &'a ServicePort) -> Vec<OutboundCluster> {
-        let rule = self.selection.rule.as_ref();
-        let block = tls_block::general(rule, port.number);
+        let rule = self.rule.as_ref();
+        let effective = Effective::of_host(rule, port.number);
         let own_policy = rule.and_then(|rule| rule.traffic_policy).map(|(policy, _)| policy);
         if self.is_unresolvable(self.view.discovery, port, None) {
             return Vec::new();
         }
-        let discovery = passed_through(self.view.discovery, block.is_passthrough());
-        let whole = Draft { port, subset: None, block, discovery, own_policy };
+        let discovery = passed_through(self.view.discovery, effective.is_passthrough());
+        let whole = Draft { port, subset: None, effective, discovery, own_policy };
         let mut clusters = vec![self.cluster(&whole)];
         if discovery != Discovery::DynamicForwardProxy {
             let subsets = rule.into_iter().flat_map(|rule| &rule.subsets);
             clusters.extend(subsets.filter_map(|(subset, source)| {
-                let block = tls_block::of_subset(block, subset, source, port.number);
-                self.subset_cluster(&whole, subset, block)
+                let effective = effective.of_subset(subset, source, port.number);
+                self.subset_cluster(&whole, subset, effective)
             }));
             clusters.sort_by(|a, b| a.subset.cmp(&b.subset));
         }
@@ -120,7 +126,7 @@ impl<'a> Builder<'a> {
         &self,
         whole: &Draft<'a>,
         subset: &'a Subset,
-        block: Block<'a>,
+        effective: Effective<'a>,
     ) -> Option<OutboundCluster> {
         let own_policy = subset.traffic_policy.as_ref();
         let own_passthrough = is_passthrough(own_policy);
@@ -128,8 +134,8 @@ impl<'a> Builder<'a> {
         if self.is_unresolvable(discovery, whole.port, Some(subset)) {
             return None;
         }
-        let discovery = passed_through(discovery, block.is_passthrough());
-        let draft = Draft { port: whole.port, subset: Some(subset), block, discovery, own_policy };
+        let discovery = passed_through(discovery, effective.is_passthrough());
+        let draft = Draft { port: whole.port, subset: Some(subset), effective, discovery, own_policy };
         Some(self.cluster(&draft))
     }
 
@@ -149,15 +155,14 @@ impl<'a> Builder<'a> {
 
     fn cluster(&self, draft: &Draft<'a>) -> OutboundCluster {
         let (tls, policy, last) = self.setting(draft);
-        let marking = tls_block::marking_mode(draft.own_policy, draft.port.number);
+        let marking = traffic_policy::marking_mode(draft.own_policy, draft.port.number);
         let lingering =
-            marking.filter(|_| draft.block.tls.is_none()).and_then(|mode| self.lingering(draft, mode));
-        let before = self.view.steps.iter().chain(&self.selection.steps).cloned();
-        let Handout { secrets, steps: credentials } = match draft.block.tls {
+            marking.filter(|_| draft.effective.tls.is_none()).and_then(|mode| self.lingering(draft, mode));
+        let Handout { secrets, steps: credentials } = match draft.effective.tls {
             Some((block, source)) => credentials::of(self.snapshot, self.client, (block, source), &tls),
             None => Handout::default(),
         };
-        let steps = before.chain(lingering).chain(credentials).chain([last]).collect();
+        let own = lingering.into_iter().chain(credentials).chain([last]).collect();
         let endpoint = |backend: &Backend| Endpoint {
             address: backend.address.clone(),
             // O1: the proxy looks names up itself, and what it finds carries no mark.
@@ -174,7 +179,8 @@ impl<'a> Builder<'a> {
             discovery: draft.discovery,
             tls,
             policy,
-            trace: Trace { steps },
+            traffic: draft.effective.settings(),
+            trace: Trace::new(Arc::clone(&self.steps), own),
             endpoints: self.backends(draft.port, draft.subset).map(endpoint).collect(),
             secrets,
         }
@@ -182,59 +188,51 @@ impl<'a> Builder<'a> {
 
     /// A6: the port entry took the block away, and the endpoints are still marked by it.
     fn lingering(&self, draft: &Draft<'a>, mode: ClientTlsMode) -> Option<Step> {
-        let merged = self.selection.rule.as_ref()?;
+        let merged = self.rule.as_ref()?;
         let source = match draft.subset {
             Some(subset) => merged.subset(&subset.name)?.1,
             None => merged.traffic_policy?.1,
         };
-        let port = draft.port.number;
-        let reason = format!(
-            "the entry for port {port} has no tls block and puts the port on auto, but its endpoints are still marked by the {mode} that the entry replaces"
-        );
-        Some(Step::inherited(&source.meta, "A6", reason))
+        Some(Step::of(&source.meta, Reason::MarkedByReplacedBlock { port: draft.port.number, mode }))
     }
 
     /// T4: a block decides; without one, auto mutual TLS.
     fn setting(&self, draft: &Draft<'a>) -> (ClientTlsSetting, Option<ObjectRef>, Step) {
         let context = self.context(draft);
-        if let Some((tls, source)) = draft.block.tls {
+        if let Some((tls, source)) = draft.effective.tls {
             let setting = originate::by_block(&context, tls);
-            let step = match originate::is_withheld(&context, tls) {
-                true => Step::won(
-                    &source.meta,
-                    "O7",
-                    format!(
-                        "tls block asks for {} with a credentialName, but the rule has no workloadSelector: plaintext",
-                        tls.mode
-                    ),
-                ),
-                false => Step::won(
-                    &source.meta,
-                    "T4",
-                    format!("tls block: {}{}", tls.mode, own_certificate(&setting, self.own)),
-                ),
+            let reason = match originate::is_withheld(&context, tls) {
+                true => Reason::CredentialNeedsSelector { mode: tls.mode },
+                false => {
+                    Reason::Block { mode: tls.mode, own_certificate: own_certificate(&setting, self.own) }
+                }
             };
-            return (setting, Some(source.meta.object.clone()), step);
+            return (setting, Some(source.meta.object.clone()), Step::of(&source.meta, reason));
         }
         let members: Vec<&Backend> = self.backends(draft.port, None).collect();
         let verdict =
             auto_mtls::verdict(self.snapshot, self.view, is_passthrough(draft.own_policy), &members);
-        if let (true, Some(own)) = (verdict.mutual, self.own) {
-            let setting = originate::by_own_certificate(&context, own);
-            let reason = format!("{}{}", verdict.step.reason, own_certificate(&setting, self.own));
-            return (setting, verdict.policy, Step { rule: "O9", reason, ..verdict.step });
+        let namespace = self.view.namespace().clone();
+        match (verdict, self.own) {
+            (Verdict::Plaintext(step), _) => (ClientTlsSetting::Disable, step.object.clone(), step),
+            (Verdict::Mutual, Some(own)) => {
+                let reason = Reason::NamespaceAcceptsOwnCertificate { namespace, chain: own.chain.clone() };
+                (originate::by_own_certificate(&context, own), None, Step::inferred(reason))
+            }
+            (Verdict::Mutual, None) => {
+                let tls = originate::automatic(&context);
+                let setting = match draft.discovery {
+                    // A5: no fallback for single endpoints where the caller's address is dialled.
+                    Discovery::OriginalDst => ClientTlsSetting::IstioMutual(tls),
+                    _ => ClientTlsSetting::Auto(tls),
+                };
+                (setting, None, Step::inferred(Reason::NamespaceAccepts { namespace }))
+            }
         }
-        let setting = match (verdict.mutual, draft.discovery) {
-            (false, _) => ClientTlsSetting::Disable,
-            // A5: no fallback for single endpoints where the caller's address is dialled.
-            (true, Discovery::OriginalDst) => ClientTlsSetting::IstioMutual(originate::automatic(&context)),
-            (true, _) => ClientTlsSetting::Auto(originate::automatic(&context)),
-        };
-        (setting, verdict.policy, verdict.step)
     }
 
     fn context<'b>(&'b self, draft: &Draft<'b>) -> Context<'b> {
-        let rule = self.selection.rule.as_ref();
+        let rule = self.rule.as_ref();
         Context {
             mesh: &self.snapshot.mesh,
             host: self.view.host,
@@ -250,17 +248,13 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// O9: for a person, that the proxy brings its own certificate.
-fn own_certificate(setting: &ClientTlsSetting, own: Option<&ProxyCertificate>) -> String {
-    let uses = |files: &CertificateSource, own: &ProxyCertificate| matches!(files, CertificateSource::Files { certificate, .. } if *certificate == own.chain);
-    match (setting, own) {
-        (ClientTlsSetting::Mutual(OriginatedTls { certificate: Some(files), .. }), Some(own))
-            if uses(files, own) =>
-        {
-            format!(", with the certificate that the proxy brings along, {} (rule O9)", own.chain)
-        }
-        _ => String::new(),
-    }
+/// O9: the chain of the proxy's own certificate, if the setting uses it.
+fn own_certificate(setting: &ClientTlsSetting, own: Option<&ProxyCertificate>) -> Option<Name> {
+    let ClientTlsSetting::Mutual(OriginatedTls { certificate: Some(source), .. }) = setting else {
+        return None;
+    };
+    let CertificateSource::Files { certificate, .. } = source else { return None };
+    own.map(|own| &own.chain).filter(|chain| *chain == certificate).cloned()
 }
 
 /// O1: PASSTHROUGH dials the caller's address, whatever the host says.
@@ -273,7 +267,7 @@ fn passed_through(discovery: Discovery, passthrough: bool) -> Discovery {
 }
 
 fn is_passthrough(policy: Option<&TrafficPolicy>) -> bool {
-    policy.is_some_and(|policy| policy.load_balancer == Some(LoadBalancer::Passthrough))
+    policy.is_some_and(|policy| policy.blocks.is_passthrough())
 }
 
 /// The names by which the clients of a namespace may call the host, besides the host itself.

@@ -8,7 +8,12 @@ use eastwest_model::{
     service::{ExportTo, Location, Resolution, Service, ServiceEntry, ServicePort},
 };
 
-use crate::{ClientScope, Snapshot, settings::Discovery, trace::Step, world::Imported};
+use crate::{
+    ClientScope, Snapshot,
+    settings::Discovery,
+    trace::{HostReason, Step},
+    world::Imported,
+};
 
 /// A host as its owner describes it.
 #[derive(Debug)]
@@ -106,12 +111,15 @@ fn step(claimant: &Meta, owner: &Meta, client: &Name) -> Option<Step> {
     if claimant.object == owner.object {
         return None;
     }
-    if claimant.namespace() == owner.namespace() {
-        let reason = format!("adds its endpoints and accounts to {}, of the same namespace", owner.object);
-        return Some(Step::inherited(claimant, "D11", reason));
-    }
-    let reason = format!("{} owns the host for clients in namespace {client}", owner.object);
-    Some(Step::lost(claimant, "D11", reason, Some(&owner.object)))
+    let same_namespace = claimant.namespace() == owner.namespace();
+    let owner = owner.object.clone();
+    Some(Step::of(
+        claimant,
+        match same_namespace {
+            true => HostReason::AddsTo { owner },
+            false => HostReason::OwnedBy { owner, client: client.clone() },
+        },
+    ))
 }
 
 /// Every host that the clients of a scope see, in order.

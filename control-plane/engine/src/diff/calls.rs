@@ -9,7 +9,7 @@ use eastwest_model::{Host, Name, WorkloadKey};
 
 use super::{Call, CallChange, CallChanges, EndpointChange, survivors};
 use crate::{
-    ClientScope, Outcome, Snapshot, compute,
+    ClientScope, ConnectionOutcome, Snapshot, compute,
     explain::{self, EndpointExplanation, Explanation, Verdict},
     settings::{Outbound, OutboundService},
 };
@@ -113,7 +113,7 @@ impl<'a> Side<'a> {
     /// Where calls to an alias end up, or nowhere; `None` for a host that is no alias.
     fn led_on(&self, host: &Host) -> Option<Option<Host>> {
         self.snapshot.service_of(host)?.external_name.as_ref()?;
-        Some(explain::led_to(self.snapshot, self.scope, host))
+        Some(explain::resolve_host(self.snapshot, self.scope, host))
     }
 
     /// What becomes of the calls to a port of a host; `None` if the client does not know it.
@@ -225,6 +225,6 @@ fn working(side: Option<&Explanation>) -> Working {
 /// Whether less works than before, or not the same.
 fn breaks(before: Option<&Explanation>, after: Option<&Explanation>, endpoints: &[EndpointChange]) -> bool {
     let (old, new) = (working(before), working(after));
-    let refused = || endpoints.iter().any(|endpoint| endpoint.after == Outcome::Refused);
+    let refused = || endpoints.iter().any(|endpoint| endpoint.after == ConnectionOutcome::Refused);
     new < old || (new, old) == (Working::Some, Working::Some) && refused()
 }

@@ -1,4 +1,4 @@
-//! Policies that do not do what one may think for a workload as server.
+//! PeerAuthentications without the expected effect for a workload as a server.
 
 use eastwest_model::{Diagnostic, Workload, service::TargetPort};
 
@@ -6,15 +6,16 @@ use super::{of_step, warning};
 use crate::{
     Snapshot,
     settings::Inbound,
-    trace::{Outcome, Step},
+    trace::{PeerAuthenticationReason, Reason, Step},
 };
 
-/// Losers and port numbers that mean another port.
+/// Policies that lose, and port numbers that mean another port.
 pub(super) fn findings(snapshot: &Snapshot, workload: &Workload, inbound: &Inbound) -> Vec<Diagnostic> {
-    let lost = inbound.trace.steps.iter().filter(|step| step.outcome == Outcome::Lost);
-    let losers = lost.filter_map(|step| match step.rule {
-        "P3" => of_step(step, "spec.selector"),
-        "P4" => of_step(step, "spec"),
+    let losers = inbound.trace.steps().filter_map(|step| match &step.reason {
+        Reason::PeerAuthentication(PeerAuthenticationReason::SelectorInRootNamespace) => {
+            of_step(step, "spec.selector")
+        }
+        Reason::PeerAuthentication(PeerAuthenticationReason::Younger { .. }) => of_step(step, "spec"),
         _ => None,
     });
     losers.chain(service_ports(snapshot, workload, inbound)).collect()
@@ -29,7 +30,7 @@ fn service_ports(snapshot: &Snapshot, workload: &Workload, inbound: &Inbound) ->
         if workload.container_ports.iter().any(|one| one.port == *number) {
             continue;
         }
-        let Some(policy) = port.trace.steps.iter().find(|step| step.rule == "P7") else { continue };
+        let Some(policy) = port.trace.steps().find(|step| step.rule() == "P7") else { continue };
         for service in space.services.selecting(&workload.meta.labels) {
             let Some(meant) = service.ports.iter().find(|one| one.number == *number) else { continue };
             let target = match &meant.target {

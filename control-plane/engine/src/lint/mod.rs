@@ -1,25 +1,25 @@
-//! What the configuration says and does not do: losers, rules without effect, plaintext by accident, and pairs that
-//! cannot talk. Mistakes inside one object are found while it is read; here is what only the whole world shows.
+//! What the configuration says and does not do: objects that lose, rules without effect, unintended plaintext, and
+//! connections that fail. Mistakes inside one object are found by its parser; these findings need the whole mesh.
 
 mod inbound;
-mod misfits;
 mod outbound;
+mod problems;
 mod unused;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use eastwest_model::{Diagnostic, Host, ObjectRef, Origin, Severity, Workload};
 
-use self::misfits::Misfits;
+use self::problems::ConnectionProblems;
 use crate::{
     ClientScope, Hosts, Snapshot, compute,
     settings::{Inbound, Outbound},
     trace::Step,
 };
 
-/// Every finding about the world, sorted, each one once.
+/// Every finding about the mesh, sorted, each one once.
 ///
-/// It computes the settings of every workload and, one after the other, of every client scope; meant for people, not
+/// It computes the settings of every workload and of every client scope, one after the other. Use it for commands, not
 /// for each change.
 pub fn diagnostics(snapshot: &Snapshot) -> Vec<Diagnostic> {
     let mut findings = BTreeSet::new();
@@ -28,19 +28,19 @@ pub fn diagnostics(snapshot: &Snapshot) -> Vec<Diagnostic> {
         findings.extend(inbound::findings(snapshot, workload, &compute::inbound(snapshot, workload)));
         scopes.insert(ClientScope::of(snapshot, workload));
     }
-    let mut misfits = Misfits::default();
+    let mut problems = ConnectionProblems::default();
     let mut used = BTreeSet::new();
     for scope in &scopes {
         let settings = compute::outbound(snapshot, scope);
         for service in settings.services.values() {
-            findings.extend(outbound::findings(snapshot, scope, service, &mut misfits));
+            findings.extend(outbound::findings(snapshot, scope, service, &mut problems));
         }
         used.extend(outbound::used(&settings).cloned());
     }
     let used = (!scopes.is_empty()).then_some(&used);
     let unused = unused::findings(snapshot, used, &findings);
     findings.extend(unused);
-    findings.extend(misfits.findings());
+    findings.extend(problems.findings());
     findings.into_iter().collect()
 }
 
@@ -63,7 +63,7 @@ pub struct ClientFindings(BTreeMap<Host, HostFindings>);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct HostFindings {
     found: Vec<Diagnostic>,
-    misfits: Misfits,
+    problems: ConnectionProblems,
 }
 
 impl ClientFindings {
@@ -90,7 +90,7 @@ impl ClientFindings {
         for host in hosts {
             let mut next = HostFindings::default();
             if let Some(service) = outbound.services.get(&host) {
-                next.found = outbound::findings(snapshot, scope, service, &mut next.misfits);
+                next.found = outbound::findings(snapshot, scope, service, &mut next.problems);
                 next.found.extend(outbound::withheld_credentials(service));
             }
             let before = match next == HostFindings::default() {
@@ -103,10 +103,10 @@ impl ClientFindings {
     }
 
     fn findings(&self) -> BTreeSet<Diagnostic> {
-        let mut misfits = Misfits::default();
-        self.0.values().for_each(|host| misfits.merge(&host.misfits));
+        let mut problems = ConnectionProblems::default();
+        self.0.values().for_each(|host| problems.merge(&host.problems));
         let found = self.0.values().flat_map(|host| host.found.iter().cloned());
-        found.chain(misfits.findings()).collect()
+        found.chain(problems.findings()).collect()
     }
 }
 
@@ -126,6 +126,6 @@ fn warning(object: &ObjectRef, origin: &Origin, field: &str, message: String) ->
 fn of_step(step: &Step, field: &str) -> Option<Diagnostic> {
     let object = step.object.as_ref()?;
     let origin = step.origin.clone().unwrap_or_default();
-    let message = format!("{} (rule {})", step.reason, step.rule);
-    Some(Diagnostic { beaten_by: step.beaten_by.clone(), ..warning(object, &origin, field, message) })
+    let message = format!("{} (rule {})", step.reason, step.rule());
+    Some(Diagnostic { beaten_by: step.beaten_by().cloned(), ..warning(object, &origin, field, message) })
 }

@@ -1,4 +1,4 @@
-//! Rules that do not do what one may think for the clients of a scope, and pairs that cannot talk.
+//! DestinationRules without the expected effect for the clients of a scope, and connections that fail.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use eastwest_model::{
     policy::{DestinationRule, TrafficPolicy},
 };
 
-use super::{misfits::Misfits, of_step, warning};
+use super::{of_step, problems::ConnectionProblems, warning};
 use crate::{
     ClientScope, Snapshot,
     compute::{
@@ -16,15 +16,15 @@ use crate::{
     },
     explain,
     settings::{Discovery, Outbound, OutboundCluster, OutboundService},
-    trace::{self, Step},
+    trace::{ClientTlsReason, CredentialReason, DestinationRuleReason as Rule, Reason, Step, StepOutcome},
 };
 
-/// Everything about one host and the clients of a scope; pairs that do not fit go to `misfits`.
+/// Everything about one host and the clients of a scope; connections that fail are added to `problems`.
 pub(super) fn findings(
     snapshot: &Snapshot,
     scope: &ClientScope,
     service: &OutboundService,
-    misfits: &mut Misfits,
+    problems: &mut ConnectionProblems,
 ) -> Vec<Diagnostic> {
     let held = snapshot.hosts.get_key_value(&service.host).map(|(host, _)| host);
     let Some(view) = held.and_then(|host| registry::view(snapshot, scope, host)) else { return Vec::new() };
@@ -32,39 +32,50 @@ pub(super) fn findings(
     let mut found = odd_labels(snapshot, &view, &backends);
     found.extend(unknown_ports(snapshot, &view, service, &backends));
     for cluster in &service.clusters {
-        found.extend(cluster.trace.steps.iter().filter_map(of_trace));
+        found.extend(cluster.trace.steps().filter_map(of_trace));
         found.extend(hidden_block(snapshot, cluster));
         found.extend(no_mutual_tls(snapshot, cluster));
         let endpoints = explain::endpoints(snapshot, &view, &backends, cluster, &cluster.tls);
-        misfits.add(snapshot, scope, &view, cluster, &endpoints);
+        problems.add(snapshot, scope, &view, cluster, &endpoints);
     }
     found
 }
 
 /// The objects that took part in some decision.
 pub(super) fn used(outbound: &Outbound) -> impl Iterator<Item = &ObjectRef> {
-    let steps = outbound.services.values().flat_map(|one| &one.clusters).flat_map(|one| &one.trace.steps);
-    steps.filter(|step| step.outcome != trace::Outcome::Lost).filter_map(|step| step.object.as_ref())
+    let steps = outbound.services.values().flat_map(|one| &one.clusters).flat_map(|one| one.trace.steps());
+    steps.filter(|step| step.outcome() != StepOutcome::Lost).filter_map(|step| step.object.as_ref())
 }
 
-/// O7: credentials that nobody hands out; what is wrong with the rule itself is found while it is read.
+/// O7: credentials that are not sent to the proxy; mistakes in the rule itself are found by its parser.
 pub(super) fn withheld_credentials(service: &OutboundService) -> impl Iterator<Item = Diagnostic> {
-    let steps = service.clusters.iter().flat_map(|one| &one.trace.steps);
-    steps
-        .filter(|step| step.rule == "O7" && step.outcome == trace::Outcome::Won)
-        .filter_map(|step| of_step(step, "spec.trafficPolicy.tls.credentialName"))
+    let steps = service.clusters.iter().flat_map(|one| one.trace.steps());
+    let needs_selector = |step: &&Step| {
+        matches!(step.reason, Reason::ClientTls(ClientTlsReason::CredentialNeedsSelector { .. }))
+    };
+    steps.filter(needs_selector).filter_map(|step| of_step(step, "spec.trafficPolicy.tls.credentialName"))
 }
 
-/// The steps of a trace that people trip over.
+/// The steps of a trace that are probably not intended.
 fn of_trace(step: &Step) -> Option<Diagnostic> {
-    match (step.outcome, step.rule) {
-        (trace::Outcome::Lost, "O7") => of_step(step, "spec.trafficPolicy.tls.credentialName"),
-        (trace::Outcome::Lost, "D1" | "O1") => of_step(step, "spec.host"),
-        (trace::Outcome::Lost, "D7" | "D8" | "D9") => of_step(step, "spec"),
-        (trace::Outcome::Lost, "D5") if step.beaten_by.is_some() => of_step(step, "spec.exportTo"),
-        (_, "A6") => of_step(step, "spec.trafficPolicy.portLevelSettings"),
-        _ => None,
-    }
+    let field = match &step.reason {
+        Reason::Credential(CredentialReason::Withheld { .. }) => "spec.trafficPolicy.tls.credentialName",
+        Reason::ClientTls(ClientTlsReason::MarkedByReplacedBlock { .. }) => {
+            "spec.trafficPolicy.portLevelSettings"
+        }
+        Reason::DestinationRule(reason) => match reason {
+            Rule::PartialHost | Rule::AliasHost => "spec.host",
+            Rule::Shadowed { .. } => "spec.exportTo",
+            Rule::HiddenBySelecting { .. }
+            | Rule::SubsetDropped { .. }
+            | Rule::PolicyIgnored { .. }
+            | Rule::AddsNothing { .. }
+            | Rule::OtherExport { .. } => "spec",
+            _ => return None,
+        },
+        _ => return None,
+    };
+    of_step(step, field)
 }
 
 /// D3: the rule that ended the search has no block, and one that it hides has.
@@ -72,14 +83,16 @@ fn hidden_block(snapshot: &Snapshot, cluster: &OutboundCluster) -> Vec<Diagnosti
     if cluster.policy.as_ref().is_some_and(|policy| policy.kind == Kind::DestinationRule) {
         return Vec::new();
     }
-    let steps = cluster.trace.steps.iter().filter(|step| step.rule == "D3" && step.beaten_by.is_some());
-    steps.filter(|step| rule_of(snapshot, step).is_some_and(has_block)).filter_map(hidden_by).collect()
-}
-
-fn hidden_by(step: &Step) -> Option<Diagnostic> {
-    let winner = step.beaten_by.as_ref()?;
-    let reason = format!("its tls block is hidden by {winner}, which has none");
-    of_step(&Step { reason, ..step.clone() }, "spec.trafficPolicy.tls")
+    let hidden = cluster.trace.steps().filter_map(|step| {
+        let Reason::DestinationRule(Rule::NotReached { winner, .. }) = &step.reason else { return None };
+        rule_of(snapshot, step).filter(|rule| has_block(rule)).map(|rule| (rule, winner))
+    });
+    let finding = |(rule, winner): (&DestinationRule, &ObjectRef)| {
+        let message = format!("its tls block is hidden by {winner}, which has none (rule D3)");
+        let finding = warning(&rule.meta.object, &rule.meta.origin, "spec.trafficPolicy.tls", message);
+        Diagnostic { beaten_by: Some(winner.clone()), ..finding }
+    };
+    hidden.map(finding).collect()
 }
 
 fn rule_of<'a>(snapshot: &'a Snapshot, step: &Step) -> Option<&'a DestinationRule> {
@@ -89,9 +102,10 @@ fn rule_of<'a>(snapshot: &'a Snapshot, step: &Step) -> Option<&'a DestinationRul
 }
 
 fn has_block(rule: &DestinationRule) -> bool {
-    let speaks =
-        |policy: &TrafficPolicy| policy.tls.is_some() || policy.ports.iter().any(|entry| entry.tls.is_some());
-    rule.traffic_policy.as_ref().is_some_and(speaks)
+    let has_block = |policy: &TrafficPolicy| {
+        policy.blocks.tls.is_some() || policy.ports.iter().any(|entry| entry.blocks.tls.is_some())
+    };
+    rule.traffic_policy.as_ref().is_some_and(has_block)
 }
 
 /// T1: entries for ports that the service does not have.
@@ -101,15 +115,13 @@ fn unknown_ports(
     service: &OutboundService,
     backends: &[Backend],
 ) -> Vec<Diagnostic> {
-    let steps = service.clusters.iter().flat_map(|cluster| &cluster.trace.steps);
-    let part = steps.filter(|step| step.outcome != trace::Outcome::Lost);
+    let steps = service.clusters.iter().flat_map(|cluster| cluster.trace.steps());
+    let part = steps.filter(|step| step.outcome() != StepOutcome::Lost);
     let rules = part.filter_map(|step| rule_of(snapshot, step)).filter(|rule| rule.host == *view.host);
     let mut found = Vec::new();
     for rule in rules {
-        let subsets = rule.subsets.iter().filter_map(|subset| subset.traffic_policy.as_ref());
-        let policies = rule.traffic_policy.iter().chain(subsets);
-        let numbers: BTreeSet<u32> =
-            policies.flat_map(|policy| policy.ports.iter().map(|entry| entry.port)).collect();
+        let entries = rule.traffic_policies().flat_map(|policy| &policy.ports);
+        let numbers: BTreeSet<u32> = entries.map(|entry| entry.port).collect();
         for number in numbers {
             if view.ports.iter().any(|port| u32::from(port.number) == number) {
                 continue;
@@ -146,7 +158,8 @@ fn odd_labels(snapshot: &Snapshot, view: &View<'_>, backends: &[Backend]) -> Vec
 
 /// Section 6: without auto mutual TLS, hosts without a block get plaintext, whatever their servers demand.
 fn no_mutual_tls(snapshot: &Snapshot, cluster: &OutboundCluster) -> Option<Diagnostic> {
-    let inferred = cluster.trace.steps.last().is_some_and(|step| step.rule == "A0");
+    let last = cluster.trace.steps().next_back();
+    let inferred = last.is_some_and(|step| step.reason == Reason::ClientTls(ClientTlsReason::AutoDisabled));
     let mesh = ObjectRef::new(Kind::ConfigMap, snapshot.mesh.root_namespace.clone(), "istio");
     let message = "enableAutoMtls is false: clients send plaintext wherever no rule has a tls block";
     inferred.then(|| warning(&mesh, &Origin::default(), "data.mesh", message.to_owned()))

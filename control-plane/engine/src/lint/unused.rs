@@ -1,4 +1,4 @@
-//! Objects that nobody uses.
+//! Objects without effect.
 
 use std::collections::BTreeSet;
 
@@ -7,23 +7,23 @@ use eastwest_model::{Diagnostic, Host, Kind, Meta, ObjectRef, policy::Destinatio
 use super::warning;
 use crate::Snapshot;
 
-/// Policies that select nobody, rules that match or serve nobody, hosts that somebody else owns, Sidecars beaten by
-/// older ones. `used` took part in some decision, `None` if there is no client at all; of `known` losers it is no news
-/// that nobody uses them.
+/// Policies that select no workload, rules that match no host or serve no client, hosts that another object owns, and
+/// Sidecars that lose to older ones. `used` took part in some decision, `None` if there is no client at all; objects that
+/// are `known` to lose are not reported again.
 pub(super) fn findings(
     snapshot: &Snapshot,
     used: Option<&BTreeSet<ObjectRef>>,
     known: &BTreeSet<Diagnostic>,
 ) -> Vec<Diagnostic> {
     let losers = known.iter().filter(|one| one.beaten_by.is_some()).map(|one| one.object.as_str());
-    let mut found = unselective_policies(snapshot);
+    let mut found = policies_without_workloads(snapshot);
     found.extend(rules(snapshot, used, &losers.collect()));
     found.extend(lost_hosts(snapshot));
     found.extend(lost_sidecars(snapshot));
     found
 }
 
-fn unselective_policies(snapshot: &Snapshot) -> Vec<Diagnostic> {
+fn policies_without_workloads(snapshot: &Snapshot) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for (name, space) in &snapshot.namespaces {
         for policy in space.peer_authentications.values() {
@@ -40,7 +40,7 @@ fn unselective_policies(snapshot: &Snapshot) -> Vec<Diagnostic> {
     found
 }
 
-/// Rules that match no host, and rules that match one and yet serve no client; of known `losers` that is no news.
+/// Rules that match no host, and rules that match one and serve no client, except known `losers`.
 fn rules(
     snapshot: &Snapshot,
     used: Option<&BTreeSet<ObjectRef>>,
@@ -54,7 +54,7 @@ fn rules(
             let message = if !matches {
                 format!("host {} matches no service{}", rule.written_host, hint(snapshot, rule))
             } else if idle() && !losers.contains(rule.meta.object.to_string().as_str()) {
-                format!("serves no client: {}", whom(snapshot, rule))
+                format!("serves no client: {}", why_unused(snapshot, rule))
             } else {
                 continue;
             };
@@ -78,8 +78,8 @@ fn hint(snapshot: &Snapshot, rule: &DestinationRule) -> String {
     }
 }
 
-/// D3, D6: whose clients would look at the rule.
-fn whom(snapshot: &Snapshot, rule: &DestinationRule) -> String {
+/// D3, D6: why no client uses the rule.
+fn why_unused(snapshot: &Snapshot, rule: &DestinationRule) -> String {
     let namespace = rule.meta.namespace();
     if rule.workload_selector.is_some() {
         return format!("it selects no workload of namespace {namespace} that calls {} (rule D6)", rule.host);

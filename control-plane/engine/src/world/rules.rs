@@ -5,9 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use eastwest_model::{Host, Name, policy::DestinationRule};
+use eastwest_model::{Host, Name, ObjectRef, policy::DestinationRule};
 
-use super::slices::forget;
+use super::{objects::Store, slices::remove_from};
 
 /// DestinationRules with their hosts.
 #[derive(Debug, Clone, Default)]
@@ -47,16 +47,27 @@ impl Rules {
     pub(crate) fn of_host(&self, host: &Host) -> impl Iterator<Item = &Arc<DestinationRule>> {
         self.by_host.get(host).into_iter().flatten().filter_map(|name| self.objects.get(name))
     }
+}
 
-    pub(crate) fn insert(&mut self, name: Name, rule: Arc<DestinationRule>) {
-        self.remove(&name);
-        self.by_host.entry(rule.host.clone()).or_default().insert(name.clone());
-        self.objects.insert(name, rule);
+impl Store<DestinationRule> for Rules {
+    fn get(&self, reference: &ObjectRef) -> Option<&Arc<DestinationRule>> {
+        self.objects.get(&reference.name)
     }
 
-    pub(crate) fn remove(&mut self, name: &str) -> Option<Arc<DestinationRule>> {
-        let rule = self.objects.remove(name)?;
-        forget(&mut self.by_host, &rule.host, name);
-        Some(rule)
+    fn insert(&mut self, reference: &ObjectRef, rule: Arc<DestinationRule>) {
+        self.remove(reference);
+        let name = &reference.name;
+        self.by_host.entry(rule.host.clone()).or_default().insert(name.clone());
+        self.objects.insert(name.clone(), rule);
+    }
+
+    fn remove(&mut self, reference: &ObjectRef) {
+        if let Some(rule) = self.objects.remove(&reference.name) {
+            remove_from(&mut self.by_host, &rule.host, &*reference.name);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.objects.is_empty()
     }
 }

@@ -12,7 +12,8 @@ use eastwest_model::{
 use super::Snapshot;
 
 /// Clients of one scope have the same outbound settings: same namespace, same Sidecar, selected by the same
-/// DestinationRules (POLICY.md D6), and with the same certificate of their own, if they have one (O9). There are far fewer scopes than clients.
+/// DestinationRules (POLICY.md D6), and with the same certificate of their own, if they have one (O9). There are far
+/// fewer scopes than clients.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientScope {
     namespace: Name,
@@ -39,7 +40,7 @@ impl ClientScope {
         }
     }
 
-    /// The scope of a client whose proxy tells of a certificate itself.
+    /// The scope of a client whose proxy has a certificate by its own metadata.
     #[must_use]
     pub fn with_certificate(self, certificate: Option<&ProxyCertificate>) -> Self {
         Self { certificate: certificate.cloned().or(self.certificate), ..self }
@@ -79,7 +80,7 @@ impl ClientScope {
 
     fn sidecar_in<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a Arc<Sidecar>> {
         let sidecar = self.sidecar.as_ref()?;
-        snapshot.namespace(&sidecar.namespace).sidecars.get(&sidecar.name)
+        snapshot.namespace(&sidecar.namespace).sidecars.get(sidecar.kind, &sidecar.name)
     }
 }
 

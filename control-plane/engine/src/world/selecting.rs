@@ -1,4 +1,4 @@
-//! Objects that select workloads by label, with the question "who selects these labels?" answered from an index.
+//! Objects that select workloads by label, indexed by the labels that they select.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,9 +6,11 @@ use std::{
 };
 
 use eastwest_model::{
-    Labels, Name, Selector,
+    Labels, Name, ObjectRef, Selector,
     service::{Service, ServiceEntry},
 };
+
+use super::{objects::Store, slices::remove_from};
 
 /// An object that may select workloads of its namespace.
 pub(crate) trait Selects {
@@ -58,10 +60,6 @@ impl<T: Selects> Selecting<T> {
         self.objects.values()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.objects.is_empty()
-    }
-
     /// The objects whose selector is satisfied by `labels`.
     pub(crate) fn selecting<'a>(&'a self, labels: &'a Labels) -> impl Iterator<Item = &'a Arc<T>> {
         labels
@@ -72,9 +70,16 @@ impl<T: Selects> Selecting<T> {
             .filter_map(|name| self.objects.get(name))
             .filter(|object| object.selector().is_some_and(|selector| selector.matches(labels)))
     }
+}
 
-    pub(crate) fn insert(&mut self, name: Name, object: Arc<T>) {
-        self.remove(&name);
+impl<T: Selects> Store<T> for Selecting<T> {
+    fn get(&self, reference: &ObjectRef) -> Option<&Arc<T>> {
+        self.objects.get(&reference.name)
+    }
+
+    fn insert(&mut self, reference: &ObjectRef, object: Arc<T>) {
+        self.remove(reference);
+        let name = reference.name.clone();
         match object.selector().map(|selector| selector.0.first_key_value()) {
             Some(Some((key, value))) => {
                 self.by_label.entry((key.clone(), value.clone())).or_default().insert(name.clone());
@@ -87,18 +92,16 @@ impl<T: Selects> Selecting<T> {
         self.objects.insert(name, object);
     }
 
-    pub(crate) fn remove(&mut self, name: &str) -> Option<Arc<T>> {
-        let object = self.objects.remove(name)?;
+    fn remove(&mut self, reference: &ObjectRef) {
+        let name = &*reference.name;
+        let Some(object) = self.objects.remove(name) else { return };
         self.of_all.remove(name);
         if let Some((key, value)) = object.selector().and_then(|selector| selector.0.first_key_value()) {
-            let label = (key.clone(), value.clone());
-            if let Some(names) = self.by_label.get_mut(&label) {
-                names.remove(name);
-                if names.is_empty() {
-                    self.by_label.remove(&label);
-                }
-            }
+            remove_from(&mut self.by_label, &(key.clone(), value.clone()), name);
         }
-        Some(object)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.objects.is_empty()
     }
 }

@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use eastwest_model::{Name, service::EndpointSlice};
+use eastwest_model::{Name, ObjectRef, service::EndpointSlice};
+
+use super::objects::Store;
 
 /// EndpointSlices with their indexes.
 #[derive(Debug, Clone, Default)]
@@ -18,14 +20,6 @@ pub(crate) struct Slices {
 }
 
 impl Slices {
-    pub(crate) fn get(&self, name: &str) -> Option<&Arc<EndpointSlice>> {
-        self.objects.get(name)
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.objects.is_empty()
-    }
-
     /// The slices of a service, by name.
     pub(crate) fn of_service(&self, service: &str) -> impl Iterator<Item = &Arc<EndpointSlice>> {
         self.named(self.by_service.get(service))
@@ -47,9 +41,16 @@ impl Slices {
     ) -> impl Iterator<Item = &'a Arc<EndpointSlice>> {
         names.into_iter().flatten().filter_map(|name| self.objects.get(name))
     }
+}
 
-    pub(crate) fn insert(&mut self, name: Name, slice: Arc<EndpointSlice>) {
-        self.remove(&name);
+impl Store<EndpointSlice> for Slices {
+    fn get(&self, reference: &ObjectRef) -> Option<&Arc<EndpointSlice>> {
+        self.objects.get(&reference.name)
+    }
+
+    fn insert(&mut self, reference: &ObjectRef, slice: Arc<EndpointSlice>) {
+        self.remove(reference);
+        let name = &reference.name;
         self.by_service.entry(slice.service.clone()).or_default().insert(name.clone());
         for endpoint in &slice.endpoints {
             if let Some(pod) = &endpoint.pod {
@@ -59,26 +60,30 @@ impl Slices {
                 self.by_address.entry(*address).or_default().insert(name.clone());
             }
         }
-        self.objects.insert(name, slice);
+        self.objects.insert(name.clone(), slice);
     }
 
-    pub(crate) fn remove(&mut self, name: &str) -> Option<Arc<EndpointSlice>> {
-        let slice = self.objects.remove(name)?;
-        forget(&mut self.by_service, &slice.service, name);
+    fn remove(&mut self, reference: &ObjectRef) {
+        let name = &*reference.name;
+        let Some(slice) = self.objects.remove(name) else { return };
+        remove_from(&mut self.by_service, &slice.service, name);
         for endpoint in &slice.endpoints {
             if let Some(pod) = &endpoint.pod {
-                forget(&mut self.by_pod, pod, name);
+                remove_from(&mut self.by_pod, pod, name);
             }
             for address in &endpoint.addresses {
-                forget(&mut self.by_address, address, name);
+                remove_from(&mut self.by_address, address, name);
             }
         }
-        Some(slice)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.objects.is_empty()
     }
 }
 
-/// Takes a name out of an index and the entry with it when it was the last one.
-pub(super) fn forget<K: Ord, V: Ord + std::borrow::Borrow<Q>, Q: Ord + ?Sized>(
+/// Removes a value from an index, and the entry with its last value.
+pub(super) fn remove_from<K: Ord, V: Ord + std::borrow::Borrow<Q>, Q: Ord + ?Sized>(
     index: &mut BTreeMap<K, BTreeSet<V>>,
     key: &K,
     value: &Q,

@@ -6,9 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use eastwest_model::{Kind, Name, Selector, Workload};
+use eastwest_model::{Kind, Name, ObjectRef, Selector, Workload};
 
-use super::slices::forget;
+use super::{objects::Store, slices::remove_from};
 
 /// A Pod and a WorkloadEntry may have the same name; the Pod comes first.
 type Key = (Kind, Name);
@@ -39,10 +39,6 @@ impl Workloads {
         self.objects.values()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.objects.is_empty()
-    }
-
     /// The workloads that a selector picks; an empty one picks all.
     pub(crate) fn selected<'a>(
         &'a self,
@@ -68,10 +64,16 @@ impl Workloads {
     pub(crate) fn at_address(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Workload>> {
         self.by_address.get(&address).into_iter().flatten().filter_map(|key| self.objects.get(key))
     }
+}
 
-    pub(crate) fn insert(&mut self, workload: Arc<Workload>) {
-        let key = (workload.meta.object.kind, workload.meta.name().clone());
-        self.remove(key.0, &key.1);
+impl Store<Workload> for Workloads {
+    fn get(&self, reference: &ObjectRef) -> Option<&Arc<Workload>> {
+        self.of_kind(reference.kind, &reference.name)
+    }
+
+    fn insert(&mut self, reference: &ObjectRef, workload: Arc<Workload>) {
+        self.remove(reference);
+        let key = (reference.kind, reference.name.clone());
         for (label, value) in workload.meta.labels.iter() {
             self.by_label.entry((label.clone(), value.clone())).or_default().insert(key.clone());
         }
@@ -81,15 +83,18 @@ impl Workloads {
         self.objects.insert(key, workload);
     }
 
-    pub(crate) fn remove(&mut self, kind: Kind, name: &Name) -> Option<Arc<Workload>> {
-        let key = (kind, name.clone());
-        let workload = self.objects.remove(&key)?;
+    fn remove(&mut self, reference: &ObjectRef) {
+        let key = (reference.kind, reference.name.clone());
+        let Some(workload) = self.objects.remove(&key) else { return };
         for (label, value) in workload.meta.labels.iter() {
-            forget(&mut self.by_label, &(label.clone(), value.clone()), &key);
+            remove_from(&mut self.by_label, &(label.clone(), value.clone()), &key);
         }
         for address in &workload.addresses {
-            forget(&mut self.by_address, address, &key);
+            remove_from(&mut self.by_address, address, &key);
         }
-        Some(workload)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.objects.is_empty()
     }
 }

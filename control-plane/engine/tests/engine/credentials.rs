@@ -145,7 +145,7 @@ fn a_renewed_secret_concerns_the_hosts_of_its_rules_alone() {
         let step = explained
             .trace
             .iter()
-            .find(|step| step.reason.contains("gives the certificate"))
+            .find(|step| step.reason.to_string().contains("gives the certificate"))
             .unwrap()
             .clone();
         assert_eq!(step.object.unwrap().to_string(), "Secret/yard/client");

@@ -10,3 +10,4 @@ mod pairs;
 mod properties;
 mod rules;
 mod tls_cases;
+mod traffic;

@@ -2,7 +2,7 @@
 
 use super::mesh::{DEPOT, Mesh, mesh_config, networking, outsider, policy, rule, service, yard_and_rail};
 use eastwest_engine::{
-    Outcome, Sends,
+    ConnectionOutcome, Sends,
     explain::{ExplainError, Verdict},
 };
 
@@ -70,7 +70,7 @@ fn a2_a_namespace_that_disables_hides_a_strict_workload_from_its_clients() {
     let explained = mesh.explain("yard/client", DEPOT, 80).unwrap();
     assert_eq!(explained.verdict, Verdict::Refused);
     let [endpoint] = &explained.endpoints[..] else { panic!("one endpoint") };
-    assert_eq!((endpoint.pair.sends, endpoint.pair.outcome), (Sends::Plaintext, Outcome::Refused));
+    assert_eq!((endpoint.pair.sends, endpoint.pair.outcome), (Sends::Plaintext, ConnectionOutcome::Refused));
     assert_eq!(endpoint.pair.server.policy.as_ref().unwrap().to_string(), "PeerAuthentication/rail/depot");
     let setting = explained.setting.unwrap();
     assert_eq!(setting.policy.unwrap().to_string(), "PeerAuthentication/rail/default");
@@ -161,7 +161,7 @@ fn every_loser_is_named_with_the_rule_that_beat_it() {
     let number = |name: &str| {
         let step =
             trace.iter().rev().find(|one| one.object.as_ref().is_some_and(|it| &*it.name == name)).unwrap();
-        (step.rule, step.beaten_by.as_ref().map(ToString::to_string))
+        (step.rule(), step.beaten_by().map(ToString::to_string))
     };
     let winner = Some("DestinationRule/yard/mine".to_owned());
     assert_eq!(number("mine"), ("T4", None));

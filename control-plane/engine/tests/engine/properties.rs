@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use eastwest_engine::{
-    ClientScope, Index, Outcome, Snapshot, compute, diff, explain, lint,
+    ClientScope, Index, ConnectionOutcome, Snapshot, compute, diff, explain, lint,
     report::{TlsReport, tls_report},
     settings::{Inbound, Mode, OutboundService},
 };
@@ -155,7 +155,7 @@ fn reports(snapshot: &Snapshot) -> Vec<TlsReport> {
 }
 
 /// Verdict, mode and outcomes of one call; `None` if the client does not know the host or the port.
-type Fate = Option<(explain::Verdict, Option<Mode>, BTreeMap<String, Outcome>)>;
+type Fate = Option<(explain::Verdict, Option<Mode>, BTreeMap<String, ConnectionOutcome>)>;
 
 fn fate(snapshot: &Snapshot, client: &WorkloadKey, host: &str, port: u16) -> Fate {
     let found = explain::explain(snapshot, client, host, port).ok()?;

@@ -246,7 +246,7 @@ fn o9_a_proxy_with_a_certificate_of_its_own_uses_that_in_the_mesh() {
     assert_eq!(outside("mode: ISTIO_MUTUAL"), is("ISTIO_MUTUAL", cluster, 0, "ISTIO_MUTUAL"));
     let explained = with(std::slice::from_ref(&client)).explain("yard/own", DEPOT, 80).unwrap();
     let last = explained.trace.last().unwrap();
-    assert_eq!((last.rule, last.reason.contains("/c (rule O9)")), ("O9", true), "{last:?}");
+    assert_eq!((last.rule(), last.reason.to_string().contains("/c (rule O9)")), ("O9", true), "{last:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! DestinationRule (POLICY.md V2).
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use eastwest_model::{
     Host, MeshConfig, Meta, Name, Object,
@@ -39,7 +39,7 @@ pub(super) fn read(meta: Meta, root: &Field<'_>, mesh: &MeshConfig) -> Option<Ob
         subsets: subsets(&spec.get("subsets"), rule),
         meta,
     };
-    Some(Object::DestinationRule(Arc::new(object)))
+    Some(object.into())
 }
 
 fn read_host(field: &Field<'_>) -> Name {

@@ -13,6 +13,7 @@ mod mesh_config;
 mod metadata;
 mod peer_authentication;
 mod pod;
+mod policy_blocks;
 mod port;
 mod service;
 mod service_entry;
@@ -22,7 +23,7 @@ mod workload_entry;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use eastwest_model::{Diagnostic, Kind, MeshConfig, Meta, Name, Object, ObjectRef, Origin, Severity};
+use eastwest_model::{Diagnostic, Group, Kind, MeshConfig, Meta, Name, Object, ObjectRef, Origin, Severity};
 
 use serde_json::Value;
 
@@ -109,7 +110,7 @@ pub fn object(value: &Value, origin: &Origin, defaults: &MeshConfig) -> Document
         };
         return Document::Unidentified(findings.into_set().into_iter().map(lost).collect());
     };
-    if group == NETWORKING || group == SECURITY {
+    if is_istio(group) {
         root.slips(&["apiVersion", "kind", "metadata", "spec", "status"]);
     }
     let reference = meta.object.clone();
@@ -177,33 +178,40 @@ type Read = fn(Meta, &Field<'_>, &MeshConfig) -> Option<Object>;
 /// A kind that is read.
 struct Reader {
     kind: Kind,
-    group: &'static str,
     versions: &'static [&'static str],
     read: Read,
 }
 
-const CORE: &str = "";
-const DISCOVERY: &str = "discovery.k8s.io";
-const NETWORKING: &str = "networking.istio.io";
-const SECURITY: &str = "security.istio.io";
+impl Reader {
+    fn group(&self) -> &'static str {
+        self.kind.group().name()
+    }
+}
+
+const CORE: &str = Group::Core.name();
 const ISTIO_VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 
+/// The kinds that are read.
 const READERS: &[Reader] = &[
-    reader(Kind::Namespace, CORE, &["v1"], |meta, _, _| Some(Object::Namespace(Arc::new(meta)))),
-    reader(Kind::Service, CORE, &["v1"], service::read),
-    reader(Kind::Pod, CORE, &["v1"], pod::read),
-    reader(Kind::ConfigMap, CORE, &["v1"], credential::config_map),
-    reader(Kind::Secret, CORE, &["v1"], credential::secret),
-    reader(Kind::EndpointSlice, DISCOVERY, &["v1", "v1beta1"], endpoint_slice::read),
-    reader(Kind::PeerAuthentication, SECURITY, &["v1", "v1beta1"], peer_authentication::read),
-    reader(Kind::DestinationRule, NETWORKING, ISTIO_VERSIONS, destination_rule::read),
-    reader(Kind::ServiceEntry, NETWORKING, ISTIO_VERSIONS, service_entry::read),
-    reader(Kind::WorkloadEntry, NETWORKING, ISTIO_VERSIONS, workload_entry::read),
-    reader(Kind::Sidecar, NETWORKING, ISTIO_VERSIONS, sidecar::read),
+    reader(Kind::Namespace, &["v1"], |meta, _, _| Some(Object::Namespace(Arc::new(meta)))),
+    reader(Kind::Service, &["v1"], service::read),
+    reader(Kind::Pod, &["v1"], pod::read),
+    reader(Kind::ConfigMap, &["v1"], credential::config_map),
+    reader(Kind::Secret, &["v1"], credential::secret),
+    reader(Kind::EndpointSlice, &["v1", "v1beta1"], endpoint_slice::read),
+    reader(Kind::PeerAuthentication, &["v1", "v1beta1"], peer_authentication::read),
+    reader(Kind::DestinationRule, ISTIO_VERSIONS, destination_rule::read),
+    reader(Kind::ServiceEntry, ISTIO_VERSIONS, service_entry::read),
+    reader(Kind::WorkloadEntry, ISTIO_VERSIONS, workload_entry::read),
+    reader(Kind::Sidecar, ISTIO_VERSIONS, sidecar::read),
 ];
 
-const fn reader(kind: Kind, group: &'static str, versions: &'static [&'static str], read: Read) -> Reader {
-    Reader { kind, group, versions, read }
+const fn reader(kind: Kind, versions: &'static [&'static str], read: Read) -> Reader {
+    Reader { kind, versions, read }
+}
+
+fn is_istio(group: &str) -> bool {
+    [Group::Networking, Group::Security].iter().any(|one| one.name() == group)
 }
 
 /// The reader of a kind; without one, nothing or the field that is certainly a slip.
@@ -212,18 +220,17 @@ fn find_reader(
     version: &str,
     kind: &str,
 ) -> Result<&'static Reader, Option<(&'static str, String)>> {
-    let of_istio = |group: &str| group == NETWORKING || group == SECURITY;
     let Some(reader) = READERS.iter().find(|reader| reader.kind.to_string() == kind) else {
         let names =
-            READERS.iter().filter(|reader| reader.group == group).map(|reader| reader.kind.to_string());
+            READERS.iter().filter(|reader| reader.group() == group).map(|reader| reader.kind.to_string());
         let names: Vec<String> = names.collect();
         let hint = spelling::did_you_mean(kind, names.iter().map(String::as_str));
-        let slip = of_istio(group) && !hint.is_empty();
+        let slip = is_istio(group) && !hint.is_empty();
         return Err(slip.then(|| ("kind", format!("there is no kind {kind:?} in {group}{hint}"))));
     };
-    if reader.group != group {
-        let slip = of_istio(group) && of_istio(reader.group) || group == CORE && of_istio(reader.group);
-        let message = || format!("{kind} belongs to {}: write {0}/{}", reader.group, reader.versions[0]);
+    if reader.group() != group {
+        let slip = is_istio(group) && is_istio(reader.group()) || group == CORE && is_istio(reader.group());
+        let message = || format!("{kind} belongs to {}: write {0}/{}", reader.group(), reader.versions[0]);
         return Err(slip.then(|| ("apiVersion", message())));
     }
     if !reader.versions.contains(&version) {

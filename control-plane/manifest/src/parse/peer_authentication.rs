@@ -1,6 +1,6 @@
 //! PeerAuthentication (POLICY.md V1).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use eastwest_model::{
     MeshConfig, Meta, Object,
@@ -35,12 +35,7 @@ pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Objec
         by_port.error("needs a selector with labels: ports can only be set for chosen workloads");
     }
     let ports: BTreeMap<_, _> = entries.iter().map(|(key, entry)| (port(key, entry), mode(entry))).collect();
-    Some(Object::PeerAuthentication(Arc::new(PeerAuthentication {
-        meta,
-        selector,
-        mode: mode(&mtls),
-        ports,
-    })))
+    Some(PeerAuthentication { meta, selector, mode: mode(&mtls), ports }.into())
 }
 
 /// `mode` of an `mtls` block; missing is UNSET (P6).

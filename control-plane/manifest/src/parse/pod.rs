@@ -1,6 +1,6 @@
 //! Pods.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use eastwest_model::{
     MeshConfig, Meta, Object, Workload,
@@ -15,20 +15,18 @@ pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Objec
     let (spec, status) = (root.get("spec"), root.get("status"));
     let phase = status.get("phase").text();
     let account = service_account(&spec.get("serviceAccountName")).unwrap_or_else(|| "default".into());
-    Some(Object::Workload(Arc::new(Workload {
+    let workload = Workload {
         service_account: Some(account),
         addresses: addresses(&status),
-        dns_address: None,
         container_ports: container_ports(&spec),
-        port_overrides: BTreeMap::new(),
         ready: is_ready(&status, phase),
         ended: matches!(phase, Some("Succeeded" | "Failed")),
-        weight: 0,
         uid: root.get("metadata").get("uid").name(),
         node: spec.get("nodeName").name(),
         client_certificate: client_certificate(&spec),
-        meta,
-    })))
+        ..Workload::new(meta)
+    };
+    Some(workload.into())
 }
 
 /// What the injected proxy will tell about its certificate (POLICY.md O9): variables `ISTIO_META_…` of the container

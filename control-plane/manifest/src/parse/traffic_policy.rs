@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use eastwest_model::policy::{ClientTls, ClientTlsMode, LoadBalancer, PortTrafficPolicy, TrafficPolicy};
+use eastwest_model::policy::{ClientTls, ClientTlsMode, PolicyBlocks, PortTrafficPolicy, TrafficPolicy};
 
+use super::policy_blocks;
 use crate::field::Field;
 
 const PORT_FIELDS: &[&str] = &["tls", "loadBalancer", "connectionPool", "outlierDetection"];
@@ -19,29 +20,6 @@ const TLS_FIELDS: &[&str] = &[
     "insecureSkipVerify",
     "caCrl",
 ];
-const TCP_FIELDS: &[&str] =
-    &["maxConnections", "connectTimeout", "tcpKeepalive", "maxConnectionDuration", "idleTimeout"];
-const HTTP_FIELDS: &[&str] = &[
-    "http1MaxPendingRequests",
-    "http2MaxRequests",
-    "maxRequestsPerConnection",
-    "maxRetries",
-    "idleTimeout",
-    "h2UpgradePolicy",
-    "useClientProtocol",
-    "maxConcurrentStreams",
-];
-const OUTLIER_FIELDS: &[&str] = &[
-    "splitExternalLocalOriginErrors",
-    "consecutiveLocalOriginFailures",
-    "consecutiveGatewayErrors",
-    "consecutive5xxErrors",
-    "consecutiveErrors",
-    "interval",
-    "baseEjectionTime",
-    "maxEjectionPercent",
-    "minHealthPercent",
-];
 /// What a credential replaces.
 const FILES: &[&str] = &["clientCertificate", "privateKey", "caCertificates", "caCrl"];
 const MODES: &[(&str, ClientTlsMode)] = &[
@@ -50,15 +28,6 @@ const MODES: &[(&str, ClientTlsMode)] = &[
     ("MUTUAL", ClientTlsMode::Mutual),
     ("ISTIO_MUTUAL", ClientTlsMode::IstioMutual),
 ];
-const LOAD_BALANCERS: &[(&str, LoadBalancer)] = &[
-    ("UNSPECIFIED", LoadBalancer::Other),
-    ("ROUND_ROBIN", LoadBalancer::Other),
-    ("LEAST_REQUEST", LoadBalancer::Other),
-    ("LEAST_CONN", LoadBalancer::Other),
-    ("RANDOM", LoadBalancer::Other),
-    ("PASSTHROUGH", LoadBalancer::Passthrough),
-];
-
 /// What the policies of one rule have in common.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rule<'a> {
@@ -78,13 +47,28 @@ impl Rule<'_> {
         if !field.knows(&fields).has_any(&fields) {
             field.error(format_args!("is empty: set one of {}, or drop it", fields.join(", ")));
         }
-        other_parts(field);
-        if field.get("tunnel").is_set() && field.get("proxyProtocol").is_set() {
-            field.get("tunnel").error("excludes proxyProtocol: drop one of the two");
+        let (tunnel, proxy_protocol) = (field.get("tunnel"), field.get("proxyProtocol"));
+        if tunnel.is_set() && proxy_protocol.is_set() {
+            tunnel.error("excludes proxyProtocol: drop one of the two");
         }
-        let tls = self.tls(&field.get("tls"));
-        let ports = self.ports(&field.get("portLevelSettings"), tls.is_some());
-        Some(TrafficPolicy { tls, load_balancer: load_balancer(&field.get("loadBalancer")), ports })
+        let blocks = self.blocks(field);
+        Some(TrafficPolicy {
+            ports: self.ports(&field.get("portLevelSettings"), blocks.tls.is_some()),
+            blocks,
+            tunnel: policy_blocks::tunnel(&tunnel),
+            proxy_protocol: policy_blocks::proxy_protocol(&proxy_protocol),
+            retry_budget: policy_blocks::retry_budget(&field.get("retryBudget")),
+        })
+    }
+
+    /// The blocks that a general policy and an entry for a port have in common.
+    fn blocks(&self, field: &Field<'_>) -> PolicyBlocks {
+        PolicyBlocks {
+            tls: self.tls(&field.get("tls")),
+            load_balancer: policy_blocks::load_balancer(&field.get("loadBalancer")),
+            connection_pool: policy_blocks::connection_pool(&field.get("connectionPool")),
+            outlier_detection: policy_blocks::outlier_detection(&field.get("outlierDetection")),
+        }
     }
 
     fn ports(&self, field: &Field<'_>, general_tls: bool) -> Vec<PortTrafficPolicy> {
@@ -96,7 +80,7 @@ impl Rule<'_> {
                 number.warn(format_args!("{} stands twice: the first entry holds, this one is ignored", settings.port));
             }
             if u16::try_from(settings.port).is_ok_and(|port| port > 0) {
-                if general_tls && settings.tls.is_none() {
+                if general_tls && settings.blocks.tls.is_none() {
                     entry.warn("an entry replaces the whole general policy: without tls of its own this port loses the general tls");
                 }
             } else {
@@ -112,13 +96,11 @@ impl Rule<'_> {
         if !entry.has_any(PORT_FIELDS) {
             entry.error(format_args!("an entry needs content: set one of {}", PORT_FIELDS.join(", ")));
         }
-        other_parts(entry);
-        let tls = self.tls(&entry.get("tls"));
-        let load_balancer = load_balancer(&entry.get("loadBalancer"));
+        let blocks = self.blocks(entry);
         let port = entry.get("port");
         port.required("an entry needs port.number, the number of a Service port").knows(&["number"]);
         let port = port.is_mapping().then(|| port.get("number").integer(0..=u32::MAX.into()).unwrap_or(0))?;
-        Some(PortTrafficPolicy { port, tls, load_balancer })
+        Some(PortTrafficPolicy { port, blocks })
     }
 
     /// A `tls` block, if there is one. Without `mode` it means DISABLE (T3).
@@ -220,19 +202,4 @@ fn check_files(field: &Field<'_>, tls: &ClientTls) {
             }
         }
     }
-}
-
-/// Slips in the parts that decide nothing here.
-fn other_parts(policy: &Field<'_>) {
-    let pool = policy.get("connectionPool");
-    pool.slips(&["tcp", "http"]);
-    pool.get("tcp").slips(TCP_FIELDS);
-    pool.get("http").slips(HTTP_FIELDS);
-    policy.get("outlierDetection").slips(OUTLIER_FIELDS);
-}
-
-fn load_balancer(field: &Field<'_>) -> Option<LoadBalancer> {
-    field.slips(&["simple", "consistentHash", "localityLbSetting", "warmup", "warmupDurationSecs"]);
-    let simple = field.get("simple").choice("load balancers", LOAD_BALANCERS);
-    field.is_set().then(|| simple.unwrap_or(LoadBalancer::Other))
 }

@@ -20,20 +20,15 @@ pub(super) fn read(mut meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<O
     meta.labels = Arc::new(labels);
     let address = address(&spec.get("address"));
     let ip: Option<IpAddr> = address.as_deref().and_then(|address| address.parse().ok());
-    Some(Object::Workload(Arc::new(Workload {
+    let workload = Workload {
         service_account: pod::service_account(&spec.get("serviceAccount")),
         addresses: ip.into_iter().collect(),
         dns_address: address.filter(|_| ip.is_none()),
-        container_ports: Vec::new(),
         port_overrides: port::by_name(&spec.get("ports")),
-        ready: true,
-        ended: false,
         weight: weight(&spec),
-        uid: None,
-        node: None,
-        client_certificate: None,
-        meta,
-    })))
+        ..Workload::new(meta)
+    };
+    Some(workload.into())
 }
 
 /// An IP address or a host name, as written.

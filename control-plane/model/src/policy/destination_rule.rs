@@ -1,92 +1,13 @@
 //! DestinationRule: how clients call a host (POLICY.md D1 to D11 and T1 to T4).
 
-use std::fmt;
-
 use eastwest_identity::Name;
-use serde::Serialize;
 
+use super::traffic_policy::{ClientTls, TrafficPolicy};
 use crate::{
     meta::{Labels, Meta, Selector},
     names::Host,
     service::ExportTo,
 };
-
-/// `tls.mode` of a rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum ClientTlsMode {
-    /// Plaintext; also a block without `mode` (T3).
-    Disable,
-    /// TLS, the server's certificate is checked.
-    Simple,
-    /// TLS with a client certificate of the rule.
-    Mutual,
-    /// TLS with the mesh's certificates.
-    IstioMutual,
-}
-
-impl fmt::Display for ClientTlsMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Disable => "DISABLE",
-            Self::Simple => "SIMPLE",
-            Self::Mutual => "MUTUAL",
-            Self::IstioMutual => "ISTIO_MUTUAL",
-        })
-    }
-}
-
-/// A `tls` block.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
-pub struct ClientTls {
-    /// The mode.
-    pub mode: ClientTlsMode,
-    /// Server name to send.
-    pub sni: Option<Name>,
-    /// Names to accept.
-    pub subject_alt_names: Vec<Name>,
-    /// Path of the client certificate chain.
-    pub client_certificate: Option<Name>,
-    /// Path of the client key.
-    pub private_key: Option<Name>,
-    /// Path of the trust bundle.
-    pub ca_certificates: Option<Name>,
-    /// Name of a credential instead of files (O7).
-    pub credential_name: Option<Name>,
-    /// Accept any server certificate (O6).
-    pub insecure_skip_verify: bool,
-}
-
-/// What matters here of `loadBalancer`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-pub enum LoadBalancer {
-    /// `simple: PASSTHROUGH`: the caller's address is dialled (A5).
-    Passthrough,
-    /// Anything else.
-    Other,
-}
-
-/// A traffic policy: general, of a port, or of a subset.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize)]
-pub struct TrafficPolicy {
-    /// TLS.
-    pub tls: Option<ClientTls>,
-    /// Load balancer.
-    pub load_balancer: Option<LoadBalancer>,
-    /// `portLevelSettings` in their order; the first entry of a port wins (T1).
-    pub ports: Vec<PortTrafficPolicy>,
-}
-
-/// An entry of `portLevelSettings`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
-pub struct PortTrafficPolicy {
-    /// Service port; the API sets no bound (V3).
-    pub port: u32,
-    /// TLS.
-    pub tls: Option<ClientTls>,
-    /// Load balancer.
-    pub load_balancer: Option<LoadBalancer>,
-}
 
 /// A subset.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,12 +40,17 @@ pub struct DestinationRule {
 }
 
 impl DestinationRule {
+    /// Every traffic policy: the general one and those of subsets.
+    pub fn traffic_policies(&self) -> impl Iterator<Item = &TrafficPolicy> {
+        let subsets = self.subsets.iter().filter_map(|subset| subset.traffic_policy.as_ref());
+        self.traffic_policy.iter().chain(subsets)
+    }
+
     /// Every `tls` block: general, of ports, of subsets and of their ports.
     pub fn tls_blocks(&self) -> impl Iterator<Item = &ClientTls> {
-        let subsets = self.subsets.iter().filter_map(|subset| subset.traffic_policy.as_ref());
-        let policies = self.traffic_policy.iter().chain(subsets);
-        policies.flat_map(|policy| {
-            policy.tls.iter().chain(policy.ports.iter().filter_map(|port| port.tls.as_ref()))
+        self.traffic_policies().flat_map(|policy| {
+            let ports = policy.ports.iter().filter_map(|port| port.blocks.tls.as_ref());
+            policy.blocks.tls.iter().chain(ports)
         })
     }
 }

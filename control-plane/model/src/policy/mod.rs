@@ -1,9 +1,13 @@
-//! Policies, one file a kind.
+//! Policies, one file a kind; the traffic policy of a DestinationRule has a file of its own.
 
 mod destination_rule;
 mod peer_authentication;
+mod traffic_policy;
 
-pub use destination_rule::{
-    ClientTls, ClientTlsMode, DestinationRule, LoadBalancer, PortTrafficPolicy, Subset, TrafficPolicy,
-};
+pub use destination_rule::{DestinationRule, Subset};
 pub use peer_authentication::{MutualTlsMode, PeerAuthentication};
+pub use traffic_policy::{
+    ClientTls, ClientTlsMode, ConnectionPool, ConsistentHash, H2UpgradePolicy, HashAlgorithm, HashKey,
+    HttpPool, LoadBalancer, LocalityLoadBalancer, OutlierDetection, PolicyBlocks, PortTrafficPolicy,
+    ProxyProtocol, RetryBudget, SimpleLoadBalancer, TcpKeepalive, TcpPool, TrafficPolicy, Tunnel, Warmup,
+};

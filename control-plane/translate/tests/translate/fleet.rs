@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use eastwest_engine::{Index, Snapshot};
-use eastwest_model::Workload;
+use eastwest_model::{
+    Change, Object, Workload,
+    policy::{OutlierDetection, SimpleLoadBalancer},
+};
 use eastwest_testing::{self as worlds, Random, change};
 use eastwest_translate::{Audience, Fleet, ProxyFacts, ProxyKey};
 use eastwest_xds::{TypeUrl, Version, View};
@@ -73,4 +76,35 @@ fn views_kept_up_to_date_equal_those_made_anew() {
             }
         }
     }
+}
+
+/// Settings keep the whole traffic policy, and resources are made from a part of it.
+#[test]
+fn blocks_that_no_resource_is_made_from_update_no_proxy() {
+    let mut changes = 0;
+    for seed in 0..SEEDS {
+        let mut random = Random::new(seed);
+        let mut objects = BTreeMap::new();
+        let mut index = Index::new(worlds::defaults());
+        for _ in 0..60 {
+            index.apply(change(&mut random, &mut objects));
+        }
+        let mut connected = Connected::default();
+        connected.connect_all(&index.freeze());
+        for object in objects.into_values() {
+            let Object::DestinationRule(rule) = object else { continue };
+            let mut changed = (*rule).clone();
+            let Some(policy) = &mut changed.traffic_policy else { continue };
+            policy.blocks.outlier_detection = Some(Arc::new(OutlierDetection::default()));
+            if let Some(block) = policy.blocks.load_balancer.as_mut().filter(|one| !one.is_passthrough()) {
+                Arc::make_mut(block).simple = Some(SimpleLoadBalancer::RoundRobin);
+            }
+            let dirty = index.apply(Change::Upsert(changed.into()));
+            assert!(!dirty.is_empty(), "{rule:?}");
+            let updated = connected.fleet.update(&index.freeze(), &dirty);
+            assert!(updated.is_empty(), "seed {seed}: {rule:?}");
+            changes += 1;
+        }
+    }
+    assert!(changes > 50, "{changes}");
 }

@@ -61,7 +61,7 @@ const TABLE: &[(&str, &[&str], [&str; 9])] = &[
 
 fn inbound(mode: MutualTlsMode, ports: &[(u16, MutualTlsMode, Option<Protocol>)]) -> Inbound {
     let port = |(number, mode, listed): &(u16, MutualTlsMode, Option<Protocol>)| {
-        let trace = Trace { steps: Vec::new() };
+        let trace = Trace::default();
         let named_by_policy = listed.is_none();
         (*number, InboundPort { mode: *mode, policy: None, trace, named_by_policy, listed: *listed })
     };
@@ -69,7 +69,7 @@ fn inbound(mode: MutualTlsMode, ports: &[(u16, MutualTlsMode, Option<Protocol>)]
     Inbound {
         mode,
         policy: None,
-        trace: Trace { steps: Vec::new() },
+        trace: Trace::default(),
         ports: ports.iter().map(port).collect(),
         trust_domains: vec![domain("cluster.local"), domain("old.example")],
         min_tls_version: TlsVersion::V1_2,

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use eastwest_engine::{
-    Index, Outcome, Sends, Snapshot, compute,
+    ConnectionOutcome, Index, Sends, Snapshot, compute,
     explain::{self, EndpointExplanation, Explanation, Verdict},
 };
 use eastwest_model::{Change, SpiffeId};
@@ -37,7 +37,7 @@ fn world(seed: u64) -> Arc<Snapshot> {
 
 #[test]
 fn the_verdict_is_what_the_resources_do() {
-    let mut seen: BTreeMap<(Sends, Outcome), usize> = BTreeMap::new();
+    let mut seen: BTreeMap<(Sends, ConnectionOutcome), usize> = BTreeMap::new();
     for seed in 0..SEEDS {
         let world = world(seed);
         let proxies = Proxies::of(&world);
@@ -55,7 +55,12 @@ fn the_verdict_is_what_the_resources_do() {
             }
         }
     }
-    for outcome in [Outcome::MutualTls, Outcome::Plaintext, Outcome::Tls, Outcome::Refused] {
+    for outcome in [
+        ConnectionOutcome::MutualTls,
+        ConnectionOutcome::Plaintext,
+        ConnectionOutcome::Tls,
+        ConnectionOutcome::Refused,
+    ] {
         let count: usize = seen.iter().filter(|((_, one), _)| *one == outcome).map(|(_, count)| count).sum();
         assert!(count >= 5, "{outcome:?} is too rare to prove anything: {seen:?}");
     }
@@ -80,7 +85,7 @@ impl Proxies {
         cluster: &Cluster,
         explained: &Explanation,
         what: &str,
-        seen: &mut BTreeMap<(Sends, Outcome), usize>,
+        seen: &mut BTreeMap<(Sends, ConnectionOutcome), usize>,
     ) {
         let mut outcomes = Vec::new();
         // EDS takes addresses only: an endpoint with a name is never dialled.
@@ -92,7 +97,7 @@ impl Proxies {
             let hello = Hello::of(client, cluster, &endpoint.address);
             assert_eq!(hello.sends(), endpoint.pair.sends, "{what} at {}", endpoint.address);
             let found = match hello.lacks(client) {
-                true => Some(Outcome::Refused),
+                true => Some(ConnectionOutcome::Refused),
                 false => self.served(world, endpoint, &hello),
             };
             let Some(found) = found else { continue };
@@ -106,12 +111,17 @@ impl Proxies {
     }
 
     /// What becomes of the connection at the endpoint; `None` if it cannot be known which proxy that meets.
-    fn served(&self, world: &Snapshot, endpoint: &EndpointExplanation, hello: &Hello) -> Option<Outcome> {
+    fn served(
+        &self,
+        world: &Snapshot,
+        endpoint: &EndpointExplanation,
+        hello: &Hello,
+    ) -> Option<ConnectionOutcome> {
         if !endpoint.pair.server.in_mesh {
             return Some(match hello.sends() {
-                Sends::Plaintext => Outcome::Plaintext,
-                Sends::Tls => Outcome::Tls,
-                Sends::MutualTls => Outcome::Refused,
+                Sends::Plaintext => ConnectionOutcome::Plaintext,
+                Sends::Tls => ConnectionOutcome::Tls,
+                Sends::MutualTls => ConnectionOutcome::Refused,
             });
         }
         let name = endpoint.workload.as_ref()?;
@@ -126,7 +136,7 @@ impl Proxies {
         let connection = Connection { port, server_name: "", transport, protocols: &protocols };
         let listener = server.listener("virtualInbound").unwrap();
         let found = outcome(listener, &connection);
-        if endpoint.pair.outcome != Outcome::Refused {
+        if endpoint.pair.outcome != ConnectionOutcome::Refused {
             let chain = taken_by(listener, &connection).unwrap().name.as_str();
             let named = &endpoint.pair.chains;
             assert!(named.iter().any(|one| one == chain), "{}: {chain}, not {named:?}", endpoint.address);
@@ -212,19 +222,19 @@ impl Hello {
     }
 
     /// What comes of it at a filter chain: `mtls`, `raw`, or none (`refused`).
-    fn meets(&self, chain: &str, identity: Option<&SpiffeId>) -> Outcome {
+    fn meets(&self, chain: &str, identity: Option<&SpiffeId>) -> ConnectionOutcome {
         let accepts = |names: &[MatchPattern]| {
             let exact = identity.map(|one| MatchPattern::Exact(one.as_str().to_owned()));
             names.is_empty() || exact.is_none_or(|exact| names.contains(&exact))
         };
         match (self, chain) {
-            (_, "refused") => Outcome::Refused,
-            (Self::Plaintext, "raw") => Outcome::Plaintext,
-            (Self::Mesh { names, .. }, "mtls") if accepts(names) => Outcome::MutualTls,
+            (_, "refused") => ConnectionOutcome::Refused,
+            (Self::Plaintext, "raw") => ConnectionOutcome::Plaintext,
+            (Self::Mesh { names, .. }, "mtls") if accepts(names) => ConnectionOutcome::MutualTls,
             // Handed on to the application, which has no certificate of the mesh; or another server than expected.
-            (Self::Mesh { .. }, _) => Outcome::Refused,
-            (Self::Originated { certificate, .. }, "mtls") if !certificate => Outcome::Refused,
-            (Self::Originated { .. }, _) => Outcome::Tls,
+            (Self::Mesh { .. }, _) => ConnectionOutcome::Refused,
+            (Self::Originated { certificate, .. }, "mtls") if !certificate => ConnectionOutcome::Refused,
+            (Self::Originated { .. }, _) => ConnectionOutcome::Tls,
             (_, chain) => panic!("{chain}"),
         }
     }
@@ -253,14 +263,14 @@ fn matches(wanted: Option<&prost_types::Struct>, metadata: &Option<Metadata>) ->
 }
 
 /// The verdict over all endpoints.
-fn verdict(outcomes: &[Outcome]) -> Verdict {
+fn verdict(outcomes: &[ConnectionOutcome]) -> Verdict {
     let Some(first) = outcomes.first() else { return Verdict::NoEndpoints };
     match (outcomes.iter().all(|one| one == first), first) {
-        (true, Outcome::MutualTls) => Verdict::MutualTls,
-        (true, Outcome::Plaintext) => Verdict::Plaintext,
-        (true, Outcome::Tls) => Verdict::Tls,
-        (true, Outcome::Refused) => Verdict::Refused,
-        (false, _) if outcomes.contains(&Outcome::Refused) => Verdict::PartlyRefused,
+        (true, ConnectionOutcome::MutualTls) => Verdict::MutualTls,
+        (true, ConnectionOutcome::Plaintext) => Verdict::Plaintext,
+        (true, ConnectionOutcome::Tls) => Verdict::Tls,
+        (true, ConnectionOutcome::Refused) => Verdict::Refused,
+        (false, _) if outcomes.contains(&ConnectionOutcome::Refused) => Verdict::PartlyRefused,
         (false, _) => Verdict::Mixed,
     }
 }

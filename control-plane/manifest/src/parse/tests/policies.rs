@@ -1,6 +1,6 @@
 //! PeerAuthentication and DestinationRule: one test for each mistake of POLICY.md V1 to V3.
 
-use eastwest_model::policy::{ClientTlsMode, LoadBalancer, MutualTlsMode};
+use eastwest_model::policy::{ClientTlsMode, MutualTlsMode};
 
 use super::*;
 
@@ -52,13 +52,15 @@ fn everything_arrives() {
     assert_eq!((rule.host.as_str(), &*rule.written_host), ("reviews.shop.svc.cluster.local", "reviews"));
     assert!(rule.workload_selector.is_some());
     let general = rule.traffic_policy.as_ref().unwrap();
-    assert_eq!(general.load_balancer, Some(LoadBalancer::Passthrough));
-    let tls = general.tls.as_ref().unwrap();
+    assert!(general.blocks.is_passthrough());
+    let pool = general.blocks.connection_pool.as_ref().unwrap();
+    assert_eq!(pool.tcp.as_ref().unwrap().max_connections, Some(5));
+    let tls = general.blocks.tls.as_ref().unwrap();
     assert_eq!(tls.mode, ClientTlsMode::Mutual);
     assert_eq!(tls.subject_alt_names, ["b".into(), "a".into()]);
     assert_eq!(general.ports[0].port, 9080);
     assert_eq!(
-        rule.subsets[0].traffic_policy.as_ref().unwrap().tls.as_ref().unwrap().mode,
+        rule.subsets[0].traffic_policy.as_ref().unwrap().blocks.tls.as_ref().unwrap().mode,
         ClientTlsMode::IstioMutual
     );
 }

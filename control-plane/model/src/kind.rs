@@ -1,0 +1,91 @@
+//! The kinds of objects. A new kind is a variant of [`Kind`], a line of [`Kind::group`] and a line of the table of object
+//! types.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The kinds of Kubernetes objects that decide anything here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+#[allow(missing_docs)]
+pub enum Kind {
+    Namespace,
+    Service,
+    EndpointSlice,
+    Pod,
+    ConfigMap,
+    Secret,
+    PeerAuthentication,
+    DestinationRule,
+    ServiceEntry,
+    WorkloadEntry,
+    Sidecar,
+}
+
+impl Kind {
+    /// The API group that the kind belongs to.
+    pub const fn group(self) -> Group {
+        match self {
+            Self::Namespace | Self::Service | Self::Pod | Self::ConfigMap | Self::Secret => Group::Core,
+            Self::EndpointSlice => Group::Discovery,
+            Self::DestinationRule | Self::ServiceEntry | Self::WorkloadEntry | Self::Sidecar => {
+                Group::Networking
+            }
+            Self::PeerAuthentication => Group::Security,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// The API groups of Kubernetes and Istio that hold a [`Kind`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Group {
+    /// Kubernetes' own, which has no name.
+    Core,
+    Discovery,
+    Networking,
+    Security,
+}
+
+impl Group {
+    /// Its name, as in `apiVersion`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Core => "",
+            Self::Discovery => "discovery.k8s.io",
+            Self::Networking => "networking.istio.io",
+            Self::Security => "security.istio.io",
+        }
+    }
+
+    /// Whether its kinds are Istio's.
+    pub const fn is_istio(self) -> bool {
+        matches!(self, Self::Networking | Self::Security)
+    }
+}
+
+/// The table of object types: the variant of [`Object`](crate::Object) and what it holds.
+macro_rules! with_object_types {
+    ($then:ident) => {
+        $then! {
+            Service($crate::service::Service),
+            EndpointSlice($crate::service::EndpointSlice),
+            /// A Pod or a WorkloadEntry.
+            Workload($crate::workload::Workload),
+            ServiceEntry($crate::service::ServiceEntry),
+            Sidecar($crate::service::Sidecar),
+            PeerAuthentication($crate::policy::PeerAuthentication),
+            DestinationRule($crate::policy::DestinationRule),
+            /// A Secret, or a ConfigMap other than the mesh's.
+            Credential($crate::credential::Credential),
+        }
+    };
+}
+pub(crate) use with_object_types;

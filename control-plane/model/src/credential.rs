@@ -5,11 +5,7 @@ use std::{fmt, sync::Arc};
 use eastwest_identity::Name;
 use zeroize::Zeroizing;
 
-use crate::{
-    kind::Kind,
-    meta::Meta,
-    names::ObjectRef,
-};
+use crate::{kind::Kind, meta::Meta, names::ObjectRef};
 
 /// The suffix by which the trust bundle of a credential is named.
 pub const TRUST_SUFFIX: &str = "-cacert";

@@ -88,7 +88,7 @@ fn credential<'a>(
     namespace: &str,
     name: &Name,
 ) -> Option<&'a Arc<Credential>> {
-    snapshot.namespace(namespace).credentials.get(&(kind, name.clone()))
+    snapshot.namespace(namespace).credentials.get(kind, name)
 }
 
 fn pair<'a>(snapshot: &'a Snapshot, reference: &CredentialRef) -> Found<'a> {

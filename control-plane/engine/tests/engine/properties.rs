@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use eastwest_engine::{
-    ClientScope, Index, ConnectionOutcome, Snapshot, compute, diff, explain, lint,
+    ClientScope, ConnectionOutcome, Index, Snapshot, compute, diff, explain, lint,
     report::{TlsReport, tls_report},
     settings::{Inbound, Mode, OutboundService},
 };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eastwest_identity::TrustDomain;
-use rcgen::{CertificateParams, PublicKeyData as _, SerialNumber};
+use rcgen::PublicKeyData as _;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
@@ -15,7 +15,7 @@ use crate::{
         check,
         grant::Grant,
         profile::{self, ServingName},
-        reissue,
+        signer::{Contents, SignError, Signer},
         signing_chain::{ChainError, SigningChain},
     },
     trust::bundle::TrustBundle,
@@ -53,6 +53,18 @@ pub enum IssueError {
 
 impl From<rcgen::Error> for IssueError {
     fn from(error: rcgen::Error) -> Self {
+        Self::Sign(error.to_string())
+    }
+}
+
+impl From<SignError> for IssueError {
+    fn from(error: SignError) -> Self {
+        Self::Sign(error.to_string())
+    }
+}
+
+impl From<der::Error> for IssueError {
+    fn from(error: der::Error) -> Self {
         Self::Sign(error.to_string())
     }
 }
@@ -123,11 +135,7 @@ pub trait Issuer: Send + Sync {
 
 /// An issuer whose key is in this process.
 pub struct LocalIssuer {
-    signer: rcgen::Issuer<'static, PrivateKey>,
-    /// The signer's subject in DER.
-    name: Vec<u8>,
-    /// Whether rcgen cannot write that name.
-    rename: bool,
+    signer: Signer,
     chain: SigningChain,
 }
 
@@ -149,23 +157,12 @@ impl LocalIssuer {
         if parsed.public_key().raw != key.subject_public_key_info() {
             return Err(LoadError::KeyMismatch);
         }
-        let name = parsed.subject().as_raw().to_vec();
         let public = key.public()?;
-        if public.kind() == KeyKind::Ed25519 {
-            return Err(LoadError::KeyKind(public.kind()));
-        }
-        let signer = rcgen::Issuer::from_ca_cert_der(&certificate, key).map_err(IssueError::from)?;
-        let mut issuer = Self { signer, name, rename: false, chain };
-        issuer.rename = !issuer.keeps_its_name(&public, now)?;
+        let signer =
+            Signer::new(key, public.kind(), &parsed).ok_or_else(|| LoadError::KeyKind(public.kind()))?;
+        let issuer = Self { signer, chain };
         issuer.try_out(&parsed, &public, now)?;
         Ok(issuer)
-    }
-
-    /// Whether a certificate names its issuer byte for byte as it comes from rcgen.
-    fn keeps_its_name(&self, key: &PublicKey, now: OffsetDateTime) -> Result<bool, LoadError> {
-        let trial = self.trial(key, now)?;
-        let parsed = x509::parse(&trial).ok_or(IssueError::SelfCheck("no readable form"))?;
-        Ok(parsed.issuer().as_raw() == self.name)
     }
 
     fn trial(&self, key: &PublicKey, now: OffsetDateTime) -> Result<CertificateDer<'static>, IssueError> {
@@ -182,7 +179,7 @@ impl LocalIssuer {
     ) -> Result<(), LoadError> {
         let trial = self.trial(key, now)?;
         let parsed = x509::parse(&trial).ok_or(IssueError::SelfCheck("no readable form"))?;
-        if parsed.issuer().as_raw() != self.name {
+        if parsed.issuer().as_raw() != self.signer.name() {
             return Err(IssueError::SelfCheck("another issuer name").into());
         }
         if parsed.verify_signature(Some(certificate.public_key())).is_err() {
@@ -230,8 +227,7 @@ impl LocalIssuer {
     ) -> Result<IssuedCertificate, IssueError> {
         let window = self.window_for(lifetime, now)?;
         let serial = random_serial()?;
-        let params = profile::serving(names, SerialNumber::from_slice(&serial), window)?;
-        Ok(issued(self.sign(&params, key)?, &serial, window))
+        self.sign(&profile::serving(names, serial, window)?, key)
     }
 
     /// Certifies the key that signs the ledger's checkpoints, for as long as the whole chain lives.
@@ -242,8 +238,7 @@ impl LocalIssuer {
     ) -> Result<IssuedCertificate, IssueError> {
         let window = self.window_for(Duration::MAX, now)?;
         let serial = random_serial()?;
-        let params = profile::ledger(SerialNumber::from_slice(&serial), window);
-        Ok(issued(self.sign(&params, key)?, &serial, window))
+        self.sign(&profile::ledger(serial, window)?, key)
     }
 
     /// SHA-256 of the signing key's SubjectPublicKeyInfo in hexadecimal.
@@ -256,17 +251,10 @@ impl LocalIssuer {
         self.chain.window.contains(now)
     }
 
-    fn sign(
-        &self,
-        params: &CertificateParams,
-        key: &PublicKey,
-    ) -> Result<CertificateDer<'static>, IssueError> {
-        let der: CertificateDer<'static> = params.signed_by(key, &self.signer)?.into();
-        if !self.rename {
-            return Ok(der);
-        }
-        let renamed = reissue::with_issuer(&der, &self.name, self.signer.key());
-        renamed.ok_or_else(|| IssueError::Sign("its issuer's name cannot be written".to_owned()))
+    fn sign(&self, contents: &Contents, key: &PublicKey) -> Result<IssuedCertificate, IssueError> {
+        let Window { not_before, not_after } = contents.window;
+        let der = self.signer.sign(contents, key)?;
+        Ok(IssuedCertificate { der, serial: hex(&contents.serial), not_before, not_after })
     }
 
     fn window_for(&self, lifetime: Duration, now: OffsetDateTime) -> Result<Window, IssueError> {
@@ -290,11 +278,11 @@ impl Issuer for LocalIssuer {
         let window = self.window_for(grant.lifetime(), now)?;
         let serial = random_serial()?;
         let key = csr.key();
-        let params = profile::leaf(grant.identity(), key.kind(), SerialNumber::from_slice(&serial), window)?;
-        let der = self.sign(&params, key)?;
-        let expected = check::Expected { identity: grant.identity(), key, window, issuer: &self.name };
-        check::leaf(&der, &expected).map_err(IssueError::SelfCheck)?;
-        Ok(issued(der, &serial, window))
+        let issued = self.sign(&profile::leaf(grant.identity(), key.kind(), serial, window)?, key)?;
+        let expected =
+            check::Expected { identity: grant.identity(), key, window, issuer: self.signer.name() };
+        check::leaf(&issued.der, &expected).map_err(IssueError::SelfCheck)?;
+        Ok(issued)
     }
 
     fn intermediates(&self) -> &[CertificateDer<'static>] {
@@ -344,7 +332,7 @@ impl NewRoot {
     /// # Errors
     /// No random numbers, or signing failed.
     pub fn sign(&self, key: &PrivateKey, now: OffsetDateTime) -> Result<CertificateDer<'static>, IssueError> {
-        let serial = SerialNumber::from_slice(&random_serial()?);
+        let serial = random_serial()?;
         let params = profile::root(&self.trust_domain, self.generation, serial, self.life, now);
         Ok(params.self_signed(key)?.into())
     }
@@ -360,10 +348,6 @@ pub fn self_signed_root(
     now: OffsetDateTime,
 ) -> Result<CertificateDer<'static>, IssueError> {
     NewRoot::of(trust_domain.clone()).sign(key, now)
-}
-
-fn issued(der: CertificateDer<'static>, serial: &[u8], window: Window) -> IssuedCertificate {
-    IssuedCertificate { der, serial: hex(serial), not_before: window.not_before, not_after: window.not_after }
 }
 
 /// 128 random bits.

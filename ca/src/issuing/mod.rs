@@ -6,5 +6,5 @@ pub mod grant;
 pub mod issuer;
 pub mod plugged;
 pub mod profile;
-mod reissue;
+mod signer;
 pub mod signing_chain;

@@ -2,16 +2,27 @@
 
 use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 
+use der::{
+    asn1::{Ia5String, ObjectIdentifier, OctetString},
+    flagset::FlagSet,
+    oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH},
+};
 use eastwest_identity::{SpiffeId, TrustDomain};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyUsagePurpose, SanType, SerialNumber, string::Ia5String,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyUsagePurpose, SerialNumber,
 };
 use rustls_pki_types::ServerName;
 use thiserror::Error;
 use time::{OffsetDateTime, macros::datetime};
+use x509_cert::{
+    ext::pkix::{KeyUsages, name::GeneralName},
+    name::Name,
+};
 
-use crate::x509::{Window, public_key::KeyKind};
+use crate::{
+    issuing::signer::Contents,
+    x509::{Window, public_key::KeyKind},
+};
 
 /// How far back certificates begin, for clocks that lag; short-lived ones half of their life at most. Clients that renew in
 /// the middle between both ends, as ztunnel does, would else take a new certificate for an old one and ask without end.
@@ -27,7 +38,7 @@ const LAST_DAY: OffsetDateTime = datetime!(9999-12-31 23:59:59 UTC);
 const MAX_ORGANIZATION: usize = 64;
 
 /// id-kp-documentSigning (RFC 9336 §3.1).
-const DOCUMENT_SIGNING: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 3, 36];
+const DOCUMENT_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.36");
 
 /// A name or address in our own serving certificate.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,40 +90,45 @@ pub(crate) fn window(now: OffsetDateTime, lifetime: Duration, signers: Window) -
 pub(crate) fn leaf(
     identity: &SpiffeId,
     key: KeyKind,
-    serial: SerialNumber,
+    serial: [u8; 16],
     window: Window,
-) -> Result<CertificateParams, rcgen::Error> {
-    let mut params = end_entity(serial, window);
-    params.subject_alt_names = vec![SanType::URI(Ia5String::try_from(identity.as_str())?)];
+) -> der::Result<Contents> {
+    let mut contents = end_entity(serial, window);
+    contents.names = vec![GeneralName::UniformResourceIdentifier(Ia5String::new(identity.as_str())?)];
     if matches!(key, KeyKind::Rsa(_)) {
-        params.key_usages.push(KeyUsagePurpose::KeyEncipherment); // RFC 8813 §3: never with an EC key
+        contents.key_usages |= KeyUsages::KeyEncipherment; // RFC 8813 §3: never with an EC key
     }
-    params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
-    Ok(params)
+    contents.extended_key_usages.push(ID_KP_CLIENT_AUTH);
+    Ok(contents)
 }
 
 /// The certificate that our own servers show. It names no SPIFFE ID, so nobody can be taken for us by it.
-pub(crate) fn serving(
-    names: &[ServingName],
-    serial: SerialNumber,
-    window: Window,
-) -> Result<CertificateParams, rcgen::Error> {
-    let mut params = end_entity(serial, window);
-    for name in names {
-        params.subject_alt_names.push(match name {
-            ServingName::Dns(name) => SanType::DnsName(Ia5String::try_from(name.as_str())?),
-            ServingName::Ip(ip) => SanType::IpAddress(*ip),
-        });
-    }
-    Ok(params)
+pub(crate) fn serving(names: &[ServingName], serial: [u8; 16], window: Window) -> der::Result<Contents> {
+    let name = |name: &ServingName| match name {
+        ServingName::Dns(name) => Ia5String::new(name).map(GeneralName::DnsName),
+        ServingName::Ip(IpAddr::V4(ip)) => OctetString::new(ip.octets()).map(GeneralName::IpAddress),
+        ServingName::Ip(IpAddr::V6(ip)) => OctetString::new(ip.octets()).map(GeneralName::IpAddress),
+    };
+    let names = names.iter().map(name).collect::<der::Result<_>>()?;
+    Ok(Contents { names, ..end_entity(serial, window) })
 }
 
 /// The certificate of the key that signs the ledger's checkpoints. It serves for documents (RFC 9336) and no peer.
-pub(crate) fn ledger(serial: SerialNumber, window: Window) -> CertificateParams {
-    let mut params = end_entity(serial, window);
-    params.distinguished_name.push(DnType::CommonName, "eastwest ledger");
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Other(DOCUMENT_SIGNING.to_vec())];
-    params
+pub(crate) fn ledger(serial: [u8; 16], window: Window) -> der::Result<Contents> {
+    let subject = Name::from_str("CN=eastwest ledger")?;
+    let extended_key_usages = vec![DOCUMENT_SIGNING];
+    Ok(Contents { subject, extended_key_usages, ..end_entity(serial, window) })
+}
+
+fn end_entity(serial: [u8; 16], window: Window) -> Contents {
+    Contents {
+        serial,
+        window,
+        subject: Name::default(),
+        names: Vec::new(),
+        key_usages: FlagSet::from(KeyUsages::DigitalSignature),
+        extended_key_usages: vec![ID_KP_SERVER_AUTH],
+    }
 }
 
 /// A self-signed root, the `generation`th of its CA. Those that follow each other have names of their own, so that
@@ -120,7 +136,7 @@ pub(crate) fn ledger(serial: SerialNumber, window: Window) -> CertificateParams 
 pub(crate) fn root(
     trust_domain: &TrustDomain,
     generation: u32,
-    serial: SerialNumber,
+    serial: [u8; 16],
     life: Duration,
     now: OffsetDateTime,
 ) -> CertificateParams {
@@ -130,7 +146,12 @@ pub(crate) fn root(
         time::Duration::try_from(life / 10).map_or(ROOT_BACKDATE, |tenth| tenth.min(ROOT_BACKDATE));
     let backdate = time::Duration::seconds(backdate.whole_seconds());
     let window = Window { not_before: now - backdate, not_after: end.unwrap_or(LAST_DAY).min(LAST_DAY) };
-    let mut params = base(serial, window);
+    // Nothing of rcgen's defaults that matters remains: neither name, serial number nor validity.
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    params.not_before = window.not_before;
+    params.not_after = window.not_after;
     let name = trust_domain.as_str();
     params.distinguished_name.push(DnType::OrganizationName, &name[..name.len().min(MAX_ORGANIZATION)]);
     if generation > 1 {
@@ -138,25 +159,6 @@ pub(crate) fn root(
     }
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params
-}
-
-fn end_entity(serial: SerialNumber, window: Window) -> CertificateParams {
-    let mut params = base(serial, window);
-    params.is_ca = IsCa::ExplicitNoCa;
-    params.use_authority_key_identifier_extension = true;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params
-}
-
-/// Nothing of rcgen's defaults that matters remains: neither name, serial number nor validity.
-fn base(serial: SerialNumber, window: Window) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
-    params.serial_number = Some(serial);
-    params.not_before = window.not_before;
-    params.not_after = window.not_after;
     params
 }
 

@@ -1,8 +1,7 @@
 //! The key that signs checkpoints. It is not the CA's: it stays the same when the CA rotates, and signs nothing else.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use rcgen::{PublicKeyData as _, SigningKey as _};
-use ring::signature::{self, UnparsedPublicKey};
+use rcgen::SigningKey as _;
 use thiserror::Error;
 use time::OffsetDateTime;
 
@@ -11,7 +10,7 @@ use crate::{
     issuing::issuer::{IssueError, Issuer as _, LocalIssuer},
     x509::{
         key::{PrivateKey, PrivateKeyError},
-        public_key::{KeyKind, PublicKey},
+        public_key::{ECDSA_SHA256, KeyKind, PublicKey},
     },
 };
 
@@ -90,8 +89,7 @@ impl LedgerKey {
 /// Whether `signature`, as base64, is that of `key` over `hash`.
 pub(super) fn vouches(key: &PublicKey, hash: Hash, signature: &str) -> bool {
     let Ok(signature) = STANDARD.decode(signature) else { return false };
-    let key = UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_ASN1, key.der_bytes());
-    key.verify(&message(hash), &signature).is_ok()
+    key.verifies(&ECDSA_SHA256, &message(hash), &signature) == Some(true)
 }
 
 fn message(hash: Hash) -> Vec<u8> {

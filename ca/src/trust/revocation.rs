@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use der::{Encode as _, Tag, asn1::AnyRef};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject as _};
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -10,7 +11,7 @@ use x509_parser::{
     certificate::X509Certificate, prelude::FromDer as _, revocation_list::CertificateRevocationList,
 };
 
-use crate::x509::{self, der, pem};
+use crate::x509::{self, pem};
 
 /// Why revocation lists are refused. Numbers count the lists of the file from 1.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -140,7 +141,7 @@ fn magnitude(serial: &[u8]) -> &[u8] {
 /// The anchor's SubjectPublicKeyInfo in DER: an anchor holds it without its header.
 fn anchor_key(path: &VerifiedPath<'_>) -> Vec<u8> {
     let content = &path.anchor().subject_public_key_info;
-    der::element(der::SEQUENCE, &[content]).map(|whole| whole.to_vec()).unwrap_or_default()
+    AnyRef::new(Tag::Sequence, content).and_then(|whole| whole.to_der()).unwrap_or_default()
 }
 
 fn read(

@@ -1,9 +1,10 @@
 //! Certification requests (PKCS #10, RFC 2986): of what a stranger sends, only the public key is used.
 
+use der::{Decode as _, Reader as _, SliceReader, Tag, TagNumber, asn1::BitStringRef};
+use spki::AlgorithmIdentifierRef;
 use thiserror::Error;
 
 use crate::x509::{
-    der::{self, Malformed, Reader},
     key::{PrivateKey, PrivateKeyError},
     pem,
     public_key::{KeyError, PublicKey},
@@ -41,8 +42,8 @@ pub enum CsrError {
     Signature,
 }
 
-impl From<Malformed> for CsrError {
-    fn from(Malformed: Malformed) -> Self {
+impl From<der::Error> for CsrError {
+    fn from(_: der::Error) -> Self {
         Self::Malformed
     }
 }
@@ -71,16 +72,11 @@ impl VerifiedCsr {
     /// # Errors
     /// See [`CsrError`].
     pub fn from_der(der: &[u8]) -> Result<Self, CsrError> {
-        let mut outer = Reader::new(der);
-        let mut request = Reader::new(outer.next(der::SEQUENCE)?.content);
-        outer.end()?;
-        let info = request.next(der::SEQUENCE)?;
-        let algorithm = request.next(der::SEQUENCE)?.whole;
-        let signature = request.bits()?;
-        request.end()?;
-
-        let key = PublicKey::from_spki(subject_public_key_info(info.content)?)?;
-        match key.verifies(algorithm, info.whole, signature) {
+        let Parts { info, algorithm, signature } = parts(der)?;
+        let key = PublicKey::from_spki(subject_public_key_info(info)?)?;
+        let algorithm =
+            AlgorithmIdentifierRef::from_der(algorithm).map_err(|_| CsrError::SignatureAlgorithm)?;
+        match key.verifies(&algorithm, info, signature) {
             Some(true) => Ok(Self { key }),
             Some(false) => Err(CsrError::Signature),
             None => Err(CsrError::SignatureAlgorithm),
@@ -101,17 +97,53 @@ impl VerifiedCsr {
     }
 }
 
-/// The DER SubjectPublicKeyInfo inside a CertificationRequestInfo (RFC 2986 §4.1).
-fn subject_public_key_info(info: &[u8]) -> Result<&[u8], Malformed> {
-    let mut info = Reader::new(info);
-    if info.next(der::INTEGER)?.content != [0] {
-        return Err(Malformed);
-    }
-    info.next(der::SEQUENCE)?; // subject
-    let key = info.next(der::SEQUENCE)?.whole;
-    if !info.is_empty() {
-        info.next(der::CONTEXT_0)?; // attributes
-    }
-    info.end()?;
-    Ok(key)
+/// A CertificationRequest (RFC 2986 §4.2).
+struct Parts<'a> {
+    /// The CertificationRequestInfo in DER: what is signed.
+    info: &'a [u8],
+    /// The AlgorithmIdentifier of the signature in DER.
+    algorithm: &'a [u8],
+    signature: &'a [u8],
+}
+
+fn parts(request: &[u8]) -> der::Result<Parts<'_>> {
+    let mut reader = SliceReader::new(request)?;
+    let parts = reader.sequence(|reader| {
+        let (info, algorithm) = (sequence(reader)?, sequence(reader)?);
+        let signature = BitStringRef::decode(reader)?;
+        let signature = signature.as_bytes().ok_or_else(|| Tag::BitString.value_error())?;
+        Ok::<_, der::Error>(Parts { info, algorithm, signature })
+    })?;
+    reader.finish()?;
+    Ok(parts)
+}
+
+/// The DER SubjectPublicKeyInfo inside a CertificationRequestInfo (RFC 2986 §4.1). Neither the subject nor the
+/// attributes are parsed.
+fn subject_public_key_info(info: &[u8]) -> der::Result<&[u8]> {
+    SliceReader::new(info)?.sequence(|reader| {
+        if u8::decode(reader)? != 0 {
+            return Err(Tag::Integer.value_error().into());
+        }
+        sequence(reader)?; // subject
+        let key = sequence(reader)?;
+        if !reader.is_finished() {
+            element(reader, ATTRIBUTES)?;
+        }
+        Ok(key)
+    })
+}
+
+/// The tag `[0]` of the attributes.
+const ATTRIBUTES: Tag = Tag::ContextSpecific { constructed: true, number: TagNumber(0) };
+
+/// The next element with its header, which must be a SEQUENCE.
+fn sequence<'a>(reader: &mut SliceReader<'a>) -> der::Result<&'a [u8]> {
+    element(reader, Tag::Sequence)
+}
+
+/// The next element with its header, which must have this tag.
+fn element<'a>(reader: &mut SliceReader<'a>, tag: Tag) -> der::Result<&'a [u8]> {
+    Tag::peek(reader)?.assert_eq(tag)?;
+    reader.tlv_bytes()
 }

@@ -2,14 +2,19 @@
 
 use std::{fmt, str::FromStr};
 
+use der::{
+    Decode as _, Encode as _, Sequence, Tag,
+    asn1::{BitStringRef, ObjectIdentifier, OctetStringRef},
+    oid::db::rfc5912::ID_EC_PUBLIC_KEY,
+};
 use rcgen::{KeyPair, PublicKeyData, SigningKey};
+use spki::AlgorithmIdentifierRef;
 use thiserror::Error;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::x509::{
-    der::{self, Malformed, Reader},
     pem,
-    public_key::{CURVES, KeyError, PublicKey, RSA},
+    public_key::{KeyError, PublicKey, RSA},
 };
 
 /// The kinds of key that are made here for a CA. RSA keys are only imported.
@@ -95,10 +100,13 @@ impl PrivateKey {
         let (label, der) = decode(text)?;
         let der = match label {
             pem::RSA_PRIVATE_KEY => pkcs8(RSA, &der),
-            pem::EC_PRIVATE_KEY => curve(&der).and_then(|curve| pkcs8(curve, &der)),
+            pem::EC_PRIVATE_KEY => curve(&der).and_then(|curve| {
+                let parameters = Some((&curve).into());
+                pkcs8(AlgorithmIdentifierRef { oid: ID_EC_PUBLIC_KEY, parameters }, &der)
+            }),
             _ => Ok(der),
         };
-        let der = der.map_err(|Malformed| PrivateKeyError::Unreadable)?;
+        let der = der.map_err(|_| PrivateKeyError::Unreadable)?;
         KeyPair::try_from(der.as_slice()).map(Self).map_err(|_| PrivateKeyError::Unreadable)
     }
 
@@ -137,20 +145,34 @@ fn decode(text: &str) -> Result<(&'static str, Zeroizing<Vec<u8>>), pem::PemErro
     Ok((label, Zeroizing::new(pem::decode_one(text, &[label])?)))
 }
 
-/// A key of an older form inside PKCS#8 (RFC 5208 §5).
-fn pkcs8(algorithm: &[u8], key: &[u8]) -> Result<Zeroizing<Vec<u8>>, Malformed> {
-    let key = der::element(der::OCTET_STRING, &[key])?;
-    der::element(der::SEQUENCE, &[&[der::INTEGER, 1, 0], algorithm, &key])
+/// A PrivateKeyInfo (RFC 5208 §5).
+#[derive(Sequence)]
+struct PrivateKeyInfo<'a> {
+    version: u8,
+    algorithm: AlgorithmIdentifierRef<'a>,
+    key: &'a OctetStringRef,
 }
 
-/// The algorithm of an RFC 5915 key, which names its curve in `[0]`.
-fn curve(key: &[u8]) -> Result<&'static [u8], Malformed> {
-    let mut outer = Reader::new(key);
-    let mut fields = Reader::new(outer.next(der::SEQUENCE)?.content);
-    fields.next(der::INTEGER)?;
-    fields.next(der::OCTET_STRING)?;
-    let named = fields.next(der::CONTEXT_0)?.content;
-    CURVES.into_iter().find(|curve| curve.ends_with(named)).ok_or(Malformed)
+/// An ECPrivateKey (RFC 5915 §3).
+#[derive(Sequence)]
+struct EcPrivateKey<'a> {
+    version: u8,
+    key: &'a OctetStringRef,
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
+    curve: Option<ObjectIdentifier>,
+    #[asn1(context_specific = "1", tag_mode = "EXPLICIT", optional = "true")]
+    public: Option<BitStringRef<'a>>,
+}
+
+/// A key of an older form inside PKCS#8.
+fn pkcs8(algorithm: AlgorithmIdentifierRef<'_>, key: &[u8]) -> der::Result<Zeroizing<Vec<u8>>> {
+    let key = OctetStringRef::new(key)?;
+    PrivateKeyInfo { version: 0, algorithm, key }.to_der().map(Zeroizing::new)
+}
+
+/// The curve that an RFC 5915 key names.
+fn curve(key: &[u8]) -> der::Result<ObjectIdentifier> {
+    EcPrivateKey::from_der(key)?.curve.ok_or_else(|| Tag::ObjectIdentifier.value_error().into())
 }
 
 impl Drop for PrivateKey {

@@ -2,7 +2,6 @@
 
 mod certificate;
 pub mod csr;
-pub(crate) mod der;
 pub mod key;
 pub mod pem;
 pub mod public_key;

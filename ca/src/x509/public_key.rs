@@ -1,44 +1,48 @@
-//! The public keys that a certificate may carry: compared with their one canonical encoding, then copied byte for
-//! byte, so that every library can read what we sign (CA.md C4 and A4 to A5a).
+//! The public keys that a certificate may carry: of a known kind and in DER, then copied byte for byte, so that every
+//! library can read what we sign (CA.md C4 and A4 to A5a).
 
 use std::fmt;
 
-use rcgen::{PublicKeyData, SignatureAlgorithm};
+use der::{
+    Decode as _, Sequence,
+    asn1::{AnyRef, ObjectIdentifier, UintRef},
+    oid::db::{
+        rfc5912::{
+            ECDSA_WITH_SHA_256, ECDSA_WITH_SHA_384, ID_EC_PUBLIC_KEY, RSA_ENCRYPTION, SECP_256_R_1,
+            SECP_384_R_1, SHA_256_WITH_RSA_ENCRYPTION, SHA_384_WITH_RSA_ENCRYPTION,
+            SHA_512_WITH_RSA_ENCRYPTION,
+        },
+        rfc8410::ID_ED_25519,
+    },
+};
 use ring::{digest, signature};
+use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 use thiserror::Error;
-
-use crate::x509::der::{self, Reader};
 
 /// Smallest and largest RSA modulus in bits.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 /// Smallest RSA exponent: with 1 anybody can sign, and with 3 sloppy verifiers can be fooled.
 const RSA_EXPONENT: std::ops::RangeInclusive<u64> = 65_537..=0x1_ffff_ffff;
 
-/// SubjectPublicKeyInfo of P-256 with the named curve, up to the byte that says "uncompressed" (RFC 5480 §2).
-const P256: &[u8] =
-    b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\
-    \x03\x42\x00\x04";
-/// The same for P-384.
-const P384: &[u8] =
-    b"\x30\x76\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22\x03\x62\x00\x04";
-/// The same for Ed25519 (RFC 8410 §4), up to the key.
-const ED25519: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
-/// AlgorithmIdentifier of RSA (RFC 3279 §2.3.1).
-pub(crate) const RSA: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
+/// The algorithm of RSA keys (RFC 3279 §2.3.1).
+pub(crate) const RSA: AlgorithmIdentifierRef<'static> = with_null(RSA_ENCRYPTION);
 
-/// AlgorithmIdentifiers of the elliptic curves (RFC 5480 §2.1.1).
-pub(crate) const CURVES: [&[u8]; 2] = [
-    b"\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07",
-    b"\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22",
-];
+/// The algorithms of the signatures that we verify and make: ECDSA and Ed25519 have no parameters (RFC 5758 §3.2,
+/// RFC 8410 §3), RSA has NULL (RFC 4055 §5).
+pub(crate) const ECDSA_SHA256: AlgorithmIdentifierRef<'static> = plain(ECDSA_WITH_SHA_256);
+pub(crate) const ECDSA_SHA384: AlgorithmIdentifierRef<'static> = plain(ECDSA_WITH_SHA_384);
+pub(crate) const RSA_SHA256: AlgorithmIdentifierRef<'static> = with_null(SHA_256_WITH_RSA_ENCRYPTION);
+const RSA_SHA384: AlgorithmIdentifierRef<'static> = with_null(SHA_384_WITH_RSA_ENCRYPTION);
+const RSA_SHA512: AlgorithmIdentifierRef<'static> = with_null(SHA_512_WITH_RSA_ENCRYPTION);
+const ED25519: AlgorithmIdentifierRef<'static> = plain(ID_ED_25519);
 
-/// AlgorithmIdentifiers of the signatures that we verify.
-const ECDSA_SHA256: &[u8] = b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02";
-const ECDSA_SHA384: &[u8] = b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x03";
-const RSA_SHA256: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b\x05\x00";
-const RSA_SHA384: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0c\x05\x00";
-const RSA_SHA512: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0d\x05\x00";
-const EDDSA: &[u8] = b"\x30\x05\x06\x03\x2b\x65\x70";
+const fn plain(oid: ObjectIdentifier) -> AlgorithmIdentifierRef<'static> {
+    AlgorithmIdentifierRef { oid, parameters: None }
+}
+
+const fn with_null(oid: ObjectIdentifier) -> AlgorithmIdentifierRef<'static> {
+    AlgorithmIdentifierRef { oid, parameters: Some(AnyRef::NULL) }
+}
 
 /// Ed25519 points of small order without their sign bit: with such a key anybody can sign (RFC 8032 §5.1).
 const SMALL_ORDER: [&[u8; 32]; 7] = [
@@ -109,7 +113,7 @@ impl fmt::Display for KeyKind {
     }
 }
 
-/// A public key of an allowed kind, in its canonical encoding.
+/// A public key of an allowed kind, in DER.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicKey {
     kind: KeyKind,
@@ -124,20 +128,9 @@ impl PublicKey {
     /// # Errors
     /// See [`KeyError`]. Whether an elliptic curve point is on its curve shows when a signature is verified.
     pub fn from_spki(spki: &[u8]) -> Result<Self, KeyError> {
-        let is =
-            |template: &[u8], key: usize| spki.starts_with(template) && spki.len() == template.len() + key;
-        let (kind, key_at) = if is(P256, 64) {
-            (KeyKind::P256, P256.len() - 1)
-        } else if is(P384, 96) {
-            (KeyKind::P384, P384.len() - 1)
-        } else if is(ED25519, 32) {
-            check_order(&spki[ED25519.len()..])?;
-            (KeyKind::Ed25519, ED25519.len())
-        } else {
-            let (bits, key) = rsa(spki)?;
-            (KeyKind::Rsa(bits), spki.len() - key.len())
-        };
-        Ok(Self { kind, spki: spki.to_vec(), key_at })
+        let info = SubjectPublicKeyInfoRef::from_der(spki).map_err(|_| KeyError::Kind)?;
+        let key = info.subject_public_key.as_bytes().ok_or(KeyError::Kind)?;
+        Ok(Self { kind: kind(&info.algorithm, key)?, spki: spki.to_vec(), key_at: spki.len() - key.len() })
     }
 
     /// What kind of key it is.
@@ -155,51 +148,77 @@ impl PublicKey {
         fingerprint(&self.spki)
     }
 
-    /// Whether `signature` over `message` is this key's, by a signature algorithm in DER that fits the key.
-    pub(crate) fn verifies(&self, algorithm: &[u8], message: &[u8], signature: &[u8]) -> Option<bool> {
-        let algorithm: &dyn signature::VerificationAlgorithm = match (self.kind, algorithm) {
-            (KeyKind::P256, ECDSA_SHA256) => &signature::ECDSA_P256_SHA256_ASN1,
-            (KeyKind::P256, ECDSA_SHA384) => &signature::ECDSA_P256_SHA384_ASN1,
-            (KeyKind::P384, ECDSA_SHA256) => &signature::ECDSA_P384_SHA256_ASN1,
-            (KeyKind::P384, ECDSA_SHA384) => &signature::ECDSA_P384_SHA384_ASN1,
-            (KeyKind::Ed25519, EDDSA) => &signature::ED25519,
-            (KeyKind::Rsa(_), RSA_SHA256) => &signature::RSA_PKCS1_2048_8192_SHA256,
-            (KeyKind::Rsa(_), RSA_SHA384) => &signature::RSA_PKCS1_2048_8192_SHA384,
-            (KeyKind::Rsa(_), RSA_SHA512) => &signature::RSA_PKCS1_2048_8192_SHA512,
-            _ => return None,
+    /// Whether `signature` over `message` is this key's; `None` if the signature algorithm does not fit the key.
+    pub(crate) fn verifies(
+        &self,
+        algorithm: &AlgorithmIdentifierRef<'_>,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Option<bool> {
+        type Known = (AlgorithmIdentifierRef<'static>, &'static dyn signature::VerificationAlgorithm);
+        let known: &[Known] = match self.kind {
+            KeyKind::P256 => &[
+                (ECDSA_SHA256, &signature::ECDSA_P256_SHA256_ASN1),
+                (ECDSA_SHA384, &signature::ECDSA_P256_SHA384_ASN1),
+            ],
+            KeyKind::P384 => &[
+                (ECDSA_SHA256, &signature::ECDSA_P384_SHA256_ASN1),
+                (ECDSA_SHA384, &signature::ECDSA_P384_SHA384_ASN1),
+            ],
+            KeyKind::Ed25519 => &[(ED25519, &signature::ED25519)],
+            KeyKind::Rsa(_) => &[
+                (RSA_SHA256, &signature::RSA_PKCS1_2048_8192_SHA256),
+                (RSA_SHA384, &signature::RSA_PKCS1_2048_8192_SHA384),
+                (RSA_SHA512, &signature::RSA_PKCS1_2048_8192_SHA512),
+            ],
         };
-        let key = signature::UnparsedPublicKey::new(algorithm, self.der_bytes());
+        let (_, by) = known.iter().find(|(known, _)| known == algorithm)?;
+        let key = signature::UnparsedPublicKey::new(*by, &self.spki[self.key_at..]);
         Some(key.verify(message, signature).is_ok())
     }
 }
 
-impl PublicKeyData for PublicKey {
-    fn subject_public_key_info(&self) -> Vec<u8> {
-        self.spki.clone()
-    }
-    fn der_bytes(&self) -> &[u8] {
-        &self.spki[self.key_at..]
-    }
-    fn algorithm(&self) -> &'static SignatureAlgorithm {
-        match self.kind {
-            KeyKind::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
-            KeyKind::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
-            KeyKind::Ed25519 => &rcgen::PKCS_ED25519,
-            KeyKind::Rsa(_) => &rcgen::PKCS_RSA_SHA256,
-        }
+/// The kind of a key: its algorithm, and the form of the bytes in its BIT STRING.
+fn kind(algorithm: &AlgorithmIdentifierRef<'_>, key: &[u8]) -> Result<KeyKind, KeyError> {
+    // An uncompressed point (RFC 5480 §2.2) with coordinates of so many bytes.
+    let point = |coordinate: usize| key.len() == 1 + 2 * coordinate && key.first() == Some(&4);
+    let curve = |curve: ObjectIdentifier| {
+        *algorithm == (AlgorithmIdentifierRef { oid: ID_EC_PUBLIC_KEY, parameters: Some((&curve).into()) })
+    };
+    if curve(SECP_256_R_1) && point(32) {
+        Ok(KeyKind::P256)
+    } else if curve(SECP_384_R_1) && point(48) {
+        Ok(KeyKind::P384)
+    } else if *algorithm == ED25519
+        && let Ok(point) = key.try_into()
+    {
+        check_order(point)
+    } else if *algorithm == RSA {
+        rsa(key)
+    } else {
+        Err(KeyError::Kind)
     }
 }
 
-fn check_order(point: &[u8]) -> Result<(), KeyError> {
-    let mut y = [0; 32];
-    y.copy_from_slice(point);
+fn check_order(point: &[u8; 32]) -> Result<KeyKind, KeyError> {
+    let mut y = *point;
     y[31] &= 0x7f;
-    if SMALL_ORDER.contains(&&y) { Err(KeyError::SmallOrder) } else { Ok(()) }
+    if SMALL_ORDER.contains(&&y) { Err(KeyError::SmallOrder) } else { Ok(KeyKind::Ed25519) }
 }
 
-/// Bits of the modulus and the RSAPublicKey (RFC 8017 appendix A.1.1) inside `spki`.
-fn rsa(spki: &[u8]) -> Result<(usize, &[u8]), KeyError> {
-    let (key, modulus, exponent) = rsa_numbers(spki).map_err(|der::Malformed| KeyError::Kind)?;
+/// An RSAPublicKey (RFC 8017 appendix A.1.1).
+#[derive(Sequence)]
+struct RsaPublicKey<'a> {
+    modulus: UintRef<'a>,
+    exponent: UintRef<'a>,
+}
+
+fn rsa(key: &[u8]) -> Result<KeyKind, KeyError> {
+    let RsaPublicKey { modulus, exponent } = RsaPublicKey::from_der(key).map_err(|_| KeyError::Kind)?;
+    let (modulus, exponent) = (modulus.as_bytes(), exponent.as_bytes());
+    if [modulus, exponent].contains(&&[0][..]) {
+        return Err(KeyError::Kind);
+    }
     let bits = modulus.len() * 8 - modulus.first().map_or(0, |first| first.leading_zeros() as usize);
     if !RSA_BITS.contains(&bits) {
         return Err(KeyError::RsaBits(bits));
@@ -207,29 +226,7 @@ fn rsa(spki: &[u8]) -> Result<(usize, &[u8]), KeyError> {
     let value = exponent.iter().try_fold(0_u64, |sum, &byte| sum.checked_mul(256)?.checked_add(byte.into()));
     let sound =
         |e: u64| RSA_EXPONENT.contains(&e) && e % 2 == 1 && modulus.last().is_some_and(|last| last % 2 == 1);
-    match value {
-        Some(exponent) if sound(exponent) => Ok((bits, key)),
-        _ => Err(KeyError::RsaNumbers),
-    }
-}
-
-type RsaNumbers<'a> = (&'a [u8], &'a [u8], &'a [u8]);
-
-fn rsa_numbers(spki: &[u8]) -> Result<RsaNumbers<'_>, der::Malformed> {
-    let mut outer = Reader::new(spki);
-    let mut info = Reader::new(outer.next(der::SEQUENCE)?.content);
-    outer.end()?;
-    if info.next(der::SEQUENCE)?.whole != RSA {
-        return Err(der::Malformed);
-    }
-    let key = info.bits()?;
-    info.end()?;
-    let mut bits = Reader::new(key);
-    let mut numbers = Reader::new(bits.next(der::SEQUENCE)?.content);
-    bits.end()?;
-    let (modulus, exponent) = (numbers.positive()?, numbers.positive()?);
-    numbers.end()?;
-    Ok((key, modulus, exponent))
+    if value.is_some_and(sound) { Ok(KeyKind::Rsa(bits)) } else { Err(KeyError::RsaNumbers) }
 }
 
 /// SHA-256 in hexadecimal.
@@ -261,7 +258,7 @@ mod tests {
         }
         for point in SMALL_ORDER {
             for sign in [0, 0x80] {
-                let mut spki = [ED25519, point].concat();
+                let mut spki = [b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00", &point[..]].concat();
                 *spki.last_mut().unwrap() |= sign;
                 assert_eq!(PublicKey::from_spki(&spki), Err(KeyError::SmallOrder));
             }

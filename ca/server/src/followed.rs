@@ -1,15 +1,17 @@
 //! Sources that are read again and again: when one is bad, what was read before stays in force, and here stands why.
 
 use std::{
+    collections::BTreeMap,
     fmt::Display,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use prometheus::proto::MetricFamily;
 use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::{
-    metrics::{Family, Sample, number},
+    scrape::{gauges, label, number},
     trust::root_status::rfc3339,
 };
 
@@ -67,20 +69,14 @@ impl Followed {
 }
 
 /// How many sources of each subject are bad.
-pub(crate) fn family(followed: &[Arc<Followed>]) -> Family {
-    let mut samples: Vec<Sample> = Vec::new();
+pub(crate) fn family(followed: &[Arc<Followed>]) -> MetricFamily {
+    let mut bad: BTreeMap<&str, u64> = BTreeMap::new();
     for one in followed {
-        let labels = format!("{{subject=\"{}\"}}", one.subject);
-        let bad = number(one.problem().is_some().into());
-        match samples.iter_mut().find(|sample| sample.labels == labels) {
-            Some(sample) => sample.value += bad,
-            None => samples.push(Sample { suffix: "", labels, value: bad }),
-        }
+        *bad.entry(one.subject).or_default() += u64::from(one.problem().is_some());
     }
-    Family {
-        name: "eastwest_source_problems",
-        help: "Files and addresses that could not be read again, so that what they said before stays; /debug/ca tells.",
-        kind: "gauge",
-        samples,
-    }
+    gauges(
+        "eastwest_source_problems",
+        "Files and addresses that could not be read again, so that what they said before stays; /debug/ca tells.",
+        bad.into_iter().map(|(subject, bad)| (vec![label("subject", subject)], number(bad))),
+    )
 }

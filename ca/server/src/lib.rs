@@ -11,7 +11,7 @@
 //! | [`followed`] | sources that are read again and again, and what is wrong with them |
 //! | [`https`] | what is fetched from others: key sets, TokenReviews, bundles |
 //! | [`tls`], [`incoming`], `corked`, [`shown`], [`hang_up`], [`transport`] | the ports: TLS with optional client certificates, or plaintext; their limits |
-//! | [`metrics`] | counters and gauges |
+//! | `metrics`, [`scrape`] | counters and gauges |
 //! | [`operations`] | what the command line does with a state directory |
 //!
 //! What may be decided without a clock, a file or a socket is decided in `eastwest-ca`.
@@ -26,9 +26,10 @@ pub mod https;
 pub mod incoming;
 mod issuing;
 pub mod ledger;
-pub mod metrics;
+mod metrics;
 pub mod operations;
 pub mod roots;
+pub mod scrape;
 pub mod shown;
 pub mod tls;
 pub mod transport;
@@ -53,7 +54,6 @@ pub use issuing::{
     service, status,
 };
 pub use ledger::{LedgerConfig, LedgerError};
-pub use metrics::{Family, Sample};
 pub use roots::{RootManager, RootsConfig, RootsError};
 pub use shown::Shown;
 pub use tls::server_config;

@@ -16,6 +16,7 @@ use eastwest_ca_server::{
     test_root,
 };
 use eastwest_model::TrustDomain;
+use prometheus::Registry;
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
@@ -71,6 +72,7 @@ pub(crate) enum Root {
 struct Alone {
     ca: Arc<CertificateAuthority>,
     bundle: Arc<OwnBundle>,
+    metrics: Registry,
     shutdown: Shutdown,
 }
 
@@ -87,8 +89,8 @@ impl Served for Alone {
         &self.bundle
     }
 
-    fn metrics(&self) -> String {
-        metrics::render_ca(&self.ca)
+    fn metrics(&self) -> &Registry {
+        &self.metrics
     }
 }
 
@@ -121,7 +123,8 @@ pub(crate) async fn run(config: AloneConfig) -> anyhow::Result<()> {
     let (published, publishing) = publish(Arc::clone(&bundle), federation::nobody());
     background.spawn(publishing);
     let identity = IdentityService::new(&ca, published, bundle.svid_key(), shutdown.token());
-    let served = Arc::new(Alone { ca: ca.clone(), bundle, shutdown: shutdown.clone() });
+    let metrics = metrics::registry(&ca)?;
+    let served = Arc::new(Alone { ca: ca.clone(), bundle, metrics, shutdown: shutdown.clone() });
     let routes = pages::common::<Alone>(&[]).with_state(served);
     let serving = async {
         let pages = axum::serve(http, routes).with_graceful_shutdown(shutdown.requested());

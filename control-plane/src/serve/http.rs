@@ -12,10 +12,11 @@ use axum::{
 use eastwest_ca_server::{CertificateAuthority, OwnBundle};
 use eastwest_model::{Diagnostic, Severity, WorkloadKey};
 use eastwest_translate::ResourceType;
+use prometheus::Registry;
 use serde::Deserialize;
 
 use super::{
-    Shared, metrics,
+    Shared,
     pages::{self, Pages, Served},
     shutdown::Shutdown,
 };
@@ -64,8 +65,8 @@ impl Served for Shared {
         &self.bundle
     }
 
-    fn metrics(&self) -> String {
-        metrics::render(self)
+    fn metrics(&self) -> &Registry {
+        &self.metrics
     }
 }
 

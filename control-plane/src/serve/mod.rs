@@ -19,6 +19,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use eastwest_ca_server::{CertificateAuthority, OwnBundle, StateDir};
 use eastwest_model::MeshConfig;
 use eastwest_xds_server::XdsServer;
+use prometheus::Registry;
 use tokio::{sync::watch, task::JoinSet};
 
 pub(crate) use self::{
@@ -59,6 +60,7 @@ struct Shared {
     world: watch::Receiver<World>,
     ca: Arc<CertificateAuthority>,
     bundle: Arc<OwnBundle>,
+    metrics: Registry,
     xds: XdsServer,
     shutdown: Shutdown,
 }
@@ -95,8 +97,16 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let mut background = JoinSet::new();
     let (bundle, identity) =
         bundles::start(&config.bundles, endpoint, &ca, &state, &mesh, (&mut background, shutdown.token()))?;
-    let shared =
-        Shared { world: world.clone(), ca: ca.clone(), bundle, xds: xds.clone(), shutdown: shutdown.clone() };
+    let metrics = metrics::registry(&ca)?;
+    metrics::register_mesh(&metrics, Arc::clone(xds.connections()), world.clone())?;
+    let shared = Shared {
+        world: world.clone(),
+        ca: ca.clone(),
+        bundle,
+        metrics,
+        xds: xds.clone(),
+        shutdown: shutdown.clone(),
+    };
     let services = Services { local, xds, ca: ca.clone(), identity, shared: Arc::new(shared) };
 
     background.spawn(publisher.run());

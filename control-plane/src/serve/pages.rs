@@ -10,6 +10,7 @@ use axum::{
     routing::get,
 };
 use eastwest_ca_server::{CertificateAuthority, OwnBundle, test_root};
+use prometheus::Registry;
 use serde_json::json;
 use time::OffsetDateTime;
 
@@ -33,8 +34,8 @@ pub(super) trait Served: Send + Sync + 'static {
     fn ca(&self) -> &CertificateAuthority;
     fn shutdown(&self) -> &Shutdown;
     fn bundle(&self) -> &OwnBundle;
-    /// The text of `/metrics`.
-    fn metrics(&self) -> String;
+    /// The metrics of `/metrics`.
+    fn metrics(&self) -> &Registry;
 
     /// Why we are not ready, if we are not.
     fn unready(&self) -> Option<&'static str> {
@@ -76,7 +77,10 @@ async fn readyz<S: Served>(State(served): State<Arc<S>>) -> (StatusCode, String)
 }
 
 async fn metrics_page<S: Served>(State(served): State<Arc<S>>) -> Response {
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], served.metrics()).into_response()
+    match metrics::page(served.metrics()) {
+        Ok(page) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
 }
 
 async fn bundle<S: Served>(State(served): State<Arc<S>>) -> Response {

@@ -32,7 +32,6 @@ use crate::{
         service::{DEADLINE, RequestContext},
         status::{self, RequestError},
     },
-    metrics::count,
 };
 
 /// Life of a JWT-SVID: it cannot be taken back.
@@ -137,13 +136,13 @@ impl WorkloadIdentity for IdentityService {
         let answer = timeout(DEADLINE, self.create(request, &mut requester)).await;
         match answer.unwrap_or(Err(RequestError::Busy)) {
             Ok((svid, record)) => {
-                count(&metrics.jwt_svids);
+                metrics.jwt_svids.inc();
                 let JwtSvid { identity, jti, audience, ttl, requester, .. } = record;
                 tracing::info!(%identity, jti, ?audience, seconds = ttl, proof = requester.proof, "JWT-SVID issued");
                 Ok(Response::new(CreateJwtSvidResponse { svid: svid.token }))
             }
             Err(error) => {
-                count(&metrics.jwt_svids_refused);
+                metrics.jwt_svids_refused.inc();
                 tracing::info!(%error, "JWT-SVID refused");
                 let status = Status::from(&error);
                 let refused = Refused::new(format!("{:?}", status.code()), error.to_string(), requester);

@@ -12,6 +12,7 @@ use eastwest_ca::{
 };
 use eastwest_identity::TrustDomain;
 use eastwest_proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
+use prometheus::{Registry, proto::MetricFamily};
 use thiserror::Error;
 use time::OffsetDateTime;
 
@@ -27,7 +28,8 @@ use crate::{
         signers::Signers,
     },
     ledger::{LedgerConfig, LedgerError, Writer},
-    metrics::{Ends, Family, Metrics},
+    metrics::{self, Ends, Metrics},
+    scrape,
     trust::{
         ca_state::{CaState, Current},
         latest_expiry::{LatestExpiry, Signer},
@@ -307,14 +309,25 @@ impl CertificateAuthority {
         Arc::clone(&self.context)
     }
 
-    /// Counters and gauges, under istiod's names where it has them.
-    pub fn metrics(&self) -> Vec<Family> {
+    /// Registers counters and gauges, under istiod's names where it has them.
+    ///
+    /// # Errors
+    /// Another CA is registered there.
+    pub fn register_metrics(self: &Arc<Self>, registry: &Registry) -> prometheus::Result<()> {
+        self.context.metrics.register(registry)?;
+        let ca = Arc::clone(self);
+        scrape::register(registry, move || ca.metrics_of_the_moment())
+    }
+
+    /// What is not counted as it happens.
+    fn metrics_of_the_moment(&self) -> Vec<MetricFamily> {
         let ca_state = self.ca_state();
         let ends =
             Ends { root: ca_state.issuer.local().root_not_after(), chain: ca_state.issuer.not_after() };
         let RequestContext { metrics, ledger, signers, .. } = &*self.context;
-        let mut families =
-            metrics.families(ends, ledger.state(), signers.waiting(), OffsetDateTime::now_utc());
+        let mut families = Vec::from(metrics::of_signing(ends, signers.waiting()));
+        families.extend(metrics.workloads(OffsetDateTime::now_utc()));
+        families.extend(metrics::of_ledger(ledger.state()));
         families.extend(self.root_status().iter().flat_map(|roots| roots.families()));
         families.push(followed::family(&self.followed()));
         families

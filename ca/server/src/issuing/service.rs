@@ -32,7 +32,7 @@ use crate::{
         status::RequestError,
     },
     ledger::Writer,
-    metrics::{Metrics, count},
+    metrics::Metrics,
     trust::ca_state::{CaState, Current},
 };
 
@@ -117,19 +117,19 @@ impl CertificateService {
         let metrics = &self.context.metrics;
         match error {
             RequestError::Unauthenticated(_) | RequestError::Impersonation(_) => {
-                count(&metrics.authentication_failures);
+                metrics.authentication_failures.inc();
                 tracing::info!(%error, "certificate refused");
             }
             RequestError::Csr(_) | RequestError::Refused(_) | RequestError::Audience(_) => {
-                count(&metrics.signing_failures);
+                metrics.signing_failures.inc();
                 tracing::info!(%error, "certificate refused");
             }
             RequestError::TooManyFailures { .. } => {
-                count(&metrics.throttled_peers);
+                metrics.throttled_peers.inc();
                 tracing::debug!(%error, "certificate refused");
             }
             RequestError::TooManyRequests { .. } | RequestError::QueueFull => {
-                count(&metrics.throttled_callers);
+                metrics.throttled_callers.inc();
                 tracing::debug!(%error, "certificate refused");
             }
             RequestError::Issue(_)
@@ -137,7 +137,7 @@ impl CertificateService {
             | RequestError::Busy
             | RequestError::Worker
             | RequestError::Unwritten(_) => {
-                count(&metrics.signing_failures);
+                metrics.signing_failures.inc();
                 tracing::error!(%error, "certificate not issued");
             }
         }
@@ -153,7 +153,7 @@ impl IstioCertificateService for CertificateService {
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
         let (begin, metrics) = (Instant::now(), &self.context.metrics);
-        count(&metrics.requests);
+        metrics.requests.inc();
         let mut requester = Requester::default();
         let answer = timeout(DEADLINE, self.create(request, &mut requester)).await;
         match answer.unwrap_or(Err(RequestError::Busy)) {

@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use eastwest_ca::{CertificateSummary, rotation::Rotation};
+use prometheus::proto::MetricFamily;
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::metrics::{Family, gauge, number};
+use crate::scrape::{counter, gauge, number};
 
 /// Where the signer comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -77,16 +78,15 @@ pub struct RootStatus {
 
 impl RootStatus {
     /// The numbers in it.
-    pub(crate) fn families(&self) -> [Family; 4] {
+    pub(crate) fn families(&self) -> [MetricFamily; 4] {
         let count = |items: usize| number(items as u64);
-        let reloads = gauge(
-            "eastwest_ca_reloads",
-            "Times that signer, roots or revocations were replaced.",
-            number(self.reloads),
-        );
         [
             gauge("eastwest_ca_roots", "Roots in the trust bundle.", count(self.roots.len())),
-            Family { kind: "counter", ..reloads },
+            counter(
+                "eastwest_ca_reloads",
+                "Times that signer, roots or revocations were replaced.",
+                number(self.reloads),
+            ),
             gauge(
                 "eastwest_ca_revoked",
                 "Certificates on the revocation lists.",

@@ -267,14 +267,30 @@ async fn many_at_once_get_distinct_serial_numbers() {
     serials.sort();
     serials.dedup();
     assert_eq!(serials.len(), 80);
+    let metrics = ca.metrics();
     let value = |name: &str| {
-        let families = ca.authority.metrics();
-        families.iter().find(|family| family.name == name).map(|family| family.samples[0].value)
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map(|value| value.parse::<f64>().unwrap())
     };
     assert_eq!(value("citadel_server_csr_count"), Some(80.0));
     assert_eq!(value("citadel_server_success_cert_issuance_count"), Some(80.0));
     assert_eq!(value("citadel_server_authentication_failure_count"), Some(0.0));
     assert!(value("citadel_server_root_cert_expiry_timestamp") > Some(1e9));
+    assert_eq!(value("eastwest_ca_throttled{who=\"caller\"}"), Some(0.0));
+    assert_eq!(value("eastwest_ca_issue_seconds_bucket{le=\"+Inf\"}"), Some(80.0));
+    assert_eq!(value("eastwest_ca_issue_seconds_count"), Some(80.0));
+    for bound in ["0.0005", "0.001", "0.0025", "0.005", "0.01", "0.025", "0.1", "0.5", "2.5", "10"] {
+        let bucket = format!("eastwest_ca_issue_seconds_bucket{{le=\"{bound}\"}}");
+        assert!(value(&bucket).is_some(), "{bucket}: {metrics}");
+    }
+    for declared in [
+        "# HELP citadel_server_csr_count Certificate requests received.\n# TYPE citadel_server_csr_count counter\n",
+        "# TYPE citadel_server_root_cert_expiry_timestamp gauge\n",
+        "# TYPE eastwest_ca_issue_seconds histogram\n",
+        "# TYPE eastwest_ledger_commits counter\n",
+    ] {
+        assert!(metrics.contains(declared), "{declared}: {metrics}");
+    }
 }
 
 #[tokio::test]

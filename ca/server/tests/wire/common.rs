@@ -75,6 +75,13 @@ pub(crate) struct Ca {
 }
 
 impl Ca {
+    /// Its metrics in the text format of Prometheus.
+    pub(crate) fn metrics(&self) -> String {
+        let registry = prometheus::Registry::new();
+        self.authority.register_metrics(&registry).unwrap();
+        prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap()
+    }
+
     pub(crate) async fn start() -> Self {
         Self::start_with(ProofConfig::default()).await
     }

@@ -225,10 +225,10 @@ async fn metrics_tell_of_each_pods_certificate() {
     let own = node.ca.issue(REVIEWS, std::time::Duration::from_secs(60), OffsetDateTime::now_utc());
     node.ca.client().certificate(&own).await.create(request()).await.unwrap();
     let told = || {
-        let families = node.ca.authority.metrics();
-        let family =
-            families.into_iter().find(|family| family.name == "eastwest_workload_cert_expiry_timestamp");
-        family.unwrap().samples.into_iter().map(|sample| sample.labels).collect::<Vec<_>>()
+        let metrics = node.ca.metrics();
+        let lines =
+            metrics.lines().filter_map(|line| line.strip_prefix("eastwest_workload_cert_expiry_timestamp"));
+        lines.map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
     };
     let labels = |pod| format!("{{identity=\"{REVIEWS}\",pod=\"{pod}\"}}");
     assert_eq!(told(), [labels(""), labels("shop/reviews-0"), labels("shop/reviews-1")]);

@@ -1,4 +1,4 @@
-//! Puts the parts together: one task each for rotation, SDS and status, and the command supervised.
+//! The tasks of the agent: rotation, trust bundles, SDS and Workload API, status port; and the supervised command.
 
 use std::{
     collections::BTreeSet,
@@ -8,94 +8,93 @@ use std::{
     sync::Arc,
 };
 
+use eastwest_io::files;
 use eastwest_xds::View;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     certificate::{
-        client::{Ask, CaClient, system_clock},
-        rotation::{Held, Rotation},
+        self,
+        client::{CaClient, CaClientConfig, system_clock},
+        rotation::{HeldCertificate, Rotation},
         svid::Svid,
-        written,
     },
     config::{AgentConfig, ConfigError, Settings},
     envoy::{admin::EnvoyAdmin, bootstrap},
     file_secrets::FileSecrets,
-    files,
     sds::{self, SocketError},
     shutdown::Shutdown,
     status::{self, Status},
     supervisor::{SpawnError, Supervisor, starts_envoy, without_hot_restart},
-    trust::{self, Bundles},
-    workload_api::{Guarded, Sources, WorkloadApi},
+    trust_bundles::{self, Bundles},
+    workload_api::{Sources, WorkloadApi, WorkloadApiService},
 };
 
-/// Why the agent ends without having been asked to. A control plane that is away is no reason: the agent
-/// goes on trying.
+/// Why the agent ends without a request to do so. An unreachable control plane is no reason: the agent keeps trying.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AgentError {
     /// The configuration has mistakes, one line each.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A file or directory of ours cannot be written.
+    /// A file or directory of the agent cannot be written.
     #[error("cannot write {path}: {source}; are --dir and --write-certs writable?")]
     Write {
-        /// What was to be written.
+        /// Its path.
         path: PathBuf,
-        /// Why it was not.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The socket of the secret discovery service cannot be had.
+    /// The socket of the secret discovery service cannot be opened.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// The status port cannot be had, or failed later.
+    /// The status port cannot be opened, or failed later.
     #[error("cannot serve the status port {port}: {source}; choose another --status-port")]
     StatusPort {
-        /// The port asked for.
+        /// Its number.
         port: u16,
-        /// Why not.
+        /// The error of the system.
         source: io::Error,
     },
     /// The command cannot be started.
     #[error(transparent)]
     Command(#[from] SpawnError),
-    /// A part of the agent ended by a mistake of ours.
+    /// A task of the agent ended; this is a defect.
     #[error("internal error: {0}")]
     Internal(String),
 }
 
-/// Runs the agent until `shutdown` is requested or the command has ended well; answers the exit code:
-/// that of the command, 128 and the signal's number if a signal ended it, 0 without a command.
+/// Runs the agent until `shutdown` is requested or the command has ended with 0. Returns the exit code: that of the
+/// command, 128 plus the signal's number if a signal ended it, 0 without a command.
 ///
-/// Once the first certificate is held it prints `eastwest agent ready sds=… bootstrap=…` on standard
-/// output, and only then starts the command.
+/// Once it holds the first certificate it prints `eastwest agent ready sds=… bootstrap=…` on standard output, and then
+/// starts the command.
 ///
 /// # Errors
-/// See [`AgentError`]; all mistakes of the configuration come at once.
+/// See [`AgentError`]; all mistakes of the configuration are reported together.
 pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<u8, AgentError> {
     let settings = Arc::new(Settings::parse(config)?);
     let stop = CancellationToken::new();
     let _stop_at_end = stop.clone().drop_guard();
-    let mut parts = JoinSet::new();
+    let mut tasks = JoinSet::new();
 
     create_dir(&settings.dir)?;
-    // First the socket and the port, so that a second agent by mistake disturbs nothing of the first.
+    // The socket and the port first, so that a second agent started by mistake does not disturb the first.
     let socket = sds::Socket::bind(settings.sds_socket()).await?;
     let status_port = bind_status_port(settings.config.status_port).await?;
     write_bootstrap(&settings)?;
 
-    let held = start_rotation(&settings, &mut parts);
-    let certified = start_writing(&settings, &held, &mut parts)?;
-    let bundles = start_trust(&settings, &held, &mut parts);
+    let held = start_rotation(&settings, &mut tasks);
+    let certified = start_writing(&settings, &held, &mut tasks)?;
+    let bundles = start_trust_bundles(&settings, &held, &mut tasks);
     let sources = Sources { held: held.clone(), bundles, clock: system_clock() };
     let workload_api = WorkloadApi::new(sources, ca_client(&settings), stop.clone());
-    start_secrets(&settings, &held, (socket, workload_api.guarded()), &mut parts, &stop);
-    start_status(&settings, &held, status_port, &mut parts, &stop);
+    start_secrets(&settings, &held, (socket, workload_api.into_service()), &mut tasks, &stop);
+    start_status(&settings, &held, status_port, &mut tasks, &stop);
     tokio::select! {
         code = run_command(&settings, certified, &shutdown) => code,
-        Some(ended) = parts.join_next() => Err(match ended {
+        Some(ended) = tasks.join_next() => Err(match ended {
             Ok(Err(error)) => error,
             Ok(Ok(())) => AgentError::Internal("a part of the agent ended".into()),
             Err(error) => AgentError::Internal(error.to_string()),
@@ -103,14 +102,13 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<u8, AgentErr
     }
 }
 
-type Parts = JoinSet<Result<(), AgentError>>;
+type Tasks = JoinSet<Result<(), AgentError>>;
 type Certified = watch::Receiver<Option<Arc<Svid>>>;
 
 fn write_bootstrap(settings: &Settings) -> Result<(), AgentError> {
     let path = settings.bootstrap_file();
     let text = bootstrap::yaml(settings).map_err(|error| AgentError::Internal(error.to_string()))?;
-    files::write_atomically(&path, text.as_bytes(), files::PUBLIC)
-        .map_err(|source| AgentError::Write { path, source })
+    files::replace(&path, text.as_bytes(), files::PUBLIC).map_err(|source| AgentError::Write { path, source })
 }
 
 fn create_dir(dir: &Path) -> Result<(), AgentError> {
@@ -119,36 +117,44 @@ fn create_dir(dir: &Path) -> Result<(), AgentError> {
 }
 
 fn ca_client(settings: &Settings) -> CaClient {
-    CaClient::new(Ask::from(settings), system_clock())
+    CaClient::new(CaClientConfig::from(settings), system_clock())
 }
 
-fn start_rotation(settings: &Arc<Settings>, parts: &mut Parts) -> Held {
+fn start_rotation(settings: &Arc<Settings>, tasks: &mut Tasks) -> HeldCertificate {
     let (rotation, held) = Rotation::new(ca_client(settings), system_clock());
-    parts.spawn(async {
+    tasks.spawn(async {
         rotation.run().await;
         Ok(())
     });
     held
 }
 
-/// Says when a certificate is held, and written if it is to be.
-fn start_writing(settings: &Settings, held: &Held, parts: &mut Parts) -> Result<Certified, AgentError> {
+/// The certificate, once it is also written to `--write-certs` if that is given.
+fn start_writing(
+    settings: &Settings,
+    held: &HeldCertificate,
+    tasks: &mut Tasks,
+) -> Result<Certified, AgentError> {
     let Some(dir) = settings.config.write_certs.clone() else { return Ok(held.svid.clone()) };
     create_dir(&dir)?;
     let (writer, certified) = watch::channel(None);
     let svid = held.svid.clone();
-    parts.spawn(async {
-        written::follow(svid, dir, writer).await;
+    tasks.spawn(async {
+        certificate::files::follow(svid, dir, writer).await;
         Ok(())
     });
     Ok(certified)
 }
 
 /// Follows the trust bundles that the control plane publishes.
-fn start_trust(settings: &Settings, held: &Held, parts: &mut Parts) -> watch::Receiver<Arc<Bundles>> {
+fn start_trust_bundles(
+    settings: &Settings,
+    held: &HeldCertificate,
+    tasks: &mut Tasks,
+) -> watch::Receiver<Arc<Bundles>> {
     let (sender, bundles) = watch::channel(Arc::default());
-    let following = trust::follow(ca_client(settings), held.clone(), sender);
-    parts.spawn(async {
+    let following = trust_bundles::follow(ca_client(settings), held.clone(), sender);
+    tasks.spawn(async {
         following.await;
         Ok(())
     });
@@ -157,20 +163,20 @@ fn start_trust(settings: &Settings, held: &Held, parts: &mut Parts) -> watch::Re
 
 fn start_secrets(
     settings: &Settings,
-    held: &Held,
-    (socket, workload_api): (sds::Socket, Guarded),
-    parts: &mut Parts,
+    held: &HeldCertificate,
+    (socket, workload_api): (sds::Socket, WorkloadApiService),
+    tasks: &mut Tasks,
     stop: &CancellationToken,
 ) {
     let (publisher, view) = watch::channel(Arc::new(View::new([])));
     let (asked, wanted) = watch::channel(BTreeSet::new());
     let files = FileSecrets::new(settings.config.certificate_dirs.clone());
     let (held, ca_root, stop) = (held.clone(), settings.config.ca_root.clone(), stop.clone());
-    parts.spawn(async {
+    tasks.spawn(async {
         sds::publish(held, ca_root, files, wanted, publisher).await;
         Ok(())
     });
-    parts.spawn(async move {
+    tasks.spawn(async move {
         let served = socket.serve(view, asked, workload_api, stop).await;
         served.map_err(|error| AgentError::Internal(error.to_string()))
     });
@@ -187,26 +193,26 @@ async fn bind_status_port(port: u16) -> Result<TcpListener, AgentError> {
 
 fn start_status(
     settings: &Settings,
-    held: &Held,
+    held: &HeldCertificate,
     listener: TcpListener,
-    parts: &mut Parts,
+    tasks: &mut Tasks,
     stop: &CancellationToken,
 ) {
     let status = Status { held: held.clone(), clock: system_clock(), envoy: envoy(settings) };
     let (port, stop) = (settings.config.status_port, stop.clone());
-    parts.spawn(async move {
+    tasks.spawn(async move {
         let serving = axum::serve(listener, status::routes(status));
         let served = serving.with_graceful_shutdown(stop.cancelled_owned()).await;
         served.map_err(|source| AgentError::StatusPort { port, source })
     });
 }
 
-/// The admin interface of the Envoy that is supervised, if one is.
+/// The admin interface of the supervised Envoy, if the command is one.
 fn envoy(settings: &Settings) -> Option<EnvoyAdmin> {
     starts_envoy(&settings.config.command).then_some(EnvoyAdmin { port: settings.config.admin_port })
 }
 
-/// Waits for the first certificate, says so, and runs the command or waits for the end.
+/// Waits for the first certificate, prints the ready line, and runs the command or waits for the shutdown.
 async fn run_command(
     settings: &Settings,
     mut certified: Certified,
@@ -218,7 +224,7 @@ async fn run_command(
         },
         () = shutdown.requested.cancelled() => return Ok(0),
     }
-    say_ready(settings);
+    print_ready(settings);
     let config = &settings.config;
     if config.command.is_empty() {
         shutdown.requested.cancelled().await;
@@ -234,10 +240,10 @@ async fn run_command(
     Ok(supervisor.run(shutdown).await?)
 }
 
-fn say_ready(settings: &Settings) {
+fn print_ready(settings: &Settings) {
     let (socket, bootstrap) = (settings.sds_socket(), settings.bootstrap_file());
     let mut stdout = io::stdout().lock();
-    // Nobody may be reading.
+    // Standard output may be closed.
     let _ =
         writeln!(stdout, "eastwest agent ready sds={} bootstrap={}", socket.display(), bootstrap.display());
     let _ = stdout.flush();

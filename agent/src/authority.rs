@@ -1,9 +1,9 @@
-//! Clients that put the socket's path into `:authority`.
+//! Requests whose `:authority` is the path of the socket.
 //!
-//! HTTP/2 wants a host there (RFC 9113 §8.3.1), and the HTTP library refuses a request with anything else. But over a
-//! unix socket gRPC for Python, C++, Ruby and Java send the path, percent-encoded or not. Nobody here looks at the
-//! value. So it is made acceptable on its way in: characters are exchanged in place, one for one, which leaves every
-//! length and both sides' header tables as they are.
+//! HTTP/2 requires a host there (RFC 9113 §8.3.1), and the HTTP library refuses a request with any other value. But
+//! over a unix socket gRPC for Python, C++, Ruby and Java sends the path, percent-encoded or not. The value is not used
+//! here, so it is corrected while it is read: characters are replaced in place, one by one, which leaves every length
+//! and the header tables of both sides unchanged.
 
 use std::{
     io,
@@ -16,11 +16,11 @@ use http::uri::Authority;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
 
-/// What a client says first (RFC 9113 §3.4), in bytes.
+/// Length of the connection preface of a client (RFC 9113 §3.4), in bytes.
 const PREFACE: usize = 24;
-/// The head of a frame (RFC 9113 §4.1).
+/// Length of the header of a frame (RFC 9113 §4.1), in bytes.
 const HEAD: usize = 9;
-/// Largest frame that clients may send, for we do not allow larger ones.
+/// Largest frame that clients may send, because no larger ones are announced.
 const MAX_FRAME: usize = 1 << 14;
 /// Bytes read at a time.
 const CHUNK: usize = 16 << 10;
@@ -34,11 +34,11 @@ const PRIORITY: u8 = 0x20;
 #[derive(Debug)]
 pub(crate) struct AnyAuthority<S> {
     stream: S,
-    /// Read from the stream, not yet handed on.
+    /// Read from the stream, not yet passed on.
     bytes: BytesMut,
-    /// How many of them may be handed on.
+    /// How many of them may be passed on.
     released: usize,
-    /// How many more may be before the next head of a frame.
+    /// How many more may be passed on before the next header of a frame.
     passing: usize,
 }
 
@@ -48,7 +48,7 @@ impl<S> AnyAuthority<S> {
         Self { stream, bytes: BytesMut::new(), released: 0, passing: PREFACE }
     }
 
-    /// Releases what is complete: frames that begin a request as a whole, all others as they come.
+    /// Releases what is complete: HEADERS frames as a whole, all others byte by byte.
     fn release(&mut self) {
         loop {
             let step = self.passing.min(self.bytes.len() - self.released);
@@ -60,16 +60,16 @@ impl<S> AnyAuthority<S> {
             let (kind, flags) = (head[3], head[4]);
             if kind == HEADERS && flags & END_HEADERS != 0 && length <= MAX_FRAME {
                 let Some(payload) = rest.get_mut(HEAD..HEAD + length) else { return };
-                // A malformed one is for the HTTP library to refuse.
-                let _ = amend(payload, flags);
+                // The HTTP library refuses a malformed one.
+                let _ = correct(payload, flags);
             }
             self.passing = HEAD + length;
         }
     }
 }
 
-/// Amends `:authority` in the payload of a HEADERS frame (RFC 9113 §6.2); `None` if it is malformed.
-fn amend(payload: &mut [u8], flags: u8) -> Option<()> {
+/// Corrects `:authority` in the payload of a HEADERS frame (RFC 9113 §6.2); `None` if it is malformed.
+fn correct(payload: &mut [u8], flags: u8) -> Option<()> {
     let mut block = payload;
     if flags & PADDED != 0 {
         let padding = usize::from(*block.first()?);
@@ -90,7 +90,7 @@ fn amend(payload: &mut [u8], flags: u8) -> Option<()> {
 struct Block<'a>(&'a mut [u8]);
 
 impl<'a> Block<'a> {
-    /// One field, amended if it is `:authority` in plain text (RFC 7541 §6).
+    /// One field, corrected if it is `:authority` in plain text (RFC 7541 §6).
     fn field(&mut self) -> Option<()> {
         let prefix = match *self.0.first()? {
             0x80.. => return self.integer(7).map(drop),

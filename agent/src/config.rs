@@ -1,4 +1,4 @@
-//! What the agent is told, and the same thing parsed: every mistake is reported at once, by flag.
+//! Configuration of the agent, as given and as parsed. All mistakes are reported together, each with its flag.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,23 +12,23 @@ use std::{
 use eastwest_identity::{SpiffeId, TrustDomain};
 use rustls_pki_types::ServerName;
 
-/// Trust domain named in the CSR when none is configured; the CA decides about the real one.
+/// Trust domain in the CSR when none is configured; the CA decides which one is issued.
 const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
 /// Longest path of a unix socket in bytes, without the final NUL (`sockaddr_un` of Linux).
 const MAX_SOCKET_PATH: usize = 107;
-/// Shortest life that may be asked for.
+/// Shortest lifetime that may be requested.
 const MIN_CERT_TTL: Duration = Duration::from_secs(1);
 
-/// What `eastwest agent` is told by flags and environment. Holds no secrets.
+/// Flags and environment of `eastwest agent`. Contains no secrets.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
     /// `--control-plane HOST:PORT`, the TLS address of CA and xDS; `[v6]:PORT` too. Required.
     pub control_plane: String,
     /// `--control-plane-name`: DNS name or IP expected in its certificate; the host if `None`.
     pub control_plane_name: Option<String>,
-    /// `--ca-root FILE`: trust anchor for the control plane, read anew at each connection.
+    /// `--ca-root FILE`: trust anchor for the control plane, read for each connection.
     pub ca_root: PathBuf,
-    /// `--token-file FILE`: service-account token, read anew at each use.
+    /// `--token-file FILE`: service-account token, read at each use.
     pub token_file: PathBuf,
     /// `--namespace` of the workload. Required.
     pub namespace: String,
@@ -50,21 +50,21 @@ pub struct AgentConfig {
     pub dir: PathBuf,
     /// `--write-certs DIR`: also keep certificates and key as files there.
     pub write_certs: Option<PathBuf>,
-    /// `--certificate-dir DIR`: below these folders lie the certificates that rules may name as files.
+    /// `--certificate-dir DIR`: folders below which policies may name certificate files.
     pub certificate_dirs: Vec<PathBuf>,
-    /// `--cert-ttl`, requested life of a certificate.
+    /// `--cert-ttl`, requested lifetime of a certificate.
     pub cert_ttl: Duration,
     /// `--inbound-port`, where intercepted inbound connections arrive.
     pub inbound_port: u16,
     /// `--outbound-port`, where intercepted outbound connections arrive.
     pub outbound_port: u16,
-    /// `--internal-listeners`: whether Envoy may have listeners behind listeners.
+    /// `--internal-listeners`: whether Envoy may have internal listeners.
     pub internal_listeners: bool,
     /// `--admin-port` of Envoy, on 127.0.0.1.
     pub admin_port: u16,
     /// `--status-port` of the agent's own status server; 0 takes a free one.
     pub status_port: u16,
-    /// `--drain-time`: how long Envoy drains inbound connections before it is asked to end.
+    /// `--drain-time`: how long Envoy drains inbound connections before it is stopped.
     pub drain_time: Duration,
     /// `--stop-time`: how long the command may take to end before it is killed.
     pub stop_time: Duration,
@@ -104,7 +104,7 @@ impl Default for AgentConfig {
 }
 
 impl AgentConfig {
-    /// Every mistake at once, each as `--flag: what is wrong; remedy`. Empty when there is none.
+    /// All mistakes, each as `--flag: what is wrong; remedy`. Empty when there is none.
     pub fn validate(&self) -> Vec<String> {
         Settings::parse(self.clone()).err().map_or_else(Vec::new, |error| error.0)
     }
@@ -120,7 +120,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Where the control plane is and what it must prove to be.
+/// Address of the control plane, and the name that its certificate must have.
 #[derive(Clone, Debug)]
 pub(crate) struct ControlPlane {
     /// Host name or IP address, without brackets.
@@ -128,7 +128,7 @@ pub(crate) struct ControlPlane {
     pub(crate) port: u16,
     /// The name in its certificate.
     pub(crate) name: ServerName<'static>,
-    /// The flag that says where it is; the one for its name is called the same with `-name`.
+    /// The flag of the address; the flag of the name has `-name` appended.
     pub(crate) flag: &'static str,
 }
 
@@ -147,17 +147,17 @@ pub(crate) struct Settings {
     pub(crate) control_plane: ControlPlane,
     /// The identity that the CSR names.
     pub(crate) identity: SpiffeId,
-    /// Whether the trust domain of `identity` is demanded or only a guess.
+    /// Whether the trust domain of `identity` was configured, or is only the default.
     pub(crate) trust_domain_fixed: bool,
     pub(crate) ip: IpAddr,
     /// Absolute.
     pub(crate) dir: PathBuf,
-    /// What needed no parsing.
+    /// The rest, as given.
     pub(crate) config: AgentConfig,
 }
 
 impl Settings {
-    /// Parses everything and collects every mistake.
+    /// Parses the configuration and collects all mistakes.
     pub(crate) fn parse(config: AgentConfig) -> Result<Self, ConfigError> {
         let mut mistakes = Mistakes::default();
         let control_plane = mistakes.note(
@@ -203,7 +203,7 @@ impl Mistakes {
     }
 }
 
-/// The control plane at HOST:PORT, as `flag` says, and the name to expect there.
+/// Parses HOST:PORT of the control plane, the value of `flag`, and the name in its certificate.
 pub(crate) fn control_plane(
     flag: &'static str,
     address: &str,
@@ -274,7 +274,7 @@ fn pod(name: &str) -> Result<(), String> {
     }
 }
 
-/// What goes into a header or the node id, where `~` separates.
+/// Checks text for a header or the node id, where `~` is a separator.
 fn printable(text: &str) -> Result<(), String> {
     match !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && c != '~') {
         true => Ok(()),

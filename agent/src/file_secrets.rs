@@ -1,8 +1,8 @@
-//! Certificates in files of the pod, which rules name (POLICY.md O5): `file-cert:CERTIFICATE~KEY`, `file-root:FILE`
-//! and `file-root:system`, the names by which Istio's agent serves them too.
+//! Certificates in files of the pod that policies name (POLICY.md O5): `file-cert:CERTIFICATE~KEY`, `file-root:FILE`
+//! and `file-root:system`, the names that Istio's agent uses as well.
 //!
-//! A file is read when it is asked for first and again whenever it changes. What cannot be used is told once and not
-//! served: Envoy's connections fail then. Of what was good once the last good content stays.
+//! A file is read when it is first requested and whenever it changes. A file that cannot be used is logged once and not
+//! served, so connections that need it fail. After a file was read once, its last good content stays.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,14 +23,14 @@ use zeroize::Zeroizing;
 
 use crate::secret::{inline, secret};
 
-/// How often files are looked at.
+/// How often files are checked for changes.
 pub(crate) const POLL: Duration = Duration::from_secs(1);
-/// So many names are served; rules name a handful.
+/// Most names that are served; policies name a few.
 const MAX_NAMES: usize = 1000;
 const PAIR: &str = "file-cert:";
 const ROOTS: &str = "file-root:";
 const SYSTEM: &str = "system";
-/// Where systems keep the roots that they trust: Debian and Alpine, Fedora, openSUSE, BSD.
+/// Files of system roots: Debian and Alpine, Fedora, openSUSE, BSD.
 const SYSTEM_ROOTS: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -39,12 +39,12 @@ const SYSTEM_ROOTS: [&str; 5] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Whether a secret is one of ours.
+/// Whether the secret is a file.
 pub(crate) fn is_file(name: &str) -> bool {
     name.starts_with(PAIR) || name.starts_with(ROOTS)
 }
 
-/// The files that were asked for.
+/// The requested files.
 #[derive(Debug)]
 pub(crate) struct FileSecrets {
     /// Folders below which files may be read.
@@ -57,11 +57,11 @@ struct Entry {
     /// What the files looked like when they were read; `None` for one that was not there.
     seen: Option<Vec<Option<Signature>>>,
     resource: Option<Arc<EncodedResource>>,
-    /// What was told of it last.
-    trouble: Option<String>,
+    /// The problem that was logged last.
+    failure: Option<String>,
 }
 
-/// By this a changed file is known; a mounted Secret changes by another inode behind its link.
+/// What changes when the file changes; for a mounted Secret, the inode behind its symlink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Signature {
     inode: u64,
@@ -70,12 +70,12 @@ struct Signature {
 }
 
 impl FileSecrets {
-    /// Files below these folders, as soon as somebody asks for them.
+    /// Serves files below these folders once they are requested.
     pub(crate) fn new(allowed: Vec<PathBuf>) -> Self {
         Self { allowed, held: BTreeMap::new() }
     }
 
-    /// Takes note of what is asked for; whatever is no file is passed over.
+    /// Adds requested names; those of other secrets are ignored.
     pub(crate) fn want(&mut self, names: &BTreeSet<String>) {
         for name in names.iter().filter(|name| is_file(name)) {
             if self.held.contains_key(name) {
@@ -89,12 +89,12 @@ impl FileSecrets {
         }
     }
 
-    /// Whether there is anything to look at.
+    /// Whether no file was requested.
     pub(crate) fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
 
-    /// Reads whatever changed, and returns all that can be served.
+    /// Reads the files that changed. Returns all that can be served.
     pub(crate) fn resources(&mut self) -> Vec<Arc<EncodedResource>> {
         for (name, entry) in &mut self.held {
             entry.look(name, &self.allowed);
@@ -113,20 +113,20 @@ impl Entry {
         self.seen = Some(seen);
         match read(name, &paths, allowed) {
             Ok(content) => {
-                if self.resource.is_some() || self.trouble.is_some() {
+                if self.resource.is_some() || self.failure.is_some() {
                     tracing::info!(secret = name, "read anew");
                 }
-                (self.resource, self.trouble) = (Some(secret(name, content)), None);
+                (self.resource, self.failure) = (Some(secret(name, content)), None);
             }
-            Err(trouble) => {
+            Err(failure) => {
                 let effect = match self.resource {
                     Some(_) => "the content read last stays in use",
                     None => "connections that need it fail",
                 };
-                if self.trouble.as_ref() != Some(&trouble) {
-                    tracing::warn!(secret = name, "{trouble}; {effect}");
+                if self.failure.as_ref() != Some(&failure) {
+                    tracing::warn!(secret = name, "{failure}; {effect}");
                 }
-                self.trouble = Some(trouble);
+                self.failure = Some(failure);
             }
         }
     }
@@ -171,7 +171,7 @@ fn pair(certificate: &Path, key: &Path, allowed: &[PathBuf]) -> Result<Type, Str
     let chain = certificates(certificate, &chain_pem)?;
     let der = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
         .map_err(|_| format!("{} holds no private key in PEM", key.display()))?;
-    // A kind of key that is not known here may still be known to Envoy.
+    // Envoy may support kinds of keys that are not supported here.
     let same = any_supported_type(&der).map(|signer| CertifiedKey::new(chain, signer).keys_match());
     if let Ok(Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch))) = same {
         return Err(format!("the key in {} does not belong to {}", key.display(), certificate.display()));
@@ -189,7 +189,7 @@ fn certificates(path: &Path, pem: &str) -> Result<Vec<CertificateDer<'static>>, 
     found.ok_or_else(|| format!("{} holds no certificate in PEM", path.display()))
 }
 
-/// The text of a file, wherever its links lead, if that is below an allowed folder.
+/// The text of a file, if its real path is below an allowed folder.
 fn text(path: &Path, allowed: &[PathBuf]) -> Result<Zeroizing<String>, String> {
     let unreadable = |error: io::Error| format!("cannot read {}: {error}", path.display());
     let real = path.canonicalize().map_err(unreadable)?;

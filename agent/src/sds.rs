@@ -7,8 +7,8 @@
 //! | `CONTROL_PLANE_ROOTCA` | roots that the control plane's certificate may lead to |
 //! | `file-cert:…`, `file-root:…` | files that rules name, see [`file_secrets`](crate::file_secrets) |
 //!
-//! Each rotation and each change of a root is pushed unasked. An expired certificate stays: Envoy keeps the
-//! last one anyway, its peers refuse it, and established connections live on.
+//! Each rotation and each change of a root is pushed. An expired certificate stays: Envoy would keep the last one in
+//! any case, peers refuse it, and established connections continue.
 
 use std::{
     collections::BTreeSet,
@@ -36,13 +36,13 @@ use tonic::{Status, transport::Server};
 use crate::{
     authority::AnyAuthority,
     certificate::{
-        rotation::Held,
+        rotation::HeldCertificate,
         svid::Svid,
         tls::{CaRootError, control_plane_roots},
     },
     file_secrets::{self, FileSecrets, is_file},
     secret::{inline, secret},
-    workload_api::Guarded,
+    workload_api::WorkloadApiService,
 };
 
 /// Name of the secret with chain and key.
@@ -51,25 +51,25 @@ pub(crate) const WORKLOAD: &str = "default";
 pub(crate) const MESH_ROOTS: &str = "ROOTCA";
 /// Name of the secret with the roots for the control plane.
 pub(crate) const CONTROL_PLANE_ROOTS: &str = "CONTROL_PLANE_ROOTCA";
-/// How often the trust anchor's file is looked at.
+/// How often the trust anchor's file is read.
 const ROOT_FILE_POLL: Duration = Duration::from_secs(30);
 
-/// The socket of the secret discovery service cannot be had.
+/// The socket of the secret discovery service cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SocketError {
-    /// Somebody answers on it.
+    /// Another process serves it.
     #[error("another agent serves {0} already; give each agent its own --dir")]
     InUse(PathBuf),
-    /// Something of that name is no socket.
+    /// The file of that name is not a socket.
     #[error("{0} exists and is no socket; remove it or choose another --dir")]
     NotASocket(PathBuf),
-    /// The system refuses.
+    /// The system refused.
     #[error("cannot listen on {path}: {source}; is --dir writable?")]
     Io {
         /// The socket.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: io::Error,
     },
 }
@@ -84,16 +84,16 @@ struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // The next agent replaces a socket that stays.
+        // If this fails, the next agent replaces the socket.
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
 impl Socket {
-    /// Listens on `path`, for the owner alone; the socket of an agent that died is replaced.
+    /// Listens on `path` with mode 0600. The socket of an agent that crashed is replaced.
     ///
     /// # Errors
-    /// When it is in use, is no socket, or cannot be made.
+    /// It is in use, is not a socket, or cannot be created.
     pub(crate) async fn bind(path: PathBuf) -> Result<Self, SocketError> {
         match std::fs::symlink_metadata(&path) {
             Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NotASocket(path)),
@@ -107,18 +107,18 @@ impl Socket {
         }
     }
 
-    /// Serves `view` and, beside it, the Workload API until `stop`; notes in `wanted` which files are asked for.
+    /// Serves `view` and the Workload API until `stop`; adds the names of requested files to `wanted`.
     ///
     /// # Errors
-    /// When the listener fails.
+    /// The listener fails.
     pub(crate) async fn serve(
         self,
         view: watch::Receiver<Arc<View>>,
         wanted: Wanted,
-        workload_api: Guarded,
+        workload_api: WorkloadApiService,
         stop: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
-        let server = XdsServer::new(Arc::new(Everybody { view, wanted }), stop.clone());
+        let server = XdsServer::new(Arc::new(SocketAuthorizer { view, wanted }), stop.clone());
         let incoming = UnixListenerStream::new(self.listener).map(|stream| stream.map(AnyAuthority::new));
         let server = Server::builder().add_service(server.secrets()).add_service(workload_api);
         server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await
@@ -135,17 +135,17 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// The socket's mode is the authentication: whoever may open it is the workload.
-struct Everybody {
+/// Authorizes every stream: the mode of the socket lets only the workload open it.
+struct SocketAuthorizer {
     view: watch::Receiver<Arc<View>>,
     wanted: Wanted,
 }
 
-/// The files that were asked for, by the names of their secrets.
+/// Names of the requested secrets that are files.
 pub(crate) type Wanted = watch::Sender<BTreeSet<String>>;
 
 #[tonic::async_trait]
-impl StreamAuthorizer for Everybody {
+impl StreamAuthorizer for SocketAuthorizer {
     async fn authorize(&self, _: &tonic::Request<()>, _: &Node) -> Result<AuthorizedStream, Status> {
         Ok(AuthorizedStream::new(None, self.view.clone()))
     }
@@ -164,9 +164,9 @@ impl StreamAuthorizer for Everybody {
 }
 
 /// Keeps `view` equal to the certificate held, the trust anchor's file `ca_root` and the `wanted` files. Before the
-/// first certificate the view knows no secrets, so requests wait. Drop the future to end it.
+/// first certificate the view has no secrets, so requests wait. Drop the future to end it.
 pub(crate) async fn publish(
-    mut held: Held,
+    mut held: HeldCertificate,
     ca_root: PathBuf,
     mut files: FileSecrets,
     mut wanted: watch::Receiver<BTreeSet<String>>,
@@ -181,7 +181,7 @@ pub(crate) async fn publish(
         if let Some(svid) = svid {
             match control_plane_roots(&ca_root, Some(&svid)) {
                 Ok(read) => roots = Some(read),
-                // The file was good once; what it said then stays.
+                // What was read last stays in force.
                 Err(error) => warn(&error),
             }
             let roots = roots.as_deref().unwrap_or(&svid.bundle_pem);

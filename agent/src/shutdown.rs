@@ -1,29 +1,29 @@
-//! How the agent is asked to end: first gracefully, then at once.
+//! Shutdown of the agent: graceful first, then immediate.
 
 use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Two requests to end; the second outranks the first.
+/// Two requests to shut down; the second one overrides the first.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
-    /// Drain, let the command end, then end.
+    /// Drain, let the command end, then exit.
     pub requested: CancellationToken,
-    /// Kill the command and end at once.
+    /// Kill the command and exit at once.
     pub forced: CancellationToken,
 }
 
 impl Shutdown {
-    /// Nobody asked yet.
+    /// Neither is requested.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asked by the first SIGTERM or SIGINT, forced by the second. Needs a tokio runtime.
+    /// Requested by the first SIGTERM or SIGINT, forced by the second. Needs a tokio runtime.
     ///
     /// # Errors
-    /// When the process may not handle these signals.
+    /// The process may not handle these signals.
     pub fn on_signals() -> io::Result<Self> {
         let shutdown = Self::new();
         let (mut terminate, mut interrupt) =

@@ -1,4 +1,4 @@
-//! The status port: readiness, liveness, the certificate held, figures.
+//! The status port: readiness, liveness, the certificate held, metrics.
 
 use std::{
     fmt::Write,
@@ -18,18 +18,18 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     certificate::{
-        rotation::{Held, WallClock},
+        rotation::{HeldCertificate, WallClock},
         svid::Svid,
     },
     envoy::admin::EnvoyAdmin,
 };
 
-/// What the status port looks at.
+/// What the status port reports.
 #[derive(Clone)]
 pub(crate) struct Status {
-    pub(crate) held: Held,
+    pub(crate) held: HeldCertificate,
     pub(crate) clock: WallClock,
-    /// The Envoy supervised, if one is.
+    /// The supervised Envoy, if any.
     pub(crate) envoy: Option<EnvoyAdmin>,
 }
 
@@ -48,19 +48,19 @@ impl Status {
         self.held.svid.borrow().clone()
     }
 
-    /// Whether the workload can talk mutual TLS now.
+    /// Checks that the workload can use mutual TLS now.
     ///
     /// # Errors
-    /// Why not, for people.
+    /// Why it cannot, as text.
     async fn ready(&self) -> Result<(), String> {
-        let trouble = || {
-            let trouble = self.held.trouble.borrow().clone();
-            trouble.map_or_else(String::new, |trouble| format!(": {trouble}"))
+        let failure = || {
+            let failure = self.held.failure.borrow().clone();
+            failure.map_or_else(String::new, |failure| format!(": {failure}"))
         };
         match self.svid() {
-            None => return Err(format!("no certificate yet{}", trouble())),
+            None => return Err(format!("no certificate yet{}", failure())),
             Some(svid) if svid.expired((self.clock)()) => {
-                return Err(format!("the certificate expired at {}{}", rfc3339(svid.not_after), trouble()));
+                return Err(format!("the certificate expired at {}{}", rfc3339(svid.not_after), failure()));
             }
             Some(_) => {}
         }

@@ -1,15 +1,15 @@
-//! Starts the workload's command, forwards signals, restarts it after a crash, drains and ends it.
+//! Starts the workload's command, forwards signals, restarts it after a crash, drains and stops it.
 //!
 //! | event | what happens |
 //! |---|---|
 //! | the command ends with 0 | the agent ends with 0 |
-//! | it ends otherwise, unasked | it is started again after 1 s, then 2 s, … 30 s; a run of 30 s starts over |
+//! | it ends otherwise | it is started again after 1 s, then 2 s, … 30 s; a run of 30 s starts over |
 //! | SIGHUP, SIGUSR1, SIGUSR2 | forwarded |
-//! | the agent is asked to end | Envoy drains for `--drain-time`, SIGTERM, after `--stop-time` SIGKILL |
-//! | it is asked again | SIGKILL |
+//! | the first SIGTERM or SIGINT | Envoy drains for `--drain-time`, SIGTERM, after `--stop-time` SIGKILL |
+//! | the second one | SIGKILL |
 //!
-//! The command gets a process group of its own: a Ctrl-C in the terminal reaches the agent alone, which then
-//! ends the command in order, and what the command left behind is killed with it.
+//! The command has its own process group: Ctrl-C in the terminal signals only the agent, which then stops the command
+//! gracefully, and processes that the command leaves behind are killed with the group.
 
 use std::{
     convert::Infallible,
@@ -40,7 +40,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A run of this length counts as a good one: the next pause is the first again.
 const GOOD_RUN: Duration = Duration::from_secs(30);
-/// Switches off Envoy's hot restart, with which it ends when the *thread* that started it ends.
+/// Disables Envoy's hot restart, because with it Envoy ends when the *thread* that started it ends.
 const DISABLE_HOT_RESTART: &str = "--disable-hot-restart";
 
 /// The command cannot be started.
@@ -55,20 +55,20 @@ pub struct SpawnError {
 pub(crate) struct Supervisor {
     /// Program and arguments; not empty.
     pub(crate) command: Vec<OsString>,
-    /// Where the command finds the Workload API, as `unix:PATH`.
+    /// Address of the Workload API for the command, as `unix:PATH`.
     pub(crate) workload_api: String,
-    /// Asked to drain before the command ends.
+    /// Drained before the command is stopped.
     pub(crate) envoy: Option<EnvoyAdmin>,
     pub(crate) drain_time: Duration,
     pub(crate) stop_time: Duration,
 }
 
 impl Supervisor {
-    /// Runs the command until it ends well or `shutdown` is requested; answers its exit code, 128 and the
-    /// signal's number if a signal ended it.
+    /// Runs the command until it ends with 0 or `shutdown` is requested. Returns its exit code, 128 plus the signal's
+    /// number if a signal ended it.
     ///
     /// # Errors
-    /// When it cannot be started the first time.
+    /// It cannot be started the first time.
     pub(crate) async fn run(&self, shutdown: &Shutdown) -> Result<u8, SpawnError> {
         let mut crashes = 0;
         let mut running = self.start()?;
@@ -84,7 +84,7 @@ impl Supervisor {
             }
             crashes = if started.elapsed() >= GOOD_RUN { 1 } else { crashes + 1 };
             let pause = restart_pause(crashes);
-            // What the crash left behind could hold the ports that its successor needs.
+            // Processes left behind by the crash could hold ports that the next run needs.
             running.signal_group(Signal::SIGKILL);
             tracing::error!(code, "the command has ended unasked; it is started again in {pause:?}");
             running = tokio::select! {
@@ -116,13 +116,13 @@ impl Supervisor {
         }
     }
 
-    /// Drains, asks, and in the end kills.
+    /// Drains, sends SIGTERM, and in the end SIGKILL.
     async fn stop(&self, mut running: Running, shutdown: &Shutdown) -> u8 {
         let code = tokio::select! {
             code = self.stop_gracefully(&mut running) => code,
             () = shutdown.forced.cancelled() => None,
         };
-        // Also what the command left behind in its group.
+        // Also processes that the command left behind in its group.
         running.signal_group(Signal::SIGKILL);
         match code {
             Some(code) => code,
@@ -149,14 +149,14 @@ impl Supervisor {
     }
 }
 
-/// The command at work, in a process group that has the number of its process.
+/// The running command. Its process group has the number of its process.
 struct Running {
     child: Child,
     group: Pid,
 }
 
 impl Running {
-    /// Waits for its end, forwarding signals meanwhile; answers the exit code.
+    /// Waits for its end and forwards signals meanwhile. Returns the exit code.
     async fn end(&mut self) -> u8 {
         let process = self.group;
         let forwarding = async {
@@ -178,7 +178,7 @@ impl Running {
         }
     }
 
-    /// Signals its process, unless that has ended: then it would not be there, or be another one.
+    /// Signals its process, unless it has ended: another process could have its number.
     fn signal(&self, signal: Signal) {
         if self.child.id().is_some() {
             send(self.group, signal);
@@ -186,12 +186,12 @@ impl Running {
     }
 
     fn signal_group(&self, signal: Signal) {
-        // ESRCH: nobody is left, which is what we want.
+        // ESRCH: the group is empty, as intended.
         let _ = killpg(self.group, signal);
     }
 }
 
-/// Passes every `signal` that the agent gets on to `process`.
+/// Forwards each `signal` that the agent receives to `process`.
 async fn forward(process: Pid, signal: Signal) -> Infallible {
     if let Ok(mut signals) = unix::signal(SignalKind::from_raw(signal as i32)) {
         while signals.recv().await.is_some() {
@@ -216,8 +216,8 @@ fn restart_pause(crashes: u32) -> Duration {
     (FIRST_PAUSE * 2u32.pow(crashes.saturating_sub(1).min(10))).min(LONGEST_PAUSE)
 }
 
-/// Whether `command` starts Envoy, directly or through a wrapper (`setpriv … envoy -c …`): a word that is
-/// called `envoy` comes first or is followed by an option.
+/// Whether `command` starts Envoy, directly or through a wrapper (`setpriv … envoy -c …`): a word whose file name is
+/// `envoy` comes first or is followed by an option.
 pub(crate) fn starts_envoy(command: &[OsString]) -> bool {
     command.iter().enumerate().any(|(at, word)| {
         let option_follows =
@@ -226,7 +226,7 @@ pub(crate) fn starts_envoy(command: &[OsString]) -> bool {
     })
 }
 
-/// `command`, with Envoy's hot restart switched off if it starts Envoy.
+/// `command`, with Envoy's hot restart disabled if it starts Envoy.
 pub(crate) fn without_hot_restart(mut command: Vec<OsString>) -> Vec<OsString> {
     if starts_envoy(&command) && !command.iter().any(|word| word == DISABLE_HOT_RESTART) {
         tracing::info!("{DISABLE_HOT_RESTART} is added to the command");

@@ -1,4 +1,5 @@
-//! One request for a certificate: key, CSR, credentials, call, check (CA.md C1, C31 and C32).
+//! The client of the CA. One request for a certificate: key, CSR, credentials, call, check (CA.md C1, C31
+//! and C32).
 
 use std::{
     io,
@@ -31,10 +32,10 @@ use crate::config::{ControlPlane, Settings};
 
 /// Time for one attempt: connection, handshake and call.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// How often a control plane that says nothing is asked whether it still lives.
+/// How often a silent control plane is pinged.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Why there is no certificate now; each says what to do about it.
+/// Why a request failed, each with what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IssueError {
     #[error("cannot use the token {path}: {reason}; --token-file must name a service-account token")]
@@ -59,30 +60,30 @@ pub(crate) enum IssueError {
     Tls(#[from] rustls::Error),
 }
 
-/// Where a token is found.
+/// Where the token is.
 pub enum TokenSource {
-    /// In a file, read anew at each use.
+    /// In a file, which is read at each use.
     File(PathBuf),
-    /// Here.
+    /// The token itself.
     Given(Zeroizing<String>),
 }
 
-/// Whom to ask for which certificate, and by what proof.
-pub(crate) struct Ask {
+/// The CA, the certificate to request, and the proof of identity.
+pub(crate) struct CaClientConfig {
     pub(crate) control_plane: ControlPlane,
     /// The identity that the CSR names.
     pub(crate) identity: SpiffeId,
     /// Whether the CA may choose another trust domain.
     pub(crate) any_trust_domain: bool,
-    /// Trust anchor for the control plane, read anew at each connection.
+    /// Trust anchor for the control plane, read for each connection.
     pub(crate) ca_root: PathBuf,
     pub(crate) token: TokenSource,
     pub(crate) cluster_id: String,
-    /// Life to ask for.
+    /// Requested lifetime.
     pub(crate) cert_ttl: Duration,
 }
 
-impl From<&Settings> for Ask {
+impl From<&Settings> for CaClientConfig {
     fn from(settings: &Settings) -> Self {
         let config = &settings.config;
         Self {
@@ -97,32 +98,33 @@ impl From<&Settings> for Ask {
     }
 }
 
-/// Asks a CA.
+/// A client of the CA and the other services of a control plane.
 pub(crate) struct CaClient {
-    ask: Ask,
+    config: CaClientConfig,
     clock: WallClock,
 }
 
 impl CaClient {
-    pub(crate) fn new(ask: Ask, clock: WallClock) -> Self {
-        Self { ask, clock }
+    pub(crate) fn new(config: CaClientConfig, clock: WallClock) -> Self {
+        Self { config, clock }
     }
 
     async fn call(&self, current: Option<&Svid>, attempt: u32) -> Result<Svid, IssueError> {
         let key = WorkloadKey::generate()?;
-        let csr = key.signing_request(&self.ask.identity)?;
-        let validity_duration = i64::try_from(self.ask.cert_ttl.as_secs()).unwrap_or(i64::MAX);
-        let order = IstioCertificateRequest { csr, validity_duration, metadata: None };
+        let csr = key.signing_request(&self.config.identity)?;
+        let validity_duration = i64::try_from(self.config.cert_ttl.as_secs()).unwrap_or(i64::MAX);
+        let message = IstioCertificateRequest { csr, validity_duration, metadata: None };
         let (channel, token) = self.open(current, attempt).await?;
-        let mut request = self.request(order, token);
+        let mut request = self.request(message, token);
         request.set_timeout(DEADLINE);
         let answer = IstioCertificateServiceClient::new(channel).create_certificate(request).await;
         let answer = answer.map_err(refused)?;
-        let expected = Expected { identity: &self.ask.identity, any_trust_domain: self.ask.any_trust_domain };
+        let expected =
+            Expected { identity: &self.config.identity, any_trust_domain: self.config.any_trust_domain };
         Ok(Svid::accept(&answer.into_inner().cert_chain, &key, &expected, (self.clock)())?)
     }
 
-    /// A connection to the control plane on which the certificate held is shown, and the token for requests on it.
+    /// A connection to the control plane that presents the certificate held, and the token for requests on it.
     pub(crate) async fn open(
         &self,
         current: Option<&Svid>,
@@ -130,23 +132,23 @@ impl CaClient {
     ) -> Result<(Channel, Option<Token>), IssueError> {
         let opening = async {
             let credentials = self.credentials(current, attempt)?;
-            let roots = tls::control_plane_roots(&self.ask.ca_root, current)?;
+            let roots = tls::control_plane_roots(&self.config.ca_root, current)?;
             let stream = self.connect(tls::client_config(&roots, credentials.certificate)?).await?;
             Ok((self.channel(stream).await?, credentials.token))
         };
-        let address = self.ask.control_plane.to_string();
+        let address = self.config.control_plane.to_string();
         tokio::time::timeout(DEADLINE, opening).await.unwrap_or(Err(IssueError::Timeout { address }))
     }
 
-    /// The token and, for a renewal, the certificate held, while it is valid. Every second attempt
-    /// leaves the certificate away, for a CA that lost its state ends the connection at its sight.
+    /// The token and, for a renewal, the certificate held while it is valid. Every second attempt omits the
+    /// certificate, because a CA that lost its state closes the connection when it sees one that it does not know.
     fn credentials<'a>(
         &self,
         current: Option<&'a Svid>,
         attempt: u32,
     ) -> Result<Credentials<'a>, IssueError> {
         let certificate = current.filter(|svid| !svid.expired((self.clock)()));
-        match (read_token(&self.ask.token), certificate) {
+        match (read_token(&self.config.token), certificate) {
             (Ok(token), certificate) => {
                 let certificate = certificate.filter(|_| attempt.is_multiple_of(2));
                 Ok(Credentials { token: Some(token), certificate })
@@ -160,7 +162,7 @@ impl CaClient {
     }
 
     async fn connect(&self, config: rustls::ClientConfig) -> Result<TlsStream<TcpStream>, IssueError> {
-        let peer = &self.ask.control_plane;
+        let peer = &self.config.control_plane;
         let address = peer.to_string();
         let tcp = match TcpStream::connect((peer.host.as_str(), peer.port)).await {
             Ok(tcp) => tcp,
@@ -176,7 +178,7 @@ impl CaClient {
 
     /// A channel over that one connection.
     async fn channel(&self, stream: TlsStream<TcpStream>) -> Result<Channel, IssueError> {
-        let authority = &self.ask.control_plane;
+        let authority = &self.config.control_plane;
         let uri = |scheme| format!("{scheme}://{authority}");
         let unusable = |error: &dyn std::fmt::Display| {
             IssueError::Refused(Box::new(Status::internal(format!("cannot use {authority}: {error}"))))
@@ -193,13 +195,13 @@ impl CaClient {
         connected.map_err(|error| IssueError::Refused(Box::new(Status::from_error(error.into()))))
     }
 
-    /// A request that says who asks.
+    /// A request with the token and the name of the cluster.
     pub(crate) fn request<T>(&self, message: T, token: Option<Token>) -> Request<T> {
         let mut request = Request::new(message);
         if let Some(Token(token)) = token {
             request.metadata_mut().insert("authorization", token);
         }
-        if let Ok(cluster) = self.ask.cluster_id.parse() {
+        if let Ok(cluster) = self.config.cluster_id.parse() {
             request.metadata_mut().insert("clusterid", cluster);
         }
         request
@@ -215,7 +217,7 @@ impl Issue for CaClient {
     }
 
     async fn issue(&self, current: Option<&Svid>, attempt: u32) -> Result<Svid, IssueError> {
-        let address = self.ask.control_plane.to_string();
+        let address = self.config.control_plane.to_string();
         let call = tokio::time::timeout(DEADLINE, self.call(current, attempt));
         call.await.unwrap_or(Err(IssueError::Timeout { address }))
     }
@@ -229,7 +231,7 @@ struct Credentials<'a> {
 /// The value of the `authorization` header.
 pub(crate) struct Token(MetadataValue<Ascii>);
 
-/// Reads the token, anew at each use because it is replaced long before it expires.
+/// Reads the token. It is read at each use because it is replaced long before it expires.
 fn read_token(source: &TokenSource) -> Result<Token, IssueError> {
     let error = |reason: &str| {
         let path = match source {
@@ -260,7 +262,7 @@ fn refused(status: Status) -> IssueError {
     IssueError::Refused(Box::new(status))
 }
 
-/// What to do about a failed handshake, as the rest of a sentence.
+/// What to do about a failed handshake, to be appended to a message.
 fn handshake_remedy(error: &io::Error, flag: &str) -> String {
     use rustls::{CertificateError, Error};
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
@@ -282,7 +284,7 @@ fn handshake_remedy(error: &io::Error, flag: &str) -> String {
     }
 }
 
-/// What to do about a refusal, as the rest of a sentence.
+/// What to do about a refusal, to be appended to a message.
 fn remedy(code: Code) -> &'static str {
     match code {
         Code::Unauthenticated => {
@@ -305,9 +307,9 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    /// What is shown, as (token, certificate), at attempt 0 and 1 of a renewal, an hour after the
+    /// What is presented, as (token, certificate), at attempt 0 and 1 of a renewal, an hour after the
     /// certificate of this life was issued; `None` for an error.
-    fn shown(life: Duration, token: bool) -> [Option<(bool, bool)>; 2] {
+    fn presented(life: Duration, token: bool) -> [Option<(bool, bool)>; 2] {
         let dir = tempfile::tempdir().unwrap();
         let config = AgentConfig {
             control_plane: "127.0.0.1:15012".into(),
@@ -323,7 +325,7 @@ mod tests {
         let issued = SystemTime::now();
         let svid = TestCa::new("root").svid(issued, life);
         let clock: WallClock = Arc::new(move || issued + HOUR);
-        let client = CaClient::new(Ask::from(&Settings::parse(config).unwrap()), clock);
+        let client = CaClient::new(CaClientConfig::from(&Settings::parse(config).unwrap()), clock);
         [0, 1].map(|attempt| {
             let credentials = client.credentials(Some(&svid), attempt).ok()?;
             Some((credentials.token.is_some(), credentials.certificate.is_some()))
@@ -331,23 +333,23 @@ mod tests {
     }
 
     #[test]
-    fn a_valid_certificate_is_shown_with_the_token_and_every_second_time_not() {
-        assert_eq!(shown(2 * HOUR, true), [Some((true, true)), Some((true, false))]);
+    fn a_valid_certificate_is_presented_with_the_token_and_every_second_time_not() {
+        assert_eq!(presented(2 * HOUR, true), [Some((true, true)), Some((true, false))]);
     }
 
     #[test]
     fn a_valid_certificate_stands_alone_when_there_is_no_token() {
-        assert_eq!(shown(2 * HOUR, false), [Some((false, true)); 2]);
+        assert_eq!(presented(2 * HOUR, false), [Some((false, true)); 2]);
     }
 
     #[test]
-    fn an_expired_certificate_is_never_shown() {
-        assert_eq!(shown(HOUR / 2, true), [Some((true, false)); 2]);
-        assert_eq!(shown(HOUR / 2, false), [None; 2]);
+    fn an_expired_certificate_is_never_presented() {
+        assert_eq!(presented(HOUR / 2, true), [Some((true, false)); 2]);
+        assert_eq!(presented(HOUR / 2, false), [None; 2]);
     }
 
     #[test]
-    fn the_token_is_trimmed_and_never_shown() {
+    fn the_token_is_trimmed_and_never_printed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         std::fs::write(&path, " ey.to.ken\n").unwrap();

@@ -6,7 +6,7 @@ use eastwest_identity::SpiffeId;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType};
 use zeroize::Zeroizing;
 
-/// A P-256 key pair that lives in memory.
+/// A P-256 key pair in memory.
 pub(crate) struct WorkloadKey(KeyPair);
 
 impl WorkloadKey {

@@ -1,4 +1,4 @@
-//! The loop that holds a certificate: first issuance, renewal, retries.
+//! The loop that keeps a certificate: first issuance, renewal, retries.
 
 use std::{
     fmt::{self, Display},
@@ -15,21 +15,21 @@ use tokio::{sync::watch, time::sleep};
 
 use super::{schedule, svid::Svid};
 
-/// Tells the time of day; simulated in tests.
+/// The time of day; simulated in tests.
 pub(crate) type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
-/// Sleeps are cut into pieces of this length, for the time of day may jump (suspend, NTP).
+/// Longest sleep before the time of day is read again, because it may jump (suspend, NTP).
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
-/// Gets a certificate.
+/// Requests certificates.
 pub(crate) trait Issue {
-    /// Why there is none now.
+    /// Why a request failed.
     type Error: Display + Send;
 
-    /// Whether the CA says by `error` that this workload has no identity.
+    /// Whether `error` means that the CA refuses this workload an identity.
     fn is_denial(error: &Self::Error) -> bool;
 
-    /// `attempt` counts from zero the attempts since the last certificate; `current` is that one.
+    /// Requests a certificate. `current` is the last one; `attempt` counts the attempts since then, from zero.
     fn issue(
         &self,
         current: Option<&Svid>,
@@ -37,33 +37,33 @@ pub(crate) trait Issue {
     ) -> impl Future<Output = Result<Svid, Self::Error>> + Send;
 }
 
-/// What the loop shows to the rest of the agent.
+/// The result of the loop, for the rest of the agent.
 #[derive(Clone)]
-pub(crate) struct Held {
+pub(crate) struct HeldCertificate {
     /// The newest certificate; an expired one stays until there is a newer one.
     pub(crate) svid: watch::Receiver<Option<Arc<Svid>>>,
-    /// Why the last attempt failed, if it did.
-    pub(crate) trouble: watch::Receiver<Option<Trouble>>,
-    /// Figures since start.
+    /// Why the last attempt failed; `None` after a success.
+    pub(crate) failure: watch::Receiver<Option<IssueFailure>>,
+    /// Counters since the start.
     pub(crate) counters: Arc<Counters>,
 }
 
 /// Why an attempt failed.
 #[derive(Clone, Debug)]
-pub(crate) struct Trouble {
-    /// For people.
+pub(crate) struct IssueFailure {
+    /// For logs and messages.
     reason: String,
-    /// The CA said that this workload has no identity.
+    /// The CA refused this workload an identity.
     pub(crate) denied: bool,
 }
 
-impl Display for Trouble {
+impl Display for IssueFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.reason)
     }
 }
 
-/// Figures since start.
+/// Counters since the start.
 #[derive(Default)]
 pub(crate) struct Counters {
     /// Certificates obtained, the first one included.
@@ -77,22 +77,22 @@ pub(crate) struct Rotation<I> {
     issuer: I,
     clock: WallClock,
     svid: watch::Sender<Option<Arc<Svid>>>,
-    trouble: watch::Sender<Option<Trouble>>,
+    failure: watch::Sender<Option<IssueFailure>>,
     counters: Arc<Counters>,
 }
 
 impl<I: Issue> Rotation<I> {
-    /// A loop that has not begun, and what it will show.
-    pub(crate) fn new(issuer: I, clock: WallClock) -> (Self, Held) {
+    /// A loop that has not started, and its result.
+    pub(crate) fn new(issuer: I, clock: WallClock) -> (Self, HeldCertificate) {
         let (svid, svid_seen) = watch::channel(None);
-        let (trouble, trouble_seen) = watch::channel(None);
+        let (failure, failure_seen) = watch::channel(None);
         let counters = Arc::new(Counters::default());
-        let held = Held { svid: svid_seen, trouble: trouble_seen, counters: counters.clone() };
-        (Self { issuer, clock, svid, trouble, counters }, held)
+        let held = HeldCertificate { svid: svid_seen, failure: failure_seen, counters: counters.clone() };
+        (Self { issuer, clock, svid, failure, counters }, held)
     }
 
-    /// Obtains certificates for ever: renews at half of the life, and after a failure tries again.
-    /// The last good certificate stays published meanwhile. Drop the future to end it.
+    /// Requests certificates for ever: renews at half of the lifetime and retries after a failure. The last certificate
+    /// stays published meanwhile. Drop the future to end it.
     pub(crate) async fn run(self) {
         let mut attempt = 0;
         loop {
@@ -119,7 +119,7 @@ impl<I: Issue> Rotation<I> {
     fn publish(&self, svid: Svid) {
         tracing::info!(identity = %svid.identity, serial = svid.serial, "certificate obtained");
         self.counters.issued.fetch_add(1, Ordering::Relaxed);
-        self.trouble.send_replace(None);
+        self.failure.send_replace(None);
         self.svid.send_replace(Some(Arc::new(svid)));
     }
 
@@ -131,8 +131,8 @@ impl<I: Issue> Rotation<I> {
             Some(left) => format!("the certificate held is valid for {}s more", left.as_secs()),
         };
         tracing::warn!(attempt, "no new certificate: {error} ({state}; next attempt in {pause:.1?})");
-        let trouble = Trouble { reason: error.to_string(), denied: I::is_denial(error) };
-        self.trouble.send_replace(Some(trouble));
+        let failure = IssueFailure { reason: error.to_string(), denied: I::is_denial(error) };
+        self.failure.send_replace(Some(failure));
     }
 
     async fn sleep_until(&self, wake: SystemTime) {
@@ -144,7 +144,7 @@ impl<I: Issue> Rotation<I> {
     }
 }
 
-/// A random value in `0..1`. Without random numbers, which a running system always has, the middle.
+/// A random value in `0..1`; 0.5 if the system has no random numbers.
 pub(crate) fn random() -> f64 {
     let mut bytes = [0; 4];
     match SystemRandom::new().fill(&mut bytes) {

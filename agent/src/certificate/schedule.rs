@@ -1,19 +1,19 @@
-//! When to renew a certificate and when to try again. Pure: takes times and random values.
+//! When to renew a certificate and when to retry. Pure: takes times and random values.
 
 use std::time::{Duration, SystemTime};
 
-/// A renewal is moved by up to this share of the certificate's life, so that fleets do not renew in step.
+/// A renewal is moved by up to this fraction of the lifetime, so that many workloads do not renew at the same time.
 const JITTER: f64 = 0.05;
 /// Shortest time between two attempts, and the first ceiling of the back-off.
 const RETRY_FLOOR: Duration = Duration::from_millis(200);
-/// Longest time between two attempts while the certificate is good for long, or none was ever held.
+/// Longest time between two attempts while the certificate is far from its expiry, or before the first one.
 const RETRY_CEILING: Duration = Duration::from_secs(15);
 /// Longest time between two attempts once the certificate has expired or is about to.
 const URGENT_CEILING: Duration = Duration::from_secs(2);
-/// Of the life that is left, an attempt waits at most one part in this many.
+/// A retry waits at most for the remaining lifetime divided by this.
 const PARTS_OF_LIFE_LEFT: u32 = 8;
 
-/// When to renew a certificate that was obtained at `obtained`: at half of its life, give or take 5 %.
+/// When to renew a certificate that was obtained at `obtained`: at half of its lifetime, plus or minus 5 %.
 ///
 /// The life counts from `obtained`, not from the back-dated start of validity. `random` is in `0..1`.
 pub(crate) fn renew_at(obtained: SystemTime, not_after: SystemTime, random: f64) -> SystemTime {

@@ -1,4 +1,4 @@
-//! What the CA answered, checked: an X.509-SVID with its key and trust bundle.
+//! Checking the response of the CA: an X.509-SVID with its key and trust bundle.
 
 use std::{
     fmt,
@@ -7,6 +7,7 @@ use std::{
 };
 
 use eastwest_identity::SpiffeId;
+use eastwest_io::tls;
 use rustls::{RootCertStore, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
 use x509_parser::{
@@ -16,9 +17,9 @@ use x509_parser::{
 };
 use zeroize::Zeroizing;
 
-use super::{key::WorkloadKey, provider::provider};
+use super::key::WorkloadKey;
 
-/// The workload's certificate with its key and the roots it trusts, all checked.
+/// The workload's certificate with its key and its roots, all checked.
 pub(crate) struct Svid {
     /// Leaf and intermediates, PEM, no roots.
     pub(crate) chain_pem: String,
@@ -26,7 +27,7 @@ pub(crate) struct Svid {
     pub(crate) key_pem: Zeroizing<String>,
     /// The roots, PEM.
     pub(crate) bundle_pem: String,
-    /// Who the workload is.
+    /// The identity of the workload.
     pub(crate) identity: SpiffeId,
     /// Serial number, lower-case hexadecimal.
     pub(crate) serial: String,
@@ -36,15 +37,15 @@ pub(crate) struct Svid {
     pub(crate) not_after: SystemTime,
 }
 
-/// What the certificate must say.
+/// What the certificate must contain.
 pub(crate) struct Expected<'a> {
-    /// The identity asked for.
+    /// The requested identity.
     pub(crate) identity: &'a SpiffeId,
     /// Whether the CA may choose another trust domain.
     pub(crate) any_trust_domain: bool,
 }
 
-/// Why the CA's answer is of no use. The CA is to blame.
+/// Why the CA's response cannot be used. The mistake is the CA's.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AnswerError {
     #[error("it has {0} elements, but leaf and root are two at least")]
@@ -137,7 +138,7 @@ fn malformed(element: usize, reason: impl fmt::Display) -> AnswerError {
     AnswerError::Malformed { element, reason: reason.to_string() }
 }
 
-/// The certificates of one element, of which there must be one at least.
+/// The certificates of one element: at least one.
 fn certificates((element, pem): (usize, &String)) -> Result<Vec<CertificateDer<'static>>, AnswerError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     match found {
@@ -146,7 +147,7 @@ fn certificates((element, pem): (usize, &String)) -> Result<Vec<CertificateDer<'
     }
 }
 
-/// The one URI among the subject alternative names, which must be the one asked for (X509-SVID section 2).
+/// The one URI among the subject alternative names, which must be the requested one (X509-SVID section 2).
 fn identity(leaf: &X509Certificate<'_>, expected: &Expected<'_>) -> Result<SpiffeId, AnswerError> {
     let names: Vec<_> = leaf
         .extensions()
@@ -187,14 +188,14 @@ fn verify(
     if trusted == 0 {
         return Err(AnswerError::Untrusted(rustls::Error::General("none of the roots is usable".into())));
     }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider())
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store), tls::provider())
         .build()
         .map_err(|error| AnswerError::Untrusted(rustls::Error::General(error.to_string())))?;
     let now = UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
     verifier.verify_client_cert(&chain[0], &chain[1..], now).map(|_| ()).map_err(AnswerError::Untrusted)
 }
 
-/// The leaf and its intermediates: roots need not go over the wire at each handshake.
+/// The leaf and its intermediates: roots need not be sent in each handshake.
 fn without_roots<'a>(
     chain: &'a [CertificateDer<'static>],
 ) -> impl Iterator<Item = &'a CertificateDer<'static>> {

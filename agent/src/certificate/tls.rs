@@ -1,11 +1,12 @@
-//! TLS towards the control plane: whom to trust, and what we show.
+//! TLS to the control plane: which roots are trusted, and which client certificate is presented.
 
 use std::path::Path;
 
+use eastwest_io::tls;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
-use super::{provider::provider, svid::Svid};
+use super::svid::Svid;
 
 /// The trust anchor's file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -17,8 +18,8 @@ pub(crate) struct CaRootError {
     reason: String,
 }
 
-/// The roots that a control plane's certificate may lead to, in PEM: those of `file` and, once a
-/// certificate is held, those of the mesh, which follow a change of root when the file does not.
+/// The roots that a control plane's certificate may lead to, in PEM: those of `file` and, once a certificate is held,
+/// those of the mesh, which are renewed with the certificate even when the file is not.
 pub(crate) fn control_plane_roots(file: &Path, held: Option<&Svid>) -> Result<String, CaRootError> {
     let error = |reason: String| CaRootError { path: file.display().to_string(), reason };
     let pem = std::fs::read_to_string(file).map_err(|cause| error(cause.to_string()))?;
@@ -33,19 +34,17 @@ pub(crate) fn control_plane_roots(file: &Path, held: Option<&Svid>) -> Result<St
     }
 }
 
-/// The client side of a connection that trusts `roots` (PEM) and shows `certificate`, if any.
+/// The configuration of a connection that trusts `roots` (PEM) and presents `certificate`, if any.
 ///
 /// # Errors
-/// When no root is usable, or the certificate and its key are not.
+/// No root is usable, or the certificate or its key is not.
 pub(super) fn client_config(roots: &str, certificate: Option<&Svid>) -> Result<ClientConfig, rustls::Error> {
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(CertificateDer::pem_slice_iter(roots.as_bytes()).filter_map(Result::ok));
     if store.is_empty() {
         return Err(rustls::Error::General("no certificate of the trust anchor is usable".into()));
     }
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(store);
+    let builder = tls::client_builder().with_root_certificates(store);
     let mut config = match certificate.map(Svid::client_identity).transpose() {
         Ok(None) => builder.with_no_client_auth(),
         Ok(Some((chain, key))) => builder.with_client_auth_cert(chain, key)?,

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 /// Time for one request.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// The figures that tell whether Envoy serves.
+/// The statistics that show whether Envoy serves.
 const READINESS: &str =
     "/stats?filter=^(server.state|listener_manager.workers_started|listener_manager.lds.update_success)$";
 
@@ -21,10 +21,10 @@ pub(crate) struct EnvoyAdmin {
 }
 
 impl EnvoyAdmin {
-    /// Whether Envoy is LIVE, has its listeners and has started its workers.
+    /// Checks that Envoy is LIVE, has its listeners and has started its workers.
     ///
     /// # Errors
-    /// Why not, for people.
+    /// Why it is not ready, as text.
     pub(crate) async fn ready(self) -> Result<(), String> {
         let figures = self.send(Method::GET, READINESS).await;
         let figures =
@@ -48,10 +48,10 @@ impl EnvoyAdmin {
         }
     }
 
-    /// Begins to drain the inbound listeners: no new connections, open ones are asked to end.
+    /// Starts to drain the inbound listeners: no new connections, and open ones are closed gracefully.
     ///
     /// # Errors
-    /// When Envoy does not answer.
+    /// Envoy does not answer.
     pub(crate) async fn drain_inbound(self) -> io::Result<()> {
         self.send(Method::POST, "/drain_listeners?inboundonly&graceful").await.map(|_| ())
     }
@@ -71,7 +71,7 @@ impl EnvoyAdmin {
             .header("host", "localhost")
             .body(Empty::<Bytes>::new())
             .map_err(io::Error::other)?;
-        // The sender is dropped after the answer, which ends the connection.
+        // The sender is dropped after the response, which closes the connection.
         let exchange = async move {
             let response = sender.send_request(request).await?;
             let status = response.status();

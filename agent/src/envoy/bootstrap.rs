@@ -1,9 +1,9 @@
 //! Envoy's bootstrap, as data (ENVOY.md E3 and E4).
 //!
-//! Envoy talks to the control plane directly, with the certificate that it gets from the agent: no proxy
-//! on the path of ADS. Keep-alive and a bounded back-off, both off by default in Envoy, let it notice a
-//! dead control plane and come back within seconds. A test reads the document as the typed `Bootstrap`,
-//! which knows no other field than Envoy does.
+//! Envoy connects to the control plane directly, with the certificate from the agent: there is no proxy on the path of
+//! ADS. Keep-alive and a bounded back-off, both off by default in Envoy, let it detect an unreachable control plane and
+//! reconnect within seconds. A test reads the document as the typed `Bootstrap`, which accepts no fields that Envoy
+//! does not know.
 
 use std::net::IpAddr;
 
@@ -17,14 +17,14 @@ use crate::{
 
 /// The cluster of the control plane.
 const XDS_CLUSTER: &str = "xds-grpc";
-/// The cluster of the agent's secret discovery service; control planes name it in their resources.
+/// The cluster of the agent's secret discovery service; resources of control planes refer to it.
 const SDS_CLUSTER: &str = "sds-grpc";
 const PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// The bootstrap in YAML.
 ///
 /// # Errors
-/// When the document cannot be written as YAML; it always can.
+/// The document cannot be written as YAML; this does not happen.
 pub(crate) fn yaml(settings: &Settings) -> Result<String, serde_saphyr::ser_error::Error> {
     let document = serde_saphyr::to_string(&bootstrap(settings))?;
     Ok(format!("# Written by `eastwest agent` at each start: edits are lost.\n{document}"))
@@ -53,8 +53,8 @@ pub(crate) fn bootstrap(settings: &Settings) -> Value {
     bootstrap
 }
 
-/// Lets the control plane put listeners behind listeners, inside the process. By default Envoy ends a connection
-/// between them by a reset, which throws away what is still under way: the last response before `connection: close`.
+/// Allows internal listeners. By default Envoy ends a connection to one with a reset, which discards data in flight:
+/// the last response before `connection: close`.
 fn allow_internal_listeners(bootstrap: &mut Value) {
     bootstrap["bootstrap_extensions"] = json!([{
         "name": "envoy.bootstrap.internal_listener",
@@ -68,7 +68,7 @@ fn allow_internal_listeners(bootstrap: &mut Value) {
     }]});
 }
 
-/// Who asks. The control plane authorizes by certificate; this must agree with it.
+/// The node. The control plane authorizes by certificate, and the node must agree with it.
 fn node(settings: &Settings) -> Value {
     let config = &settings.config;
     let (pod, namespace, ip) = (&config.pod, &config.namespace, settings.ip);
@@ -109,8 +109,8 @@ fn control_plane_cluster(settings: &Settings) -> Value {
             });
         }
     }
-    // Each stream on a connection of its own: when the control plane refuses one because the certificate has
-    // expired, the next one must show the renewed certificate.
+    // One connection for each stream: when the control plane refuses one because the certificate has expired, the next
+    // one must present the renewed certificate.
     cluster["typed_extension_protocol_options"][PROTOCOL_OPTIONS]["common_http_protocol_options"] =
         json!({"max_requests_per_connection": 1});
     cluster["transport_socket"] = json!({
@@ -120,8 +120,8 @@ fn control_plane_cluster(settings: &Settings) -> Value {
     cluster
 }
 
-/// Our certificate towards the control plane, which must prove to be `name`. No session is resumed, so
-/// each connection shows the certificate held at that time.
+/// TLS to the control plane, whose certificate must have `name`. Sessions are not resumed, so each connection presents
+/// the certificate held at that time.
 fn tls_context(name: &ServerName<'_>) -> Value {
     let san_type = if matches!(name, ServerName::DnsName(_)) { "DNS" } else { "IP_ADDRESS" };
     let mut context = json!({

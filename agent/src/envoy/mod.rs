@@ -1,4 +1,4 @@
-//! What concerns Envoy alone: its bootstrap and its admin interface.
+//! Envoy: its bootstrap and its admin interface.
 
 pub(crate) mod admin;
 pub(crate) mod bootstrap;

@@ -10,7 +10,7 @@ pub(crate) mod server;
 mod whole;
 mod workload_api;
 
-/// Held for writing by a test that signals this process, for reading by those whose commands would get it.
+/// HeldCertificate for writing by a test that signals this process, for reading by those whose commands would get it.
 pub(crate) static SIGNALS: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
 
 /// Stock Envoy: the one that `EASTWEST_ENVOY` names, else the one that `cargo xtask tools` fetched. Without

@@ -13,7 +13,7 @@ use tonic::Status;
 use crate::{
     AgentConfig, AgentError, Shutdown,
     certificate::{
-        client::{Ask, CaClient, IssueError, system_clock},
+        client::{CaClient, CaClientConfig, IssueError, system_clock},
         rotation::Issue,
     },
     config::Settings,
@@ -305,7 +305,7 @@ async fn a_control_plane_that_says_nothing_is_given_up_after_the_deadline() {
     };
     fs::write(&config.ca_root, TestCa::new("root").root_pem).unwrap();
     fs::write(&config.token_file, "token").unwrap();
-    let client = CaClient::new(Ask::from(&Settings::parse(config).unwrap()), system_clock());
+    let client = CaClient::new(CaClientConfig::from(&Settings::parse(config).unwrap()), system_clock());
     let begun = tokio::time::Instant::now();
     let error = client.issue(None, 0).await.unwrap_err();
     assert!(matches!(error, IssueError::Timeout { .. }), "{error}");

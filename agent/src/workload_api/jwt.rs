@@ -1,4 +1,4 @@
-//! What the JWT profile answers.
+//! Responses of the JWT profile.
 
 use bytes::Bytes;
 use eastwest_ca::jwt::verify_svid;
@@ -13,13 +13,13 @@ use prost_types::{ListValue, Struct, Value, value::Kind};
 use time::OffsetDateTime;
 use tonic::{Code, Status};
 
-use super::known::Known;
+use super::state::WorkloadState;
 use crate::certificate::client::{CaClient, IssueError};
 
 /// A token of the workload's identity, signed by the control plane.
 pub(super) async fn identities(
     client: &CaClient,
-    known: &Known,
+    known: &WorkloadState,
     request: JwtsvidRequest,
 ) -> Result<JwtsvidResponse, Status> {
     if request.audience.is_empty() || request.audience.iter().any(String::is_empty) {
@@ -30,14 +30,14 @@ pub(super) async fn identities(
         return Err(Status::permission_denied(format!("this workload is {}, no other", svid.identity)));
     }
     let (channel, token) = client.open(Some(svid), 0).await.map_err(|error| failed(&error))?;
-    let order = client.request(CreateJwtSvidRequest { audience: request.audience }, token);
-    let answer = WorkloadIdentityClient::new(channel).create_jwt_svid(order).await;
+    let request = client.request(CreateJwtSvidRequest { audience: request.audience }, token);
+    let answer = WorkloadIdentityClient::new(channel).create_jwt_svid(request).await;
     let answer = answer.map_err(|status| failed(&IssueError::Refused(Box::new(status))))?.into_inner();
     let identity = Jwtsvid { spiffe_id: svid.identity.to_string(), svid: answer.svid, hint: String::new() };
     Ok(JwtsvidResponse { svids: vec![identity] })
 }
 
-/// What the control plane's refusal means to the workload.
+/// The status for the workload when the control plane refused.
 fn failed(error: &IssueError) -> Status {
     match error {
         IssueError::Refused(status) => match status.code() {
@@ -51,8 +51,8 @@ fn failed(error: &IssueError) -> Status {
     }
 }
 
-/// The keys that verify JWT-SVIDs, by trust domain; the own one always, even without a key.
-pub(super) fn bundles(known: &Known) -> Result<JwtBundlesResponse, Status> {
+/// The keys that verify JWT-SVIDs, by trust domain. The own domain is always included, even without a key.
+pub(super) fn bundles(known: &WorkloadState) -> Result<JwtBundlesResponse, Status> {
     let own = known.svid.identity.trust_domain();
     let mut bundles: std::collections::BTreeMap<String, Bytes> = known
         .bundles
@@ -64,9 +64,9 @@ pub(super) fn bundles(known: &Known) -> Result<JwtBundlesResponse, Status> {
     Ok(JwtBundlesResponse { bundles })
 }
 
-/// Judges a token for the workload.
+/// Verifies a token for the workload.
 pub(super) fn validate(
-    known: &Known,
+    known: &WorkloadState,
     request: &ValidateJwtsvidRequest,
     now: OffsetDateTime,
 ) -> Result<ValidateJwtsvidResponse, Status> {

@@ -1,18 +1,18 @@
-//! The SPIFFE Workload API on the agent's socket, beside SDS (SPIFFE Workload API and Workload Endpoint; CA.md
-//! S49 to S64).
+//! The SPIFFE Workload API on the agent's socket, beside SDS (SPIFFE Workload API and Workload Endpoint; CA.md S49
+//! to S64).
 //!
-//! The socket's mode is the authentication, as for SDS: whoever may open it is the workload. A stream gets all
-//! there is at once, and all of it again whenever some of it changes.
+//! As for SDS, the mode of the socket lets only the workload open it. A stream receives the whole state at once, and
+//! the whole state again whenever a part of it changes.
 //!
 //! | state of the agent | answer |
 //! |---|---|
 //! | a certificate is held | the workload's identity and bundles |
 //! | none yet | Unavailable: try again soon |
-//! | none, for the CA refuses this workload | PermissionDenied |
+//! | none, because the CA refuses this workload | PermissionDenied |
 
 mod jwt;
-mod known;
 mod security_header;
+mod state;
 mod x509;
 
 use eastwest_proto::spiffe::{
@@ -25,8 +25,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, service::interceptor::InterceptedService};
 
-use self::known::Known;
-pub(crate) use self::known::Sources;
+pub(crate) use self::state::Sources;
+use self::state::WorkloadState;
 use crate::certificate::client::CaClient;
 
 /// The service of the Workload API.
@@ -36,29 +36,30 @@ pub(crate) struct WorkloadApi {
     stop: CancellationToken,
 }
 
-/// The service as it is put on a server, its security header demanded.
-pub(crate) type Guarded =
+/// The service for a server; it requires the security header.
+pub(crate) type WorkloadApiService =
     InterceptedService<SpiffeWorkloadApiServer<WorkloadApi>, fn(Request<()>) -> Result<Request<()>, Status>>;
 
 type Answers<T> = ReceiverStream<Result<T, Status>>;
 type Answer<T> = Result<Response<T>, Status>;
 
 impl WorkloadApi {
-    /// Serves what `sources` hold, and tokens that `client` gets from the control plane; streams end with `stop`.
+    /// Serves what `sources` contain, and tokens that `client` requests from the control plane; streams end with
+    /// `stop`.
     pub(crate) fn new(sources: Sources, client: CaClient, stop: CancellationToken) -> Self {
         Self { sources, client, stop }
     }
 
     /// The service for a server.
-    pub(crate) fn guarded(self) -> Guarded {
-        SpiffeWorkloadApiServer::with_interceptor(self, security_header::demand)
+    pub(crate) fn into_service(self) -> WorkloadApiService {
+        SpiffeWorkloadApiServer::with_interceptor(self, security_header::require)
     }
 
-    /// A stream of what `make` gives: at once, and again whenever it has changed.
+    /// A stream of what `make` returns: at once, and again whenever it has changed.
     fn follow<T, F>(&self, make: F) -> Answer<Answers<T>>
     where
         T: Clone + PartialEq + Send + 'static,
-        F: Fn(&Known) -> Result<T, Status> + Send + 'static,
+        F: Fn(&WorkloadState) -> Result<T, Status> + Send + 'static,
     {
         let mut sources = self.sources.clone();
         let mut sent = make(&sources.now()?)?;
@@ -76,7 +77,7 @@ impl WorkloadApi {
                     goes_on = sources.changed() => if !goes_on { return },
                     () = sender.closed() => return,
                 }
-                // What was sent stays good until there is something newer.
+                // After an error, what was sent stays in force.
                 let made = sources.now().and_then(|known| make(&known));
                 next = made.ok().filter(|made| *made != sent);
                 sent = next.clone().unwrap_or(sent);

@@ -1,4 +1,4 @@
-//! What the X.509 profile answers.
+//! Responses of the X.509 profile.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,10 @@ use eastwest_proto::spiffe::{X509BundlesResponse, X509svid, X509svidResponse};
 use rustls_pki_types::{CertificateDer, pem};
 use tonic::Status;
 
-use super::known::Known;
+use super::state::WorkloadState;
 
-/// The one identity of the workload, and the bundles of other domains; where there is one identity alone, no hint is
-/// needed to tell it from others.
-pub(super) fn identities(known: &Known) -> Result<X509svidResponse, Status> {
+/// The one identity of the workload, and the bundles of other domains. A single identity needs no hint.
+pub(super) fn identities(known: &WorkloadState) -> Result<X509svidResponse, Status> {
     let svid = &known.svid;
     let (chain, key) = svid.client_identity().map_err(internal)?;
     let identity = X509svid {
@@ -26,14 +25,14 @@ pub(super) fn identities(known: &Known) -> Result<X509svidResponse, Status> {
 }
 
 /// The bundles that the workload may verify X.509-SVIDs with, each under its own domain.
-pub(super) fn bundles(known: &Known) -> Result<X509BundlesResponse, Status> {
+pub(super) fn bundles(known: &WorkloadState) -> Result<X509BundlesResponse, Status> {
     let mut bundles = foreign(known);
     bundles.insert(id(&known.own()), concatenated(&known.own_roots().map_err(internal)?));
     Ok(X509BundlesResponse { crl: Vec::new(), bundles })
 }
 
-/// Those of other domains. One without roots is left out: its domain is trusted no longer.
-fn foreign(known: &Known) -> BTreeMap<String, Bytes> {
+/// The bundles of other domains. One without roots is left out, because its domain is no longer trusted.
+fn foreign(known: &WorkloadState) -> BTreeMap<String, Bytes> {
     let own = known.own();
     let others = known.bundles.iter().filter(|(domain, _)| **domain != own);
     others
@@ -52,7 +51,7 @@ fn concatenated(certificates: &[CertificateDer<'_>]) -> Bytes {
     certificates.iter().flat_map(|der| der.iter().copied()).collect()
 }
 
-/// The texts were checked when the certificate was accepted.
+/// Cannot happen: the texts were parsed when the certificate was accepted.
 fn internal(error: pem::Error) -> Status {
     Status::internal(format!("the certificate held cannot be read: {error}"))
 }

@@ -31,12 +31,13 @@ use std::{
 
 use eastwest_ca::{Lifetimes, NewRoot, pem, rate_limit::Rate};
 use eastwest_ca_server::{
-    CertificateAuthority, CertificateAuthorityConfig, Incoming, LedgerConfig, Limits, ProofConfig, StateDir,
-    default_serving_names, grpc_server,
+    CertificateAuthority, CertificateAuthorityConfig, LedgerConfig, Limits, ProofConfig, StateDir,
+    default_serving_names,
     operations::{self, IssuedKey},
     server_config,
 };
 use eastwest_identity::TrustDomain;
+use eastwest_io::{Incoming, grpc_server};
 use eastwest_proto::istio::v1::auth::{
     IstioCertificateRequest, istio_certificate_service_client::IstioCertificateServiceClient,
 };

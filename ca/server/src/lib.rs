@@ -8,31 +8,22 @@
 //! | [`roots`] | where signer and roots come from, followed while everything runs |
 //! | [`bundles`] | trust bundles for other domains, for agents, and from other domains |
 //! | [`ledger`] | what was issued and refused, on disk before the answer leaves |
-//! | [`followed`] | sources that are read again and again, and what is wrong with them |
-//! | [`https`] | what is fetched from others: key sets, TokenReviews, bundles |
-//! | [`tls`], [`incoming`], `corked`, [`shown`], [`hang_up`], [`transport`] | the ports: TLS with optional client certificates, or plaintext; their limits |
+//! | [`tls`] | the TLS configuration of the gRPC port |
 //! | `metrics`, [`scrape`] | counters and gauges |
 //! | [`operations`] | what the command line does with a state directory |
 //!
-//! What may be decided without a clock, a file or a socket is decided in `eastwest-ca`.
+//! What may be decided without a clock, a file or a socket is decided in `eastwest-ca`. Ports, files and the HTTPS client
+//! are those of `eastwest-io`.
 
 pub mod authn;
 pub mod bundles;
-mod corked;
-mod files;
-pub mod followed;
-pub mod hang_up;
-pub mod https;
-pub mod incoming;
 mod issuing;
 pub mod ledger;
 mod metrics;
 pub mod operations;
 pub mod roots;
 pub mod scrape;
-pub mod shown;
 pub mod tls;
-pub mod transport;
 mod trust;
 
 pub use authn::{
@@ -44,10 +35,6 @@ pub use authn::{
     proofs::ProofConfig,
 };
 pub use bundles::OwnBundle;
-pub use followed::{Followed, SourceProblem};
-pub use hang_up::HangUp;
-pub use https::{FetchError, HttpsClient, TrustedRoots, check_address};
-pub use incoming::{Connection, Incoming, PeerConnection};
 pub use issuing::{
     certificate_authority::{CertificateAuthority, CertificateAuthorityConfig, Replaced, StartError},
     limits::{self, Limits},
@@ -55,9 +42,7 @@ pub use issuing::{
 };
 pub use ledger::{LedgerConfig, LedgerError};
 pub use roots::{RootManager, RootsConfig, RootsError};
-pub use shown::Shown;
 pub use tls::server_config;
-pub use transport::grpc_server;
 pub use trust::{
     latest_expiry::LatestExpiry,
     provided_root::ProvidedRootError,

@@ -3,7 +3,7 @@
 use std::{
     fmt::Debug,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -11,6 +11,7 @@ use std::{
 
 use eastwest_ca::{SharedPods, expiry::Expiries, ledger::Issued};
 use eastwest_identity::WorkloadKey;
+use eastwest_io::{SourceStatus, source_status::count_problems};
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, core::Collector, proto::MetricFamily,
 };
@@ -171,6 +172,16 @@ pub(crate) fn of_ledger(ledger: &LedgerState) -> [MetricFamily; 6] {
         counter("eastwest_ledger_records", "Records in the ledger.", load(&ledger.records)),
         counter("eastwest_ledger_commits", "Writes to the ledger.", load(&ledger.commits)),
     ]
+}
+
+/// How many sources of each subject cannot be read.
+pub(crate) fn source_problems(sources: &[Arc<SourceStatus>]) -> MetricFamily {
+    let counts = count_problems(sources).into_iter();
+    gauges(
+        "eastwest_source_problems",
+        "Files and addresses that could not be read again, so that what they said before stays; /debug/ca tells.",
+        counts.map(|(subject, problems)| (vec![label("subject", subject)], number(problems))),
+    )
 }
 
 /// A metric of which all is known when this is compiled.

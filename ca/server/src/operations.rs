@@ -16,13 +16,13 @@ use eastwest_ca::{
     ledger::{Event, Issued, Requester},
 };
 use eastwest_identity::{SpiffeId, TrustDomain};
+use eastwest_io::files;
 use serde::Serialize;
 use thiserror::Error;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use crate::{
-    files,
     ledger::{Journal, LedgerConfig, LedgerError},
     trust::{
         latest_expiry::Signer,

@@ -1,5 +1,7 @@
 //! The identity in a client certificate (X509-SVID §5; CA.md S21, S22, S32 to S35 and A22).
 
+use std::ops::RangeInclusive;
+
 use eastwest_identity::{IdentityError, SpiffeId, TrustDomain};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
@@ -84,6 +86,11 @@ pub fn named(chain: &[CertificateDer<'_>], trust_domain: &TrustDomain) -> Result
 pub struct ValidPath(Window);
 
 impl ValidPath {
+    /// The times for which that is known, if the roots and what is revoked stay as they were.
+    pub fn window(&self) -> RangeInclusive<OffsetDateTime> {
+        self.0.not_before..=self.0.not_after
+    }
+
     /// Whether that is known for `now` too, if the roots and what is revoked stay as they were.
     pub fn holds(&self, now: OffsetDateTime) -> bool {
         self.0.contains(now)

@@ -3,9 +3,8 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
-use eastwest_ca_server::{
-    CertificateAuthority, Incoming, bundles::IdentityService, grpc_server, server_config,
-};
+use eastwest_ca_server::{CertificateAuthority, bundles::IdentityService, server_config};
+use eastwest_io::{Incoming, grpc_server};
 use eastwest_proto::{
     eastwest::v1::workload_identity_server,
     envoy::service::discovery::v3::aggregated_discovery_service_server,

@@ -4,10 +4,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context;
 use eastwest_ca::{NodeAccounts, Pod, Pods, ServiceAccount, SharedPods};
-use eastwest_ca_server::{
-    HttpsClient, IssuerKeys, KeySource, KubernetesApi, Pace, ProofConfig, RulesFile, TOKEN_ISSUER,
-    TrustedRoots,
-};
+use eastwest_ca_server::{IssuerKeys, KeySource, KubernetesApi, Pace, ProofConfig, RulesFile, TOKEN_ISSUER};
+use eastwest_io::{HttpsClient, TrustedRoots};
 use eastwest_model::{Workload, WorkloadKey};
 use tokio::sync::watch;
 

@@ -33,7 +33,7 @@ impl Simulated {
         Self { ca, clock: simulated_clock(), life, down: Arc::default(), asked: Arc::default() }
     }
 
-    fn start(&self) -> Held {
+    fn start(&self) -> HeldCertificate {
         let (rotation, held) = Rotation::new(self.clone(), self.clock.clone());
         tokio::spawn(rotation.run());
         held
@@ -64,7 +64,7 @@ impl Issue for Simulated {
     }
 }
 
-async fn newer(held: &mut Held) -> Arc<Svid> {
+async fn newer(held: &mut HeldCertificate) -> Arc<Svid> {
     held.svid.changed().await.unwrap();
     held.svid.borrow_and_update().clone().unwrap()
 }
@@ -91,12 +91,12 @@ async fn the_first_certificate_is_asked_for_until_it_comes() {
     let mut held = issuer.start();
     tokio::time::sleep(10 * MINUTE).await;
     assert!(held.svid.borrow().is_none());
-    assert!(held.trouble.borrow().as_ref().unwrap().to_string().contains("no answer"));
+    assert!(held.failure.borrow().as_ref().unwrap().to_string().contains("no answer"));
     // Full jitter up to 15 s: 7.6 s in the mean.
     assert!((40..300).contains(&issuer.asked()), "{} attempts in ten minutes", issuer.asked());
     issuer.set_down(false);
     timeout(Duration::from_secs(15), newer(&mut held)).await.unwrap();
-    assert!(held.trouble.borrow().is_none());
+    assert!(held.failure.borrow().is_none());
 }
 
 #[tokio::test(start_paused = true)]

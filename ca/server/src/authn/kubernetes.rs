@@ -8,11 +8,10 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
+use eastwest_io::{FetchError, HttpsClient, HttpsUrl, TrustedRoots};
 use serde::Deserialize;
 use thiserror::Error;
 use zeroize::Zeroizing;
-
-use crate::https::{FetchError, HttpsClient, HttpsUrl, TrustedRoots};
 
 /// Where a pod finds its token and the roots of the API.
 const POD: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

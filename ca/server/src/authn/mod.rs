@@ -24,12 +24,12 @@ use eastwest_ca::{
     review::ReviewError,
 };
 use eastwest_identity::SpiffeId;
+use eastwest_io::PeerConnection;
 use thiserror::Error;
 use time::OffsetDateTime;
 use tonic::{Extensions, metadata::MetadataMap};
 
 use self::token::BearerToken;
-use crate::incoming::PeerConnection;
 
 /// Longest reason in bytes that goes to a log: parts of it are a stranger's.
 const MAX_REASON: usize = 512;

@@ -11,6 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use eastwest_ca::{Caller, JobRules, oidc::SpentTokens};
 use eastwest_identity::SpiffeId;
+use eastwest_io::{HttpsClient, SourceStatus};
 use serde_json::Value;
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -20,7 +21,7 @@ use super::{
     AuthnError, Evidence, Method,
     keys::{IssuerKeys, Issuers, KeySource, Pace},
 };
-use crate::{followed::Followed, https::HttpsClient, trust::ca_state::Current};
+use crate::trust::ca_state::Current;
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -46,7 +47,7 @@ pub struct RulesFile {
     /// Issuers that speak for service accounts and so for no jobs.
     taken: Vec<String>,
     loaded: ArcSwap<Loaded>,
-    followed: Arc<Followed>,
+    followed: Arc<SourceStatus>,
 }
 
 /// The rules as they were read last.
@@ -64,7 +65,7 @@ impl RulesFile {
     /// The file cannot be read, or rules in it are wrong.
     pub fn open(path: PathBuf, client: HttpsClient, taken: Vec<String>) -> Result<Arc<Self>, RulesError> {
         let nothing = Loaded { text: String::new(), rules: JobRules::default(), issuers: Issuers::new([]) };
-        let followed = Followed::new("oidc-rules", path.display());
+        let followed = Arc::new(SourceStatus::new("oidc-rules", path.display()));
         let file = Self { path, client, taken, loaded: ArcSwap::from_pointee(nothing), followed };
         let text = file.read().map_err(|mistake| file.error(vec![mistake]))?;
         let loaded = file.load(text).map_err(|mistakes| file.error(mistakes))?;
@@ -173,7 +174,7 @@ impl RulesFile {
     }
 
     /// The file and the sources of its issuers' keys, with what is wrong with each.
-    pub(super) fn followed(&self) -> Vec<Arc<Followed>> {
+    pub(super) fn followed(&self) -> Vec<Arc<SourceStatus>> {
         let loaded = self.loaded.load();
         let keys = loaded.issuers.keys().filter_map(|keys| keys.origin());
         std::iter::once(Arc::clone(&self.followed)).chain(keys).collect()

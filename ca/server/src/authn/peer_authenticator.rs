@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use eastwest_ca::{Caller, Proof, peer::PeerError};
+use eastwest_io::PeerConnection;
 use time::OffsetDateTime;
 use tokio::{sync::watch, time::sleep};
 use tonic::Status;
 
-use super::{Authenticator, AuthnError, Credentials};
-use crate::{incoming::PeerConnection, trust::ca_state::Current};
+use super::{Authenticator, AuthnError, Credentials, client_certificate};
+use crate::trust::ca_state::Current;
 
 /// Longest wait before the time of day is looked at again: clocks jump.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
@@ -51,7 +52,7 @@ impl PeerAuthenticator {
         let judged = self.authenticator.authenticate(credentials, OffsetDateTime::now_utc()).await;
         let caller = judged.inspect_err(|_| {
             if !peer.certificates.is_empty() {
-                peer.hang_up.soon();
+                peer.closer.close_soon();
             }
         })?;
         let certificate = matches!(caller.proof, Proof::ClientCertificate { .. }).then(|| peer.clone());
@@ -76,7 +77,7 @@ impl CredentialValidity {
     pub async fn over(mut self) -> Status {
         let reason = self.lapse().await;
         if let Some(peer) = &self.certificate {
-            peer.hang_up.soon();
+            peer.closer.close_soon();
         }
         let what = if self.certificate.is_some() { "client certificate" } else { "token" };
         Status::unauthenticated(format!(
@@ -103,6 +104,6 @@ impl CredentialValidity {
     /// Judges the certificate by the roots and revocations of now.
     fn judge(&self) -> Result<(), PeerError> {
         let Some(peer) = &self.certificate else { return Ok(()) };
-        peer.certificates.verify(&self.current.load().roots, OffsetDateTime::now_utc())
+        client_certificate::verify(&peer.certificates, &self.current.load().roots, OffsetDateTime::now_utc())
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use eastwest_ca::{NodeAccounts, SharedPods, TrustedIssuer};
+use eastwest_io::SourceStatus;
 use tokio::task::JoinSet;
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
     review::ReviewedTokens,
     token::BearerTokens,
 };
-use crate::{followed::Followed, trust::ca_state::Current};
+use crate::trust::ca_state::Current;
 
 /// How peers may prove who they are, besides the certificates that we issued.
 #[derive(Clone, Default)]
@@ -104,7 +105,7 @@ impl Proofs {
     }
 
     /// The sources of keys and rules, with what is wrong with each.
-    pub(crate) fn followed(&self) -> Vec<Arc<Followed>> {
+    pub(crate) fn followed(&self) -> Vec<Arc<SourceStatus>> {
         let keys = self.issuers.keys().filter_map(|keys| keys.origin());
         keys.chain(self.rules.iter().flat_map(|rules| rules.followed())).collect()
     }

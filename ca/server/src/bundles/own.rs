@@ -9,11 +9,11 @@ use std::{
 
 use eastwest_ca::{SpiffeBundle, jwt::SvidKey, spiffe_bundle::Published};
 use eastwest_identity::TrustDomain;
+use eastwest_io::files;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::{
-    files,
     issuing::certificate_authority::CertificateAuthority,
     trust::state_dir::{StateDir, StateError, io_error},
 };

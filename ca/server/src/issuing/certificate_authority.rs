@@ -11,6 +11,7 @@ use eastwest_ca::{
     TrustBundle,
 };
 use eastwest_identity::TrustDomain;
+use eastwest_io::{SourceProblem, SourceStatus};
 use eastwest_proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
 use prometheus::{Registry, proto::MetricFamily};
 use thiserror::Error;
@@ -21,7 +22,6 @@ use crate::{
         peer_authenticator::PeerAuthenticator,
         proofs::{ProofConfig, Proofs},
     },
-    followed::{self, Followed, SourceProblem},
     issuing::{
         limits::{Guard, Limits},
         service::{CertificateService, RequestContext},
@@ -101,7 +101,7 @@ pub struct CertificateAuthority {
     context: Arc<RequestContext>,
     roots: ArcSwapOption<RootStatus>,
     /// Sources that others follow.
-    further: Mutex<Vec<Arc<Followed>>>,
+    further: Mutex<Vec<Arc<SourceStatus>>>,
 }
 
 impl CertificateAuthority {
@@ -192,11 +192,11 @@ impl CertificateAuthority {
     }
 
     /// Tells of `followed` too.
-    pub fn tell_of(&self, followed: Arc<Followed>) {
+    pub fn tell_of(&self, followed: Arc<SourceStatus>) {
         self.further.lock().unwrap_or_else(PoisonError::into_inner).push(followed);
     }
 
-    fn followed(&self) -> Vec<Arc<Followed>> {
+    fn followed(&self) -> Vec<Arc<SourceStatus>> {
         let further = self.further.lock().unwrap_or_else(PoisonError::into_inner);
         self.proofs.followed().into_iter().chain(further.iter().cloned()).collect()
     }
@@ -329,7 +329,7 @@ impl CertificateAuthority {
         families.extend(metrics.workloads(OffsetDateTime::now_utc()));
         families.extend(metrics::of_ledger(ledger.state()));
         families.extend(self.root_status().iter().flat_map(|roots| roots.families()));
-        families.push(followed::family(&self.followed()));
+        families.push(metrics::source_problems(&self.followed()));
         families
     }
 }

@@ -12,8 +12,9 @@ use eastwest_ca::{
     Caller,
     rate_limit::{Admission, Rate},
 };
+use eastwest_io::accept::network;
 
-use crate::{incoming::network, issuing::status::RequestError};
+use crate::issuing::status::RequestError;
 
 /// Most addresses and callers that have an entry of their own; all others share one.
 const MAX_PEERS: usize = 16_384;

@@ -15,6 +15,7 @@ use eastwest_ca::{
     Caller, Issuer as _, VerifiedCsr, chain,
     ledger::{Issued, Refused, Requester},
 };
+use eastwest_io::PeerConnection;
 use eastwest_proto::istio::v1::auth::{
     IstioCertificateRequest, IstioCertificateResponse,
     istio_certificate_service_server::IstioCertificateService,
@@ -25,7 +26,6 @@ use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap};
 
 use crate::{
     authn::{Credentials, impersonation::Impersonation, peer_authenticator::PeerAuthenticator},
-    incoming::PeerConnection,
     issuing::{
         limits::{Guard, Owner},
         signers::Signers,

@@ -6,6 +6,7 @@ use eastwest_ca::{
     LocalIssuer, PrivateKey,
     ledger::{Event, Head, LedgerKey},
 };
+use eastwest_io::files;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
@@ -13,7 +14,6 @@ use super::{
     LedgerConfig, LedgerError, io_error,
     segment::{self, Segment, Torn},
 };
-use crate::files;
 
 const KEY: &str = "key.pem";
 

@@ -7,11 +7,11 @@ use std::{
 };
 
 use eastwest_ca::ledger::{Event, Hash, Head, Record, chain::Line};
+use eastwest_io::files;
 use ring::digest;
 use time::OffsetDateTime;
 
 use super::{LedgerError, io_error};
-use crate::files;
 
 const EXTENSION: &str = "jsonl";
 const LOCK: &str = "lock";

@@ -8,10 +8,11 @@ use eastwest_ca::{
     rotation::Step,
 };
 use eastwest_identity::{SpiffeId, TrustDomain};
+use eastwest_io::files;
 use time::OffsetDateTime;
 
 use super::*;
-use crate::{KeyMaterial, StateDir, files, roots::manual_rotation};
+use crate::{KeyMaterial, StateDir, roots::manual_rotation};
 
 /// A state directory with a CA.
 struct Home {

@@ -12,6 +12,10 @@ use eastwest_ca::{
     CertificateSummary, Issuer as _, LocalIssuer, NewRoot, PluggedCa, Revocations, TrustBundle,
     plugged::{PluggedError, PluggedFiles},
 };
+use eastwest_io::{
+    FolderWatch,
+    watch::{Debounce, folder_id},
+};
 use thiserror::Error;
 use time::OffsetDateTime;
 
@@ -19,7 +23,6 @@ use super::{
     memory::{self, Carried, InForce},
     plugged_dir::{Look, PluggedDir},
     rotator::Rotator,
-    watch::{QUIET, Watch},
 };
 use crate::{
     issuing::certificate_authority::CertificateAuthority,
@@ -29,6 +32,8 @@ use crate::{
     },
 };
 
+/// How events in the folders are collected.
+const DEBOUNCE: Debounce = Debounce { quiet: Duration::from_millis(100), limit: Duration::from_secs(1) };
 /// The time between looks without any event.
 const RESCAN: Duration = Duration::from_secs(1);
 /// The time after which what was refused is judged again: it may have become valid.
@@ -156,16 +161,15 @@ impl RootManager {
     }
 
     fn run(&mut self, ca: &Weak<CertificateAuthority>) {
-        let mut watch = Watch::new();
+        let mut watch = FolderWatch::new(DEBOUNCE);
         loop {
-            watch.cover(self.state.path());
-            if let Some(plugged) = &self.plugged {
-                watch.cover(plugged.path());
-            }
+            let folders = [Some(self.state.path()), self.plugged.as_ref().map(PluggedDir::path)];
+            let folders = folders.into_iter().flatten();
+            watch.set(&folders.filter_map(|path| Some((path.to_owned(), folder_id(path)?))).collect());
             let Some(ca) = ca.upgrade() else { return };
             let soon = self.look(&ca, OffsetDateTime::now_utc());
             drop(ca);
-            watch.wait(if soon { QUIET } else { RESCAN });
+            watch.wait(if soon { DEBOUNCE.quiet } else { RESCAN });
         }
     }
 

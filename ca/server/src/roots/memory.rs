@@ -4,16 +4,14 @@
 use std::{fs, io};
 
 use eastwest_ca::{Revocations, TrustBundle, pem};
+use eastwest_io::files;
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::{
-    files,
-    trust::{
-        root_status::rfc3339,
-        state_dir::{StateDir, StateError, io_error},
-    },
+use crate::trust::{
+    root_status::rfc3339,
+    state_dir::{StateDir, StateError, io_error},
 };
 
 const IN_FORCE: &str = "in-force.json";

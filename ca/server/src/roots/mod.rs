@@ -17,7 +17,6 @@ mod memory;
 mod plugged_dir;
 mod rotator;
 mod steps;
-mod watch;
 
 pub use manager::{RootManager, RootsConfig, RootsError};
 pub use steps::RotateError;

@@ -11,10 +11,9 @@ use std::{
 };
 
 use eastwest_ca::{Grant, IssueError, IssuedCertificate, Issuer, LocalIssuer, VerifiedCsr};
+use eastwest_io::files;
 use rustls_pki_types::CertificateDer;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-
-use crate::files;
 
 /// The share of a certificate's life by which the record runs ahead, so that not every certificate costs a write.
 const AHEAD: i32 = 8;

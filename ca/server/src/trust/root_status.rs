@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use eastwest_ca::{CertificateSummary, rotation::Rotation};
+use eastwest_io::{SourceProblem, SourceStatus, source_status::Change};
 use prometheus::proto::MetricFamily;
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -20,9 +21,8 @@ pub enum Source {
 }
 
 /// What may be wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Subject {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Subject {
     /// Key and certificates of a plugged-in CA.
     PluggedInCa,
     /// Its revocation lists.
@@ -31,17 +31,6 @@ pub enum Subject {
     StateDir,
     /// The end of the signing chain.
     Expiry,
-}
-
-/// Something that is wrong; what was in force before stays.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Problem {
-    /// With what.
-    pub subject: Subject,
-    /// What, and what to do.
-    pub message: String,
-    /// When it was found, RFC 3339.
-    pub since: String,
 }
 
 /// The revocation lists in force.
@@ -73,7 +62,7 @@ pub struct RootStatus {
     /// How far the rotation of our own root is; none where a CA is plugged in.
     pub rotation: Option<Rotation>,
     /// What is wrong.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<SourceProblem>,
 }
 
 impl RootStatus {
@@ -103,41 +92,45 @@ impl RootStatus {
 
 /// The problems of the moment. Each is logged when it appears, changes, and is solved.
 #[derive(Debug, Default)]
-pub(crate) struct Problems(BTreeMap<Subject, Problem>);
+pub(crate) struct Problems(BTreeMap<Subject, SourceStatus>);
 
 impl Problems {
     pub(crate) fn found(&mut self, subject: Subject, message: String, now: OffsetDateTime) {
-        if self.0.get(&subject).is_some_and(|known| known.message == message) {
-            return;
-        }
-        tracing::error!(subject = subject.name(), "{message}");
-        self.0.insert(subject, Problem { subject, message, since: rfc3339(now) });
-    }
-
-    pub(crate) fn solved(&mut self, subject: Subject) {
-        if self.0.remove(&subject).is_some() {
-            tracing::info!(subject = subject.name(), "no longer a problem");
-        }
+        self.note(subject, Err(message), now);
     }
 
     /// Notes what a check found.
-    pub(crate) fn note(&mut self, subject: Subject, result: Result<(), String>, now: OffsetDateTime) {
-        match result {
-            Ok(()) => self.solved(subject),
-            Err(message) => self.found(subject, message, now),
+    pub(crate) fn note(&mut self, subject: Subject, outcome: Result<(), String>, now: OffsetDateTime) {
+        let message = outcome.as_ref().err().cloned().unwrap_or_default();
+        let status = self.0.entry(subject).or_insert_with(|| SourceStatus::unnamed(subject.id()));
+        match status.note_at(outcome, now) {
+            Change::None => {}
+            Change::Found => tracing::error!(subject = subject.name(), "{message}"),
+            Change::Solved => tracing::info!(subject = subject.name(), "no longer a problem"),
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all().is_empty()
     }
 
-    pub(crate) fn all(&self) -> Vec<Problem> {
-        self.0.values().cloned().collect()
+    pub(crate) fn all(&self) -> Vec<SourceProblem> {
+        self.0.values().filter_map(SourceStatus::problem).collect()
     }
 }
 
 impl Subject {
+    /// As pages show it.
+    fn id(self) -> &'static str {
+        match self {
+            Self::PluggedInCa => "plugged-in-ca",
+            Self::RevocationLists => "revocation-lists",
+            Self::StateDir => "state-dir",
+            Self::Expiry => "expiry",
+        }
+    }
+
+    /// As the log shows it.
     fn name(self) -> &'static str {
         match self {
             Self::PluggedInCa => "plugged-in CA",

@@ -16,10 +16,11 @@ use eastwest_ca::{
     public_key::KeyKind,
     rotation::Rotation,
 };
+use eastwest_io::files;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::{files, trust::latest_expiry::LatestExpiry};
+use crate::trust::latest_expiry::LatestExpiry;
 
 mod error;
 mod slots;

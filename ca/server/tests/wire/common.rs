@@ -9,14 +9,14 @@ use std::{
 
 use eastwest_ca::{CertificateSummary, Lifetimes, NewRoot, pem};
 use eastwest_ca_server::{
-    CertificateAuthority, CertificateAuthorityConfig, Incoming, LedgerConfig, Limits, OwnBundle, ProofConfig,
-    StateDir,
+    CertificateAuthority, CertificateAuthorityConfig, LedgerConfig, Limits, OwnBundle, ProofConfig, StateDir,
     bundles::{IdentityService, federation, publish},
-    default_serving_names, grpc_server,
+    default_serving_names,
     operations::{self, IssuedKey},
     server_config,
 };
 use eastwest_identity::TrustDomain;
+use eastwest_io::{Incoming, grpc_server};
 use eastwest_proto::{
     eastwest::v1::{CreateJwtSvidRequest, workload_identity_client::WorkloadIdentityClient},
     istio::v1::auth::{

@@ -2,7 +2,8 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use eastwest_ca_server::{HttpsClient, ProofConfig, RulesFile, TrustedRoots};
+use eastwest_ca_server::{ProofConfig, RulesFile};
+use eastwest_io::{HttpsClient, TrustedRoots};
 use eastwest_proto::istio::v1::auth::{IstioCertificateRequest, IstioCertificateResponse};
 use serde_json::{Value, json};
 use time::OffsetDateTime;

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use eastwest_ca_server::{HttpsClient, IssuerKeys, KeySource, Pace, ProofConfig, TrustedRoots};
+use eastwest_ca_server::{IssuerKeys, KeySource, Pace, ProofConfig};
+use eastwest_io::{HttpsClient, TrustedRoots};
 use serde_json::json;
 use tokio::time::Instant;
 use tonic::Code;

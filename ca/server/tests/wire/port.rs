@@ -4,7 +4,8 @@ use std::{io, sync::Arc, time::Duration};
 
 use super::common::{Ca, REVIEWS, client_config, request};
 use eastwest_ca::PrivateKey;
-use eastwest_ca_server::{Incoming, server_config};
+use eastwest_ca_server::server_config;
+use eastwest_io::Incoming;
 use rustls::{ClientConfig, HandshakeKind, version};
 use rustls_pki_types::ServerName;
 use time::OffsetDateTime;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Args;
-use eastwest_agent::{Order, OrderError, TokenSource};
+use eastwest_agent::{CertificateRequest, CertificateRequestError, TokenSource};
 use eastwest_ca::Lifetimes;
 use eastwest_ca_server::{
     StateDir,
@@ -183,7 +183,7 @@ impl IssueArgs {
         let token = self.server.token(&identity, state_dir, now)?;
         let ca_root = self.server.ca_root.clone();
         let any_trust_domain = self.identity.is_none() && self.trust_domain.is_none();
-        let order = Order {
+        let request = CertificateRequest {
             server,
             server_name: self.server.server_name.clone(),
             ca_root: ca_root.unwrap_or_else(|| state_dir.join("root-cert.pem")),
@@ -193,15 +193,20 @@ impl IssueArgs {
             cluster_id: self.server.cluster_id.clone(),
             cert_ttl: ttl.unwrap_or_default(),
         };
-        let ordered = runtime()?.block_on(eastwest_agent::order(order)).map_err(|error| match error {
-            OrderError::Config(mistakes) => Failure::Usage(mistakes.0.into_iter().collect()),
-            error @ OrderError::Refused(_) => error.into(),
-        })?;
-        ordered.write(&self.out)?;
+        let issued =
+            runtime()?.block_on(eastwest_agent::request_certificate(request)).map_err(
+                |error| match error {
+                    CertificateRequestError::Config(mistakes) => {
+                        Failure::Usage(mistakes.0.into_iter().collect())
+                    }
+                    error @ CertificateRequestError::Refused(_) => error.into(),
+                },
+            )?;
+        issued.write(&self.out)?;
         Ok(Report {
-            identity: ordered.identity().clone(),
-            serial: ordered.serial().to_owned(),
-            not_after: OffsetDateTime::from(ordered.not_after()).format(&Rfc3339)?,
+            identity: issued.identity().clone(),
+            serial: issued.serial().to_owned(),
+            not_after: OffsetDateTime::from(issued.not_after()).format(&Rfc3339)?,
             certificate_chain: self.out.join("cert-chain.pem"),
             private_key: self.out.join("key.pem"),
             roots: self.out.join("root-cert.pem"),

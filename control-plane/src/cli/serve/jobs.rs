@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use eastwest_ca_server::TrustedRoots;
+use eastwest_io::TrustedRoots;
 
 use crate::{config::Problems, serve::JobConfig};
 

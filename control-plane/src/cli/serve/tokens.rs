@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use eastwest_ca_server::{TrustedRoots, check_address};
+use eastwest_io::{TrustedRoots, check_address};
 
 use super::istiod;
 use crate::{

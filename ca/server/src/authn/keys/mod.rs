@@ -14,12 +14,12 @@ use eastwest_ca::{
     Jwt, KeySet,
     jwt::{TokenError, Verified},
 };
+use eastwest_io::SourceStatus;
 use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 
 pub use self::source::{KeySource, SourceError};
 use super::AuthnError;
-use crate::followed::Followed;
 
 /// Longest that a request waits for keys that it asked for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -45,7 +45,7 @@ pub struct IssuerKeys {
     issuer: String,
     keys: ArcSwapOption<KeySet>,
     source: Option<(KeySource, Pace)>,
-    followed: Arc<Followed>,
+    followed: Arc<SourceStatus>,
     /// Somebody met a key that is not known.
     wanted: Notify,
     /// When the source was asked last.
@@ -75,7 +75,7 @@ impl IssuerKeys {
     fn new(issuer: String, keys: Option<KeySet>, source: Option<(KeySource, Pace)>) -> Arc<Self> {
         let keys = ArcSwapOption::from_pointee(keys);
         let at = source.as_ref().map_or_else(String::new, |(source, _)| source.to_string());
-        let followed = Followed::new("token-keys", at);
+        let followed = Arc::new(SourceStatus::new("token-keys", at));
         Arc::new(Self {
             issuer,
             keys,
@@ -92,7 +92,7 @@ impl IssuerKeys {
     }
 
     /// The source and what is wrong with it, if there is one.
-    pub(super) fn origin(&self) -> Option<Arc<Followed>> {
+    pub(super) fn origin(&self) -> Option<Arc<SourceStatus>> {
         self.source.as_ref().map(|_| Arc::clone(&self.followed))
     }
 

@@ -8,13 +8,11 @@ use std::{
 };
 
 use eastwest_ca::{KeySet, jwt::KeySetError};
+use eastwest_io::{FetchError, HttpsClient, HttpsUrl};
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::{
-    authn::kubernetes::{KubernetesApi, KubernetesApiError},
-    https::{FetchError, HttpsClient, HttpsUrl},
-};
+use crate::authn::kubernetes::{KubernetesApi, KubernetesApiError};
 
 /// Largest key set or discovery document in bytes.
 const MAX_BYTES: usize = 1024 * 1024;

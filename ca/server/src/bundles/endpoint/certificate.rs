@@ -13,6 +13,7 @@ use eastwest_ca::{
     Caller, IssueError, Issuer as _, PrivateKey, Proof, Refusal, VerifiedCsr, key::PrivateKeyError,
 };
 use eastwest_identity::{IdentityError, SpiffeId, TrustDomain};
+use eastwest_io::SourceStatus;
 use rustls::{
     crypto::ring,
     server::{ClientHello, ResolvesServerCert},
@@ -24,7 +25,7 @@ use time::OffsetDateTime;
 use tokio::time::sleep;
 use zeroize::Zeroizing;
 
-use crate::{followed::Followed, issuing::certificate_authority::CertificateAuthority};
+use crate::issuing::certificate_authority::CertificateAuthority;
 
 /// How often the files, or the trust domain, are looked at.
 const POLL: Duration = Duration::from_secs(5);
@@ -93,9 +94,9 @@ pub enum SvidError {
 
 /// The endpoint's certificate and where newer ones come from.
 pub struct Certificate {
-    shown: Arc<Shown>,
+    presented: Arc<PresentedCertificate>,
     source: Source,
-    followed: Arc<Followed>,
+    followed: Arc<SourceStatus>,
 }
 
 enum Source {
@@ -113,11 +114,11 @@ struct OwnSvid {
     namespace: String,
 }
 
-/// The certificate shown at the moment.
+/// The certificate presented at the moment.
 #[derive(Debug)]
-struct Shown(ArcSwap<CertifiedKey>);
+struct PresentedCertificate(ArcSwap<CertifiedKey>);
 
-impl ResolvesServerCert for Shown {
+impl ResolvesServerCert for PresentedCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.0.load_full())
     }
@@ -131,8 +132,12 @@ impl Certificate {
     pub fn of_files(certificate: PathBuf, key: PathBuf) -> Result<Self, CertificateError> {
         let files = Files { certificate, key };
         let first = files.load()?;
-        let followed = Followed::new(SUBJECT, files.certificate.display());
-        Ok(Self { shown: Arc::new(Shown(ArcSwap::from(first))), source: Source::Files(files), followed })
+        let followed = Arc::new(SourceStatus::new(SUBJECT, files.certificate.display()));
+        Ok(Self {
+            presented: Arc::new(PresentedCertificate(ArcSwap::from(first))),
+            source: Source::Files(files),
+            followed,
+        })
     }
 
     /// Profile `https_spiffe`: an X.509-SVID of `ca` for `spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/eastwest`.
@@ -142,24 +147,28 @@ impl Certificate {
     pub fn of_ca(ca: Arc<CertificateAuthority>, namespace: &str) -> Result<Self, CertificateError> {
         let own = OwnSvid { ca, namespace: namespace.to_owned() };
         let (first, _) = own.issue(OffsetDateTime::now_utc())?;
-        let followed = Followed::new(SUBJECT, "our own authority");
-        Ok(Self { shown: Arc::new(Shown(ArcSwap::from(first))), source: Source::Svid(own), followed })
+        let followed = Arc::new(SourceStatus::new(SUBJECT, "our own authority"));
+        Ok(Self {
+            presented: Arc::new(PresentedCertificate(ArcSwap::from(first))),
+            source: Source::Svid(own),
+            followed,
+        })
     }
 
     /// Where newer ones come from, with what is wrong with that.
-    pub fn followed(&self) -> Arc<Followed> {
+    pub fn followed(&self) -> Arc<SourceStatus> {
         Arc::clone(&self.followed)
     }
 
     pub(super) fn resolver(&self) -> Arc<dyn ResolvesServerCert> {
-        Arc::clone(&self.shown) as _
+        Arc::clone(&self.presented) as _
     }
 
     /// Renews it for ever; the last good one stays.
     pub(super) async fn keep(&self) {
         match &self.source {
-            Source::Files(files) => files.keep(&self.shown, &self.followed).await,
-            Source::Svid(own) => own.keep(&self.shown, &self.followed).await,
+            Source::Files(files) => files.keep(&self.presented, &self.followed).await,
+            Source::Svid(own) => own.keep(&self.presented, &self.followed).await,
         }
     }
 }
@@ -188,7 +197,7 @@ impl Files {
     }
 
     /// Files that are replaced one after the other do not fit for a moment, so a mistake is told when it lasts.
-    async fn keep(&self, shown: &Shown, followed: &Followed) {
+    async fn keep(&self, presented: &PresentedCertificate, followed: &SourceStatus) {
         let (mut seen, mut failed) = (self.changed(), false);
         loop {
             sleep(POLL).await;
@@ -198,7 +207,7 @@ impl Files {
             }
             match self.load() {
                 Ok(pair) => {
-                    shown.0.store(pair);
+                    presented.0.store(pair);
                     tracing::info!("bundle endpoint: new certificate from {}", self.certificate.display());
                     followed.note(Ok(()));
                     failed = false;
@@ -234,14 +243,14 @@ impl OwnSvid {
         Ok((Arc::new(CertifiedKey::new(chain, signer)), now + (leaf.not_after - now) / 2))
     }
 
-    async fn keep(&self, shown: &Shown, followed: &Followed) {
+    async fn keep(&self, presented: &PresentedCertificate, followed: &SourceStatus) {
         let (mut domain, mut renew_at) = (None, OffsetDateTime::UNIX_EPOCH);
         loop {
             let (now, current) = (OffsetDateTime::now_utc(), self.ca.ca_state().trust_domain.clone());
             if now >= renew_at || domain.as_ref() != Some(&current) {
                 match self.issue(now) {
                     Ok((pair, at)) => {
-                        shown.0.store(pair);
+                        presented.0.store(pair);
                         (domain, renew_at) = (Some(current), at);
                         followed.note(Ok(()));
                     }

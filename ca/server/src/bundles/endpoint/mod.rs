@@ -7,6 +7,10 @@ mod certificate;
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
+use eastwest_io::{
+    accept::{AcceptLimits, accept},
+    tls,
+};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{
@@ -15,64 +19,42 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use rustls::{
-    ServerConfig,
-    crypto::ring,
-    server::NoServerSessionStorage,
-    version::{TLS12, TLS13},
-};
+use rustls::{ServerConfig, server::NoServerSessionStorage};
 use time::OffsetDateTime;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 
 pub use self::certificate::{Certificate, CertificateError};
 use super::OwnBundle;
 
-/// Most connections at a time; further ones wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 256;
+/// Limits of connections.
+const LIMITS: AcceptLimits = AcceptLimits { total: 256, per_peer: 256 };
 /// Longest life of a connection, its handshake included.
 const LIFE: Duration = Duration::from_secs(10);
 /// Longest head of a request in bytes.
 const MAX_HEAD: usize = 8 << 10;
-/// Wait after accepting failed, for instance for want of file descriptors.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Serves `bundle` at `listener` for ever, showing `certificate`.
+/// Serves `bundle` at `listener` for ever, with `certificate`.
 pub async fn serve(listener: TcpListener, certificate: Certificate, bundle: Arc<OwnBundle>) {
     let tls = TlsAcceptor::from(server_config(&certificate));
-    let keeping = certificate.keep();
-    let accepting = async {
-        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        loop {
-            let permit = Arc::clone(&connections).acquire_owned().await;
-            let Ok((stream, remote)) = listener.accept().await else {
-                sleep(ACCEPT_RETRY).await;
-                continue;
-            };
-            let (tls, bundle) = (tls.clone(), Arc::clone(&bundle));
-            tokio::spawn(async move {
-                match timeout(LIFE, answer(tls, stream, bundle)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::debug!(%remote, %error, "bundle endpoint"),
-                    Err(_) => tracing::debug!(%remote, "bundle endpoint: a slow client was cut off"),
-                }
-                drop(permit);
-            });
+    let answer_in_time = |stream, remote| {
+        let answer = timeout(LIFE, answer(tls.clone(), stream, Arc::clone(&bundle)));
+        async move {
+            match answer.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%remote, %error, "bundle endpoint"),
+                Err(_) => tracing::debug!(%remote, "bundle endpoint: a slow client was cut off"),
+            }
         }
     };
-    tokio::join!(keeping, accepting);
+    tokio::join!(certificate.keep(), accept(listener, LIMITS, answer_in_time));
 }
 
 fn server_config(certificate: &Certificate) -> Arc<ServerConfig> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&TLS13, &TLS12])
-        .expect("ring has cipher suites for TLS 1.2 and 1.3")
-        .with_no_client_auth()
-        .with_cert_resolver(certificate.resolver());
+    let mut config = tls::server_builder().with_no_client_auth().with_cert_resolver(certificate.resolver());
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Arc::new(config)

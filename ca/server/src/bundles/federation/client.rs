@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use eastwest_ca::{SpiffeBundle, spiffe_bundle::SpiffeBundleError};
 use eastwest_identity::TrustDomain;
+use eastwest_io::{HttpsClient, https};
 use http::{StatusCode, header};
 use hyper::body::Bytes;
 use rustls::ClientConfig;
@@ -11,7 +12,6 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use super::{EndpointUrl, Foreign, Profile, RelationshipError, verifier};
-use crate::https::{self, HttpsClient};
 
 /// Longest time for a bundle, redirects included.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -61,7 +61,7 @@ pub(super) async fn fetch(
     profile: &Profile,
     known: &Foreign,
 ) -> Result<SpiffeBundle, FetchError> {
-    let client = HttpsClient::speaking(tls(profile, known)?);
+    let client = HttpsClient::with_tls(tls(profile, known)?);
     let body = timeout(DEADLINE, follow(url, &client)).await.map_err(|_| FetchError::Timeout)??;
     let text = std::str::from_utf8(&body).map_err(|_| FetchError::Utf8)?;
     Ok(SpiffeBundle::from_json(text)?)
@@ -74,7 +74,7 @@ fn tls(profile: &Profile, known: &Foreign) -> Result<ClientConfig, FetchError> {
             let domain = id.trust_domain();
             let roots = known.get(&domain).and_then(SpiffeBundle::roots);
             let roots = roots.ok_or(FetchError::NoBundle(domain))?;
-            verifier::spiffe(id.clone(), roots).map_err(FetchError::Trust)
+            Ok(verifier::spiffe(id.clone(), roots))
         }
     }
 }
@@ -83,7 +83,7 @@ fn tls(profile: &Profile, known: &Foreign) -> Result<ClientConfig, FetchError> {
 async fn follow(url: &EndpointUrl, client: &HttpsClient) -> Result<Bytes, FetchError> {
     let mut url = url.clone();
     for _ in 0..=MAX_REDIRECTS {
-        let response = client.ask(url.address(), None, None).await?;
+        let response = client.request(url.address(), None, None).await?;
         match response.status() {
             StatusCode::OK => return Ok(https::body(url.address(), response, MAX_BYTES).await?),
             status if status.is_redirection() => {

@@ -3,10 +3,9 @@
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use eastwest_identity::{IdentityError, SpiffeId, TrustDomain};
+use eastwest_io::HttpsUrl;
 use http::Uri;
 use thiserror::Error;
-
-use crate::https::HttpsUrl;
 
 /// Why a text names no relationship.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

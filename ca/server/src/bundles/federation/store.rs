@@ -10,10 +10,10 @@ use std::{
 
 use eastwest_ca::SpiffeBundle;
 use eastwest_identity::TrustDomain;
+use eastwest_io::files;
 use tokio::sync::watch;
 
 use super::Foreign;
-use crate::files;
 
 /// The newest bundle of each foreign domain. Each stands for itself: nothing puts two together.
 pub struct Store {

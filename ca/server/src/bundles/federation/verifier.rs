@@ -4,6 +4,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use eastwest_ca::{TrustBundle, peer};
 use eastwest_identity::SpiffeId;
+use eastwest_io::tls;
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -11,10 +12,6 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _};
 use time::OffsetDateTime;
-
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(crypto::ring::default_provider())
-}
 
 /// TLS to a server that is known by its host name, and vouched for by the CAs in `file` or by the system's.
 ///
@@ -34,20 +31,13 @@ pub(super) fn web(file: Option<&Path>) -> Result<ClientConfig, String> {
         let place = file.map_or_else(|| "the system".to_owned(), |path| path.display().to_string());
         return Err(format!("{place} has no usable CA certificate; name others with ca=FILE"));
     }
-    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-    Ok(builder.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth())
+    Ok(tls::client_builder().with_root_certificates(roots).with_no_client_auth())
 }
 
 /// TLS to a server that is known by its SPIFFE ID, vouched for by the bundle of that ID's own trust domain.
-///
-/// # Errors
-/// Never with the provider that we use.
-pub(super) fn spiffe(id: SpiffeId, roots: TrustBundle) -> Result<ClientConfig, String> {
-    let provider = provider();
-    let verifier = Arc::new(BySpiffeId { id, roots, provider: Arc::clone(&provider) });
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| error.to_string())?.dangerous();
-    Ok(builder.with_custom_certificate_verifier(verifier).with_no_client_auth())
+pub(super) fn spiffe(id: SpiffeId, roots: TrustBundle) -> ClientConfig {
+    let verifier = Arc::new(BySpiffeId { id, roots, provider: tls::provider() });
+    tls::client_builder().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
 }
 
 #[derive(Debug)]

@@ -12,10 +12,10 @@ use eastwest_ca::{
     CertificateSummary, NewRoot, TrustBundle,
     rotation::{RootSlot, Rotation},
 };
+use eastwest_io::files;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{CA_CERTIFICATE, CA_KEY, ROTATION, ROTATION_LOCK, StateDir, StateError, io_error};
-use crate::files;
 
 /// The right to change the rotation, held until it is dropped. Held for moments only.
 #[derive(Debug)]

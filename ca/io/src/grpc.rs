@@ -1,4 +1,4 @@
-//! The manners of our gRPC ports: what one connection may ask of us, and that it speaks gRPC at all.
+//! Limits of the gRPC ports: what one connection may use, and that it must speak gRPC.
 
 use std::{
     future::Future,
@@ -14,11 +14,11 @@ use tower::{
     layer::util::{Identity, Stack},
 };
 
-/// How often a silent client is asked whether it still lives, and how long it may take to say so.
+/// How often an idle client is pinged, and how long it may take to answer.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 /// Streams and calls of one connection at a time.
 const MAX_CONCURRENT: u32 = 1000;
-/// Bytes of requests that a connection may have under way: what HTTP/2 begins with, which needs no announcement.
+/// Bytes of requests that a connection may have in flight: the default of HTTP/2, which needs no announcement.
 const WINDOW: u32 = 65_535;
 /// Headers of one request, in bytes. Tokens are the largest of them, a few kilobytes.
 const MAX_HEADERS: u32 = 64 * 1024;
@@ -47,7 +47,8 @@ impl<S> Layer<S> for OnlyGrpcLayer {
     }
 }
 
-/// Answers whatever is no gRPC itself, as gRPC says: so nothing that a browser or a proxy sends is taken for a call.
+/// Answers requests that are not gRPC with the HTTP status that gRPC defines, so that nothing that a browser or a proxy
+/// sends is taken for a call.
 #[derive(Debug, Clone)]
 pub struct OnlyGrpc<S>(S);
 

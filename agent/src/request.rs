@@ -1,4 +1,4 @@
-//! One certificate, asked for once and handed over: for tests and scripts that need no companion.
+//! One certificate, requested once: for tests and scripts that need no agent.
 
 use std::{
     io,
@@ -7,21 +7,21 @@ use std::{
 };
 
 use eastwest_identity::SpiffeId;
+use eastwest_io::files::create_private_dir;
 use zeroize::Zeroizing;
 
 use crate::{
     certificate::{
-        client::{Ask, CaClient, IssueError, TokenSource, system_clock},
+        client::{CaClient, CaClientConfig, IssueError, TokenSource, system_clock},
+        files as certificate_files,
         rotation::Issue as _,
         svid::Svid,
-        written,
     },
     config::{ConfigError, control_plane},
-    files,
 };
 
-/// What is asked for, of whom, and by what proof.
-pub struct Order {
+/// The CA, the certificate to request, and the proof of identity.
+pub struct CertificateRequest {
     /// TLS address of the CA, HOST:PORT.
     pub server: String,
     /// DNS name or IP address expected in its certificate; the host if `None`.
@@ -36,51 +36,53 @@ pub struct Order {
     pub any_trust_domain: bool,
     /// Name of the cluster that the token is of.
     pub cluster_id: String,
-    /// Life of the certificate.
+    /// Requested lifetime.
     pub cert_ttl: Duration,
 }
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
-pub enum OrderError {
-    /// What was asked for makes no sense.
+pub enum CertificateRequestError {
+    /// The request is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Nobody answered, or the answer was no.
+    /// The CA did not answer, or refused.
     #[error(transparent)]
-    Refused(#[from] RefusedError),
+    Refused(#[from] IssuanceError),
 }
 
-/// Nobody answered, or the answer was no.
+/// The CA did not answer, or refused.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct RefusedError(#[from] IssueError);
+pub struct IssuanceError(#[from] IssueError);
 
-/// A key and its certificate, checked as the agent checks its own. Shows no secret.
+/// A key and its certificate, checked as the agent checks its own. `Debug` prints no secret.
 #[derive(Debug)]
-pub struct Ordered(Svid);
+pub struct IssuedCertificate(Svid);
 
-/// Makes a key, has it certified, and checks the answer.
+/// Generates a key, requests a certificate for it, and checks the response.
 ///
 /// # Errors
-/// See [`OrderError`].
-pub async fn order(order: Order) -> Result<Ordered, OrderError> {
-    let server = control_plane("--server", &order.server, order.server_name.as_deref());
-    let ask = Ask {
+/// See [`CertificateRequestError`].
+pub async fn request_certificate(
+    request: CertificateRequest,
+) -> Result<IssuedCertificate, CertificateRequestError> {
+    let server = control_plane("--server", &request.server, request.server_name.as_deref());
+    let config = CaClientConfig {
         control_plane: server.map_err(|mistake| ConfigError(vec![format!("--server: {mistake}")]))?,
-        identity: order.identity,
-        any_trust_domain: order.any_trust_domain,
-        ca_root: order.ca_root,
-        token: order.token,
-        cluster_id: order.cluster_id,
-        cert_ttl: order.cert_ttl,
+        identity: request.identity,
+        any_trust_domain: request.any_trust_domain,
+        ca_root: request.ca_root,
+        token: request.token,
+        cluster_id: request.cluster_id,
+        cert_ttl: request.cert_ttl,
     };
-    let svid = CaClient::new(ask, system_clock()).issue(None, 0).await;
-    Ok(Ordered(svid.map_err(RefusedError)?))
+    let svid = CaClient::new(config, system_clock()).issue(None, 0).await;
+    Ok(IssuedCertificate(svid.map_err(IssuanceError)?))
 }
 
-impl Ordered {
-    /// Whose certificate it is.
+impl IssuedCertificate {
+    /// The identity in the certificate.
     pub fn identity(&self) -> &SpiffeId {
         &self.0.identity
     }
@@ -90,7 +92,7 @@ impl Ordered {
         &self.0.serial
     }
 
-    /// End of its life.
+    /// End of its validity.
     pub fn not_after(&self) -> SystemTime {
         self.0.not_after
     }
@@ -100,7 +102,7 @@ impl Ordered {
         &self.0.chain_pem
     }
 
-    /// What the peers of its holder must trust, PEM.
+    /// The roots that peers of the holder must trust, PEM.
     pub fn roots_pem(&self) -> &str {
         &self.0.bundle_pem
     }
@@ -113,9 +115,9 @@ impl Ordered {
     /// Writes `cert-chain.pem`, `key.pem` (mode 0600) and `root-cert.pem` into `dir`, creating it if absent.
     ///
     /// # Errors
-    /// The system refused.
+    /// Those of the file system.
     pub fn write(&self, dir: &Path) -> io::Result<()> {
-        files::create_private_dir(dir)?;
-        written::write(&self.0, dir)
+        create_private_dir(dir)?;
+        certificate_files::write(&self.0, dir)
     }
 }

@@ -1,27 +1,34 @@
-//! Files that are whole or not there, and that only we may read.
+//! Replacing, creating and removing files so that a reader or a crash finds the old content or the new one, never a
+//! part.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
 /// Mode of files that hold a secret.
-pub(crate) const SECRET: u32 = 0o600;
-/// Mode of files for everybody.
-pub(crate) const PUBLIC: u32 = 0o644;
+pub const SECRET: u32 = 0o600;
+/// Mode of files that every user may read.
+pub const PUBLIC: u32 = 0o644;
 
-/// Replaces or creates `path`: a reader, or a crash, meets the old content or the new one.
-pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+/// Replaces or creates `path`: writes a temporary file beside it, syncs it, renames it, and syncs the parent folder.
+///
+/// # Errors
+/// Those of the file system; the old content is then still in place, except if only the last step failed.
+pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let temporary = Temporary::write(path, content, mode)?;
     fs::rename(&temporary.0, path)?;
     sync_parent(path)
 }
 
-/// Creates `path` as a whole, unless it is there already; says whether it was created.
-pub(crate) fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<bool> {
+/// Creates `path` with its whole content, unless it exists. Returns whether it was created.
+///
+/// # Errors
+/// Those of the file system.
+pub fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<bool> {
     let temporary = Temporary::write(path, content, mode)?;
     match fs::hard_link(&temporary.0, path) {
         Ok(()) => sync_parent(path).map(|()| true),
@@ -30,18 +37,32 @@ pub(crate) fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<bool>
     }
 }
 
-/// Removes `path`, and makes that last.
-pub(crate) fn remove(path: &Path) -> io::Result<()> {
+/// Removes `path` and syncs the parent folder.
+///
+/// # Errors
+/// Those of the file system, also if there is no such file.
+pub fn remove(path: &Path) -> io::Result<()> {
     fs::remove_file(path)?;
     sync_parent(path)
 }
 
+/// Creates the folder `path` and missing folders above it, with mode 0700. An existing folder stays as it is.
+///
+/// # Errors
+/// Those of the file system.
+pub fn create_private_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
 /// The permission bits of `path`.
-pub(crate) fn mode(path: &Path) -> io::Result<u32> {
+///
+/// # Errors
+/// Those of the file system, also if there is no such file.
+pub fn mode(path: &Path) -> io::Result<u32> {
     Ok(fs::metadata(path)?.permissions().mode() & 0o777)
 }
 
-/// A file beside its target, removed when it is no longer needed.
+/// A file beside its target, removed when dropped.
 struct Temporary(PathBuf);
 
 impl Temporary {
@@ -50,7 +71,7 @@ impl Temporary {
         let mut name = target.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}-{}.tmp", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)));
         let path = target.with_file_name(name);
-        // Left behind by a process of the same number that crashed, perhaps in another PID namespace.
+        // Left by a crashed process with the same number, perhaps of another PID namespace. Its mode could differ.
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -65,7 +86,7 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0); // renamed already, or of no use to anybody
+        let _ = fs::remove_file(&self.0); // fails if it was renamed
     }
 }
 
@@ -81,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_private_and_first_come_first_served() {
+    fn files_are_replaced_and_created_whole() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
         assert!(create(&path, b"one", SECRET).unwrap());

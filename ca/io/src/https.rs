@@ -1,7 +1,7 @@
-//! Small documents over HTTPS: without redirects, to their end within ten seconds. Connections are kept for the next
-//! question.
+//! A client for small documents over HTTPS. It follows no redirects and waits ten seconds for a whole document.
+//! Connections are kept for the next request.
 
-use std::{error::Error as _, fmt, net::IpAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{error::Error as _, fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header, uri::Scheme};
@@ -12,29 +12,31 @@ use hyper_util::{
     client::legacy::{self, Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use thiserror::Error;
 use tokio::time::timeout;
 
-/// Longest that it may take in all.
+use crate::tls;
+
+/// Longest time for a whole document.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// How long a connection is kept that nobody uses, and how many of one server.
+/// How long an idle connection is kept, and how many of one server.
 const IDLE: Duration = Duration::from_secs(30);
 const MAX_IDLE: usize = 64;
 
-/// Documents of all kinds, and key sets by their own name (RFC 7517 §8.5): the Kubernetes API gives its keys only to who
-/// takes that.
+/// JSON, and key sets by their own media type (RFC 7517 §8.5): the Kubernetes API serves its keys only to clients that
+/// accept it.
 const ACCEPTED: &str = "application/json, application/jwk-set+json";
 
-/// Why an address gave nothing.
+/// Why a document could not be fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum FetchError {
     /// Not a URL of a server.
     #[error("{0:?} is not an address: write for example https://issuer.example/keys")]
     Url(String),
-    /// Plaintext to another machine: whoever is between could hand us keys of its own.
+    /// Plaintext to another machine: anybody on the path could insert keys.
     #[error("{0:?}: plain http is only for loopback; use https")]
     Plaintext(String),
     /// A file of roots that cannot be used.
@@ -45,31 +47,31 @@ pub enum FetchError {
         /// Why not.
         reason: String,
     },
-    /// What we shall be known by to the server.
+    /// The client certificate, its key or the bearer token.
     #[error("client certificate, key or token cannot be used")]
     Identity,
     /// No connection, or it broke.
     #[error("{url}: {reason}")]
     Connection {
-        /// Who was asked.
+        /// The address.
         url: String,
         /// What went wrong.
         reason: String,
     },
-    /// Another answer than 200 or 201; redirects are not followed.
+    /// Another status than 200 or 201; redirects are not followed.
     #[error("{url}: answered {status}, not 200")]
     Status {
-        /// Who was asked.
+        /// The address.
         url: String,
-        /// The answer.
+        /// The status.
         status: u16,
     },
-    /// More than allowed.
+    /// The document is larger than allowed.
     #[error("{url}: more than the {limit} bytes allowed")]
     TooLarge {
-        /// Who was asked.
+        /// The address.
         url: String,
-        /// Most bytes.
+        /// The limit in bytes.
         limit: usize,
     },
     /// Not within ten seconds.
@@ -77,15 +79,15 @@ pub enum FetchError {
     TimedOut(String),
 }
 
-/// An address that may be asked: https, or http on loopback.
+/// An address that may be fetched: https, or http on loopback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpsUrl(Uri);
 
 impl HttpsUrl {
-    /// Reads an address.
+    /// Parses an address.
     ///
     /// # Errors
-    /// Anything else, user information and fragments among it.
+    /// Any other scheme, and user information.
     pub fn parse(text: &str) -> Result<Self, FetchError> {
         let bad = || FetchError::Url(text.chars().take(200).collect());
         let uri = Uri::from_str(text).map_err(|_| bad())?;
@@ -104,10 +106,10 @@ impl HttpsUrl {
     }
 }
 
-/// Whether an address may be asked: https, or http on loopback.
+/// Checks that an address may be fetched: https, or http on loopback.
 ///
 /// # Errors
-/// It may not, and why.
+/// The address may not be fetched, and why.
 pub fn check_address(text: &str) -> Result<(), FetchError> {
     HttpsUrl::parse(text).map(drop)
 }
@@ -123,10 +125,10 @@ impl fmt::Display for HttpsUrl {
     }
 }
 
-/// Whom an HTTPS client believes.
+/// The CAs that an HTTPS client trusts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrustedRoots {
-    /// The certificates that the system has.
+    /// Those of the system.
     System,
     /// Those of a PEM file.
     File(PathBuf),
@@ -139,23 +141,20 @@ pub enum TrustedRoots {
 pub struct HttpsClient(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
 impl HttpsClient {
-    /// A client that believes the servers that `roots` vouch for.
+    /// A client that trusts servers with a certificate that leads to `roots`.
     ///
     /// # Errors
-    /// A file without certificates. A system without any is met when something is fetched.
+    /// A file without certificates. If the system has none, the first fetch fails.
     pub fn new(roots: &TrustedRoots) -> Result<Self, FetchError> {
         Self::with_identity(roots, None)
     }
 
-    /// The same, known to servers by a certificate chain and its key, both PEM.
+    /// The same, with a client certificate: a chain and its key, both PEM.
     ///
     /// # Errors
-    /// No certificates, or a key that does not go with them.
+    /// No certificates, or a key that does not belong to them.
     pub fn with_identity(roots: &TrustedRoots, identity: Option<(&str, &str)>) -> Result<Self, FetchError> {
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("ring has cipher suites for TLS 1.2 and 1.3")
-            .with_root_certificates(roots.store()?);
+        let builder = tls::client_builder().with_root_certificates(roots.store()?);
         let config = match identity {
             None => builder.with_no_client_auth(),
             Some((chain, key)) => {
@@ -165,12 +164,12 @@ impl HttpsClient {
                 builder.with_client_auth_cert(chain, key).map_err(|_| FetchError::Identity)?
             }
         };
-        Ok(Self::speaking(config))
+        Ok(Self::with_tls(config))
     }
 
-    /// A client that meets servers with `tls`.
-    pub(crate) fn speaking(tls: ClientConfig) -> Self {
-        // Which addresses may be asked in plaintext, [`HttpsUrl`] says.
+    /// A client with this TLS configuration.
+    pub fn with_tls(tls: ClientConfig) -> Self {
+        // `HttpsUrl` decides which addresses are fetched in plaintext.
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         let mut builder = Client::builder(TokioExecutor::new());
@@ -178,13 +177,20 @@ impl HttpsClient {
         Self(builder.build(connector))
     }
 
-    /// The body at an address.
-    pub(crate) async fn get(&self, url: &HttpsUrl, limit: usize) -> Result<Bytes, FetchError> {
+    /// The document at an address, of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub async fn get(&self, url: &HttpsUrl, limit: usize) -> Result<Bytes, FetchError> {
         self.send(url, None, None, limit).await
     }
 
-    /// What an address answers to whoever bears a token; posted to if there is JSON.
-    pub(crate) async fn send(
+    /// The document that an address answers, of at most `limit` bytes. With `bearer` the request has that token; with
+    /// `json` it is a POST of that body.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub async fn send(
         &self,
         url: &HttpsUrl,
         bearer: Option<&str>,
@@ -192,7 +198,7 @@ impl HttpsClient {
         limit: usize,
     ) -> Result<Bytes, FetchError> {
         let answer = timeout(DEADLINE, async {
-            let response = self.ask(url, bearer, json).await?;
+            let response = self.request(url, bearer, json).await?;
             match response.status() {
                 StatusCode::OK | StatusCode::CREATED => body(url, response, limit).await,
                 status => Err(FetchError::Status { url: url.to_string(), status: status.as_u16() }),
@@ -201,8 +207,11 @@ impl HttpsClient {
         answer.await.unwrap_or_else(|_| Err(FetchError::TimedOut(url.to_string())))
     }
 
-    /// The head of whatever an address answers.
-    pub(crate) async fn ask(
+    /// The response of an address, whatever its status. There is no time limit.
+    ///
+    /// # Errors
+    /// No connection, or a token that cannot be a header.
+    pub async fn request(
         &self,
         url: &HttpsUrl,
         bearer: Option<&str>,
@@ -223,16 +232,15 @@ impl HttpsClient {
             .header(header::USER_AGENT, concat!("eastwest/", env!("CARGO_PKG_VERSION")))
             .body(Full::new(Bytes::from(json.unwrap_or_default())))
             .map_err(|_| FetchError::Url(url.to_string()))?;
-        self.0.request(request).await.map_err(|error| broken(url, &error))
+        self.0.request(request).await.map_err(|error| connection_error(url, &error))
     }
 }
 
-/// The body of an answer, to its end.
-pub(crate) async fn body(
-    url: &HttpsUrl,
-    response: Response<Incoming>,
-    limit: usize,
-) -> Result<Bytes, FetchError> {
+/// The whole body of a response, of at most `limit` bytes.
+///
+/// # Errors
+/// The connection broke, or the body is larger.
+pub async fn body(url: &HttpsUrl, response: Response<Incoming>, limit: usize) -> Result<Bytes, FetchError> {
     let body = Limited::new(response.into_body(), limit).collect().await;
     body.map(http_body_util::Collected::to_bytes).map_err(|error| {
         if error.is::<http_body_util::LengthLimitError>() {
@@ -242,8 +250,8 @@ pub(crate) async fn body(
     })
 }
 
-/// What lies at the bottom of an error: what is above it only says where.
-fn broken(url: &HttpsUrl, error: &legacy::Error) -> FetchError {
+/// The innermost cause: what wraps it only names the layer.
+fn connection_error(url: &HttpsUrl, error: &legacy::Error) -> FetchError {
     let mut reason = error.source();
     while let Some(deeper) = reason.and_then(std::error::Error::source) {
         reason = Some(deeper);
@@ -289,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_that_may_be_asked() {
+    fn addresses_that_may_be_fetched() {
         for good in [
             "https://issuer.example/keys",
             "https://issuer.example:8443",

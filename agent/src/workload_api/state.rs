@@ -1,4 +1,4 @@
-//! What answers are made of: the certificate held and the bundles that the control plane publishes.
+//! The state that responses are made of: the certificate held and the bundles that the control plane publishes.
 
 use std::sync::Arc;
 
@@ -9,48 +9,48 @@ use tonic::Status;
 
 use crate::{
     certificate::{
-        rotation::{Held, WallClock},
+        rotation::{HeldCertificate, WallClock},
         svid::Svid,
     },
-    trust::Bundles,
+    trust_bundles::Bundles,
 };
 
-/// Where it is found at every moment.
+/// Where the state comes from.
 #[derive(Clone)]
 pub(crate) struct Sources {
-    pub(crate) held: Held,
+    pub(crate) held: HeldCertificate,
     pub(crate) bundles: watch::Receiver<Arc<Bundles>>,
     pub(crate) clock: WallClock,
 }
 
-/// What was known at one moment.
-pub(super) struct Known {
+/// The state at one moment.
+pub(super) struct WorkloadState {
     pub(super) svid: Arc<Svid>,
     pub(super) bundles: Arc<Bundles>,
 }
 
 impl Sources {
-    /// What is known now.
+    /// The state now.
     ///
     /// # Errors
     /// Unavailable or PermissionDenied when no certificate is held, or none that is still valid.
-    pub(super) fn now(&mut self) -> Result<Known, Status> {
+    pub(super) fn now(&mut self) -> Result<WorkloadState, Status> {
         let svid = self.held.svid.borrow_and_update().clone();
         let bundles = self.bundles.borrow_and_update().clone();
         let why = match svid {
-            Some(svid) if !svid.expired((self.clock)()) => return Ok(Known { svid, bundles }),
+            Some(svid) if !svid.expired((self.clock)()) => return Ok(WorkloadState { svid, bundles }),
             Some(_) => "the certificate held has expired",
             None => "there is no certificate yet",
         };
-        let trouble = self.held.trouble.borrow();
-        let detail = trouble.as_ref().map_or_else(String::new, |trouble| format!(": {trouble}"));
-        match &*trouble {
-            Some(trouble) if trouble.denied => Err(Status::permission_denied(format!("{why}{detail}"))),
+        let failure = self.held.failure.borrow();
+        let detail = failure.as_ref().map_or_else(String::new, |failure| format!(": {failure}"));
+        match &*failure {
+            Some(failure) if failure.denied => Err(Status::permission_denied(format!("{why}{detail}"))),
             _ => Err(Status::unavailable(format!("{why}{detail}"))),
         }
     }
 
-    /// Waits until something is different; false if nothing will ever be.
+    /// Waits for a change; false if there will be none.
     pub(super) async fn changed(&mut self) -> bool {
         tokio::select! {
             changed = self.held.svid.changed() => changed.is_ok(),
@@ -59,17 +59,16 @@ impl Sources {
     }
 }
 
-impl Known {
+impl WorkloadState {
     /// The workload's own trust domain.
     pub(super) fn own(&self) -> TrustDomain {
         self.svid.identity.trust_domain()
     }
 
-    /// The roots of that domain: those that came with the certificate, and those that the same authority has published
-    /// since.
+    /// The roots of that domain: those that came with the certificate, and those that the same CA has published since.
     ///
     /// # Errors
-    /// Never for a certificate that was accepted.
+    /// None for a certificate that was accepted.
     pub(super) fn own_roots(&self) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
         let mut roots = self.svid.roots()?;
         for root in self.bundles.get(&self.own()).into_iter().flat_map(|bundle| bundle.certificates()) {

@@ -1,5 +1,5 @@
-//! The trust bundles that the control plane publishes: of other trust domains, and of our own before a renewal brings
-//! them.
+//! The trust bundles that the control plane publishes: those of other trust domains, and that of the workload's own,
+//! which may be newer than the roots that came with its certificate.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -13,20 +13,24 @@ use tonic::Code;
 
 use crate::certificate::{
     client::{CaClient, IssueError},
-    rotation::Held,
+    rotation::HeldCertificate,
 };
 
-/// Bundles by trust domain; none is ever put together with another.
+/// Bundles by trust domain. Bundles of different domains are never merged.
 pub(crate) type Bundles = BTreeMap<TrustDomain, SpiffeBundle>;
 
-/// Pauses before another attempt: the first, and the longest.
+/// Shortest and longest time between two attempts.
 const RETRY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
-/// Pause when the control plane publishes no bundles, as istiod does not.
+/// Time between two attempts when the control plane publishes no bundles, as istiod does not.
 const UNKNOWN: Duration = Duration::from_secs(600);
 
-/// Keeps `bundles` equal to what the control plane publishes, once a certificate is held. While it is away the last
-/// ones stay. Ends with the rotation of certificates.
-pub(crate) async fn follow(client: CaClient, mut held: Held, bundles: watch::Sender<Arc<Bundles>>) {
+/// Keeps `bundles` equal to what the control plane publishes, once a certificate is held. While the control plane is
+/// unreachable the last ones stay. Ends with the rotation of certificates.
+pub(crate) async fn follow(
+    client: CaClient,
+    mut held: HeldCertificate,
+    bundles: watch::Sender<Arc<Bundles>>,
+) {
     let (mut attempt, [mut pause, longest]) = (0, RETRY);
     loop {
         if held.svid.wait_for(Option::is_some).await.is_err() {
@@ -50,7 +54,7 @@ pub(crate) async fn follow(client: CaClient, mut held: Held, bundles: watch::Sen
 /// One stream, until it ends.
 async fn stream(
     client: &CaClient,
-    held: &Held,
+    held: &HeldCertificate,
     attempt: u32,
     bundles: &watch::Sender<Arc<Bundles>>,
     answered: &mut bool,
@@ -75,7 +79,7 @@ async fn stream(
     Ok(())
 }
 
-/// The bundles of a message; one that is damaged is left out and told.
+/// The bundles of a message. One that cannot be read is left out and logged.
 fn read(message: &TrustBundles) -> Bundles {
     let mut bundles = Bundles::new();
     for (name, document) in &message.bundles {

@@ -1,4 +1,5 @@
-//! Connections for tonic: accepted here, so that TLS can renew its certificate and client certificates are optional.
+//! The accept loop of all ports, and the connections of the gRPC ports. Tonic could accept connections itself, but not
+//! with a certificate that is renewed and client certificates that are optional.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -23,22 +24,29 @@ use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
 use crate::{
+    closer::{Closing, ConnectionCloser},
     corked::Corked,
-    hang_up::{HangUp, Line},
-    shown::Shown,
+    peer_certificates::PeerCertificates,
 };
 
 /// Longest time for a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Most handshakes at the same time; further connections wait in the kernel's queue.
-const MAX_HANDSHAKES: usize = 1024;
-/// Most of them of one peer: whoever floods the port leaves room for others.
-const MAX_HANDSHAKES_OF_ONE: usize = 256;
+/// Limits of the handshakes of a gRPC port.
+const HANDSHAKES: AcceptLimits = AcceptLimits { total: 1024, per_peer: 256 };
 /// Wait after accepting failed, for instance for want of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// What one peer has under its control: an IPv4 address, or a /64 of IPv6.
-pub(crate) fn network(address: IpAddr) -> IpAddr {
+/// How many connections are handled at the same time.
+#[derive(Debug, Clone, Copy)]
+pub struct AcceptLimits {
+    /// All of them; further ones wait in the kernel's queue.
+    pub total: usize,
+    /// Those of one peer; further ones are closed, so that there is room for others.
+    pub per_peer: usize,
+}
+
+/// What one peer controls: an IPv4 address, or a /64 of IPv6.
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();
@@ -48,17 +56,91 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Accepts connections until it is dropped. Each call of `handle` becomes a task, so a slow peer delays no other; the
+/// connection counts against `limits` until that task ends.
+pub async fn accept<F>(
+    listener: TcpListener,
+    limits: AcceptLimits,
+    handle: impl Fn(TcpStream, SocketAddr) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let connections = Arc::new(Semaphore::new(limits.total));
+    let peers = Arc::new(Peers::new(limits.per_peer));
+    loop {
+        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
+        let (stream, remote) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections");
+                sleep(ACCEPT_RETRY).await;
+                continue;
+            }
+        };
+        let Some(counted) = peers.count(network(remote.ip())) else {
+            tracing::debug!(%remote, "closed at once: too many connections of this peer are being set up");
+            continue;
+        };
+        let handling = handle(stream, remote);
+        tokio::spawn(async move {
+            handling.await;
+            drop((permit, counted));
+        });
+    }
+}
+
+/// How many connections of each peer are being handled.
+#[derive(Debug)]
+struct Peers {
+    limit: usize,
+    counts: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A connection that is counted.
+struct Counted {
+    peers: Arc<Peers>,
+    peer: IpAddr,
+}
+
+impl Peers {
+    fn new(limit: usize) -> Self {
+        Self { limit, counts: Mutex::default() }
+    }
+
+    /// Counts one more of `peer`, unless it has reached the limit.
+    fn count(self: &Arc<Self>, peer: IpAddr) -> Option<Counted> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(peer).or_default();
+        (*count < self.limit).then(|| {
+            *count += 1;
+            Counted { peers: Arc::clone(self), peer }
+        })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = self.peers.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = counts.entry(self.peer) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
 /// What is known of the peer of a connection; an extension of each of its requests.
 #[derive(Debug, Clone)]
 pub struct PeerConnection {
-    /// Where it comes from.
+    /// Its address.
     pub remote: Option<SocketAddr>,
     /// Whether the connection is encrypted.
     pub tls: bool,
-    /// The certificates that the peer showed. It holds the leaf's key; nothing else is established.
-    pub certificates: Shown,
-    /// Ends the connection, if certificates were shown on it.
-    pub hang_up: HangUp,
+    /// The certificates that the peer presented. It holds the leaf's key; nothing else is verified.
+    pub certificates: PeerCertificates,
+    /// Closes the connection, if certificates were presented on it.
+    pub closer: ConnectionCloser,
 }
 
 /// The connections of one port, for `serve_with_incoming_shutdown`. Dropping it closes the port.
@@ -80,8 +162,16 @@ impl Incoming {
     }
 
     fn start(listener: TcpListener, tls: Option<TlsAcceptor>) -> Self {
-        let (sender, ready) = mpsc::channel(MAX_HANDSHAKES);
-        let accepting = tokio::spawn(accept(listener, tls, sender)).abort_handle();
+        let (sender, ready) = mpsc::channel(HANDSHAKES.total);
+        let handshake = move |stream, remote| {
+            let (tls, sender) = (tls.clone(), sender.clone());
+            async move {
+                if let Some(connection) = establish(stream, remote, tls).await {
+                    let _ = sender.send(Ok(connection)).await; // fails when the port has been closed
+                }
+            }
+        };
+        let accepting = tokio::spawn(accept(listener, HANDSHAKES, handshake)).abort_handle();
         Self { ready, accepting }
     }
 }
@@ -100,74 +190,8 @@ impl Stream for Incoming {
     }
 }
 
-/// Accepts for ever; each handshake is a task of its own, so a slow peer delays nobody.
-async fn accept(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    ready: mpsc::Sender<io::Result<Connection>>,
-) {
-    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-    let peers = Arc::new(Peers::default());
-    loop {
-        let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
-        let (stream, remote) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept connections");
-                sleep(ACCEPT_RETRY).await;
-                continue;
-            }
-        };
-        let Some(handshake) = peers.begin(network(remote.ip())) else {
-            tracing::debug!(%remote, "closed at once: too many connections of this peer are being set up");
-            continue;
-        };
-        let (tls, ready) = (tls.clone(), ready.clone());
-        tokio::spawn(async move {
-            if let Some(connection) = establish(stream, remote, tls).await {
-                let _ = ready.send(Ok(connection)).await; // fails when the port has been closed
-            }
-            drop((permit, handshake));
-        });
-    }
-}
-
-/// How many connections of each peer are being set up.
-#[derive(Debug, Default)]
-struct Peers(Mutex<HashMap<IpAddr, usize>>);
-
-/// A connection that is being set up.
-struct Handshake {
-    peers: Arc<Peers>,
-    peer: IpAddr,
-}
-
-impl Peers {
-    /// Counts one more of `peer`, unless they are too many.
-    fn begin(self: &Arc<Self>, peer: IpAddr) -> Option<Handshake> {
-        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = peers.entry(peer).or_default();
-        (*count < MAX_HANDSHAKES_OF_ONE).then(|| {
-            *count += 1;
-            Handshake { peers: Arc::clone(self), peer }
-        })
-    }
-}
-
-impl Drop for Handshake {
-    fn drop(&mut self) {
-        let mut peers = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut count) = peers.entry(self.peer) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-    }
-}
-
 async fn establish(stream: TcpStream, remote: SocketAddr, tls: Option<TlsAcceptor>) -> Option<Connection> {
-    let _ = stream.set_nodelay(true); // slower without, no worse
+    let _ = stream.set_nodelay(true); // without it the connection is only slower
     let stream = Corked::new(stream);
     let Some(tls) = tls else { return Some(Connection::new(remote, Transport::Plain(stream))) };
     match timeout(HANDSHAKE, tls.accept(stream)).await {
@@ -188,8 +212,8 @@ async fn establish(stream: TcpStream, remote: SocketAddr, tls: Option<TlsAccepto
 pub struct Connection {
     stream: Transport,
     peer: PeerConnection,
-    /// `None` for those who showed no certificate.
-    line: Option<Line>,
+    /// `None` if the peer presented no certificate.
+    closing: Option<Closing>,
 }
 
 #[derive(Debug)]
@@ -212,14 +236,15 @@ impl Connection {
             Transport::Plain(_) => (false, None),
             Transport::Tls(stream) => (true, stream.get_ref().1.peer_certificates()),
         };
-        let certificates = Shown::new(certificates.unwrap_or_default());
-        let peer = PeerConnection { remote: Some(remote), tls, certificates, hang_up: HangUp::default() };
-        let line = (!peer.certificates.is_empty()).then(|| peer.hang_up.line());
-        Self { stream, peer, line }
+        let certificates = PeerCertificates::new(certificates.unwrap_or_default());
+        let peer =
+            PeerConnection { remote: Some(remote), tls, certificates, closer: ConnectionCloser::default() };
+        let closing = (!peer.certificates.is_empty()).then(|| peer.closer.closing());
+        Self { stream, peer, closing }
     }
 }
 
-/// Passes a call on to whichever stream it is.
+/// Calls a method of the inner stream.
 macro_rules! delegate {
     ($self:ident, $call:ident ( $($argument:expr),* )) => {
         match &mut $self.get_mut().stream {
@@ -235,8 +260,8 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.line.as_mut().is_some_and(|line| line.poll_dead(cx).is_ready()) {
-            return Poll::Ready(Ok(())); // nothing read is the end
+        if self.closing.as_mut().is_some_and(|closing| closing.poll_closed(cx).is_ready()) {
+            return Poll::Ready(Ok(())); // reading nothing is the end of the stream
         }
         delegate!(self, poll_read(cx, buf))
     }
@@ -284,15 +309,15 @@ mod tests {
     }
 
     #[test]
-    fn one_peer_cannot_take_all_handshakes() {
-        let peers = Arc::new(Peers::default());
+    fn one_peer_cannot_use_all_connections() {
+        let peers = Arc::new(Peers::new(3));
         let [flood, other] = [1, 2].map(|last| IpAddr::from([10, 0, 0, last]));
-        let mut held: Vec<Handshake> = std::iter::from_fn(|| peers.begin(flood)).collect();
-        assert_eq!(held.len(), MAX_HANDSHAKES_OF_ONE);
-        assert!(peers.begin(other).is_some());
+        let mut held: Vec<Counted> = std::iter::from_fn(|| peers.count(flood)).collect();
+        assert_eq!(held.len(), 3);
+        assert!(peers.count(other).is_some());
         held.pop();
-        assert!(peers.begin(flood).is_some());
+        assert!(peers.count(flood).is_some());
         drop(held);
-        assert!(peers.0.lock().unwrap().is_empty(), "nothing is kept of those who are done");
+        assert!(peers.counts.lock().unwrap().is_empty(), "nothing is kept of peers without connections");
     }
 }

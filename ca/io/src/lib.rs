@@ -1,0 +1,31 @@
+//! Files and sockets: what every process of eastwest needs of the system, once.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`files`] | replacing, creating and removing files so that a crash leaves the old or the new content |
+//! | [`watch`] | waiting for changes in a set of folders |
+//! | [`accept`] | the accept loop of all ports, its limits, and the connections of the gRPC ports |
+//! | [`closer`], [`peer_certificates`], `corked` | parts of such a connection |
+//! | [`grpc`] | limits of the gRPC ports |
+//! | [`tls`] | TLS configuration with ring, for servers and clients |
+//! | [`https`] | the client for small documents over HTTPS |
+//! | [`source_status`] | whether a file or address that is followed can be read |
+
+pub mod accept;
+pub mod closer;
+mod corked;
+pub mod files;
+pub mod grpc;
+pub mod https;
+pub mod peer_certificates;
+pub mod source_status;
+pub mod tls;
+pub mod watch;
+
+pub use accept::{AcceptLimits, Connection, Incoming, PeerConnection};
+pub use closer::ConnectionCloser;
+pub use grpc::grpc_server;
+pub use https::{FetchError, HttpsClient, HttpsUrl, TrustedRoots, check_address};
+pub use peer_certificates::PeerCertificates;
+pub use source_status::{SourceProblem, SourceStatus};
+pub use watch::{FolderId, FolderWatch};

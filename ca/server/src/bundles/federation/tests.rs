@@ -177,7 +177,7 @@ async fn anybody_gets_the_newest_bundle() {
 
 /// What the endpoint of `b` answers to these bytes, until it closes.
 async fn talk(address: SocketAddr, b: &Domain, bytes: &str) -> String {
-    let tls = verifier::spiffe(b.id(), b.bundle().roots().unwrap()).unwrap();
+    let tls = verifier::spiffe(b.id(), b.bundle().roots().unwrap());
     let stream = TcpStream::connect(address).await.unwrap();
     let name = "b".try_into().unwrap();
     let mut stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await.unwrap();

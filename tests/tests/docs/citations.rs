@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs};
 
-use eastwest_tests::pages::{is_rule, page, root, rules, rust_files};
+use eastwest_tests::pages::{is_rule, page, quoted, root, rules, rust_files};
 
 /// Pages with numbered rules.
 const PAGES: [&str; 4] = ["CA.md", "ENVOY.md", "POLICY.md", "XDS.md"];
@@ -91,4 +91,21 @@ fn every_citation_names_a_rule_of_a_page() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(cited > 150, "only {cited} citations");
+}
+
+/// Paths from the root of the workspace that pages name in their text; those of tables of rules are checked with the rules.
+#[test]
+fn every_path_of_a_page_exists() {
+    let mut missing = Vec::new();
+    for file in fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path()) {
+        if file.extension().is_none_or(|extension| extension != "md") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        let is_path =
+            |text: &&str| (text.contains("/src/") || text.starts_with("tests/tests/")) && !text.contains(' ');
+        let paths = quoted(&text).filter(is_path).filter(|path| !root().join(path).exists());
+        missing.extend(paths.map(|path| format!("{}: {path}", file.display())));
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
 }

@@ -25,5 +25,5 @@ pub use response::{Payload, Response, Variant};
 pub use set::{AbsentResource, ResourceSet};
 pub use stream::{MAX_TYPES, Stream, SyncStatus};
 pub use type_state::MAX_NAMES;
-pub use type_url::{EmptyTypeUrl, TypeUrl};
+pub use type_url::{EmptyTypeUrl, KnownType, TypeUrl};
 pub use view::View;

@@ -11,14 +11,11 @@ use eastwest_proto::type_url;
 /// Cheap to clone. The order is the order in which types are pushed (XDS.md X40): clusters, endpoints,
 /// listeners, routes, secrets, then all others by URL. A sorted map keyed by `TypeUrl` is thus walked in push order.
 #[derive(Clone)]
-pub struct TypeUrl {
-    rank: u8,
-    url: Url,
-}
+pub struct TypeUrl(Url);
 
 #[derive(Clone)]
 enum Url {
-    Known(&'static str),
+    Known(&'static KnownType),
     Other(Arc<str>),
 }
 
@@ -27,40 +24,96 @@ enum Url {
 #[error("type_url is empty: name the resource type, e.g. {}", TypeUrl::CLUSTER)]
 pub struct EmptyTypeUrl;
 
-/// Types without a place of their own in the push order come last.
-const OTHERS: u8 = 5;
+/// A type that this crate knows, and how the protocol treats it. The order is the push order.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KnownType {
+    /// The place in the push order (XDS.md X40); types of the same place are pushed by URL.
+    rank: u8,
+    url: &'static str,
+    /// The name on the command line, e.g. `cds`; `None` for a type that is not served.
+    short_name: Option<&'static str>,
+    /// In state-of-the-world a response holds *all* resources of this type and absence deletes (XDS.md X25).
+    complete: bool,
+    /// Clients always name what they want. Of other types a first state-of-the-world request without names asks for
+    /// everything (XDS.md X16, ENVOY.md E15).
+    by_name: bool,
+    /// What leaves this type is removed only after all other types were sent: make before break (XDS.md X40).
+    leaves_last: bool,
+}
 
-const KNOWN: [TypeUrl; 7] = [
-    TypeUrl::CLUSTER,
-    TypeUrl::ENDPOINT,
-    TypeUrl::LISTENER,
-    TypeUrl::ROUTE,
-    TypeUrl::SECRET,
-    TypeUrl::EXTENSION_CONFIG,
-    TypeUrl::WORKLOAD_TLS,
-];
+/// The rank of types without a place of their own in the push order: they come last.
+const LAST: u8 = 5;
 
-impl TypeUrl {
+/// How the protocol treats a type without a row in the table.
+const OTHER: KnownType =
+    KnownType { rank: LAST, url: "", short_name: None, complete: false, by_name: false, leaves_last: false };
+
+macro_rules! known_types {
+    ($($(#[$doc:meta])* $name:ident = $known:expr;)*) => {
+        impl TypeUrl {
+            $($(#[$doc])* pub const $name: Self = Self(Url::Known(&$known));)*
+        }
+
+        /// In push order.
+        static KNOWN: &[KnownType] = &[$($known),*];
+    };
+}
+
+// One row a type, in push order.
+known_types! {
     /// `Cluster`, served by CDS.
-    pub const CLUSTER: Self = Self::known(0, type_url::CLUSTER);
+    CLUSTER = KnownType {
+        rank: 0,
+        url: type_url::CLUSTER,
+        short_name: Some("cds"),
+        complete: true,
+        leaves_last: true,
+        ..OTHER
+    };
     /// `ClusterLoadAssignment`, served by EDS.
-    pub const ENDPOINT: Self = Self::known(1, type_url::ENDPOINT);
+    ENDPOINT = KnownType {
+        rank: 1,
+        url: type_url::ENDPOINT,
+        short_name: Some("eds"),
+        by_name: true,
+        leaves_last: true,
+        ..OTHER
+    };
     /// `Listener`, served by LDS.
-    pub const LISTENER: Self = Self::known(2, type_url::LISTENER);
+    LISTENER = KnownType {
+        rank: 2, url: type_url::LISTENER, short_name: Some("lds"), complete: true, ..OTHER
+    };
     /// `RouteConfiguration`, served by RDS.
-    pub const ROUTE: Self = Self::known(3, type_url::ROUTE);
+    ROUTE = KnownType { rank: 3, url: type_url::ROUTE, short_name: Some("rds"), by_name: true, ..OTHER };
     /// `Secret`, served by SDS.
-    pub const SECRET: Self = Self::known(4, type_url::SECRET);
-    /// `TypedExtensionConfig`, served by ECDS.
-    pub const EXTENSION_CONFIG: Self =
-        Self::known(OTHERS, "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig");
+    SECRET = KnownType { rank: 4, url: type_url::SECRET, short_name: Some("sds"), by_name: true, ..OTHER };
     /// `WorkloadTls`, the TLS settings of one workload for our own proxies.
-    pub const WORKLOAD_TLS: Self = Self::known(OTHERS, type_url::WORKLOAD_TLS);
+    WORKLOAD_TLS = KnownType { url: type_url::WORKLOAD_TLS, short_name: Some("workload"), ..OTHER };
+    /// `TypedExtensionConfig`, served by ECDS.
+    EXTENSION_CONFIG = KnownType {
+        url: "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig", by_name: true, ..OTHER
+    };
+}
 
-    const fn known(rank: u8, url: &'static str) -> Self {
-        Self { rank, url: Url::Known(url) }
+impl KnownType {
+    /// All of them, in push order.
+    pub fn all() -> impl Iterator<Item = &'static Self> {
+        KNOWN.iter()
     }
 
+    /// The name on the command line, e.g. `cds`; `None` for a type that is not served.
+    pub fn short_name(&self) -> Option<&'static str> {
+        self.short_name
+    }
+}
+
+impl From<&'static KnownType> for TypeUrl {
+    fn from(known: &'static KnownType) -> Self {
+        Self(Url::Known(known))
+    }
+}
+
+impl TypeUrl {
     /// Reads the `type_url` of a request; any text but the empty one names a type.
     ///
     /// # Errors
@@ -69,32 +122,40 @@ impl TypeUrl {
         if url.is_empty() {
             return Err(EmptyTypeUrl);
         }
-        let known = KNOWN.into_iter().find(|known| known.as_str() == url);
-        Ok(known.unwrap_or_else(|| Self { rank: OTHERS, url: Url::Other(url.into()) }))
+        let known = KNOWN.iter().find(|known| known.url == url);
+        Ok(known.map_or_else(|| Self(Url::Other(url.into())), Self::from))
     }
 
     /// The whole URL.
     pub fn as_str(&self) -> &str {
-        match &self.url {
-            Url::Known(url) => url,
+        match &self.0 {
+            Url::Known(known) => known.url,
             Url::Other(url) => url,
+        }
+    }
+
+    /// How the protocol treats the type.
+    fn traits(&self) -> &KnownType {
+        match &self.0 {
+            Url::Known(known) => known,
+            Url::Other(_) => &OTHER,
         }
     }
 
     /// In state-of-the-world a response holds *all* resources of this type and absence deletes (XDS.md X25).
     pub(crate) fn is_complete(&self) -> bool {
-        *self == Self::CLUSTER || *self == Self::LISTENER
+        self.traits().complete
     }
 
     /// A first state-of-the-world request without names asks for everything (XDS.md X16). Clients of the other
     /// types always name what they want; from them an empty list means nothing (ENVOY.md E15).
     pub(crate) fn empty_means_all(&self) -> bool {
-        ![Self::ENDPOINT, Self::ROUTE, Self::SECRET, Self::EXTENSION_CONFIG].contains(self)
+        !self.traits().by_name
     }
 
-    /// What leaves this type is taken away only after all other types were sent: make before break (XDS.md X40).
+    /// What leaves this type is removed only after all other types were sent: make before break (XDS.md X40).
     pub(crate) fn leaves_last(&self) -> bool {
-        *self == Self::CLUSTER || *self == Self::ENDPOINT
+        self.traits().leaves_last
     }
 }
 
@@ -114,7 +175,7 @@ impl PartialOrd for TypeUrl {
 
 impl Ord for TypeUrl {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.rank.cmp(&other.rank).then_with(|| self.as_str().cmp(other.as_str()))
+        self.traits().rank.cmp(&other.traits().rank).then_with(|| self.as_str().cmp(other.as_str()))
     }
 }
 
@@ -154,8 +215,14 @@ mod tests {
 
     #[test]
     fn parsed_and_constant_urls_are_equal() {
-        for known in KNOWN {
-            assert_eq!(TypeUrl::parse(known.as_str()).unwrap(), known);
+        for known in KnownType::all() {
+            assert_eq!(TypeUrl::parse(known.url).unwrap(), TypeUrl::from(known));
         }
+        assert_eq!(TypeUrl::parse(type_url::CLUSTER).unwrap(), TypeUrl::CLUSTER);
+    }
+
+    #[test]
+    fn rows_stand_in_push_order() {
+        assert!(KNOWN.is_sorted(), "{KNOWN:?}");
     }
 }

@@ -22,8 +22,8 @@ pub(crate) struct RenderArgs {
     /// The workload, NAMESPACE/POD.
     #[arg(value_name = "NS/POD")]
     workload: WorkloadKey,
-    /// Only resources of this type (repeatable): cds, eds, lds, rds, or workload, our own type, which stock Envoy is
-    /// not sent.
+    /// Only resources of this type (repeatable), by its short name, e.g. cds. The type `workload` is our own: stock
+    /// Envoy does not get it.
     #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', env = "EASTWEST_TYPE")]
     types: Vec<ResourceType>,
     /// As for a proxy with internal listeners, which `eastwest agent` starts unless told otherwise.

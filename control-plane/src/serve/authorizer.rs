@@ -1,14 +1,13 @@
 //! Authorizes xDS streams: which proxy may connect, and which view it gets.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use eastwest_ca::Caller;
 use eastwest_ca_server::{CredentialValidity, Credentials, PeerAuthenticator};
 use eastwest_model::{
-    Created, Kind, Labels, Meta, Name, ObjectRef, Origin, SpiffeId, Workload, WorkloadKey,
-    workload::ProxyCertificate,
+    Kind, Labels, Meta, Name, ObjectRef, SpiffeId, Workload, WorkloadKey, workload::ProxyCertificate,
 };
-use eastwest_translate::{Audience, ProxyFacts};
+use eastwest_translate::{Audience, ProxyFacts, ProxyKey, ProxyRole};
 use eastwest_xds_server::{AuthorizedStream, Node, StreamAuthorizer};
 use prost_types::{Value, value::Kind as ValueKind};
 use tokio::sync::watch;
@@ -33,6 +32,7 @@ pub(super) struct ProxyAuthorizer {
 impl StreamAuthorizer for ProxyAuthorizer {
     async fn authorize(&self, call: &tonic::Request<()>, node: &Node) -> Result<AuthorizedStream, Status> {
         let (caller, validity) = self.authenticate(call).await?.unzip();
+        let role = role(node)?;
         let claim = Claim::read(node)?;
         if let Some(caller) = &caller {
             claim.agrees_with(caller)?;
@@ -42,12 +42,13 @@ impl StreamAuthorizer for ProxyAuthorizer {
             claim.agrees_with_pod(pod, caller.as_ref())?;
         }
         let account = caller.as_ref().and_then(service_account);
-        let mut workload = known.unwrap_or_else(|| Arc::new(claim.stand_in(node, account)));
-        // POLICY.md O9: the proxy knows best which certificate it has.
-        if let Some(own) = ProxyCertificate::read(|key| node.metadata_text(key).map(Name::from)) {
-            Arc::make_mut(&mut workload).client_certificate = Some(own);
+        let workload = known.unwrap_or_else(|| Arc::new(claim.stand_in(node, account)));
+        let mut key = ProxyKey::of(&workload, role, facts(node, caller.is_some())?);
+        // POLICY.md O9: what the proxy reports counts before what its Pod names.
+        if let Some(own) = ProxyCertificate::read(|entry| node.metadata_text(entry).map(Name::from)) {
+            key.certificate = Some(own);
         }
-        let view = self.subscribers.subscribe(workload, facts(node, caller.is_some())?).await?;
+        let view = self.subscribers.subscribe(key, workload).await?;
         let stream = AuthorizedStream::new(caller.map(|caller| caller.identity.to_string()), view);
         Ok(match validity {
             Some(validity) => stream.until(validity.over()),
@@ -142,28 +143,27 @@ impl Claim {
     /// A workload for a proxy whose Pod is not known (yet). Its identity is the authenticated one. Its labels are a claim
     /// of the node, which affects nothing but its own settings.
     fn stand_in(self, node: &Node, account: Option<Name>) -> Workload {
-        let meta = Meta {
-            object: ObjectRef::new(Kind::Pod, self.namespace, self.key.name),
-            created: Created::default(),
-            labels: Arc::new(labels(node)),
-            annotations: Arc::default(),
-            origin: Origin::default(),
-        };
+        let object = ObjectRef::new(Kind::Pod, self.namespace, self.key.name);
+        let meta = Meta { labels: Arc::new(labels(node)), ..Meta::new(object) };
         Workload {
-            meta,
             service_account: account.or(self.service_account),
             addresses: vec![node.ip()],
-            dns_address: None,
-            container_ports: Vec::new(),
-            port_overrides: BTreeMap::new(),
-            ready: true,
-            ended: false,
-            weight: 0,
-            uid: None,
-            node: None,
-            client_certificate: None,
+            ..Workload::new(meta)
         }
     }
+}
+
+/// The role of a proxy, by the type that its node id begins with.
+fn role(node: &Node) -> Result<ProxyRole, Status> {
+    let name = node.kind().as_str();
+    ProxyRole::by_name(name).ok_or_else(|| {
+        let served: Vec<_> = ProxyRole::ALL.iter().map(ToString::to_string).collect();
+        Status::invalid_argument(format!(
+            "node.id: a proxy of type {name} is not served; the types served are: {}. Start the proxy as one of these, \
+             or connect it to another control plane",
+            served.join(", ")
+        ))
+    })
 }
 
 /// The facts of a proxy: its program and its ports from the node, and whether it is authenticated. Secrets are served to
@@ -224,6 +224,8 @@ fn labels(node: &Node) -> Labels {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use eastwest_proto::envoy::config::core::v3 as core;
     use prost_types::Struct;
 
@@ -232,13 +234,29 @@ mod tests {
     fn node(user_agent: &str, metadata: &[(&str, &str)]) -> Node {
         let text = |text: &str| Value { kind: Some(ValueKind::StringValue(text.to_owned())) };
         let fields = metadata.iter().map(|(key, value)| ((*key).to_owned(), text(value))).collect();
+        node_of("sidecar", user_agent, fields)
+    }
+
+    fn node_of(kind: &str, user_agent: &str, fields: BTreeMap<String, Value>) -> Node {
         Node::parse(Some(core::Node {
-            id: "sidecar~10.0.0.7~web-0.shop~shop.svc.cluster.local".to_owned(),
+            id: format!("{kind}~10.0.0.7~web-0.shop~shop.svc.cluster.local"),
             user_agent_name: user_agent.to_owned(),
             metadata: Some(Struct { fields }),
             ..core::Node::default()
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn a_proxy_of_another_role_is_refused_by_the_name_of_its_role() {
+        let role_of = |kind| role(&node_of(kind, "envoy", BTreeMap::new()));
+        assert_eq!(role_of("sidecar").unwrap(), ProxyRole::Sidecar);
+        for kind in ["router", "waypoint", "ztunnel", "agentgateway"] {
+            let refused = role_of(kind).unwrap_err();
+            assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+            let words = format!("a proxy of type {kind} is not served; the types served are: sidecar.");
+            assert!(refused.message().contains(&words), "{}", refused.message());
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use eastwest_engine::{DirtySet, Index, Snapshot};
 use eastwest_model::{Change, IdentityError, MeshConfig, Workload};
-use eastwest_translate::{Fleet, ProxyFacts, ProxyKey};
+use eastwest_translate::{Fleet, ProxyKey};
 use eastwest_xds::View;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
@@ -14,13 +14,13 @@ use tonic::Status;
 use super::input::Input;
 use crate::query::World;
 
-/// How many proxies may be waiting to be taken in.
+/// The number of proxies that may wait for their view.
 const WAITING: usize = 1024;
 
-/// A proxy asks for its view.
+/// A request for the view of a proxy.
 struct Subscription {
+    key: ProxyKey,
     workload: Arc<Workload>,
-    facts: ProxyFacts,
     reply: oneshot::Sender<Result<watch::Receiver<Arc<View>>, IdentityError>>,
 }
 
@@ -29,19 +29,19 @@ struct Subscription {
 pub(super) struct Subscribers(mpsc::Sender<Subscription>);
 
 impl Subscribers {
-    /// The view of a workload, followed as long as the receiver lives. `workload` stands in for a Pod that is not
+    /// The view of a proxy, followed as long as the receiver lives. `workload` is used as long as no Pod of its name is
     /// known.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` for a workload that cannot have an identity, `UNAVAILABLE` when the publisher has ended.
     pub(super) async fn subscribe(
         &self,
+        key: ProxyKey,
         workload: Arc<Workload>,
-        facts: ProxyFacts,
     ) -> Result<watch::Receiver<Arc<View>>, Status> {
         let (reply, answer) = oneshot::channel();
         let stopping = |_| Status::unavailable("the control plane is shutting down; try again");
-        self.0.send(Subscription { workload, facts, reply }).await.map_err(|_| stopping(()))?;
+        self.0.send(Subscription { key, workload, reply }).await.map_err(|_| stopping(()))?;
         let view = answer.await.map_err(|_| stopping(()))?;
         view.map_err(|error| Status::invalid_argument(format!("node.id: {error}")))
     }
@@ -84,7 +84,7 @@ impl Publisher {
                     None => return,
                 },
                 subscription = self.waiting.recv() => match subscription {
-                    Some(subscription) => self.admit(subscription),
+                    Some(subscription) => self.subscribe(subscription),
                     None => return,
                 },
             }
@@ -105,22 +105,21 @@ impl Publisher {
         }
     }
 
-    fn admit(&mut self, Subscription { workload, facts, reply }: Subscription) {
-        let key = ProxyKey::of(&workload, facts);
+    fn subscribe(&mut self, Subscription { key, workload, reply }: Subscription) {
         let view = match self.views.get(&key) {
             Some(view) => Ok(view.subscribe()),
             None => {
                 let snapshot = Arc::clone(&self.world.borrow().snapshot);
                 self.fleet
-                    .connect(&snapshot, &workload, facts)
+                    .connect(&snapshot, &workload, key.clone())
                     .map(|view| self.views.entry(key).or_insert_with(|| watch::Sender::new(view)).subscribe())
             }
         };
-        // A proxy that gave up meanwhile is pruned with the next change.
+        // A proxy that disconnected meanwhile is pruned with the next change.
         let _ = reply.send(view);
     }
 
-    /// Tells every proxy that `dirty` concerns what it is to see now.
+    /// Publishes the views that differ after a change.
     fn publish(&mut self, snapshot: &Snapshot, dirty: &DirtySet) {
         self.prune(snapshot);
         for (key, view) in self.fleet.update(snapshot, dirty) {

@@ -24,7 +24,7 @@ use eastwest_model::{
     service::{EndpointSlice, ExportTo, Protocol, Service, ServicePort, SliceEndpoint, TargetPort},
     workload::TLS_MODE_LABEL,
 };
-use eastwest_translate::{Audience, Fleet, ProxyFacts};
+use eastwest_translate::{Audience, Fleet, ProxyFacts, ProxyKey, ProxyRole};
 use nix::time::{ClockId, clock_gettime};
 
 const ROOT: &str = "istio-system";
@@ -134,9 +134,10 @@ impl Mesh {
         let world = index.freeze();
         let mut fleet = Fleet::default();
         for pod in 0..PROXIES {
-            let key = WorkloadKey { namespace: "n0".into(), name: format!("s0-{pod}").into() };
-            let workload = world.workload(&key).unwrap();
-            black_box(fleet.connect(&world, workload, ProxyFacts::usual(Audience::Envoy)).unwrap());
+            let name = WorkloadKey { namespace: "n0".into(), name: format!("s0-{pod}").into() };
+            let workload = world.workload(&name).unwrap();
+            let key = ProxyKey::of(workload, ProxyRole::Sidecar, ProxyFacts::usual(Audience::Envoy));
+            black_box(fleet.connect(&world, workload, key).unwrap());
         }
         Self { index, world, fleet }
     }

@@ -14,7 +14,7 @@ use eastwest_model::{Workload, WorkloadKey};
 use eastwest_xds::{EncodedResource, ResourceSet, Version, View};
 use serde::Serialize;
 
-use crate::{Audience, OutboundResources, ProxyFacts, ResourceType, Translator};
+use crate::{Audience, OutboundResources, ProxyFacts, ProxyRole, ResourceType, Translator};
 
 /// Proxies for which the same changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -83,7 +83,7 @@ struct Side<'a> {
 impl Comparer {
     fn side<'a>(&mut self, snapshot: &'a Snapshot, scope: &ClientScope) -> Side<'a> {
         let outbound = Arc::new(compute::outbound(snapshot, scope));
-        let resources = self.translator.outbound(&outbound, None);
+        let resources = self.translator.outbound(ProxyRole::Sidecar, &outbound, None);
         Side { snapshot, outbound, resources }
     }
 
@@ -102,7 +102,7 @@ impl Comparer {
 
     fn changes(&mut self, before: &View, after: &View) -> BTreeMap<ResourceType, NameChanges> {
         let mut found = BTreeMap::new();
-        for one in ResourceType::ALL {
+        for one in ResourceType::all() {
             let url = one.type_url();
             let (Some(old), Some(new)) = (before.get(&url), after.get(&url)) else { continue };
             if old.version() != new.version() {

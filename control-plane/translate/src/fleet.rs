@@ -1,7 +1,7 @@
 //! The connected proxies and what each is entitled to see, brought up to date change by change.
 //!
 //! A change costs what it touched: each client scope in use recomputes its dirty hosts once for all its proxies, each
-//! affected proxy its inbound settings. A proxy whose resources stay the same is not named to anybody.
+//! affected proxy its inbound settings. Proxies whose resources stay the same are not reported.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,27 +18,31 @@ use eastwest_model::{
 };
 use eastwest_xds::View;
 
-use crate::{Audience, OutboundResources, ProxyFacts, Translator};
+use crate::{Audience, OutboundResources, ProxyFacts, ProxyRole, Translator};
 
-/// What a proxy is known by. Proxies of one key share their view.
+/// Identifies a connected proxy, with all that its view depends on besides settings. Proxies of one key share their
+/// view.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ProxyKey {
-    /// The workload that it stands before.
+    /// The workload that the proxy serves.
     pub workload: WorkloadKey,
-    /// The service account it was admitted with.
+    /// The service account with which it was authorized.
     pub service_account: Option<Name>,
-    /// What it says about itself.
+    /// Its role.
+    pub role: ProxyRole,
+    /// Facts about it.
     pub facts: ProxyFacts,
-    /// The certificate that it brought along when it came (POLICY.md O9).
+    /// Its own client certificate, as it was when it connected (POLICY.md O9).
     pub certificate: Option<ProxyCertificate>,
 }
 
 impl ProxyKey {
-    /// The key of a workload's proxy.
-    pub fn of(workload: &Workload, facts: ProxyFacts) -> Self {
+    /// The key of a workload's proxy, with the client certificate that its Pod names.
+    pub fn of(workload: &Workload, role: ProxyRole, facts: ProxyFacts) -> Self {
         Self {
             workload: workload.key(),
             service_account: workload.service_account.clone(),
+            role,
             facts,
             certificate: workload.client_certificate.clone(),
         }
@@ -46,8 +50,8 @@ impl ProxyKey {
 }
 
 impl ProxyKey {
-    /// The facts that count: a proxy that has proven its identity counts as proven only if it is that of a known
-    /// workload, because the labels of any other one are its own word, and rules choose by them who gets a secret.
+    /// The facts by which it gets resources. An authenticated proxy counts as such only if its workload is known: the
+    /// labels of any other workload are a claim of the proxy, and rules select by labels who gets a secret.
     fn entitlement(&self, snapshot: &Snapshot) -> ProxyFacts {
         let known = snapshot.workload(&self.workload);
         let same = known
@@ -56,7 +60,7 @@ impl ProxyKey {
     }
 }
 
-/// Every connected proxy.
+/// All connected proxies.
 #[derive(Debug, Default)]
 pub struct Fleet {
     translator: Translator,
@@ -67,17 +71,18 @@ pub struct Fleet {
 /// What all proxies of a client scope share.
 #[derive(Debug)]
 struct Scope {
-    /// Held by nobody else between changes, so that it is edited in place.
+    /// The only `Arc` between changes, so that it is edited in place.
     outbound: Arc<Outbound>,
-    resources: OutboundResources,
-    /// What its clients are warned of, if somebody among them is told: see [`Audience::Other`].
+    /// For each role of its proxies.
+    resources: BTreeMap<ProxyRole, OutboundResources>,
+    /// What its clients are warned of, if one of its proxies gets warnings: see [`Audience::Other`].
     findings: Option<ClientFindings>,
 }
 
 /// A connected proxy.
 #[derive(Debug)]
 struct Proxy {
-    /// What it is, if no Pod of that name is known.
+    /// Its workload, as long as no Pod of that name is known.
     stand_in: Arc<Workload>,
     scope: ClientScope,
     identity: SpiffeId,
@@ -87,7 +92,7 @@ struct Proxy {
 }
 
 impl Fleet {
-    /// The view of a workload's proxy, which is followed from now on. `workload` stands in for a Pod that is not known.
+    /// The view of a proxy, which is followed from now on. `workload` is used as long as no Pod of its name is known.
     ///
     /// # Errors
     /// The workload cannot have an identity.
@@ -95,17 +100,15 @@ impl Fleet {
         &mut self,
         snapshot: &Snapshot,
         workload: &Arc<Workload>,
-        facts: ProxyFacts,
+        key: ProxyKey,
     ) -> Result<Arc<View>, IdentityError> {
-        let key = ProxyKey::of(workload, facts);
         if let Some(proxy) = self.proxies.get(&key) {
             return Ok(Arc::clone(&proxy.view));
         }
         let identity = compute::identity(snapshot, workload)?;
-        let scope = compute::client_scope(snapshot, workload);
+        let scope = compute::client_scope(snapshot, workload).with_certificate(key.certificate.as_ref());
         let translator = &mut self.translator;
-        let shared =
-            self.scopes.entry(scope.clone()).or_insert_with(|| Scope::new(translator, snapshot, &scope));
+        let shared = self.scopes.entry(scope.clone()).or_insert_with(|| Scope::new(snapshot, &scope));
         let mut proxy = Proxy {
             stand_in: Arc::clone(workload),
             scope,
@@ -114,12 +117,13 @@ impl Fleet {
             warnings: Vec::new(),
             view: Arc::default(),
         };
-        if facts.audience == Audience::Other {
-            shared.look(snapshot, &proxy.scope);
+        if key.facts.audience == Audience::Other {
+            shared.find(snapshot, &proxy.scope);
             proxy.renew_warnings(snapshot, &key, shared);
         }
         let settings = proxy.settings(&key, shared);
-        proxy.view = translator.view(&settings, &shared.resources, key.entitlement(snapshot), None);
+        let resources = shared.resources_of(translator, key.role);
+        proxy.view = translator.view(&settings, resources, key.entitlement(snapshot), None);
         let view = Arc::clone(&proxy.view);
         self.proxies.insert(key, proxy);
         Ok(view)
@@ -130,8 +134,8 @@ impl Fleet {
         self.proxies.remove(key);
     }
 
-    /// The proxies that were admitted with another service account than their Pod turns out to have: they must prove
-    /// themselves anew.
+    /// The proxies that were authorized with another service account than their Pod turns out to have: they must
+    /// authenticate again.
     pub fn impostors(&self, snapshot: &Snapshot) -> Vec<ProxyKey> {
         let is_impostor = |key: &&ProxyKey| {
             let real = snapshot.workload(&key.workload).and_then(|pod| pod.service_account.as_ref());
@@ -157,12 +161,13 @@ impl Fleet {
                 proxy.renew_inbound(snapshot, key);
             }
             if key.facts.audience == Audience::Other {
-                scope.look(snapshot, &proxy.scope);
+                scope.find(snapshot, &proxy.scope);
                 proxy.renew_warnings(snapshot, key, scope);
             }
             let settings = proxy.settings(key, scope);
             let facts = key.entitlement(snapshot);
-            let next = self.translator.view(&settings, &scope.resources, facts, Some(&proxy.view));
+            let resources = scope.resources_of(&mut self.translator, key.role);
+            let next = self.translator.view(&settings, resources, facts, Some(&proxy.view));
             if !Arc::ptr_eq(&proxy.view, &next) {
                 proxy.view = Arc::clone(&next);
                 changed.push((key.clone(), next));
@@ -190,8 +195,11 @@ impl Fleet {
     }
 
     fn forget_unused_scopes(&mut self) {
-        let used: BTreeSet<_> = self.proxies.values().map(|proxy| &proxy.scope).collect();
-        self.scopes.retain(|scope, _| used.contains(scope));
+        let used: BTreeSet<_> = self.proxies.iter().map(|(key, proxy)| (&proxy.scope, key.role)).collect();
+        self.scopes.retain(|name, scope| {
+            scope.resources.retain(|role, _| used.contains(&(name, *role)));
+            !scope.resources.is_empty()
+        });
     }
 
     /// Recomputes the dirty hosts of every scope in use; returns the scopes that have other resources now.
@@ -208,23 +216,26 @@ impl Fleet {
             }
         }
         for proxy in self.proxies.values() {
-            let translator = &mut self.translator;
-            self.scopes
-                .entry(proxy.scope.clone())
-                .or_insert_with(|| Scope::new(translator, snapshot, &proxy.scope));
+            self.scopes.entry(proxy.scope.clone()).or_insert_with(|| Scope::new(snapshot, &proxy.scope));
         }
         renewed
     }
 }
 
 impl Scope {
-    fn new(translator: &mut Translator, snapshot: &Snapshot, scope: &ClientScope) -> Self {
+    fn new(snapshot: &Snapshot, scope: &ClientScope) -> Self {
         let outbound = Arc::new(compute::outbound(snapshot, scope));
-        Self { resources: translator.outbound(&outbound, None), outbound, findings: None }
+        Self { outbound, resources: BTreeMap::new(), findings: None }
     }
 
-    /// Looks at every host for the first of its proxies that is told what was found.
-    fn look(&mut self, snapshot: &Snapshot, scope: &ClientScope) {
+    /// The resources for proxies of a role, made for the first of them.
+    fn resources_of(&mut self, translator: &mut Translator, role: ProxyRole) -> &OutboundResources {
+        let Self { outbound, resources, .. } = self;
+        resources.entry(role).or_insert_with(|| translator.outbound(role, outbound, None))
+    }
+
+    /// Finds what the clients are warned of, for the first proxy that gets warnings.
+    fn find(&mut self, snapshot: &Snapshot, scope: &ClientScope) {
         let Self { findings, outbound, .. } = self;
         findings.get_or_insert_with(|| ClientFindings::of(snapshot, scope, outbound));
     }
@@ -252,7 +263,9 @@ impl Scope {
             };
         }
         if !changed.is_empty() {
-            translator.renew(&mut self.resources, &self.outbound, &changed);
+            for resources in self.resources.values_mut() {
+                translator.renew(resources, &self.outbound, &changed);
+            }
         }
         !changed.is_empty()
     }
@@ -269,7 +282,9 @@ impl Scope {
             return false;
         }
         self.outbound = Arc::new(next);
-        self.resources = translator.outbound(&self.outbound, Some(&self.resources));
+        for (role, resources) in &mut self.resources {
+            *resources = translator.outbound(*role, &self.outbound, Some(resources));
+        }
         true
     }
 }

@@ -1,4 +1,4 @@
-//! What a proxy is sent, for people and for goldens (`eastwest render`): protobuf's canonical JSON.
+//! The resources of a proxy as protobuf's canonical JSON, for `eastwest render` and for golden files.
 
 use eastwest_engine::settings::WorkloadTls;
 use eastwest_model::WorkloadKey;
@@ -7,11 +7,11 @@ use eastwest_proto::{
     envoy::extensions::transport_sockets::tls::v3::Secret,
     json::{JsonError, to_json},
 };
-use eastwest_xds::EncodedResource;
+use eastwest_xds::{EncodedResource, TypeUrl};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{Audience, ProxyFacts, ResourceType, Translator, sidecar::sds};
+use crate::{Audience, ProxyFacts, ProxyRole, ResourceType, Translator, sidecar::sds};
 
 /// The resources of one proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -48,10 +48,10 @@ pub fn render(
     internal_listeners: bool,
 ) -> Result<Rendering, JsonError> {
     let mut translator = Translator::default();
-    let outbound = translator.outbound(&settings.outbound, None);
+    let outbound = translator.outbound(ProxyRole::Sidecar, &settings.outbound, None);
     let facts = ProxyFacts { internal_listeners, ..ProxyFacts::usual(Audience::Other) };
     let view = translator.view(settings, &outbound, facts, None);
-    let wanted = ResourceType::ALL.into_iter().filter(|one| types.is_empty() || types.contains(one));
+    let wanted = ResourceType::all().filter(|one| types.is_empty() || types.contains(one));
     let sets = wanted.filter_map(|one| Some((one, view.get(&one.type_url())?)));
     let resources =
         sets.flat_map(|(of, set)| set.iter().map(move |resource| rendered(settings, of, resource)));
@@ -64,7 +64,7 @@ fn rendered(
     resource: &EncodedResource,
 ) -> Result<RenderedResource, JsonError> {
     let mut any = Any { type_url: resource.type_url().as_str().to_owned(), value: resource.body() };
-    if resource_type == ResourceType::Sds {
+    if resource_type.type_url() == TypeUrl::SECRET {
         any = without_key(settings, resource)?;
     }
     Ok(RenderedResource {

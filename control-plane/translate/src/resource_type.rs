@@ -1,58 +1,44 @@
-//! The types of resources by the names that people know them by.
+//! The types of resources by their short names.
 
 use std::{fmt, str::FromStr};
 
-use eastwest_xds::TypeUrl;
+use eastwest_xds::{KnownType, TypeUrl};
 use serde::{Serialize, Serializer};
 use thiserror::Error;
 
-/// A type of resource that proxies are sent.
+/// A type of resource that proxies are served, e.g. `cds`. The order is that in which types are pushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ResourceType {
-    /// Clusters.
-    Cds,
-    /// Endpoints.
-    Eds,
-    /// Listeners.
-    Lds,
-    /// Routes.
-    Rds,
-    /// Secrets; people are shown their certificates, never their keys.
-    Sds,
-    /// Our own [`TypeUrl::WORKLOAD_TLS`], which stock Envoy is not sent.
-    Workload,
-}
+pub struct ResourceType(&'static KnownType);
 
 /// The text names no type of resource.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0:?} is no type of resource: write cds, eds, lds, rds, sds or workload")]
-pub struct UnknownType(String);
+#[error("{text:?} is no type of resource: write {}", names())]
+pub struct UnknownType {
+    text: String,
+}
 
 impl ResourceType {
     /// All of them, in the order in which they are pushed.
-    pub const ALL: [Self; 6] = [Self::Cds, Self::Eds, Self::Lds, Self::Rds, Self::Sds, Self::Workload];
+    pub fn all() -> impl Iterator<Item = Self> {
+        KnownType::all().filter(|known| known.short_name().is_some()).map(Self)
+    }
 
     /// Its type URL.
     pub fn type_url(self) -> TypeUrl {
-        match self {
-            Self::Cds => TypeUrl::CLUSTER,
-            Self::Eds => TypeUrl::ENDPOINT,
-            Self::Lds => TypeUrl::LISTENER,
-            Self::Rds => TypeUrl::ROUTE,
-            Self::Sds => TypeUrl::SECRET,
-            Self::Workload => TypeUrl::WORKLOAD_TLS,
-        }
+        TypeUrl::from(self.0)
     }
 
     fn name(self) -> &'static str {
-        match self {
-            Self::Cds => "cds",
-            Self::Eds => "eds",
-            Self::Lds => "lds",
-            Self::Rds => "rds",
-            Self::Sds => "sds",
-            Self::Workload => "workload",
-        }
+        self.0.short_name().unwrap_or_default()
+    }
+}
+
+/// The short names, as a list of alternatives.
+fn names() -> String {
+    let names: Vec<_> = ResourceType::all().map(ResourceType::name).collect();
+    match &names[..] {
+        [all @ .., last] => format!("{} or {last}", all.join(", ")),
+        [] => String::new(),
     }
 }
 
@@ -65,8 +51,8 @@ impl fmt::Display for ResourceType {
 impl FromStr for ResourceType {
     type Err = UnknownType;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let found = Self::ALL.into_iter().find(|one| one.name() == text);
-        found.ok_or_else(|| UnknownType(text.to_owned()))
+        let found = Self::all().find(|one| one.name() == text);
+        found.ok_or_else(|| UnknownType { text: text.to_owned() })
     }
 }
 

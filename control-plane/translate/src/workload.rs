@@ -13,15 +13,44 @@ use eastwest_xds::{EncodedResource, TypeUrl};
 use prost::Message;
 use proto::{inbound::Mode as InboundMode, outbound::Mode as OutboundMode};
 
+use crate::{
+    facts::{Audience, ProxyFacts},
+    resource::Cache,
+    type_builder::{Access, ProxyInputs, TypeBuilder},
+};
+
+/// The settings of each workload. A proxy gets those of its own, if it is not stock Envoy.
+#[derive(Debug)]
+pub(crate) struct WorkloadSettings;
+
+impl TypeBuilder for WorkloadSettings {
+    fn type_url(&self) -> TypeUrl {
+        TypeUrl::WORKLOAD_TLS
+    }
+
+    fn of_proxy(&self, _: &mut Cache, proxy: &ProxyInputs<'_>) -> Vec<Arc<EncodedResource>> {
+        let services = proxy.settings.outbound.services.values();
+        let outbound = proxy.encoded_settings.get_or_init(|| encode_outbound(services));
+        vec![Arc::new(encode(proxy.settings, outbound))]
+    }
+
+    fn access(&self, facts: ProxyFacts) -> Access {
+        match facts.audience {
+            Audience::Envoy => Access::None,
+            Audience::Other => Access::Own,
+        }
+    }
+}
+
 /// The outbound part, encoded once for all workloads of a client scope: protobuf messages concatenate.
-pub(crate) fn encode_outbound<'a>(services: impl Iterator<Item = &'a Arc<OutboundService>>) -> Vec<u8> {
+fn encode_outbound<'a>(services: impl Iterator<Item = &'a Arc<OutboundService>>) -> Vec<u8> {
     let clusters = services.flat_map(|service| &service.clusters);
     let outbound = clusters.map(|cluster| outbound(cluster)).collect();
     proto::WorkloadTls { outbound, ..Default::default() }.encode_to_vec()
 }
 
 /// The resource of a workload.
-pub(crate) fn encode(settings: &WorkloadTls, outbound: &[u8]) -> EncodedResource {
+fn encode(settings: &WorkloadTls, outbound: &[u8]) -> EncodedResource {
     let name = settings.workload.to_string();
     let own = proto::WorkloadTls {
         workload: name.clone(),

@@ -159,6 +159,25 @@ fn no_module_cycles() {
     assert!(circles.is_empty(), "modules use each other in a circle: {circles:#?}");
 }
 
+/// The files that docs/ARCHITECTURE.md lists for a new xDS type are all that name one, by the example of routes.
+#[test]
+fn an_xds_type_is_named_in_three_files() {
+    let words = ["TypeUrl::ROUTE", "type_url::ROUTE", "rds::Routes", "\"rds\""];
+    let folders = ["xds/src", "xds/server/src", "control-plane/translate/src", "control-plane/src"];
+    let named = folders.iter().flat_map(|folder| {
+        let modules = modules::code(&root().join(folder)).into_iter();
+        let named = modules.filter(|(_, code)| words.iter().any(|word| code.contains(word)));
+        named.map(|(module, _)| format!("{folder} {}", module.join("::")))
+    });
+    let named: BTreeSet<_> = named.collect();
+    let expected = [
+        "control-plane/translate/src sidecar",
+        "control-plane/translate/src sidecar::rds",
+        "xds/src type_url",
+    ];
+    assert_eq!(named, BTreeSet::from(expected.map(str::to_owned)));
+}
+
 /// Whatever looks like a path in the map must exist.
 #[test]
 fn the_map_names_only_what_exists() {

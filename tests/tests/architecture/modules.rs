@@ -7,10 +7,10 @@ use std::{
 };
 
 /// The names that lead from the root of a crate to a module or an item.
-type Names = Vec<String>;
+pub(crate) type Names = Vec<String>;
 
 /// What a module's code says, by the module's names.
-type Texts = BTreeMap<Names, String>;
+pub(crate) type Texts = BTreeMap<Names, String>;
 
 /// A circle among the modules below `src`, as `a → b → a`, if there is one.
 ///
@@ -18,9 +18,7 @@ type Texts = BTreeMap<Names, String>;
 /// may know each other. What counts are paths from `crate::` and `super::`, followed through what a parent re-exports.
 /// Tests and generated code do not count.
 pub(crate) fn circle(src: &Path) -> Option<String> {
-    let mut texts = Texts::new();
-    read(src, &mut Names::new(), &mut texts);
-    assert!(!texts.is_empty(), "no source in {}", src.display());
+    let texts = code(src);
     let exports = exports(&texts);
     let mut families: BTreeMap<Names, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
     for (module, text) in &texts {
@@ -38,6 +36,14 @@ pub(crate) fn circle(src: &Path) -> Option<String> {
         let names: Vec<_> = way.into_iter().map(|name| joined(&parent, &[name]).join("::")).collect();
         Some(names.join(" → "))
     })
+}
+
+/// The code of every module below `src`, without comments and tests.
+pub(crate) fn code(src: &Path) -> Texts {
+    let mut texts = Texts::new();
+    read(src, &mut Names::new(), &mut texts);
+    assert!(!texts.is_empty(), "no source in {}", src.display());
+    texts
 }
 
 /// Every module below `folder`, which is `module`, without comments and tests.

@@ -144,6 +144,25 @@ async fn a_mangled_node_is_told_which_part_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_whose_role_is_not_served_is_refused_by_the_name_of_its_role() {
+    let bench = Bench::new();
+    let server = bench.serve(&[]);
+    let (channel, token) = storefront(&bench, &server, true).await;
+    for variant in VARIANTS {
+        for role in ["router", "waypoint", "ztunnel", "agentgateway"] {
+            let id = node(&STOREFRONT).id.replacen("sidecar", role, 1);
+            let words = format!("a proxy of type {role} is not served; the types served are: sidecar");
+            for (channel, token) in [(plain(server.grpc), None), (channel.clone(), token.as_deref())] {
+                let first = First { token, ..first(node_of(&id, "bookshop", "storefront")) };
+                let refused = refusal(channel, variant, first).await;
+                assert_eq!(refused.code(), Code::InvalidArgument, "{variant:?} {role}: {refused}");
+                assert!(refused.message().contains(&words), "{variant:?} {role}: {refused}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_empty_type_is_refused_and_an_unknown_one_harms_nothing() {
     let bench = Bench::new();
     let server = bench.serve(&[]);

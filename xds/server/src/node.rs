@@ -37,13 +37,21 @@ pub enum NodeKind {
     Agentgateway,
 }
 
-const KINDS: [(&str, NodeKind); 5] = [
-    ("sidecar", NodeKind::Sidecar),
-    ("router", NodeKind::Router),
-    ("waypoint", NodeKind::Waypoint),
-    ("ztunnel", NodeKind::Ztunnel),
-    ("agentgateway", NodeKind::Agentgateway),
-];
+const KINDS: [NodeKind; 5] =
+    [NodeKind::Sidecar, NodeKind::Router, NodeKind::Waypoint, NodeKind::Ztunnel, NodeKind::Agentgateway];
+
+impl NodeKind {
+    /// The first part of a node id, e.g. `sidecar`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sidecar => "sidecar",
+            Self::Router => "router",
+            Self::Waypoint => "waypoint",
+            Self::Ztunnel => "ztunnel",
+            Self::Agentgateway => "agentgateway",
+        }
+    }
+}
 
 /// What is wrong with the node of a first request. The client is to blame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -94,7 +102,7 @@ impl Node {
         let quoted = || Quoted::new(&id);
         let parts: Vec<_> = id.split('~').collect();
         let [kind, ip, pod, domain] = parts[..] else { return Err(NodeError::Malformed(quoted())) };
-        let kind = KINDS.into_iter().find(|(name, _)| *name == kind).map(|(_, kind)| kind);
+        let kind = KINDS.into_iter().find(|known| known.as_str() == kind);
         let kind = kind.ok_or_else(|| NodeError::UnknownKind(quoted()))?;
         let ip = address(&metadata, ip).ok_or_else(|| NodeError::NoAddress(quoted()))?;
         let names = pod.rsplit_once('.').filter(|(pod, namespace)| !pod.is_empty() && !namespace.is_empty());

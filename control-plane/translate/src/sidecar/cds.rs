@@ -1,8 +1,8 @@
 //! Clusters (POLICY.md O1 to O9, ENVOY.md E7 to E9).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use eastwest_engine::settings::{ClientTlsSetting, Discovery, OutboundCluster};
+use eastwest_engine::settings::{ClientTlsSetting, Discovery, OutboundCluster, OutboundService};
 use eastwest_model::service::Protocol;
 use eastwest_proto::{
     Any,
@@ -35,12 +35,13 @@ use eastwest_xds::{EncodedResource, TypeUrl};
 use prost_types::{Duration, Struct};
 
 use crate::{
-    resource::{Generator, encode},
+    resource::{Cache, Generator, encode},
     sidecar::{
         dynamic_hosts,
         eds::{self, Target},
         names, tls_context, tls_mode,
     },
+    type_builder::{ProxyInputs, TypeBuilder},
 };
 
 /// How long a connection may take to come up.
@@ -51,9 +52,42 @@ const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptio
 /// (ENVOY.md E2).
 const INBOUND_SOURCE: &str = "127.0.0.6";
 
+/// Clusters.
+#[derive(Debug)]
+pub(crate) struct Clusters;
+
+impl TypeBuilder for Clusters {
+    fn type_url(&self) -> TypeUrl {
+        TypeUrl::CLUSTER
+    }
+
+    fn of_host(&self, cache: &mut Cache, service: &OutboundService) -> Vec<Arc<EncodedResource>> {
+        service.clusters.iter().map(|cluster| cache.get(&ClusterInputs::new(cluster))).collect()
+    }
+
+    fn of_scope(&self, cache: &mut Cache) -> Vec<Arc<EncodedResource>> {
+        let passthrough = OriginalDestination { name: names::PASSTHROUGH_CLUSTER.to_owned(), inbound: false };
+        vec![cache.get(&passthrough), cache.get(&BlackHole)]
+    }
+
+    fn of_proxy(&self, cache: &mut Cache, proxy: &ProxyInputs<'_>) -> Vec<Arc<EncodedResource>> {
+        let ports = proxy.settings.inbound.ports.iter();
+        let listed = ports.filter(|(_, port)| port.listed.is_some());
+        let names = listed.map(|(number, _)| names::inbound_cluster(*number));
+        let names = names.chain([names::INBOUND_PASSTHROUGH_CLUSTER.to_owned()]);
+        let mut clusters: Vec<_> =
+            names.map(|name| cache.get(&OriginalDestination { name, inbound: true })).collect();
+        if proxy.facts.internal_listeners {
+            let internal = [names::INBOUND_INSPECTED, names::INBOUND_PLAINTEXT];
+            clusters.extend(internal.map(|name| cache.get(&Internal { name })));
+        }
+        clusters
+    }
+}
+
 /// Inputs of an outbound cluster.
 #[derive(Hash)]
-pub(crate) struct OutboundInputs<'a> {
+struct ClusterInputs<'a> {
     name: String,
     discovery: Discovery,
     protocol: Protocol,
@@ -62,8 +96,8 @@ pub(crate) struct OutboundInputs<'a> {
     endpoints: Vec<Target<'a>>,
 }
 
-impl<'a> OutboundInputs<'a> {
-    pub(crate) fn new(cluster: &'a OutboundCluster) -> Self {
+impl<'a> ClusterInputs<'a> {
+    fn new(cluster: &'a OutboundCluster) -> Self {
         let inline = matches!(cluster.discovery, Discovery::StrictDns | Discovery::LogicalDns);
         Self {
             name: cluster.name(),
@@ -75,7 +109,7 @@ impl<'a> OutboundInputs<'a> {
     }
 }
 
-impl Generator for OutboundInputs<'_> {
+impl Generator for ClusterInputs<'_> {
     const KIND: &'static str = "outbound cluster";
 
     fn generate(&self) -> EncodedResource {
@@ -103,10 +137,10 @@ impl Generator for OutboundInputs<'_> {
 
 /// A cluster whose endpoint is where the intercepted connection wanted to go.
 #[derive(Hash)]
-pub(crate) struct OriginalDestination {
-    pub(crate) name: String,
+struct OriginalDestination {
+    name: String,
     /// Whether it leads to the application.
-    pub(crate) inbound: bool,
+    inbound: bool,
 }
 
 impl Generator for OriginalDestination {
@@ -133,8 +167,8 @@ impl Generator for OriginalDestination {
 
 /// A cluster that leads to an internal listener of its own name, inside the process.
 #[derive(Hash)]
-pub(crate) struct Internal {
-    pub(crate) name: &'static str,
+struct Internal {
+    name: &'static str,
 }
 
 impl Generator for Internal {
@@ -153,7 +187,7 @@ impl Generator for Internal {
 
 /// The cluster without endpoints.
 #[derive(Hash)]
-pub(crate) struct BlackHole;
+struct BlackHole;
 
 impl Generator for BlackHole {
     const KIND: &'static str = "black hole";

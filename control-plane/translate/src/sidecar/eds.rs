@@ -1,8 +1,8 @@
 //! Endpoints of clusters, each with its mark for mutual TLS (POLICY.md A3, A4).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use eastwest_engine::settings::{Endpoint, EndpointAddress, OutboundCluster};
+use eastwest_engine::settings::{Discovery, Endpoint, EndpointAddress, OutboundCluster, OutboundService};
 use eastwest_proto::envoy::config::{
     core::v3::{
         Address, EnvoyInternalAddress, Metadata, SocketAddress, address,
@@ -13,12 +13,32 @@ use eastwest_proto::envoy::config::{
         lb_endpoint::HostIdentifier,
     },
 };
-use eastwest_xds::{EncodedResource, TypeUrl};
+use eastwest_xds::{AbsentResource, EncodedResource, TypeUrl};
 
 use crate::{
-    resource::{Generator, encode},
+    resource::{Cache, Generator, encode},
     sidecar::tls_mode,
+    type_builder::TypeBuilder,
 };
+
+/// Assignments of clusters whose endpoints EDS tells.
+#[derive(Debug)]
+pub(crate) struct Endpoints;
+
+impl TypeBuilder for Endpoints {
+    fn type_url(&self) -> TypeUrl {
+        TypeUrl::ENDPOINT
+    }
+
+    fn of_host(&self, cache: &mut Cache, service: &OutboundService) -> Vec<Arc<EncodedResource>> {
+        let by_eds = service.clusters.iter().filter(|cluster| cluster.discovery == Discovery::Eds);
+        by_eds.map(|cluster| cache.get(&AssignmentInputs::new(cluster))).collect()
+    }
+
+    fn absent(&self) -> Option<AbsentResource> {
+        Some(empty)
+    }
+}
 
 /// One endpoint that takes requests.
 #[derive(Clone, Hash)]
@@ -40,13 +60,13 @@ pub(crate) fn targets(endpoints: &[Endpoint]) -> Vec<Target<'_>> {
 
 /// Inputs of an assignment.
 #[derive(Hash)]
-pub(crate) struct AssignmentInputs<'a> {
+struct AssignmentInputs<'a> {
     name: String,
     targets: Vec<Target<'a>>,
 }
 
 impl<'a> AssignmentInputs<'a> {
-    pub(crate) fn new(cluster: &'a OutboundCluster) -> Self {
+    fn new(cluster: &'a OutboundCluster) -> Self {
         let mut targets = targets(&cluster.endpoints);
         // EDS takes addresses only.
         targets.retain(|target| matches!(target.address, EndpointAddress::Socket(_)));
@@ -63,7 +83,7 @@ impl Generator for AssignmentInputs<'_> {
 }
 
 /// The answer to a name that nobody knows: silence would leave the cluster warming (XDS.md X23).
-pub(crate) fn empty(name: &str) -> EncodedResource {
+fn empty(name: &str) -> EncodedResource {
     encode(TypeUrl::ENDPOINT, name, &assignment(name, &[]))
 }
 

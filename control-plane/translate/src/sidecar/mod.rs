@@ -1,11 +1,24 @@
-//! What a sidecar is sent: Envoy's listeners, routes, clusters, endpoints and secrets.
+//! What a sidecar is served: Envoy's clusters, endpoints, listeners, routes and secrets, and our own type.
 
-pub(crate) mod cds;
+mod cds;
 mod dynamic_hosts;
-pub(crate) mod eds;
-pub(crate) mod lds;
-pub mod names;
-pub(crate) mod rds;
+mod eds;
+mod lds;
+mod names;
+mod rds;
+mod route;
 pub(crate) mod sds;
 mod tls_context;
 mod tls_mode;
+
+use crate::{type_builder::TypeBuilder, workload};
+
+/// The types of resources that a sidecar is served, a line each.
+pub(crate) const TYPES: &[&dyn TypeBuilder] = &[
+    &cds::Clusters,
+    &eds::Endpoints,
+    &lds::Listeners,
+    &rds::Routes,
+    &sds::Secrets,
+    &workload::WorkloadSettings,
+];

@@ -1,54 +1,84 @@
 //! Routes: one configuration for each port that HTTP services share, named by the port.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use eastwest_engine::settings::{Discovery, Outbound, OutboundCluster, OutboundService};
 use eastwest_model::{Kind, mesh::OutboundTrafficPolicy, service::Protocol};
-use eastwest_proto::envoy::config::route::v3::{
-    DirectResponseAction, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
-    route::Action, route_action::ClusterSpecifier, route_match::PathSpecifier,
-};
+use eastwest_proto::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
 use eastwest_xds::{EncodedResource, TypeUrl};
-use prost_types::Duration;
 
+use super::{names::PASSTHROUGH_CLUSTER, route::Route};
 use crate::{
-    resource::{Generator, encode},
-    sidecar::names::PASSTHROUGH_CLUSTER,
+    joint::{HostIndex, JointResources, JointType},
+    resource::{Cache, Generator, encode},
+    type_builder::TypeBuilder,
 };
 
-/// What is tried again, because the application cannot have seen it. A renewed certificate or a moved endpoint then
-/// costs no request.
-const RETRY_ON: &str = "connect-failure,refused-stream,reset-before-request,unavailable,cancelled";
+/// Route configurations.
+#[derive(Debug)]
+pub(crate) struct Routes;
+
+impl TypeBuilder for Routes {
+    fn type_url(&self) -> TypeUrl {
+        TypeUrl::ROUTE
+    }
+
+    fn joint(&self) -> Option<Box<dyn JointResources>> {
+        Some(Box::<HostIndex<Self>>::default())
+    }
+}
+
+/// What a host contributes to the routes of a port.
+#[derive(PartialEq, Eq)]
+pub(crate) struct HostRoutes<'a> {
+    host: &'a str,
+    /// All domains by which requests find the host; some may belong to another one already.
+    domains: Vec<String>,
+    route: Route,
+}
+
+impl JointType for Routes {
+    type Key = u16;
+    type Part<'a> = HostRoutes<'a>;
+
+    fn name(port: &u16) -> String {
+        port.to_string()
+    }
+
+    fn parts(service: &OutboundService) -> Vec<(u16, HostRoutes<'_>)> {
+        let routed = whole(service).filter(|cluster| is_routed(service, cluster));
+        let part = |cluster: &OutboundCluster| {
+            let port = cluster.port.number;
+            let route = Route::to_cluster(cluster.name());
+            (port, HostRoutes { host: service.host.as_str(), domains: domains(service, port), route })
+        };
+        routed.map(part).collect()
+    }
+
+    fn resource(
+        cache: &mut Cache,
+        port: &u16,
+        hosts: &[&HostRoutes<'_>],
+        outbound: &Outbound,
+    ) -> Option<Arc<EncodedResource>> {
+        Some(cache.get(&RouteInputs::new(*port, hosts, outbound.unknown_hosts)))
+    }
+}
 
 /// Inputs of a route configuration.
 #[derive(Hash)]
-pub(crate) struct RouteInputs {
+struct RouteInputs<'a> {
     port: u16,
-    hosts: Vec<RouteHost>,
+    hosts: Vec<RouteHost<'a>>,
     unknown_hosts: OutboundTrafficPolicy,
 }
 
 /// One host of a port.
 #[derive(Hash)]
-struct RouteHost {
-    host: String,
-    domains: Vec<String>,
-    cluster: String,
-}
-
-/// The routes of every port that has some.
-pub(crate) fn routes(outbound: &Outbound) -> Vec<RouteInputs> {
-    let mut ports: BTreeMap<u16, Vec<_>> = BTreeMap::new();
-    for service in outbound.services.values() {
-        for cluster in whole(service).filter(|cluster| is_routed(service, cluster)) {
-            ports.entry(cluster.port.number).or_default().push((service.as_ref(), cluster.name()));
-        }
-    }
-    let ports = ports.into_iter();
-    ports.map(|(port, services)| RouteInputs::new(port, services, outbound.unknown_hosts)).collect()
+struct RouteHost<'a> {
+    host: &'a str,
+    domains: Vec<&'a str>,
+    route: &'a Route,
 }
 
 /// The clusters without subset: only routes that name a subset lead to the others.
@@ -72,24 +102,6 @@ pub(crate) fn is_addressless(service: &OutboundService) -> bool {
     service.addresses.is_empty() && service.owner.kind != Kind::Service
 }
 
-impl RouteInputs {
-    /// The routes of a port. A domain belongs to the first host that has it: Envoy takes each only once.
-    fn new(
-        port: u16,
-        services: Vec<(&OutboundService, String)>,
-        unknown_hosts: OutboundTrafficPolicy,
-    ) -> Self {
-        let mut taken = BTreeSet::from(["*".to_owned()]);
-        let hosts = services.into_iter().filter_map(|(service, cluster)| {
-            let domains: Vec<_> =
-                domains(service, port).into_iter().filter(|domain| taken.insert(domain.clone())).collect();
-            let host = service.host.to_string();
-            (!domains.is_empty()).then_some(RouteHost { host, domains, cluster })
-        });
-        Self { port, hosts: hosts.collect(), unknown_hosts }
-    }
-}
-
 /// Host, short names and virtual addresses, each alone and with the port. The pods of a headless service have names of
 /// their own below each of its names.
 fn domains(service: &OutboundService, port: u16) -> Vec<String> {
@@ -104,13 +116,26 @@ fn domains(service: &OutboundService, port: u16) -> Vec<String> {
     all.flat_map(|name| [format!("{name}:{port}"), name]).collect()
 }
 
-impl Generator for RouteInputs {
+impl<'a> RouteInputs<'a> {
+    /// The routes of a port. A domain belongs to the first host that has it: Envoy takes each only once.
+    fn new(port: u16, hosts: &[&'a HostRoutes<'_>], unknown_hosts: OutboundTrafficPolicy) -> Self {
+        let mut taken = BTreeSet::from(["*"]);
+        let hosts = hosts.iter().filter_map(|HostRoutes { host, domains, route }| {
+            let domains: Vec<_> =
+                domains.iter().map(String::as_str).filter(|domain| taken.insert(domain)).collect();
+            (!domains.is_empty()).then_some(RouteHost { host, domains, route })
+        });
+        Self { port, hosts: hosts.collect(), unknown_hosts }
+    }
+}
+
+impl Generator for RouteInputs<'_> {
     const KIND: &'static str = "route";
 
     fn generate(&self) -> EncodedResource {
         let mut virtual_hosts: Vec<_> = self.hosts.iter().map(|host| self.virtual_host(host)).collect();
         virtual_hosts.push(unknown(self.unknown_hosts));
-        let name = self.name();
+        let name = Routes::name(&self.port);
         let routes = RouteConfiguration {
             name: name.clone(),
             virtual_hosts,
@@ -121,17 +146,12 @@ impl Generator for RouteInputs {
     }
 }
 
-impl RouteInputs {
-    /// The name of the resource.
-    pub(crate) fn name(&self) -> String {
-        self.port.to_string()
-    }
-
-    fn virtual_host(&self, host: &RouteHost) -> VirtualHost {
+impl RouteInputs<'_> {
+    fn virtual_host(&self, host: &RouteHost<'_>) -> VirtualHost {
         VirtualHost {
             name: format!("{}:{}", host.host, self.port),
-            domains: host.domains.clone(),
-            routes: vec![to_cluster(&host.cluster, true)],
+            domains: host.domains.iter().map(|domain| (*domain).to_owned()).collect(),
+            routes: vec![host.route.encode()],
             ..Default::default()
         }
     }
@@ -139,37 +159,15 @@ impl RouteInputs {
 
 fn unknown(policy: OutboundTrafficPolicy) -> VirtualHost {
     let (name, route) = match policy {
-        OutboundTrafficPolicy::AllowAny => ("allow_any", to_cluster(PASSTHROUGH_CLUSTER, false)),
-        OutboundTrafficPolicy::RegistryOnly => {
-            let refuse = DirectResponseAction { status: 502, ..Default::default() };
-            let route = Route {
-                r#match: Some(everything()),
-                action: Some(Action::DirectResponse(refuse)),
-                ..Default::default()
-            };
-            ("block_all", route)
+        OutboundTrafficPolicy::AllowAny => {
+            ("allow_any", Route::to_cluster(PASSTHROUGH_CLUSTER).without_retries())
         }
+        OutboundTrafficPolicy::RegistryOnly => ("block_all", Route::respond(502)),
     };
     VirtualHost {
         name: name.to_owned(),
         domains: vec!["*".to_owned()],
-        routes: vec![route],
+        routes: vec![route.encode()],
         ..Default::default()
     }
-}
-
-/// Everything to one cluster, without a time limit.
-pub(crate) fn to_cluster(cluster: &str, retry: bool) -> Route {
-    let policy = || RetryPolicy { retry_on: RETRY_ON.to_owned(), num_retries: Some(2), ..Default::default() };
-    let action = RouteAction {
-        timeout: Some(Duration::default()),
-        retry_policy: retry.then(policy),
-        cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
-        ..Default::default()
-    };
-    Route { r#match: Some(everything()), action: Some(Action::Route(action)), ..Default::default() }
-}
-
-fn everything() -> RouteMatch {
-    RouteMatch { path_specifier: Some(PathSpecifier::Prefix("/".to_owned())), ..Default::default() }
 }

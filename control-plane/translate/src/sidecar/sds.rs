@@ -1,8 +1,11 @@
 //! Secrets: credentials that rules name and that the control plane hands out (POLICY.md O7).
 
-use std::hash::{Hash, Hasher};
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
-use eastwest_engine::settings::Secret;
+use eastwest_engine::settings::{Outbound, OutboundService, Secret};
 use eastwest_model::Name;
 use eastwest_proto::envoy::{
     config::core::v3::{DataSource, data_source::Specifier},
@@ -12,12 +15,59 @@ use eastwest_proto::envoy::{
 };
 use eastwest_xds::{EncodedResource, TypeUrl};
 
-use crate::resource::{Generator, encode};
+use crate::{
+    facts::ProxyFacts,
+    joint::{HostIndex, JointResources, JointType},
+    resource::{Cache, Generator, encode},
+    type_builder::{Access, TypeBuilder},
+};
+
+/// Secrets.
+#[derive(Debug)]
+pub(crate) struct Secrets;
+
+impl TypeBuilder for Secrets {
+    fn type_url(&self) -> TypeUrl {
+        TypeUrl::SECRET
+    }
+
+    fn joint(&self) -> Option<Box<dyn JointResources>> {
+        Some(Box::<HostIndex<Self>>::default())
+    }
+
+    fn access(&self, facts: ProxyFacts) -> Access {
+        if facts.proven { Access::AllBut(Vec::new()) } else { Access::Own }
+    }
+}
+
+/// Several hosts may name a secret. The same name is the same secret to all clients of a scope.
+impl JointType for Secrets {
+    type Key = Name;
+    type Part<'a> = &'a Secret;
+
+    fn name(name: &Name) -> String {
+        name.to_string()
+    }
+
+    fn parts(service: &OutboundService) -> Vec<(Name, &Secret)> {
+        let secrets = service.clusters.iter().flat_map(|cluster| &cluster.secrets);
+        secrets.map(|(name, secret)| (name.clone(), secret)).collect()
+    }
+
+    fn resource(
+        cache: &mut Cache,
+        name: &Name,
+        secrets: &[&&Secret],
+        _: &Outbound,
+    ) -> Option<Arc<EncodedResource>> {
+        secrets.last().map(|secret| cache.get(&SecretInputs { name, secret }))
+    }
+}
 
 /// Inputs of a secret.
-pub(crate) struct SecretInputs<'a> {
-    pub(crate) name: &'a Name,
-    pub(crate) secret: &'a Secret,
+struct SecretInputs<'a> {
+    name: &'a Name,
+    secret: &'a Secret,
 }
 
 /// All that goes into the resource; the hash is a digest, which tells nothing about a key.

@@ -8,7 +8,7 @@ use eastwest_model::{
     policy::{OutlierDetection, SimpleLoadBalancer},
 };
 use eastwest_testing::{self as worlds, Random, change};
-use eastwest_translate::{Audience, Fleet, ProxyFacts, ProxyKey};
+use eastwest_translate::{Audience, Fleet, ProxyFacts, ProxyKey, ProxyRole};
 use eastwest_xds::{TypeUrl, Version, View};
 
 const SEEDS: u64 = 30;
@@ -33,10 +33,9 @@ impl Connected {
         let known = world.workloads().filter_map(|one| world.workload(&one.key()));
         for workload in known {
             for audience in FACTS {
-                let facts = ProxyFacts::usual(audience);
-                let view = self.fleet.connect(world, workload, facts).unwrap();
-                let stand_in = || (Arc::clone(workload), Arc::clone(&view));
-                self.told.entry(ProxyKey::of(workload, facts)).or_insert_with(stand_in);
+                let key = ProxyKey::of(workload, ProxyRole::Sidecar, ProxyFacts::usual(audience));
+                let view = self.fleet.connect(world, workload, key.clone()).unwrap();
+                self.told.entry(key).or_insert_with(|| (Arc::clone(workload), view));
             }
         }
     }
@@ -68,7 +67,8 @@ fn views_kept_up_to_date_equal_those_made_anew() {
             let mut anew = Fleet::default();
             for (key, (stand_in, told)) in &connected.told {
                 let workload = world.workload(&key.workload).unwrap_or(stand_in);
-                let view = anew.connect(&world, workload, key.facts).unwrap();
+                let view =
+                    anew.connect(&world, workload, ProxyKey::of(workload, key.role, key.facts)).unwrap();
                 assert_eq!(visible(told), visible(&view), "{what}\n{key:?}");
             }
             if step % 10 == 0 {

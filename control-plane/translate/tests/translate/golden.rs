@@ -3,7 +3,7 @@
 use std::{env, fs};
 
 use eastwest_proto::{Message, Name, eastwest::v1::WorkloadTls};
-use eastwest_translate::{Audience, ProxyFacts, Translator};
+use eastwest_translate::{Audience, ProxyFacts, ProxyRole, Translator};
 use eastwest_xds::TypeUrl;
 use serde_json::Value;
 
@@ -32,7 +32,7 @@ fn a_shop_as_its_web_server_sees_it() {
 
 fn own_type(settings: &eastwest_engine::settings::WorkloadTls) -> Vec<WorkloadTls> {
     let mut translator = Translator::default();
-    let outbound = translator.outbound(&settings.outbound, None);
+    let outbound = translator.outbound(ProxyRole::Sidecar, &settings.outbound, None);
     decode(
         &translator.view(settings, &outbound, ProxyFacts::usual(Audience::Other), None),
         &TypeUrl::WORKLOAD_TLS,

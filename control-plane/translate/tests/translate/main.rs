@@ -7,6 +7,7 @@ mod envoy;
 mod fleet;
 mod golden;
 mod inbound;
+mod joint;
 mod outbound;
 mod pairs;
 mod people;

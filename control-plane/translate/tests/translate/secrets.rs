@@ -6,11 +6,17 @@ use eastwest_engine::{Index, Snapshot};
 use eastwest_manifest::parse;
 use eastwest_model::{Change, MeshConfig, TrustDomain, Workload};
 use eastwest_proto::envoy::extensions::transport_sockets::tls::v3::{Secret, secret::Type};
-use eastwest_translate::{Audience, Fleet, ProxyFacts, ResourceType, compare::compare, render::render};
+use eastwest_translate::{
+    Audience, Fleet, ProxyFacts, ProxyKey, ProxyRole, compare::compare, render::render,
+};
 use eastwest_xds::{TypeUrl, View};
 use serde_json::json;
 
-use crate::world::{decode, settings};
+use crate::world::{decode, of_type, settings};
+
+fn key(workload: &Workload, facts: ProxyFacts) -> ProxyKey {
+    ProxyKey::of(workload, ProxyRole::Sidecar, facts)
+}
 
 /// A pod whose service account is named like it.
 fn pod(namespace: &str, name: &str) -> String {
@@ -93,7 +99,10 @@ fn a_changed_secret_reaches_those_who_use_it_and_nobody_else() {
     let mut index = index();
     let (world, mut fleet) = (index.freeze(), Fleet::default());
     let facts = ProxyFacts::usual(Audience::Envoy);
-    let connect = |fleet: &mut Fleet, key| fleet.connect(&world, &workload(&world, key), facts).unwrap();
+    let connect = |fleet: &mut Fleet, name| {
+        let workload = workload(&world, name);
+        fleet.connect(&world, &workload, key(&workload, facts)).unwrap()
+    };
     let before = connect(&mut fleet, "yard/client");
     assert_eq!(names(&before), ["kubernetes://own", "kubernetes://own-cacert"]);
     assert_eq!(names(&connect(&mut fleet, "yard/other")), [""; 0]);
@@ -124,8 +133,9 @@ fn who_has_proven_nothing_or_is_not_known_is_handed_nothing() {
     let mut fleet = Fleet::default();
     let proven = ProxyFacts::usual(Audience::Envoy);
     let client = workload(&world, "yard/client");
-    let mut handed =
-        |workload: &Arc<Workload>, facts| names(&fleet.connect(&world, workload, facts).unwrap());
+    let mut handed = |workload: &Arc<Workload>, facts| {
+        names(&fleet.connect(&world, workload, key(workload, facts)).unwrap())
+    };
     assert_eq!(handed(&client, proven).len(), 2);
     assert_eq!(handed(&client, ProxyFacts { proven: false, ..proven }), [""; 0]);
     // The labels of a pod that nobody knows are its own word, whoever it is.
@@ -151,10 +161,10 @@ fn a_certificate_that_a_proxy_brings_along_is_asked_of_its_agent() {
     changes(&service.to_string()).for_each(|change| drop(index.apply(change)));
     let (world, mut fleet, facts) = (index.freeze(), Fleet::default(), ProxyFacts::usual(Audience::Envoy));
     let plain = workload(&world, "yard/client");
-    let mut own = (*plain).clone();
-    let read = |key: &str| Some(key.into());
-    own.client_certificate = eastwest_model::workload::ProxyCertificate::read(read);
-    let own = Arc::new(own);
+    let own = ProxyKey {
+        certificate: eastwest_model::workload::ProxyCertificate::read(|entry| Some(entry.into())),
+        ..key(&plain, facts)
+    };
     let name = "outbound|80||other.yard.svc.cluster.local";
     let cluster = |view: &View| {
         let shown = String::from_utf8_lossy(&view.get(&TypeUrl::CLUSTER).unwrap().get(name).unwrap().body())
@@ -164,9 +174,9 @@ fn a_certificate_that_a_proxy_brings_along_is_asked_of_its_agent() {
             shown.contains("file-root:TLS_CLIENT_ROOT_CERT"),
         )
     };
-    let before = fleet.connect(&world, &own, facts).unwrap();
+    let before = fleet.connect(&world, &plain, own).unwrap();
     assert_eq!(cluster(&before), (true, true));
-    assert_eq!(cluster(&fleet.connect(&world, &plain, facts).unwrap()), (false, false));
+    assert_eq!(cluster(&fleet.connect(&world, &plain, key(&plain, facts)).unwrap()), (false, false));
     let relabelled = pod("yard", "client").replace("\"app\":\"client\"", "\"app\":\"moved\"");
     let dirty = changes(&relabelled).map(|change| index.apply(change)).collect::<Vec<_>>();
     let told = fleet.update(&index.freeze(), &dirty[0]);
@@ -177,7 +187,7 @@ fn a_certificate_that_a_proxy_brings_along_is_asked_of_its_agent() {
 #[test]
 fn people_see_the_certificate_and_never_the_key() {
     let world = index().freeze();
-    let settings = settings(&world, "yard/client");
+    let (settings, client) = (settings(&world, "yard/client"), workload(&world, "yard/client"));
     let text = serde_json::to_string_pretty(&render(&settings, &[], false).unwrap()).unwrap();
     let own = text.split("\"type\": \"sds\"").nth(1).unwrap();
     assert!(own.contains("[redacted] key of the certificate with SHA-256 "), "{own}");
@@ -194,7 +204,7 @@ fn people_see_the_certificate_and_never_the_key() {
     assert!(matches!(
         decode::<Secret>(
             &Fleet::default()
-                .connect(&world, &workload(&world, "yard/client"), ProxyFacts::usual(Audience::Envoy))
+                .connect(&world, &client, key(&client, ProxyFacts::usual(Audience::Envoy)))
                 .unwrap(),
             &TypeUrl::SECRET
         )[0]
@@ -211,6 +221,6 @@ fn a_renewed_secret_is_a_changed_resource() {
     let found = compare(&before, &later.freeze());
     let [only] = &found[..] else { panic!("{found:?}") };
     assert_eq!(only.proxies[0].to_string(), "yard/client");
-    assert_eq!(only.types.keys().collect::<Vec<_>>(), [&ResourceType::Sds]);
-    assert_eq!(only.types[&ResourceType::Sds].changed.len(), 2);
+    assert_eq!(only.types.keys().collect::<Vec<_>>(), [&of_type("sds")]);
+    assert_eq!(only.types[&of_type("sds")].changed.len(), 2);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use eastwest_engine::settings::{Endpoint, WorkloadTls};
-use eastwest_translate::{Audience, ProxyFacts, Translator};
+use eastwest_translate::{Audience, ProxyFacts, ProxyRole, Translator};
 use eastwest_xds::{EncodedResource, ResourceSet, TypeUrl, View};
 
 use crate::world::{read, settings};
@@ -19,7 +19,7 @@ fn equal_workloads_of_a_scope_share_whole_sets() {
     let world = read("shop.yaml");
     let (one, other) = (settings(&world, "shop/reviews-0"), settings(&world, "shop/reviews-1"));
     let mut translator = Translator::default();
-    let outbound = translator.outbound(&one.outbound, None);
+    let outbound = translator.outbound(ProxyRole::Sidecar, &one.outbound, None);
     let one = translator.view(&one, &outbound, ProxyFacts::usual(Audience::Envoy), None);
     let other = translator.view(&other, &outbound, ProxyFacts::usual(Audience::Envoy), None);
     for type_url in &TYPES {
@@ -32,7 +32,7 @@ fn different_workloads_of_a_scope_share_what_is_outbound() {
     let world = read("shop.yaml");
     let (one, other) = (settings(&world, "shop/web-0"), settings(&world, "shop/db-0"));
     let mut translator = Translator::default();
-    let outbound = translator.outbound(&one.outbound, None);
+    let outbound = translator.outbound(ProxyRole::Sidecar, &one.outbound, None);
     let one = translator.view(&one, &outbound, ProxyFacts::usual(Audience::Envoy), None);
     let other = translator.view(&other, &outbound, ProxyFacts::usual(Audience::Envoy), None);
     let mut shared = 0;
@@ -51,11 +51,11 @@ fn nothing_new_is_the_same_view() {
     let world = read("shop.yaml");
     let mut translator = Translator::default();
     let before = settings(&world, "shop/web-0");
-    let resources = translator.outbound(&before.outbound, None);
+    let resources = translator.outbound(ProxyRole::Sidecar, &before.outbound, None);
     let view = translator.view(&before, &resources, ProxyFacts::usual(Audience::Other), None);
     // Computed anew: equal, but other objects.
     let again = settings(&world, "shop/web-0");
-    let resources = translator.outbound(&again.outbound, Some(&resources));
+    let resources = translator.outbound(ProxyRole::Sidecar, &again.outbound, Some(&resources));
     translator.forget_unused();
     assert!(Arc::ptr_eq(
         &view,
@@ -69,10 +69,10 @@ fn an_endpoint_costs_its_assignments() {
     let world = read("shop.yaml");
     let mut translator = Translator::default();
     let before = settings(&world, "shop/web-0");
-    let resources = translator.outbound(&before.outbound, None);
+    let resources = translator.outbound(ProxyRole::Sidecar, &before.outbound, None);
     let view = translator.view(&before, &resources, ProxyFacts::usual(Audience::Envoy), None);
     let after = without_endpoint(&before, "10.0.0.21");
-    let resources = translator.outbound(&after.outbound, Some(&resources));
+    let resources = translator.outbound(ProxyRole::Sidecar, &after.outbound, Some(&resources));
     let next = translator.view(&after, &resources, ProxyFacts::usual(Audience::Envoy), Some(&view));
     for type_url in TYPES.iter().filter(|type_url| **type_url != TypeUrl::ENDPOINT) {
         assert!(Arc::ptr_eq(set(&view, type_url), set(&next, type_url)), "{type_url}");
@@ -110,7 +110,7 @@ fn envoy_is_not_sent_our_own_type() {
     let world = read("shop.yaml");
     let settings = settings(&world, "shop/web-0");
     let mut translator = Translator::default();
-    let outbound = translator.outbound(&settings.outbound, None);
+    let outbound = translator.outbound(ProxyRole::Sidecar, &settings.outbound, None);
     assert!(
         translator
             .view(&settings, &outbound, ProxyFacts::usual(Audience::Envoy), None)

@@ -25,7 +25,7 @@ use eastwest_proto::{
     },
     json::to_envoy_json,
 };
-use eastwest_translate::{Audience, ProxyFacts, Translator};
+use eastwest_translate::{Audience, ProxyFacts, ProxyRole, ResourceType, Translator};
 use eastwest_xds::{TypeUrl, View};
 use serde_json::Value;
 
@@ -36,6 +36,11 @@ pub(crate) struct Resources {
     pub(crate) assignments: Vec<ClusterLoadAssignment>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) routes: Vec<RouteConfiguration>,
+}
+
+/// A type of resource by its short name.
+pub(crate) fn of_type(name: &str) -> ResourceType {
+    name.parse().unwrap()
 }
 
 /// A file of this folder.
@@ -80,7 +85,7 @@ impl Resources {
     /// What a proxy with these settings and facts gets.
     pub(crate) fn for_proxy(settings: &WorkloadTls, facts: ProxyFacts) -> Self {
         let mut translator = Translator::default();
-        let outbound = translator.outbound(&settings.outbound, None);
+        let outbound = translator.outbound(ProxyRole::Sidecar, &settings.outbound, None);
         let view = translator.view(settings, &outbound, facts, None);
         Self {
             clusters: decode(&view, &TypeUrl::CLUSTER),

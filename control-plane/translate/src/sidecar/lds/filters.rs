@@ -13,7 +13,7 @@ use eastwest_proto::{
                 DataSource, Http1ProtocolOptions, SubstitutionFormatString, data_source,
                 substitution_format_string::Format,
             },
-            listener::v3::{Filter, ListenerFilter, filter, listener_filter},
+            listener::v3::{Filter, FilterChain, FilterChainMatch, ListenerFilter, filter, listener_filter},
         },
         extensions::{
             access_loggers::file::v3::{FileAccessLog, file_access_log::AccessLogFormat},
@@ -118,6 +118,11 @@ pub(super) fn tcp(cluster: &str, log: Option<&Name>) -> Filter {
         ..Default::default()
     };
     filter("envoy.filters.network.tcp_proxy", &proxy)
+}
+
+/// A chain of one filter.
+pub(super) fn chain(name: &str, filter_chain_match: Option<FilterChainMatch>, filter: Filter) -> FilterChain {
+    FilterChain { name: name.to_owned(), filter_chain_match, filters: vec![filter], ..Default::default() }
 }
 
 pub(super) fn original_dst() -> ListenerFilter {

@@ -3,6 +3,69 @@
 mod filters;
 mod inbound;
 mod outbound;
+mod service;
 
-pub(crate) use inbound::listeners as inbound_listeners;
-pub(crate) use outbound::{OutboundInputs, listeners};
+use std::sync::Arc;
+
+use eastwest_engine::settings::{Outbound, OutboundService};
+use eastwest_xds::{EncodedResource, TypeUrl};
+
+use self::{
+    outbound::VirtualOutbound,
+    service::{ListenerKey, ListenerPart, ServiceListener},
+};
+use crate::{
+    facts::ProxyFacts,
+    joint::{HostIndex, JointResources, JointType},
+    resource::Cache,
+    type_builder::{Access, ProxyInputs, TypeBuilder},
+};
+
+/// Listeners.
+#[derive(Debug)]
+pub(crate) struct Listeners;
+
+impl TypeBuilder for Listeners {
+    fn type_url(&self) -> TypeUrl {
+        TypeUrl::LISTENER
+    }
+
+    fn joint(&self) -> Option<Box<dyn JointResources>> {
+        Some(Box::<HostIndex<Self>>::default())
+    }
+
+    fn of_proxy(&self, cache: &mut Cache, proxy: &ProxyInputs<'_>) -> Vec<Arc<EncodedResource>> {
+        let ProxyInputs { settings, facts, .. } = proxy;
+        let mut listeners = inbound::listeners(cache, &settings.inbound, *facts);
+        listeners.push(cache.get(&VirtualOutbound::new(&settings.outbound, facts.outbound_port)));
+        listeners
+    }
+
+    /// Envoy refuses a second listener of the same address.
+    fn access(&self, facts: ProxyFacts) -> Access {
+        let own = [facts.inbound_port, facts.outbound_port];
+        Access::AllBut(own.map(|port| ListenerKey::any_address(port).name()).into())
+    }
+}
+
+impl JointType for Listeners {
+    type Key = ListenerKey;
+    type Part<'a> = ListenerPart<'a>;
+
+    fn name(key: &ListenerKey) -> String {
+        key.name()
+    }
+
+    fn parts(service: &OutboundService) -> Vec<(ListenerKey, ListenerPart<'_>)> {
+        service::parts(service)
+    }
+
+    fn resource(
+        cache: &mut Cache,
+        key: &ListenerKey,
+        parts: &[&ListenerPart<'_>],
+        outbound: &Outbound,
+    ) -> Option<Arc<EncodedResource>> {
+        Some(cache.get(&ServiceListener::new(*key, parts, outbound)))
+    }
+}

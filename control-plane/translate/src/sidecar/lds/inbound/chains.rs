@@ -16,7 +16,8 @@ use super::Port;
 use crate::sidecar::{
     lds::filters::{self, PLAIN_HTTP, Side},
     names::{BLACK_HOLE_CLUSTER, INBOUND_PASSTHROUGH_CLUSTER, VIRTUAL_INBOUND, inbound_cluster},
-    rds, tls_context,
+    route::Route,
+    tls_context,
 };
 
 /// By these a client of the mesh says in the handshake that it carries HTTP …
@@ -155,7 +156,7 @@ impl<'a> Group<'a> {
         let all = VirtualHost {
             name: "inbound".to_owned(),
             domains: vec!["*".to_owned()],
-            routes: vec![rds::to_cluster(&self.cluster, false)],
+            routes: vec![Route::to_cluster(&self.cluster).without_retries().encode()],
             ..Default::default()
         };
         let routes = RouteConfiguration {

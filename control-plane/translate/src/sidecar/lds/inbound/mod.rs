@@ -22,7 +22,7 @@ use eastwest_model::{policy::MutualTlsMode, service::Protocol};
 use eastwest_xds::EncodedResource;
 
 use self::{front::Front, inspecting::Inspecting};
-use crate::{ProxyFacts, resource::Cache};
+use crate::{facts::ProxyFacts, resource::Cache};
 
 /// The inbound listeners of a proxy.
 pub(crate) fn listeners(

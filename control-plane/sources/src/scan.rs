@@ -13,8 +13,7 @@ use std::{
 use eastwest_manifest::is_blank;
 use eastwest_model::Name;
 
-pub(crate) use self::tree::FileId;
-use self::tree::{Stamp, Tree};
+use self::tree::{FileId, Stamp, Tree};
 use crate::{
     SourceError,
     directory::{Look, Reading},

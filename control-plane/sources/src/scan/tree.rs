@@ -16,7 +16,7 @@ use std::{
 use eastwest_model::Name;
 
 /// Device and inode: what a name stands for, as opposed to what it is called.
-pub(crate) type FileId = (u64, u64);
+pub(super) type FileId = (u64, u64);
 
 /// What tells that a file is the one read before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The file system as it is: every wait is for a batch, never for a time.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{fs, os::unix::fs::symlink, path::PathBuf, time::Instant};
 
 use eastwest_manifest::merge::Merge;
 use eastwest_model::{Change, TrustDomain};
@@ -176,7 +176,7 @@ async fn a_directory_that_vanishes_and_returns() {
 async fn without_events_the_directory_is_looked_at_every_second() {
     let folder = tempfile::tempdir().unwrap();
     let mut follower = follower(folder.path());
-    follower.watches.watcher = None;
+    follower.watch = FolderWatch::without_events(DEBOUNCE);
     let mut followed = Followed::new(folder, follower);
     assert_eq!(show(&followed.next().await), [""; 0]);
     followed.replace("a.yaml", &namespace("a", "one"));
@@ -194,19 +194,6 @@ fn dropping_the_receiver_ends_the_thread() {
     drop(receiver);
     fs::write(folder.path().join("a.yaml"), "").unwrap();
     thread.join().unwrap();
-}
-
-/// Or every look would be the reason for the next.
-#[test]
-fn reading_is_no_change() {
-    use notify::event::{CreateKind, ModifyKind, RemoveKind};
-    let changes = |kind| changes_something(&Event::new(kind));
-    assert!(!changes(EventKind::Access(AccessKind::Open(AccessMode::Any))));
-    assert!(!changes(EventKind::Access(AccessKind::Close(AccessMode::Read))));
-    assert!(changes(EventKind::Access(AccessKind::Close(AccessMode::Write))));
-    assert!(changes(EventKind::Create(CreateKind::File)));
-    assert!(changes(EventKind::Modify(ModifyKind::Any)));
-    assert!(changes(EventKind::Remove(RemoveKind::Folder)));
 }
 
 #[test]

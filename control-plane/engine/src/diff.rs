@@ -1,5 +1,5 @@
-//! Two worlds, one after the other: which calls change, which would break, and what servers ask otherwise
-//! (`eastwest diff`). The verdicts on both sides are those of [`explain`](crate::explain).
+//! Two snapshots, before and after a change: which calls change, which would break, and which servers accept something
+//! else (`eastwest diff`). The verdicts on both sides are those of [`explain`](crate::explain).
 
 mod calls;
 mod inbound;
@@ -11,14 +11,14 @@ use serde::Serialize;
 
 use crate::{ConnectionOutcome, Snapshot, explain::Verdict, settings::Mode};
 
-/// What differs between two worlds.
+/// What differs between two snapshots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diff {
-    /// Workloads that only one of the worlds knows; of the others alone is said what changes.
+    /// Workloads that are in one of the snapshots alone; changes are listed for all others.
     pub workloads: Membership,
-    /// The calls that change, by who makes them.
+    /// The calls that change, by client.
     pub calls: Vec<CallChanges>,
-    /// What servers ask otherwise of their callers, also of those who call a pod by its address.
+    /// Servers that accept something else than before, also from callers that use the address of the pod.
     pub inbound: Vec<InboundChange>,
 }
 
@@ -53,7 +53,7 @@ pub struct CallChange {
     pub before: Option<Call>,
     /// What would become of them.
     pub after: Option<Call>,
-    /// The endpoints of both worlds for which the outcome differs, by address.
+    /// The endpoints of both snapshots for which the outcome differs, by address.
     pub endpoints: Vec<EndpointChange>,
 }
 
@@ -83,25 +83,25 @@ pub struct EndpointChange {
     pub after: ConnectionOutcome,
 }
 
-/// Workloads with a proxy that ask otherwise of their callers, in the same way.
+/// Workloads with a proxy that accept something else from their callers, the same change for all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InboundChange {
-    /// Who, sorted.
+    /// The workloads, sorted.
     pub workloads: Vec<WorkloadKey>,
     /// The container port; `null` = every port without a setting of its own.
     pub port: Option<u16>,
-    /// What they ask today.
+    /// What they accept today.
     pub before: InboundSetting,
-    /// What they would ask.
+    /// What they would accept.
     pub after: InboundSetting,
 }
 
-/// What a server asks at a port.
+/// What a server accepts at a port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct InboundSetting {
     /// The effective mode.
     pub mode: MutualTlsMode,
-    /// Who decided it; `null` = the built-in PERMISSIVE.
+    /// The policy that decided it; `null` = the built-in PERMISSIVE.
     pub policy: Option<ObjectRef>,
 }
 
@@ -126,8 +126,8 @@ impl Diff {
     }
 }
 
-/// Compares two worlds. Every workload counts as a client, also those without a proxy; every port of every host that
-/// it sees in either world is looked at.
+/// Compares two snapshots. Every workload counts as a client, also those without a proxy; every port of every host that
+/// it sees in either snapshot is looked at.
 ///
 /// What two snapshots of one index share is not looked at again, so a small change costs little.
 pub fn diff(before: &Snapshot, after: &Snapshot) -> Diff {
@@ -138,7 +138,8 @@ pub fn diff(before: &Snapshot, after: &Snapshot) -> Diff {
     }
 }
 
-/// The workloads that both worlds know, as each knows them. Of a Pod and a WorkloadEntry of the same name, the Pod.
+/// The workloads that are in both snapshots, as they are in each. Of a Pod and a WorkloadEntry of the same name, the
+/// Pod.
 pub fn survivors<'a>(
     before: &'a Snapshot,
     after: &'a Snapshot,

@@ -106,7 +106,7 @@ pub struct Setting {
     pub subject_alt_names: Option<Vec<Name>>,
     /// Whether a SAN must match the Host header.
     pub auto_san_validation: bool,
-    /// Who decided; `null` = default, mesh configuration or inference.
+    /// The object that decided; `null` = default, mesh configuration or inference.
     pub policy: Option<ObjectRef>,
     /// Where that object was read.
     pub origin: Option<Origin>,
@@ -319,7 +319,7 @@ pub(crate) fn endpoints(
     tls: &ClientTlsSetting,
 ) -> Vec<EndpointExplanation> {
     let of_port = backends.iter().filter(|backend| backend.port_name == cluster.port.name);
-    // O7: without its credential the client connects to nobody. A client without a proxy needs none.
+    // O7: without its credential the client makes no connection. A client without a proxy needs none.
     let own = *tls == cluster.tls;
     let withheld = own.then(|| credentials::withheld(&cluster.trace)).flatten();
     of_port

@@ -1,7 +1,7 @@
-//! The pure TLS policy engine: a snapshot of the world in, settings with their trace out.
+//! The pure TLS policy engine: a snapshot of the mesh in, settings with their trace out.
 //!
-//! [`Index`] takes changes and says what they touched ([`DirtySet`]); [`Snapshot`] is the frozen world; [`compute`]
-//! holds one file for each concern, with every rule of the policy reference at one place, by its number.
+//! [`Index`] applies changes and returns what they may have touched ([`DirtySet`]); [`Snapshot`] is its frozen state.
+//! [`compute`] has one file for each concern, and each rule of docs/POLICY.md in one place, by its number.
 
 pub mod compute;
 pub mod diff;

@@ -18,7 +18,7 @@ pub struct TlsReport {
     pub workload: WorkloadKey,
     /// Its SPIFFE ID.
     pub identity: SpiffeId,
-    /// What it asks of its callers.
+    /// What it accepts from its callers.
     pub inbound: InboundReport,
     /// How it calls others: one entry for each host, service port and subset, in this order.
     pub outbound: Vec<OutboundReport>,
@@ -26,16 +26,16 @@ pub struct TlsReport {
     pub warnings: Vec<Warning>,
 }
 
-/// What a workload asks of its callers.
+/// What a workload accepts from its callers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InboundReport {
     /// The effective mode.
     pub default: MutualTlsMode,
-    /// Who decided it; `null` = the built-in PERMISSIVE.
+    /// The policy that decided it; `null` = the built-in PERMISSIVE.
     pub policy: Option<ObjectRef>,
     /// Container ports that differ from the default or are named by a policy.
     pub ports: BTreeMap<u16, MutualTlsMode>,
-    /// Who decided those; ports that nobody decided are left out.
+    /// The policies that decided those; ports with the built-in mode are left out.
     pub port_policies: BTreeMap<u16, ObjectRef>,
 }
 
@@ -54,7 +54,7 @@ pub struct OutboundReport {
     pub sni: Option<Name>,
     /// SANs to accept, `null` = none is checked.
     pub subject_alt_names: Option<Vec<Name>>,
-    /// Who decided; `null` = default, mesh configuration or inference.
+    /// The object that decided; `null` = default, mesh configuration or inference.
     pub policy: Option<ObjectRef>,
     /// With AUTO, how each endpoint that takes requests is called.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,7 +100,7 @@ pub fn tls_report(snapshot: &Snapshot, key: &WorkloadKey) -> Option<TlsReport> {
     })
 }
 
-/// What a workload asks of its callers, as the user sees it.
+/// What a workload accepts from its callers, as the user sees it.
 pub fn inbound(inbound: &Inbound) -> InboundReport {
     let shown = || inbound.ports.iter().filter(|(_, port)| port.named_by_policy || port.mode != inbound.mode);
     InboundReport {

@@ -19,30 +19,30 @@ use crate::trace::Trace;
 /// The effective TLS settings of one workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkloadTls {
-    /// Who.
+    /// Its namespace and name.
     pub workload: WorkloadKey,
     /// Its identity; the service account `default` where none is named.
     pub identity: SpiffeId,
-    /// What it asks of its callers.
+    /// What it accepts from its callers.
     pub inbound: Arc<Inbound>,
     /// How it calls others; shared by all workloads of the same [`ClientScope`](crate::ClientScope).
     pub outbound: Arc<Outbound>,
-    /// What concerns it and does not do what one may think; empty until somebody asks ([`lint`](crate::lint)).
+    /// Warnings about objects that concern it. Only [`report`](crate::report) and the fleet fill them in.
     pub warnings: Vec<Diagnostic>,
 }
 
-/// What a workload asks of its callers (POLICY.md P1 to P10 and I1 to I7).
+/// What a workload accepts from its callers (POLICY.md P1 to P10 and I1 to I7).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inbound {
     /// The mode of the workload, where no port has one of its own.
     pub mode: MutualTlsMode,
-    /// Who decided it; `None` = nobody, the built-in PERMISSIVE.
+    /// The policy that decided it; `None` = the built-in PERMISSIVE.
     pub policy: Option<ObjectRef>,
     /// How it was decided.
     pub trace: Trace,
     /// Ports that a Service (or a Sidecar's `ingress`) lists or a policy names, by container port.
     pub ports: BTreeMap<u16, InboundPort>,
-    /// Trust domains whose identities are let in: ours first, then the aliases (I4).
+    /// Trust domains whose identities are accepted: ours first, then the aliases (I4).
     pub trust_domains: Vec<TrustDomain>,
     /// Lowest TLS version from the mesh.
     pub min_tls_version: TlsVersion,
@@ -55,7 +55,7 @@ pub struct Inbound {
 pub struct InboundPort {
     /// The effective mode.
     pub mode: MutualTlsMode,
-    /// Who decided it.
+    /// The policy that decided it.
     pub policy: Option<ObjectRef>,
     /// How it was decided.
     pub trace: Trace,
@@ -119,7 +119,7 @@ pub struct OutboundCluster {
     pub discovery: Discovery,
     /// The effective TLS setting.
     pub tls: ClientTlsSetting,
-    /// Who decided it; `None` = default, mesh configuration or inference.
+    /// The object that decided it; `None` = default, mesh configuration or inference.
     pub policy: Option<ObjectRef>,
     /// How it was decided.
     pub trace: Trace,
@@ -138,8 +138,8 @@ impl OutboundCluster {
     }
 }
 
-/// What a DestinationRule says of a cluster besides TLS. The levels are merged: a block that is not set has its default.
-/// No resource is made from these yet, but PASSTHROUGH is in the `discovery` of the cluster.
+/// What a DestinationRule says of a cluster besides TLS. The levels are merged: a block that is not set has its
+/// default. No resource is made from these yet, but PASSTHROUGH is in the `discovery` of the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrafficSettings {
     /// How requests are shared out.

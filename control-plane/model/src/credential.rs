@@ -43,7 +43,7 @@ pub struct KeyPair {
     pub fingerprint: Name,
 }
 
-/// Who is trusted.
+/// The certificates that are trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaBundle {
     /// Certificates as PEM.

@@ -1,5 +1,5 @@
-//! The kinds of objects. A new kind is a variant of [`Kind`], a line of [`Kind::group`] and a line of the table of object
-//! types.
+//! The kinds of objects. A new kind is a variant of [`Kind`], a line of [`Kind::group`] and a line of the table of
+//! object types.
 
 use std::fmt;
 

@@ -14,7 +14,8 @@ use crate::{
     names::Host,
 };
 
-/// Who may see an object: `exportTo` as written, for sets are compared as written (POLICY.md D5, D9).
+/// The namespaces that may see an object: `exportTo` as written, because sets are compared as written (POLICY.md D5,
+/// D9).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum ExportTo {
     /// No list: the mesh's default applies.

@@ -6,7 +6,7 @@ use eastwest_identity::{Name, WorkloadKey};
 
 use crate::meta::Meta;
 
-/// The label by which a workload says that its proxy takes mutual TLS (POLICY.md A4).
+/// The label for workloads whose proxy accepts mutual TLS (POLICY.md A4).
 pub const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
 
 /// A Pod or a WorkloadEntry.

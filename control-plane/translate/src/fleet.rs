@@ -47,7 +47,6 @@ impl ProxyKey {
             certificate: workload.client_certificate.clone(),
         }
     }
-}
 
 impl ProxyKey {
     /// The facts by which it gets resources. An authenticated proxy counts as such only if its workload is known: the
@@ -125,7 +124,7 @@ impl Fleet {
         let resources = shared.resources_of(translator, key.role);
         proxy.view = translator.view(&settings, resources, key.entitlement(snapshot), None);
         let view = Arc::clone(&proxy.view);
-        self.proxies.insert(key, proxy);
+        self.proxies.insert(key.clone(), proxy);
         Ok(view)
     }
 

@@ -1,4 +1,4 @@
-//! What happens where no `tls` block speaks: auto mutual TLS (POLICY.md A1 to A8).
+//! The setting where no rule has a `tls` block: auto mutual TLS (POLICY.md A1 to A8).
 
 use eastwest_model::{
     Name,
@@ -16,7 +16,7 @@ use crate::{
     trace::{ClientTlsReason as Reason, Step},
 };
 
-/// What auto mutual TLS says of a cluster.
+/// The result of auto mutual TLS for a cluster.
 #[derive(Debug)]
 pub(crate) enum Verdict {
     /// Mutual TLS; to all endpoints or to the marked ones, as the cluster is discovered (A3, A5).

@@ -63,7 +63,7 @@ impl Handout {
     }
 }
 
-/// The step that says which credential a cluster needs and does not get, if there is one.
+/// The step of a credential that a cluster needs and does not get, if there is one.
 pub(crate) fn withheld(trace: &Trace) -> Option<&Step> {
     let is_withheld =
         |step: &&Step| matches!(step.reason, Reason::Credential(CredentialReason::Withheld { .. }));

@@ -1,4 +1,4 @@
-//! Which DestinationRule speaks for a host to the clients of a scope (POLICY.md D2 to D7).
+//! Which DestinationRule applies to a host for the clients of a scope (POLICY.md D2 to D7).
 //!
 //! The search notes what becomes of each rule ([`Fate`]). The winner is known last, so fates become reasons when the
 //! search is over.
@@ -125,7 +125,8 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// D2: in one namespace the exact host, then the longest wildcard; D5: only then, whether the client sees its rules.
+    /// D2: in one namespace the exact host, then the longest wildcard; D5: only then, whether the client sees its
+    /// rules.
     fn visit(&mut self, namespace: &'a Name, table: Table) -> Option<End<'a>> {
         let snapshot = self.snapshot;
         let rules = &snapshot.namespace(namespace).destination_rules;
@@ -162,7 +163,8 @@ impl<'a> Search<'a> {
         (!visible.is_empty()).then_some(End { namespace, pattern, rules: visible })
     }
 
-    /// The rules for hosts that are not looked at, which leaves them `fate`, unless D6 keeps them from the client anyway.
+    /// The rules for hosts that are not looked at, which leaves them `fate`, unless D6 keeps them from the client
+    /// anyway.
     fn remaining(
         &self,
         patterns: impl Iterator<Item = (usize, &'a Host)>,

@@ -15,7 +15,7 @@ use eastwest_model::{
 use super::{listed_ports, registry::View};
 use crate::{Snapshot, settings::EndpointAddress, world::Namespace};
 
-/// What an endpoint says about itself by its label (POLICY.md A4, A5).
+/// The label of an endpoint that tells whether it takes mutual TLS (POLICY.md A4, A5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mark {
     /// `istio`: its proxy takes mutual TLS.

@@ -1,4 +1,4 @@
-//! What a workload asks of its callers.
+//! What a workload accepts from its callers.
 
 use std::{collections::BTreeMap, sync::Arc};
 

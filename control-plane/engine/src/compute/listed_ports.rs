@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The listed ports: those of a Sidecar's `ingress` alone if it has any, else of every Service and ServiceEntry that
-/// has the workload behind it. Of two that share a container port, the oldest says what it carries (I1).
+/// has the workload behind it. Of two that share a container port, the protocol of the oldest counts (I1).
 pub(crate) fn of(snapshot: &Snapshot, workload: &Workload) -> BTreeMap<u16, Protocol> {
     let ingress = sidecar_of(snapshot, workload).map(|sidecar| &sidecar.ingress);
     if let Some(ingress) = ingress.filter(|ports| !ports.is_empty()) {
@@ -42,12 +42,12 @@ fn listings(snapshot: &Snapshot, workload: &Workload) -> Vec<Listing> {
         age: age(&service.meta),
         ports: resolve(&service.ports, |port| target_port(workload, port)),
     });
-    let by_hand = by_hand(space, workload);
+    let manual_slices = manual_slices(space, workload);
     let entries = space.service_entries.selecting(labels).map(|entry| Listing {
         age: age(&entry.meta),
         ports: resolve(&entry.ports, |port| Some(entry_port(workload, port))),
     });
-    selected.chain(by_hand).chain(entries).collect()
+    selected.chain(manual_slices).chain(entries).collect()
 }
 
 fn age(meta: &eastwest_model::Meta) -> (Created, Name, Name) {
@@ -60,7 +60,7 @@ fn resolve(ports: &[ServicePort], target: impl Fn(&ServicePort) -> Option<u16>) 
 
 /// Services without a selector, whose slices someone wrote by hand and which point to the workload: by name, or by
 /// address where no name is given.
-fn by_hand(space: &Namespace, workload: &Workload) -> Vec<Listing> {
+fn manual_slices(space: &Namespace, workload: &Workload) -> Vec<Listing> {
     let is_pod = workload.meta.object.kind == Kind::Pod;
     let named = space.slices.of_pod(workload.meta.name()).filter(|_| is_pod);
     let addresses = workload.addresses.iter().filter(|_| !workload.ended);

@@ -90,7 +90,7 @@ fn with_own_certificate(
     }
 }
 
-/// The setting that a block asks for.
+/// The setting of a block.
 pub(crate) fn by_block(context: &Context<'_>, tls: &ClientTls) -> ClientTlsSetting {
     if let Some(setting) = context.own.and_then(|own| with_own_certificate(context, tls, own)) {
         return setting;
@@ -189,7 +189,7 @@ fn trust(tls: &ClientTls) -> Option<TrustSource> {
     })
 }
 
-/// O7: the name by which a proxy asks for a credential says what kind of object it is; a Secret unless it is said.
+/// O7: the name of a credential as a resource starts with the kind of object; a name without one is a Secret.
 fn resource(name: &Name) -> Name {
     if name.contains("://") { name.clone() } else { format!("kubernetes://{name}").into() }
 }

@@ -83,7 +83,7 @@ struct Builder<'a> {
     view: &'a View<'a>,
     backends: Vec<Backend>,
     accounts: Vec<Name>,
-    /// The DestinationRule that speaks for the host.
+    /// The DestinationRule that applies to the host.
     rule: Option<Merged<'a>>,
     /// How owner and rule were found.
     steps: Arc<[Step]>,
@@ -257,7 +257,7 @@ fn own_certificate(setting: &ClientTlsSetting, own: Option<&ProxyCertificate>) -
     own.map(|own| &own.chain).filter(|chain| *chain == certificate).cloned()
 }
 
-/// O1: PASSTHROUGH dials the caller's address, whatever the host says.
+/// O1: PASSTHROUGH dials the caller's address, whatever the discovery of the host is.
 fn passed_through(discovery: Discovery, passthrough: bool) -> Discovery {
     match discovery {
         Discovery::DynamicForwardProxy => discovery,

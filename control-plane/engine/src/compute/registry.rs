@@ -1,4 +1,4 @@
-//! The services that a client sees: who owns a host, and what the owner says about it (POLICY.md D11, O1, A8).
+//! The services that a client sees: the owner of each host, and how it describes the host (POLICY.md D11, O1, A8).
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -30,7 +30,7 @@ pub(crate) struct View<'a> {
     pub discovery: Discovery,
     /// A1: outside the mesh.
     pub external: bool,
-    /// What became of everybody else who claims the host.
+    /// What became of the other objects that claim the host.
     pub steps: Vec<Step>,
 }
 
@@ -166,8 +166,8 @@ fn owner_of<'a>(claims: &[Claim<'a>], client: &Name) -> Option<Claim<'a>> {
     })
 }
 
-/// What the claims of one namespace say together: a Service speaks alone, of ServiceEntries the oldest, whose ports
-/// the younger ones extend if they agree in all else.
+/// The claims of one namespace, combined. A Service describes the host alone. Of ServiceEntries the oldest does, and
+/// the younger ones add ports if they agree in all else.
 fn describe<'a>(snapshot: &'a Snapshot, host: &'a Host, claims: &[Claim<'a>]) -> View<'a> {
     let first = claims.iter().copied().find(|claim| claim.is_kubernetes()).unwrap_or(claims[0]);
     let space = snapshot.namespace(first.meta().namespace());

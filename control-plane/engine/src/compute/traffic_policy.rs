@@ -1,4 +1,4 @@
-//! What a rule says of one port and subset: the levels of its traffic policy, merged block by block (POLICY.md T1 to T3).
+//! The traffic policy for one port and subset: the levels of a rule, merged block by block (POLICY.md T1 to T3).
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Which calls change, for whom.
+//! Which calls change, and for which clients.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,21 +45,21 @@ pub(super) fn changes(before: &Snapshot, after: &Snapshot) -> Vec<CallChanges> {
     found
 }
 
-/// What a client's calls depend on in one world.
+/// What a client's calls depend on in one snapshot.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Caller {
     scope: ClientScope,
     has_proxy: bool,
 }
 
-/// What they depend on in both worlds.
+/// What they depend on in both snapshots.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Group {
     before: Caller,
     after: Caller,
 }
 
-/// The workloads that both worlds know, by what their calls depend on.
+/// The workloads that are in both snapshots, by what their calls depend on.
 fn groups(before: &Snapshot, after: &Snapshot) -> BTreeMap<Group, Vec<WorkloadKey>> {
     let mut groups: BTreeMap<Group, Vec<WorkloadKey>> = BTreeMap::new();
     for (old, new) in survivors(before, after) {
@@ -72,7 +72,7 @@ fn groups(before: &Snapshot, after: &Snapshot) -> BTreeMap<Group, Vec<WorkloadKe
     groups
 }
 
-/// What both worlds have in common, so that nobody need look.
+/// What both snapshots share, which cannot differ.
 struct Shared<'a> {
     before: &'a Snapshot,
     after: &'a Snapshot,
@@ -96,7 +96,7 @@ impl Shared<'_> {
     }
 }
 
-/// One world as one client sees it.
+/// One snapshot as one client sees it.
 struct Side<'a> {
     snapshot: &'a Snapshot,
     scope: &'a ClientScope,

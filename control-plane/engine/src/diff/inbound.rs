@@ -1,4 +1,4 @@
-//! What servers ask otherwise of their callers.
+//! Servers that accept something else than before.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use eastwest_model::{Workload, WorkloadKey};
 use super::{InboundChange, InboundSetting, survivors};
 use crate::{Snapshot, compute, settings::Inbound};
 
-/// The workloads with a proxy, in both worlds, of which a mode differs. Equal changes stand together.
+/// The workloads with a proxy, in both snapshots, of which a mode differs. Equal changes stand together.
 pub(super) fn changes(before: &Snapshot, after: &Snapshot) -> Vec<InboundChange> {
     let mut found: BTreeMap<_, Vec<WorkloadKey>> = BTreeMap::new();
     let serve = |(old, new): &(&Workload, &Workload)| compute::has_proxy(old) && compute::has_proxy(new);

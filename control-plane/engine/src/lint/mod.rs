@@ -74,7 +74,7 @@ impl ClientFindings {
         all
     }
 
-    /// Looks at some hosts again, and says whether anything differs now.
+    /// Looks at some hosts again; returns whether anything differs now.
     pub fn renew(
         &mut self,
         snapshot: &Snapshot,

@@ -8,8 +8,8 @@ use super::warning;
 use crate::Snapshot;
 
 /// Policies that select no workload, rules that match no host or serve no client, hosts that another object owns, and
-/// Sidecars that lose to older ones. `used` took part in some decision, `None` if there is no client at all; objects that
-/// are `known` to lose are not reported again.
+/// Sidecars that lose to older ones. `used` took part in some decision, `None` if there is no client at all; objects
+/// that are `known` to lose are not reported again.
 pub(super) fn findings(
     snapshot: &Snapshot,
     used: Option<&BTreeSet<ObjectRef>>,

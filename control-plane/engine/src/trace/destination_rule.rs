@@ -1,4 +1,4 @@
-//! Why a DestinationRule speaks for a host, or does not (POLICY.md D1 to D9, O1).
+//! Why a DestinationRule applies to a host, or does not (POLICY.md D1 to D9, O1).
 
 use std::fmt;
 
@@ -14,9 +14,9 @@ pub enum DestinationRuleReason {
     PartialHost,
     /// O1: its host is an ExternalName alias.
     AliasHost,
-    /// D2: the rules for a more specific host of the same namespace speak.
+    /// D2: the rules for a more specific host of the same namespace apply.
     LessSpecific { host: Host, pattern: Host, winner: ObjectRef },
-    /// D3: it speaks. `at_client`: its namespace is the client's; `selects`: by its workloadSelector.
+    /// D3: it applies. `at_client`: its namespace is the client's; `selects`: by its workloadSelector.
     Applies { host: Host, namespace: Name, at_client: bool, selects: bool },
     /// D3: the search ended in a namespace that comes first.
     NotReached { end: Name, winner: ObjectRef },

@@ -1,9 +1,9 @@
 //! How the index stores the objects of each kind, and which settings they may decide.
 //!
-//! [`Namespace`] is the table of all kinds that belong to a namespace; [`Stored`] says what is special about each. The
-//! settings are named before and after a change; together they are the dirty set. Endpoints, workloads and Services are
-//! answered from indexes. Only a rule with a wildcard looks at every host of the mesh, and a policy at every host of its
-//! namespace.
+//! [`Namespace`] is the table of all kinds that belong to a namespace; [`Stored`] is what differs between them. The
+//! settings are named before and after a change; together they are the dirty set. Endpoints, workloads and Services
+//! are answered from indexes. Only a rule with a wildcard looks at every host of the mesh, and a policy at every host
+//! of its namespace.
 
 use std::sync::Arc;
 
@@ -25,8 +25,8 @@ use super::{
 
 /// An object that the index stores.
 pub(super) trait Stored {
-    /// The settings that the object may decide in this snapshot, which need not hold it. Too many are allowed, too few are
-    /// not.
+    /// The settings that the object may decide in this snapshot, which need not hold it. Too many are allowed, too few
+    /// are not.
     fn affected(&self, snapshot: &Snapshot) -> DirtySet;
 
     /// The hosts that the object describes.

@@ -1,9 +1,9 @@
 //! The objects of the mesh by namespace: one writer ([`Index`]), many readers ([`Snapshot`]).
 //!
-//! Maps are shared between the index and its snapshots and copied when they are written to ([`std::sync::Arc::make_mut`]).
-//! Freezing costs the number of namespaces. A change costs, once after each freeze, a shallow copy of the maps of its own
-//! kind in its own namespace. Only a Service or ServiceEntry that comes, goes or changes its hosts copies something that
-//! is as large as the mesh: the map from hosts to owners.
+//! Maps are shared between the index and its snapshots and copied when they are written to
+//! ([`std::sync::Arc::make_mut`]). Freezing costs the number of namespaces. A change costs, once after each freeze, a
+//! shallow copy of the maps of its own kind in its own namespace. Only a Service or ServiceEntry that comes, goes or
+//! changes its hosts copies something that is as large as the mesh: the map from hosts to owners.
 
 mod dirty;
 mod index;

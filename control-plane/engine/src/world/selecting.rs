@@ -31,7 +31,7 @@ impl Selects for ServiceEntry {
     }
 }
 
-/// Objects of one kind and namespace by name, and by the first label that each one asks for.
+/// Objects of one kind and namespace by name, and by the first label of each selector.
 #[derive(Debug)]
 pub(crate) struct Selecting<T> {
     objects: BTreeMap<Name, Arc<T>>,

@@ -1,7 +1,7 @@
 //! Documents → objects of the model and diagnostics, one file a kind.
 //!
-//! A kind that decides nothing here is passed over in silence: a directory may well hold Deployments too. Of a kind that
-//! does, every mistake is reported, and an object with an error is refused while its neighbours go on.
+//! A kind that decides nothing here is passed over in silence: a directory may well hold Deployments too. Of a kind
+//! that does, every mistake is reported, and an object with an error is refused while its neighbours go on.
 
 mod credential;
 mod destination_rule;
@@ -72,7 +72,8 @@ pub struct Entry {
 
 /// Reads the documents of a file: YAML, or JSON if `file` ends in `.json`.
 ///
-/// `defaults` are the mesh's settings where its ConfigMap is silent, and tell the root namespace and the cluster domain.
+/// `defaults` are the mesh's settings where its ConfigMap is silent, and tell the root namespace and the cluster
+/// domain.
 pub fn documents(text: &str, file: &str, defaults: &MeshConfig) -> Parsed {
     let file = Name::from(file);
     let at = |line| Origin { file: Some(file.clone()), line: Some(line) };

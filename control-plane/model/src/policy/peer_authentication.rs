@@ -1,4 +1,4 @@
-//! PeerAuthentication: what a server asks of its callers (POLICY.md P1 to P10).
+//! PeerAuthentication: what a server accepts from its callers (POLICY.md P1 to P10).
 
 use std::{collections::BTreeMap, fmt};
 

@@ -1,7 +1,7 @@
 //! The traffic policy of a DestinationRule: how connections to a host are made and shared out.
 //!
-//! Only TLS and `PASSTHROUGH` decide anything yet. The other blocks are kept as they are written, so that a rule has them
-//! all when they are merged. A field of such a block that does not parse counts as unset.
+//! Only TLS and `PASSTHROUGH` decide anything yet. The other blocks are kept as they are written, so that a rule has
+//! them all when they are merged. A field of such a block that does not parse counts as unset.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -243,7 +243,7 @@ pub struct HttpPool {
     pub idle_timeout: Option<Duration>,
     /// Whether HTTP/1.1 becomes HTTP/2.
     pub h2_upgrade_policy: Option<H2UpgradePolicy>,
-    /// Speak to the server what the client speaks.
+    /// Use the protocol of the client towards the server.
     pub use_client_protocol: bool,
     /// Streams on one HTTP/2 connection.
     pub max_concurrent_streams: Option<u32>,

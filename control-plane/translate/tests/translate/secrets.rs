@@ -201,6 +201,8 @@ fn people_see_the_certificate_and_never_the_key() {
     for shown in [text, format!("{settings:?}"), format!("{world:?}")] {
         assert!(!shown.contains(&line) && !shown.contains("PRIVATE KEY"), "a key is shown");
     }
+    let client = workload(&world, "yard/client");
+    let key = ProxyKey::of(&client, ProxyFacts::usual(Audience::Envoy));
     assert!(matches!(
         decode::<Secret>(
             &Fleet::default()

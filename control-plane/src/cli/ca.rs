@@ -21,28 +21,28 @@ use super::{Exit, Failure, Result};
 pub(crate) struct CaArgs {
     #[command(subcommand)]
     command: CaCommand,
-    /// The state directory.
+    /// The state directory: keys, root certificates and the ledger.
     #[arg(long, value_name = "DIR", default_value = ".eastwest", global = true, env = "EASTWEST_STATE_DIR")]
     state_dir: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
 enum CaCommand {
-    /// Create the state directory with a root, unless it exists; `serve` does so too.
+    /// Create the state directory with a new root. `serve` does the same if there is none.
     Init(init::InitArgs),
-    /// Show the root: subject, serial number, validity, fingerprint.
+    /// Show the root certificate: subject, serial number, validity, fingerprint.
     Show(show::ShowArgs),
-    /// Run the certificate authority without a mesh: for CI clusters and tests, ready in under a second.
+    /// Run the certificate authority without a mesh, for CI clusters and tests. It is ready in less than a second.
     Serve(Box<serve::ServeArgs>),
-    /// Wait until a server is ready; exit 1 with the last reason if it is not in time.
+    /// Wait until a server is ready. Exits with 1 and the reason if the time runs out.
     WaitReady(wait_ready::WaitReadyArgs),
-    /// Issue a key and a certificate to a SPIFFE ID, as files: cert-chain.pem, key.pem, root-cert.pem.
+    /// Create a key and issue a certificate for a SPIFFE ID. Writes cert-chain.pem, key.pem and root-cert.pem.
     Issue(Box<issue::IssueArgs>),
-    /// Print the trust bundle: what peers of our workloads must trust.
+    /// Print the trust bundle: the root certificates that peers of our workloads must trust.
     Bundle(bundle::BundleArgs),
-    /// Show how far the rotation of the root is, or take its next step.
+    /// Show the rotation of the root, or take its next step.
     Rotate(rotate::RotateArgs),
-    /// Verify or query the ledger of what was issued and refused.
+    /// Verify or query the ledger: the record of all that was issued and refused.
     Ledger(ledger::LedgerArgs),
 }
 

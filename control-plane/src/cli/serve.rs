@@ -23,27 +23,27 @@ use crate::{
     serve::{self, Config},
 };
 
-/// Life of a workload certificate when neither flag nor request names one.
+/// Lifetime of a workload certificate if neither flag nor request names one.
 const USUAL_LIFE: &str = "24h";
 
 /// The arguments of `eastwest serve`.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Read Kubernetes manifests (*.yaml, *.yml, *.json) below this directory and follow their changes.
+    /// Directory of Kubernetes manifests (*.yaml, *.yml, *.json). Changes are followed.
     #[arg(long, value_name = "DIR", env = "EASTWEST_CONFIG_DIR")]
     config_dir: Option<PathBuf>,
-    /// Keep the CA key, the CA certificate and the token key here; created with mode 0700.
+    /// Directory for the CA key, the CA certificate and the token key. It is created with mode 0700.
     #[arg(long, value_name = "DIR", default_value = ".eastwest", env = "EASTWEST_STATE_DIR")]
     state_dir: PathBuf,
     #[command(flatten)]
     mesh: MeshArgs,
-    /// Plaintext gRPC: xDS for local use, never the CA. Port 0 lets the system choose.
+    /// Address of plaintext gRPC: xDS for local use, never the CA. With port 0 the system chooses a port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15010", env = "EASTWEST_GRPC_ADDR")]
     grpc_addr: String,
-    /// TLS gRPC: xDS and CA, client certificate optional.
+    /// Address of gRPC with TLS: xDS and CA. A client certificate is optional.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15012", env = "EASTWEST_GRPC_TLS_ADDR")]
     grpc_tls_addr: String,
-    /// HTTP: /metrics, /healthz, /readyz, /version, /debug/…
+    /// Address of HTTP: /metrics, /healthz, /readyz, /version, /debug/…
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15014", env = "EASTWEST_HTTP_ADDR")]
     http_addr: String,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `eastwest ca bundle`: the trust bundle, for whoever shall trust our certificates.
+//! `eastwest ca bundle`: the trust bundle, for those that must trust our certificates.
 
 use std::path::Path;
 
@@ -16,10 +16,10 @@ use crate::{cli::runtime, output::write_out, remote};
 #[command(after_help = "Examples:\n  eastwest ca bundle > root-cert.pem\n  eastwest ca bundle -o spiffe \
     --server http://127.0.0.1:15014 > bundle.json")]
 pub(super) struct BundleArgs {
-    /// How to print it.
+    /// The format of the output.
     #[arg(short = 'o', long, alias = "output", value_enum, default_value_t, env = "EASTWEST_BUNDLE_FORMAT")]
     format: BundleFormat,
-    /// HTTP address of a running `serve` to ask, e.g. http://127.0.0.1:15014 [default: read --state-dir].
+    /// HTTP address of a running server, for example http://127.0.0.1:15014 [default: read --state-dir].
     #[arg(long, value_name = "URL", env = "EASTWEST_SERVER")]
     server: Option<String>,
 }
@@ -27,10 +27,10 @@ pub(super) struct BundleArgs {
 /// What a trust bundle looks like.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum BundleFormat {
-    /// The root certificates, one PEM block after the other.
+    /// The root certificates in PEM.
     #[default]
     Pem,
-    /// The SPIFFE bundle document: a JWK Set with sequence number and refresh hint.
+    /// The SPIFFE bundle document: a JWK Set with a sequence number and a refresh hint.
     #[value(alias = "jwks", alias = "json")]
     Spiffe,
 }

@@ -1,4 +1,4 @@
-//! `eastwest ca init`: a root for a state directory that has none.
+//! `eastwest ca init`: creates the root of a state directory.
 
 use std::path::{Path, PathBuf};
 
@@ -18,17 +18,17 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {
-    /// Trust domain that the root names.
+    /// The trust domain that the root certificate names.
     #[arg(long, value_name = "NAME", default_value = "cluster.local", env = "EASTWEST_TRUST_DOMAIN")]
     trust_domain: String,
-    /// Key of the root: p256 or p384.
+    /// Type of the root key: p256 or p384.
     #[arg(long, value_name = "KIND", default_value = "p256", env = "EASTWEST_ROOT_KEY_TYPE")]
     root_key_type: String,
-    /// Life of the root.
+    /// Lifetime of the root certificate.
     #[arg(long, value_name = "DURATION", default_value = "3650d", env = "EASTWEST_ROOT_TTL")]
     root_ttl: String,
-    /// Do not make a key but take the one in this PEM file: RSA of 2048 bits or more, P-256 or P-384; PKCS#8, PKCS#1 or
-    /// RFC 5915, not encrypted.
+    /// Use the private key in this PEM file instead of a new one. RSA of at least 2048 bits, P-256 or P-384; in PKCS#8,
+    /// PKCS#1 or RFC 5915 form, not encrypted.
     #[arg(long, value_name = "FILE", env = "EASTWEST_IMPORT_KEY")]
     import_key: Option<PathBuf>,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `eastwest ca issue`: a key and its certificate in one call, by the state directory or by a running server.
+//! `eastwest ca issue`: a key and its certificate in one call, signed with the state directory or by a running server.
 
 use std::{
     path::{Path, PathBuf},
@@ -23,11 +23,11 @@ use crate::{
     output::OutputArgs,
 };
 
-/// The trust domain to begin with when neither flag nor root nor CA says another.
+/// The trust domain if neither the flag nor the root nor the server names one.
 const USUAL_TRUST_DOMAIN: &str = "cluster.local";
-/// Life of a certificate that the state directory signs; a server has a default of its own.
+/// Lifetime of a certificate that is signed with the state directory. A server has its own default.
 const USUAL_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
-/// Life of the token that is made for one call.
+/// Lifetime of the token that is created for one call.
 const TOKEN_LIFE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
@@ -36,19 +36,19 @@ const TOKEN_LIFE: Duration = Duration::from_secs(60);
     eastwest ca issue --server 127.0.0.1:15012 --service-account shop/reviews --out certs"
 )]
 pub(super) struct IssueArgs {
-    /// The identity, e.g. spiffe://cluster.local/ns/shop/sa/reviews.
+    /// The identity, for example spiffe://cluster.local/ns/shop/sa/reviews.
     #[arg(value_name = "SPIFFE-ID")]
     identity: Option<String>,
-    /// The identity as NAMESPACE/SERVICE-ACCOUNT, instead of SPIFFE-ID.
+    /// The identity as NAMESPACE/SERVICE-ACCOUNT, instead of a SPIFFE ID.
     #[arg(long, value_name = "NS/SA", env = "EASTWEST_SERVICE_ACCOUNT")]
     service_account: Option<String>,
-    /// Trust domain of that service account [default: the one that the root names, or that the server issues].
+    /// Trust domain of the service account [default: that of the root, or of the server].
     #[arg(long, value_name = "NAME", env = "EASTWEST_TRUST_DOMAIN")]
     trust_domain: Option<String>,
-    /// Where the files go; created with mode 0700.
+    /// Directory for the files. It is created with mode 0700.
     #[arg(long, value_name = "DIR", default_value = ".", env = "EASTWEST_OUT")]
     out: PathBuf,
-    /// Life of the certificate [default: 24h, or what the server usually gives].
+    /// Lifetime of the certificate [default: 24h, or the default of the server].
     #[arg(long, value_name = "DURATION", env = "EASTWEST_CERT_TTL")]
     ttl: Option<String>,
     #[command(flatten)]
@@ -60,30 +60,30 @@ pub(super) struct IssueArgs {
 /// Flags for a running server.
 #[derive(Debug, Args)]
 struct ServerArgs {
-    /// Have the running server at this TLS address sign; the key is made here and stays here.
+    /// TLS address of a running server that signs. The key is created here and does not leave this machine.
     #[arg(long, value_name = "HOST:PORT", env = "EASTWEST_CONTROL_PLANE")]
     server: Option<String>,
-    /// Name that its certificate must carry [default: the host of --server].
+    /// The name that the server's certificate must have [default: the host of --server].
     #[arg(long, value_name = "NAME", env = "EASTWEST_CONTROL_PLANE_NAME")]
     server_name: Option<String>,
-    /// Trust anchor for the server [default: root-cert.pem in the state directory].
+    /// Root certificates (PEM) to verify the server with [default: root-cert.pem in the state directory].
     #[arg(long, value_name = "FILE", env = "EASTWEST_CA_ROOT")]
     ca_root: Option<PathBuf>,
-    /// Token that proves the identity [default: one made with the token key of the state directory].
+    /// File with the token that proves the identity [default: a token made with the token key of the state directory].
     #[arg(long, value_name = "FILE", env = "EASTWEST_TOKEN_FILE", conflicts_with = "token")]
     token_file: Option<PathBuf>,
-    /// The token itself; better in the variable, for everybody can read a command line.
+    /// The token itself. Prefer the environment variable: other users can read a command line.
     #[arg(long, value_name = "TOKEN", env = "EASTWEST_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// The audience (`aud`) of a token that is made.
+    /// The audience (`aud`) of a token that is made here.
     #[arg(long, value_name = "AUD", default_value = "istio-ca", env = "EASTWEST_TOKEN_AUDIENCE")]
     token_audience: String,
-    /// Name of the cluster that the token is of.
+    /// Name of the cluster that issued the token.
     #[arg(long, value_name = "ID", default_value = "Kubernetes", env = "EASTWEST_CLUSTER_ID")]
     cluster_id: String,
 }
 
-/// What was issued, for people and programs; the key is in its file alone.
+/// What was issued. The key is only in its file.
 #[derive(Serialize)]
 struct Report {
     identity: SpiffeId,
@@ -111,7 +111,7 @@ impl IssueArgs {
         Ok(Exit::Success)
     }
 
-    /// The one identity that was named.
+    /// The identity that was named.
     fn identity(&self, state_dir: &Path, now: OffsetDateTime, problems: &mut Problems) -> Option<SpiffeId> {
         match (&self.identity, &self.service_account) {
             (Some(identity), None) => problems.take("SPIFFE-ID", SpiffeId::parse(identity)),
@@ -134,7 +134,7 @@ impl IssueArgs {
         }
     }
 
-    /// What was told; else, of the state directory, what its root names.
+    /// The trust domain of the flag; else that of the root in the state directory.
     fn trust_domain(
         &self,
         state_dir: &Path,
@@ -215,7 +215,7 @@ impl IssueArgs {
 }
 
 impl ServerArgs {
-    /// The token that was told, else a new one of the state directory, if that is the server's.
+    /// The token of the flags; else a new one, if the state directory is that of the server.
     fn token(&self, identity: &SpiffeId, state_dir: &Path, now: OffsetDateTime) -> Result<TokenSource> {
         if let Some(path) = &self.token_file {
             return Ok(TokenSource::File(path.clone()));

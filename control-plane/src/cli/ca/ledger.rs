@@ -1,4 +1,4 @@
-//! `eastwest ca ledger`: verify and query what was issued and refused. Works beside a running server.
+//! `eastwest ca ledger`: verifies and queries the ledger. A server may run meanwhile.
 
 use std::{
     fs,
@@ -25,22 +25,24 @@ use crate::{
 pub(super) struct LedgerArgs {
     #[command(subcommand)]
     command: LedgerCommand,
-    /// Roots that vouch for the ledger key, as PEM [default: those of the state directory, retired ones too].
+    /// Root certificates (PEM) that the ledger is verified with [default: all roots of the state directory, also retired
+    /// ones].
     #[arg(long, value_name = "FILE", global = true, env = "EASTWEST_LEDGER_ROOTS")]
     roots: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum LedgerCommand {
-    /// Verify every record; exit 1 at the first that is broken, and say which and how.
+    /// Verify all records. Exits with 1 at the first broken record and says what is wrong with it.
     Verify(VerifyArgs),
-    /// Print the certificates and JWT-SVIDs issued and refused, oldest first.
+    /// Print the certificates and JWT-SVIDs that were issued or refused, oldest first.
     Query(QueryArgs),
 }
 
 #[derive(Debug, Args)]
 struct VerifyArgs {
-    /// A record that must be there, `NUMBER:HASH` as an earlier run printed it: notices a ledger that was cut short.
+    /// Check that the ledger still contains this record. `NUMBER:HASH` is the head that an earlier run printed. This
+    /// detects a ledger that was cut off.
     #[arg(long, value_name = "NUMBER:HASH", env = "EASTWEST_LEDGER_HEAD")]
     head: Option<String>,
     #[command(flatten)]
@@ -49,16 +51,16 @@ struct VerifyArgs {
 
 #[derive(Debug, Args)]
 struct QueryArgs {
-    /// Only of this SPIFFE ID, or NAMESPACE/SERVICE-ACCOUNT.
+    /// Only records of this SPIFFE ID, or of this NAMESPACE/SERVICE-ACCOUNT.
     #[arg(long, value_name = "ID", env = "EASTWEST_LEDGER_IDENTITY")]
     identity: Option<String>,
     /// Only the certificate with this serial number, or the JWT-SVID with this `jti`, in hexadecimal.
     #[arg(long, value_name = "HEX", env = "EASTWEST_LEDGER_SERIAL")]
     serial: Option<String>,
-    /// Only since this time (RFC 3339), or this long ago, for example 2h.
+    /// Only records since this time (RFC 3339), or since this long ago, for example 2h.
     #[arg(long, value_name = "TIME", env = "EASTWEST_LEDGER_SINCE")]
     since: Option<String>,
-    /// Only of this kind.
+    /// Only records of this kind.
     #[arg(long, value_name = "KIND", env = "EASTWEST_LEDGER_KIND")]
     kind: Option<Kind>,
     /// Only refusals.
@@ -122,13 +124,13 @@ impl QueryArgs {
         now: OffsetDateTime,
     ) -> Result {
         let mut problems = Problems::default();
-        let since = self.since.map(|text| problems.take("--since", moment(&text, now)));
+        let since = self.since.map(|text| problems.take("--since", time_of(&text, now)));
         let since = since.map(|since| since.ok_or(Failure::Usage(problems))).transpose()?;
         let serial = self.serial.map(|text| text.replace(':', "").to_ascii_lowercase());
         let wanted = self.kind.map(Wanted::from);
         let query = ledger::Query { identity: self.identity, serial, wanted, since, refused: self.refused };
         let (records, report) = ledger::query(state_dir, &roots()?, &query);
-        // What came before a broken record is shown: it stands as it was written.
+        // The records before a broken one are shown: they verify.
         self.output.print(&records, |records| {
             let header =
                 ["TIME", "EVENT", "KIND", "IDENTITY", "SERIAL", "UNTIL", "PROOF", "NODE", "POD", "DETAIL"];
@@ -146,7 +148,7 @@ fn head(text: &str) -> std::result::Result<(u64, Hash), String> {
 }
 
 /// A time, or how long before `now`.
-fn moment(text: &str, now: OffsetDateTime) -> std::result::Result<OffsetDateTime, String> {
+fn time_of(text: &str, now: OffsetDateTime) -> std::result::Result<OffsetDateTime, String> {
     let ago = || duration(text).ok().and_then(|ago| now.checked_sub(ago.try_into().ok()?));
     OffsetDateTime::parse(text, &Rfc3339).ok().or_else(ago).ok_or_else(|| {
         format!("{text:?} is neither a time such as 2026-01-31T12:00:00Z nor a duration such as 2h or 7d")
@@ -156,19 +158,27 @@ fn moment(text: &str, now: OffsetDateTime) -> std::result::Result<OffsetDateTime
 fn describe(report: &Report) -> String {
     let Report { first_segment, segments, records, issued, jwt_svids, refused, checkpoints, .. } = report;
     let mut text = format!(
-        "the ledger is whole\nrecords      {records} in {segments} segments from {first_segment}, under {checkpoints} \
-         checkpoints\nissued       {issued}\nJWT-SVIDs    {jwt_svids}\nrefused      {refused}\n"
+        "the ledger is whole\nrecords      {records} in {} from number {first_segment}, with {}\nissued       {issued}\n\
+         JWT-SVIDs    {jwt_svids}\nrefused      {refused}\n",
+        counted(*segments, "segment"),
+        counted(*checkpoints, "checkpoint"),
     );
     if report.uncovered > 0 || report.unfinished > 0 {
         text += &format!(
-            "unfinished   {} records and {} bytes that a crash left; nobody was answered on their account\n",
-            report.uncovered, report.unfinished
+            "unfinished   {} and {} left by a crash; nothing in them was handed out\n",
+            counted(report.uncovered, "record"),
+            counted(report.unfinished, "byte")
         );
     }
     if report.repaired > 0 {
-        text += &format!("repaired     {} times after a crash\n", report.repaired);
+        text += &format!("repaired     {} after a crash\n", counted(report.repaired, "time"));
     }
     text + &format!("head         {}:{}", report.last, report.head)
+}
+
+/// A number with its noun, in the plural unless it is 1.
+fn counted(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 fn row(record: &Record) -> Option<[String; 10]> {
@@ -218,11 +228,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn one_segment_is_no_plural() {
+        let report = Report { segments: 1, first_segment: 1, checkpoints: 2, ..Report::default() };
+        let text = describe(&report);
+        assert!(text.contains("in 1 segment from number 1, with 2 checkpoints"), "{text}");
+    }
+
+    #[test]
     fn times_and_heads() {
         let now = OffsetDateTime::UNIX_EPOCH + time::Duration::days(1);
-        assert_eq!(moment("2h", now), Ok(now - time::Duration::hours(2)));
-        assert_eq!(moment("1970-01-02T00:00:00Z", now), Ok(now));
-        assert!(moment("yesterday", now).unwrap_err().contains("neither a time"));
+        assert_eq!(time_of("2h", now), Ok(now - time::Duration::hours(2)));
+        assert_eq!(time_of("1970-01-02T00:00:00Z", now), Ok(now));
+        assert!(time_of("yesterday", now).unwrap_err().contains("neither a time"));
         assert_eq!(head(&format!("7:{}", "ab".repeat(32))).map(|(number, _)| number), Ok(7));
         for bad in ["", "7", "7:ab", "x:00"] {
             assert!(head(bad).is_err(), "{bad}");

@@ -1,4 +1,4 @@
-//! `eastwest ca rotate`: how far the rotation of the root is, and its next step.
+//! `eastwest ca rotate`: the rotation of the root and its next step.
 
 use std::{path::Path, thread, time::Duration};
 
@@ -24,44 +24,44 @@ const LOOK: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A rotation has four steps: prepare makes the next root, publish puts it into everybody's bundle, \
-    activate signs with it, retire takes the old one away. A server that runs with --root-rotation auto takes each when it \
-    is time; a step by hand is refused while it would break connections.\n\n\
+    after_help = "A rotation has four steps. prepare creates the next root; publish adds it to the trust bundle of all \
+    workloads; activate signs with it; retire removes the old root. A server with --root-rotation auto takes the steps \
+    itself when they are due. A manual step is refused as long as it would break connections.\n\n\
     Example:\n  eastwest ca rotate\n  eastwest ca rotate --step prepare\n  eastwest ca rotate --step publish\n  \
     eastwest ca rotate --step activate --wait\n  eastwest ca rotate --step retire --wait"
 )]
 pub(super) struct RotateArgs {
-    /// Take this step; without it, only show what is to come.
+    /// The step to take [default: none; show the plan].
     #[arg(long, value_enum, env = "EASTWEST_ROTATE_STEP")]
     step: Option<StepArg>,
-    /// Wait until the step is safe instead of refusing it.
+    /// Wait until the step is safe, instead of refusing it.
     #[arg(long, env = "EASTWEST_ROTATE_WAIT")]
     wait: bool,
-    /// Take a step that is not safe. It breaks connections, and says which.
+    /// Take the step although it is not safe. The output says which connections break.
     #[arg(long, env = "EASTWEST_ROTATE_FORCE", conflicts_with = "wait")]
     force: bool,
-    /// Key of the root that prepare makes: p256 or p384 [default: as the one before].
+    /// For prepare: type of the key of the next root, p256 or p384 [default: as the root before].
     #[arg(long, value_name = "KIND", env = "EASTWEST_ROOT_KEY_TYPE")]
     root_key_type: Option<String>,
-    /// Life of the root that prepare makes [default: as the one before].
+    /// For prepare: lifetime of the next root [default: as the root before].
     #[arg(long, value_name = "DURATION", env = "EASTWEST_ROOT_TTL")]
     root_ttl: Option<String>,
     #[command(flatten)]
     output: OutputArgs,
 }
 
-/// The steps as they are written at the command line.
+/// The steps on the command line.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum StepArg {
-    /// Make the next root; nobody knows it yet.
+    /// Create the next root. It is not given to anybody yet.
     Prepare,
-    /// Put it into the trust bundle that everybody gets at renewal.
+    /// Add it to the trust bundle. Workloads get it when they renew.
     Publish,
-    /// Sign with it.
+    /// Sign with the next root.
     Activate,
-    /// Take the old root out of the bundle and destroy its key.
+    /// Remove the old root from the trust bundle and destroy its key.
     Retire,
-    /// Drop the next root, which has not signed yet.
+    /// Remove the next root before it signs.
     Abandon,
 }
 
@@ -137,7 +137,7 @@ fn describe(view: &RotationView) -> String {
     text += &format!("signs            {}\n", root(view.rotation.active()));
     match view.rotation.phase() {
         Phase::Steady => {}
-        Phase::Prepared { next } => text += &format!("next             {}, known to nobody\n", root(next)),
+        Phase::Prepared { next } => text += &format!("next             {}, not published\n", root(next)),
         Phase::Published { next, since, .. } => {
             text += &format!("next             {}, published since {}\n", root(next), date(*since));
         }

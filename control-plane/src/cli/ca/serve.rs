@@ -1,4 +1,4 @@
-//! `eastwest ca serve`: the authority without a mesh.
+//! `eastwest ca serve`: the CA without a mesh.
 
 use std::{
     hash::{BuildHasher as _, Hasher as _},
@@ -19,40 +19,42 @@ use crate::{
     serve::{self, AloneConfig, Root, StatePlace},
 };
 
-/// Life of a certificate when neither flag nor request names one: long enough for a test, useless afterwards.
+/// Lifetime of a certificate if neither flag nor request names one: long enough for a test.
 const USUAL_LIFE: &str = "10m";
-/// Trust domain of an authority that is kept.
+/// Trust domain of a CA whose state directory is kept.
 const KEPT_TRUST_DOMAIN: &str = "cluster.local";
-/// Variables that hold a root as PEM. There are no such flags: everybody can read a command line.
+/// Variables that hold a root as PEM. There are no such flags: other users can read a command line.
 const ROOT_PEM: [&str; 2] = ["EASTWEST_ROOT_CERT_PEM", "EASTWEST_ROOT_KEY_PEM"];
 
 #[derive(Debug, Args)]
-#[command(after_help = "The root is that of the state directory unless files are named, or the variables \
-    EASTWEST_ROOT_CERT_PEM and EASTWEST_ROOT_KEY_PEM hold one as PEM, for the secrets of CI systems.\n\n\
-    Example:\n  eastwest ca serve --ephemeral &\n  eastwest ca wait-ready")]
+#[command(
+    after_help = "By default the root of the state directory signs. --root-cert and --root-key name another \
+    one; so do the variables EASTWEST_ROOT_CERT_PEM and EASTWEST_ROOT_KEY_PEM, which hold PEM (for secrets of CI systems).\n\n\
+    Example:\n  eastwest ca serve --ephemeral &\n  eastwest ca wait-ready"
+)]
 pub(super) struct ServeArgs {
-    /// Keep token key and root in a directory for this run alone.
+    /// Use a temporary state directory and delete it at the end.
     #[arg(long, env = "EASTWEST_EPHEMERAL")]
     ephemeral: bool,
-    /// Sign with this root: its certificate, PEM.
+    /// Sign with this root: file with its certificate (PEM).
     #[arg(long, value_name = "FILE", env = "EASTWEST_ROOT_CERT")]
     root_cert: Option<PathBuf>,
-    /// The key of that root, PKCS#8 in PEM.
+    /// File with the private key of that root (PEM, PKCS#8).
     #[arg(long, value_name = "FILE", env = "EASTWEST_ROOT_KEY")]
     root_key: Option<PathBuf>,
-    /// Sign with a root whose key everybody has: a fixed trust anchor for golden tests. Never trust it elsewhere.
+    /// Sign with a fixed root whose private key is public, for golden tests. Never trust it elsewhere.
     #[arg(long, env = "EASTWEST_INSECURE_TEST_ROOT")]
     insecure_test_root: bool,
-    /// Let others than this machine reach an authority with that root.
+    /// With --insecure-test-root: also listen on addresses that other machines can reach.
     #[arg(long, env = "EASTWEST_INSECURE_ALLOW_REMOTE")]
     insecure_allow_remote: bool,
-    /// Trust domain of the identities [default: cluster.local; with --ephemeral a new one each run, ci-….test].
+    /// The trust domain [default: cluster.local; with --ephemeral a new one for each run, ci-….test].
     #[arg(long, value_name = "NAME", env = "EASTWEST_TRUST_DOMAIN")]
     trust_domain: Option<String>,
-    /// TLS gRPC: the certificate service. Port 0 lets the system choose.
+    /// Address of gRPC with TLS: the certificate service. With port 0 the system chooses a port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15012", env = "EASTWEST_GRPC_TLS_ADDR")]
     grpc_tls_addr: String,
-    /// HTTP: /metrics, /healthz, /readyz, /version, /debug/…
+    /// Address of HTTP: /metrics, /healthz, /readyz, /version, /debug/…
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15014", env = "EASTWEST_HTTP_ADDR")]
     http_addr: String,
     #[command(flatten)]

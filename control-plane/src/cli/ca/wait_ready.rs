@@ -15,9 +15,9 @@ use crate::{
     remote,
 };
 
-/// Wait between two questions.
+/// Pause between two requests.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long one answer may take: a server that hangs is asked again.
+/// Longest time for one answer; then the server is asked again.
 const ANSWER: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
@@ -25,7 +25,7 @@ pub(super) struct WaitReadyArgs {
     /// HTTP address of `eastwest ca serve` or `eastwest serve`: http://HOST:PORT or HOST:PORT.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:15014", env = "EASTWEST_SERVER")]
     server: String,
-    /// How long to wait.
+    /// Longest time to wait.
     #[arg(long, value_name = "DURATION", default_value = "30s", env = "EASTWEST_TIMEOUT")]
     timeout: String,
 }
@@ -48,7 +48,7 @@ impl WaitReadyArgs {
     }
 }
 
-/// Asks until it is ready or `timeout` is over; then the last reason is the error.
+/// Polls until the server is ready or `timeout` is over; then the last reason is the error.
 async fn wait(server: &str, timeout: Duration) -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut progress = Progress::default();
@@ -68,7 +68,7 @@ async fn wait(server: &str, timeout: Duration) -> anyhow::Result<()> {
     }
 }
 
-/// A line that is written again and again, on a terminal alone; wiped at the end.
+/// A status line that is rewritten in place, on terminals only, and erased at the end.
 #[derive(Default)]
 struct Progress(bool);
 

@@ -10,26 +10,27 @@ use crate::{
     serve::{BundleConfig, EndpointConfig},
 };
 
-/// How trust bundles go out to other trust domains, and come in.
+/// Flags of trust bundles: ours for other trust domains, and theirs for us.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Trust bundles")]
 pub(crate) struct BundleArgs {
     /// Serve our trust bundle over HTTPS to other trust domains (SPIFFE bundle endpoint) [default: off].
     #[arg(long, value_name = "ADDR", env = "EASTWEST_BUNDLE_ADDR")]
     bundle_addr: Option<String>,
-    /// Certificate chain of that endpoint, PEM, read again when it changes: profile https_web [default: a certificate of
-    /// our own CA for spiffe://TRUST-DOMAIN/ns/ROOT-NAMESPACE/sa/eastwest: profile https_spiffe].
+    /// Certificate chain (PEM) of that endpoint, for the profile https_web. It is read again when it changes [default: the
+    /// profile https_spiffe with a certificate of our own CA for spiffe://TRUST-DOMAIN/ns/ROOT-NAMESPACE/sa/eastwest].
     #[arg(long, value_name = "FILE", env = "EASTWEST_BUNDLE_CERT")]
     bundle_cert: Option<PathBuf>,
-    /// Private key to --bundle-cert, PEM.
+    /// Private key (PEM) of --bundle-cert.
     #[arg(long, value_name = "FILE", env = "EASTWEST_BUNDLE_KEY")]
     bundle_key: Option<PathBuf>,
-    /// How often others shall look for a newer bundle; whole seconds.
+    /// How often other trust domains should fetch the bundle again, in whole seconds.
     #[arg(long, value_name = "DURATION", default_value = "5m", env = "EASTWEST_BUNDLE_REFRESH_HINT")]
     bundle_refresh_hint: String,
-    /// Let our workloads verify those of another trust domain (repeatable): TRUST-DOMAIN=https://… (profile https_web;
-    /// ,ca=FILE instead of the system's CAs), TRUST-DOMAIN=https://…,id=SPIFFE-ID,bundle=FILE (https_spiffe; bundle= for
-    /// the first time), TRUST-DOMAIN=FILE, or FILE with bundles by trust domain. Several in the variable: separate by ;
+    /// Trust the workloads of another trust domain (repeatable). Forms: TRUST-DOMAIN=https://… (profile https_web; add
+    /// ,ca=FILE to use other CAs than the system's), TRUST-DOMAIN=https://…,id=SPIFFE-ID,bundle=FILE (profile https_spiffe;
+    /// bundle= is for the first connection), TRUST-DOMAIN=FILE, or FILE with several bundles by trust domain. In the
+    /// variable, separate them by ;
     #[arg(long, value_name = "TRUST-DOMAIN=URL|FILE", value_delimiter = ';', env = "EASTWEST_FEDERATE")]
     federate: Vec<String>,
 }
@@ -75,7 +76,7 @@ fn whole_seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Two sources for one domain would have to be merged, or to fight.
+/// Refuses two sources for one domain: their bundles would have to be merged.
 fn once_each(relationships: &[Relationship], problems: &mut Problems) {
     let mut seen = BTreeSet::new();
     for relationship in relationships {

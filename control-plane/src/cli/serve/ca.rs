@@ -1,4 +1,4 @@
-//! The certificate authority: what `serve` and `ca serve` ask alike.
+//! Flags of the CA that `serve` and `ca serve` have in common.
 
 use clap::Args;
 
@@ -14,7 +14,7 @@ use crate::{
 /// Flags of the certificate authority.
 #[derive(Debug, Args)]
 pub(crate) struct CaArgs {
-    /// Name of this cluster, which clients send as `clusterid`.
+    /// Name of this cluster. Clients send it as `clusterid`.
     #[arg(long, value_name = "ID", default_value = "Kubernetes", env = "EASTWEST_CLUSTER_ID")]
     cluster_id: String,
     #[command(flatten)]
@@ -29,14 +29,14 @@ pub(crate) struct CaArgs {
     lifetimes: LifetimeArgs,
     #[command(flatten)]
     limits: LimitArgs,
-    /// A name or IP address in our own serving certificate (repeatable) [default: istiod's service names, localhost
-    /// and the bound addresses].
+    /// A DNS name or IP address in the server's own certificate (repeatable) [default: the service names of istiod,
+    /// localhost and the addresses that it listens on].
     #[arg(long, value_name = "NAME-OR-IP", value_delimiter = ',', env = "EASTWEST_SERVING_NAME")]
     serving_name: Vec<String>,
 }
 
 impl CaArgs {
-    /// Reads them; `usual` is the life of a certificate when neither flag nor request names one.
+    /// Reads the flags; `usual` is the lifetime of a certificate if neither flag nor request names one.
     pub(crate) fn read(self, problems: &mut Problems, usual: &str) -> Option<CaConfig> {
         let kubernetes = self.kubernetes.read(self.tokens.ask_kubernetes(), problems);
         let tokens = self.tokens.read(problems);

@@ -9,16 +9,16 @@ use crate::{config::Problems, serve::KubernetesConfig};
 /// Flags of the Kubernetes API.
 #[derive(Debug, Args)]
 pub(super) struct KubernetesArgs {
-    /// Ask the Kubernetes API about tokens of issuers whose keys are not known here (TokenReview).
+    /// Let the Kubernetes API verify tokens of issuers whose keys are not configured here (TokenReview).
     #[arg(long, env = "EASTWEST_TOKEN_REVIEW")]
     token_review: bool,
-    /// Where that API is [default: what a pod of the cluster is given].
+    /// kubeconfig file for the Kubernetes API [default: the service account of this pod].
     #[arg(long, value_name = "FILE", env = "EASTWEST_KUBECONFIG")]
     kubeconfig: Option<PathBuf>,
 }
 
 impl KubernetesArgs {
-    /// Reads them; the API may be asked for `keys` as well.
+    /// Reads the flags; `keys` says whether the API is also the source of token keys.
     pub(super) fn read(self, keys: bool, problems: &mut Problems) -> Option<KubernetesConfig> {
         let asked = self.token_review || keys;
         if self.kubeconfig.is_some() && !asked {

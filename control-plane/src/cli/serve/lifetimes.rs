@@ -8,26 +8,26 @@ use eastwest_ca::Lifetimes;
 use super::istiod;
 use crate::config::{Problems, duration};
 
-/// Longest life when nobody says otherwise: 90 days.
+/// Default of the longest lifetime: 90 days.
 const USUAL_MAXIMUM: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
-/// Flags of the life of workload certificates.
+/// Flags of the lifetime of workload certificates.
 #[derive(Debug, Args)]
 pub(super) struct LifetimeArgs {
-    /// Life of a workload certificate when the request names none [default: 24h; of `ca serve`: 10m; also:
+    /// Lifetime of a workload certificate if the request names none [default: 24h, for `ca serve` 10m; also read from
     /// DEFAULT_WORKLOAD_CERT_TTL].
     #[arg(long, value_name = "DURATION", env = "EASTWEST_CERT_TTL")]
     cert_ttl: Option<String>,
-    /// Shortest life; a shorter request is refused.
+    /// Shortest lifetime. Requests for less are refused.
     #[arg(long, value_name = "DURATION", default_value = "10s", env = "EASTWEST_MIN_CERT_TTL")]
     min_cert_ttl: String,
-    /// Longest life; a longer request is refused [default: 90d; also: MAX_WORKLOAD_CERT_TTL].
+    /// Longest lifetime. Requests for more are refused [default: 90d; also read from MAX_WORKLOAD_CERT_TTL].
     #[arg(long, value_name = "DURATION", env = "EASTWEST_MAX_CERT_TTL")]
     max_cert_ttl: Option<String>,
 }
 
 impl LifetimeArgs {
-    /// Reads them; `usual` is the life when neither flag nor request names one.
+    /// Reads the flags; `usual` is the lifetime if neither flag nor request names one.
     pub(super) fn read(self, problems: &mut Problems, usual: &str) -> Option<Lifetimes> {
         let default = read("--cert-ttl", self.cert_ttl, "DEFAULT_WORKLOAD_CERT_TTL", problems);
         let min = problems.take("--min-cert-ttl", duration(&self.min_cert_ttl));
@@ -41,7 +41,7 @@ impl LifetimeArgs {
     }
 }
 
-/// The flag's duration, else that of istiod's variable; `None` after a mistake, which is noted.
+/// The duration of the flag, else of istiod's variable; `None` after a mistake, which is added to `problems`.
 #[expect(clippy::option_option, reason = "absent is no mistake")]
 fn read(
     flag: &str,

@@ -1,4 +1,4 @@
-//! How much the certificate authority does for one caller.
+//! Flags of the limits of the CA.
 
 use std::{num::NonZeroU32, str::FromStr};
 
@@ -11,19 +11,19 @@ use crate::config::Problems;
 /// Flags of the limits.
 #[derive(Debug, Args)]
 pub(super) struct LimitArgs {
-    /// Certificate requests a second of one caller, steadily; beyond them it is told to come back later.
+    /// Certificate requests per second that one caller may make. Above that it is asked to retry later.
     #[arg(long, value_name = "N", default_value = "100", env = "EASTWEST_CA_RATE")]
     ca_rate: String,
-    /// Certificate requests of one caller at once, after a pause.
+    /// Certificate requests that one caller may make at once after a pause.
     #[arg(long, value_name = "N", default_value = "1000", env = "EASTWEST_CA_BURST")]
     ca_burst: String,
-    /// Threads that sign, beside those that serve xDS [default: one for each core].
+    /// Number of threads that sign [default: one for each core].
     #[arg(long, value_name = "N", env = "EASTWEST_CA_SIGNERS")]
     ca_signers: Option<String>,
 }
 
 impl LimitArgs {
-    /// Reads them.
+    /// Reads the flags.
     pub(super) fn read(self, problems: &mut Problems) -> Option<Limits> {
         let usual = Limits::default();
         let per_second = problems.take("--ca-rate", number(&self.ca_rate));

@@ -6,23 +6,24 @@ use eastwest_ca::ServiceAccount;
 use super::istiod;
 use crate::{config::Problems, serve::NodeConfig};
 
-/// istiod's name for the trusted accounts, commas between them; our flag goes before it.
+/// istiod's variable for the trusted accounts, separated by commas. Our flag takes precedence.
 const ISTIOD_TRUSTED: &str = "CA_TRUSTED_NODE_ACCOUNTS";
 
-/// Flags of proxies that serve a whole node.
+/// Flags of proxies that serve all pods of their node.
 #[derive(Debug, Args)]
 pub(super) struct NodeArgs {
-    /// A service account whose pods get certificates for the other pods of their nodes, for example
+    /// A service account whose pods may request certificates for other pods on the same node, for example
     /// istio-system/ztunnel (repeatable) [default: CA_TRUSTED_NODE_ACCOUNTS, else none].
     #[arg(long, value_name = "NS/SA", value_delimiter = ',', env = "EASTWEST_TRUSTED_NODE_ACCOUNT")]
     trusted_node_account: Vec<String>,
-    /// A service account whose identity they never get (repeatable) [default: istiod and eastwest of the root namespace].
+    /// A service account for which they may never request certificates (repeatable) [default: istiod and eastwest in the
+    /// root namespace].
     #[arg(long, value_name = "NS/SA", value_delimiter = ',', env = "EASTWEST_PROTECTED_ACCOUNT")]
     protected_account: Vec<String>,
 }
 
 impl NodeArgs {
-    /// Reads them.
+    /// Reads the flags.
     pub(super) fn read(self, problems: &mut Problems) -> NodeConfig {
         let trusted = match &self.trusted_node_account[..] {
             [] => {

@@ -11,21 +11,21 @@ use crate::{
     serve::RootConfig,
 };
 
-/// Flags of signer and roots.
+/// Flags of the signing CA and its roots.
 #[derive(Debug, Args)]
 pub(crate) struct RootArgs {
-    /// Sign with the CA that lies in this directory, from when it is there, and follow its changes: ca-cert.pem,
-    /// ca-key.pem, cert-chain.pem and root-cert.pem, or tls.crt, tls.key and ca.crt; and ca-crl.pem, if there is one
-    /// [also: ROOT_CA_DIR].
+    /// Sign with the CA in this directory as soon as it exists, and read it again when it changes. Files: ca-cert.pem,
+    /// ca-key.pem, cert-chain.pem and root-cert.pem; or tls.crt, tls.key and ca.crt. Optional: ca-crl.pem [also read from
+    /// ROOT_CA_DIR].
     #[arg(long, value_name = "DIR", env = "EASTWEST_CA_DIR")]
     ca_dir: Option<PathBuf>,
-    /// Key of a root that is made: p256 or p384.
+    /// Type of the key of a new root: p256 or p384.
     #[arg(long, value_name = "KIND", default_value = "p256", env = "EASTWEST_ROOT_KEY_TYPE")]
     root_key_type: String,
-    /// Life of a root that is made [default: 3650d; also: CITADEL_SELF_SIGNED_CA_CERT_TTL].
+    /// Lifetime of a new root [default: 3650d; also read from CITADEL_SELF_SIGNED_CA_CERT_TTL].
     #[arg(long, value_name = "DURATION", env = "EASTWEST_ROOT_TTL")]
     root_ttl: Option<String>,
-    /// Who lets a next root follow our own: auto, when it is time, or manual, by `eastwest ca rotate` alone.
+    /// How our own root is rotated: auto (the server takes each step when it is due) or manual (only `eastwest ca rotate`).
     #[arg(long, value_name = "WHO", default_value = "auto", value_enum, env = "EASTWEST_ROOT_ROTATION")]
     root_rotation: RootRotation,
 }
@@ -38,7 +38,7 @@ enum RootRotation {
 }
 
 impl RootArgs {
-    /// Reads them.
+    /// Reads the flags.
     pub(crate) fn read(self, problems: &mut Problems) -> Option<RootConfig> {
         let ca_dir = self.ca_dir.or_else(|| istiod::text("ROOT_CA_DIR").map(PathBuf::from));
         let key: Option<NewKey> = problems.take("--root-key-type", self.root_key_type.parse());

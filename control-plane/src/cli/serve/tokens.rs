@@ -11,42 +11,42 @@ use crate::{
     serve::{KeyPlace, TokenConfig, TokenIssuerConfig},
 };
 
-/// istiod's name for the audiences, commas between them; our flag goes before it.
+/// istiod's variable for the audiences, separated by commas. Our flag takes precedence.
 const ISTIOD_AUDIENCES: &str = "TOKEN_AUDIENCES";
-/// What projected tokens of a mesh are for.
+/// The default audience of projected tokens.
 const USUAL_AUDIENCE: &str = "istio-ca";
-/// The word for the keys of the Kubernetes API.
+/// The value that means the keys of the Kubernetes API.
 const KUBERNETES: &str = "kubernetes";
 
 /// Flags of bearer tokens.
 #[derive(Debug, Args)]
 pub(super) struct TokenArgs {
-    /// Also accept service-account tokens signed by the keys of this JWKS: a file, an https:// address that is asked
-    /// again every five minutes, or `kubernetes` for those of the Kubernetes API, asked likewise with our own rights
-    /// there (RS256, ES256, EdDSA) [default: the one that the issuer's discovery document names].
+    /// Keys (JWKS) of a further issuer of service account tokens: a file, an https:// address, or `kubernetes` for the
+    /// keys of the Kubernetes API. Addresses are read again every five minutes. Algorithms: RS256, ES256, EdDSA [default:
+    /// the address in the issuer's discovery document].
     #[arg(long, value_name = "FILE-OR-URL", env = "EASTWEST_TOKEN_JWKS")]
     token_jwks: Option<String>,
     /// The issuer (`iss`) of those tokens.
     #[arg(long, value_name = "ISS", env = "EASTWEST_TOKEN_ISSUER")]
     token_issuer: Option<String>,
-    /// Roots (PEM) of the server with those keys [default: those of the system].
+    /// Root certificates (PEM) for the server of those keys [default: those of the system].
     #[arg(long, value_name = "FILE", env = "EASTWEST_TOKEN_JWKS_CA")]
     token_jwks_ca: Option<PathBuf>,
-    /// An audience (`aud`) that a token may be for (repeatable) [default: TOKEN_AUDIENCES, else istio-ca].
+    /// An audience (`aud`) that tokens may have (repeatable) [default: TOKEN_AUDIENCES, else istio-ca].
     #[arg(long, value_name = "AUD", value_delimiter = ',', env = "EASTWEST_TOKEN_AUDIENCE")]
     token_audience: Vec<String>,
-    /// Accept tokens that are bound to a pod which the manifests do not know.
+    /// Also accept tokens that are bound to a pod that is not in the manifests.
     #[arg(long, env = "EASTWEST_TOKEN_ANY_POD")]
     token_any_pod: bool,
 }
 
 impl TokenArgs {
-    /// Whether the keys are those of the Kubernetes API.
+    /// Whether the Kubernetes API is the source of the keys.
     pub(super) fn ask_kubernetes(&self) -> bool {
         self.token_jwks.as_deref() == Some(KUBERNETES)
     }
 
-    /// Reads them.
+    /// Reads the flags.
     pub(super) fn read(self, problems: &mut Problems) -> TokenConfig {
         let keys = match self.token_jwks.as_deref() {
             None => KeyPlace::Discovery,
@@ -76,7 +76,7 @@ impl TokenArgs {
     }
 }
 
-/// The audiences of the flag, else those of istiod's variable, else the usual one.
+/// The audiences of the flag, else of istiod's variable, else the default.
 fn audiences(given: Vec<String>) -> Vec<String> {
     let named = |list: Vec<String>| {
         let texts = list.iter().map(|one| one.trim()).filter(|one| !one.is_empty());

@@ -1,4 +1,4 @@
-//! Times as people read them: RFC 3339, in whole seconds, rounded up so that nothing is early.
+//! Times in RFC 3339, in whole seconds. They are rounded up, so that no time is too early.
 
 use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 use time::{Duration, OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};

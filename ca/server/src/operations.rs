@@ -1,4 +1,4 @@
-//! What the command line does with a state directory. Everything is returned; the caller prints.
+//! The operations of the command line on a state directory. They return values; the caller prints.
 
 use std::{
     fs::DirBuilder,
@@ -57,7 +57,7 @@ pub enum OperationError {
     Token(#[from] TokenKeyError),
 }
 
-/// A CA in a few words.
+/// A summary of a CA.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// Where it is kept.
@@ -68,7 +68,7 @@ pub struct Summary {
     pub token_key_id: String,
 }
 
-/// Makes a CA in `dir`, or what is missing of one; with `import`, for that key.
+/// Creates a CA in `dir`, or completes an unfinished one. With `import`, it uses that key.
 ///
 /// # Errors
 /// A server uses the directory, it cannot be used, or it has a key already and another is to be imported.
@@ -148,8 +148,8 @@ impl IssuedKey {
     }
 }
 
-/// Makes a key and certifies it for `identity` with the CA in `dir`, for `lifetime` or the default life. The ledger has
-/// it when this returns.
+/// Creates a key and issues a certificate for `identity` with the CA in `dir`, for `lifetime` or the default. The
+/// record is in the ledger when this returns.
 ///
 /// # Errors
 /// The directory or its ledger cannot be used, or identity or life are beyond what is granted.

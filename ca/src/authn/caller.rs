@@ -1,4 +1,4 @@
-//! Who asks, and how it was proven.
+//! An authenticated caller and its proof of identity.
 
 use std::time::Duration;
 
@@ -19,18 +19,18 @@ pub struct BoundObject {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Proof {
-    /// A certificate of our own, shown in the TLS handshake.
+    /// A client certificate of our own CA.
     ClientCertificate {
         /// Serial number in hexadecimal.
         serial: String,
-        /// When it runs out.
+        /// When it expires.
         not_after: OffsetDateTime,
     },
     /// A service account's bearer token, verified here.
     Token {
         /// `iss`.
         issuer: String,
-        /// When it runs out.
+        /// When it expires.
         expires: OffsetDateTime,
         /// The pod it is bound to.
         pod: Option<BoundObject>,
@@ -39,14 +39,14 @@ pub enum Proof {
     },
     /// A service account's bearer token, verified by the Kubernetes API (TokenReview).
     Reviewed {
-        /// When it runs out, if the token says so.
+        /// When it expires, if the token says so.
         expires: Option<OffsetDateTime>,
         /// The pod it is bound to.
         pod: Option<BoundObject>,
         /// The node that pod runs on.
         node: Option<BoundObject>,
     },
-    /// A token of a job, from an OIDC issuer, that one of the operator's rules speaks for.
+    /// An OIDC token of a CI job that matches one of the operator's rules.
     Oidc {
         /// `iss`.
         issuer: String,
@@ -54,10 +54,10 @@ pub enum Proof {
         subject: String,
         /// Name of the rule.
         rule: String,
-        /// When the token runs out.
+        /// When the token expires.
         expires: OffsetDateTime,
     },
-    /// Somebody with access to the CA's key itself, at the command line.
+    /// The operator at the command line, with access to the key of the CA.
     Operator,
 }
 
@@ -73,7 +73,7 @@ impl Proof {
         }
     }
 
-    /// Until when the proof holds; `None` for ever.
+    /// When the proof expires; `None` if it does not.
     pub fn expires(&self) -> Option<OffsetDateTime> {
         match self {
             Self::ClientCertificate { not_after, .. } => Some(*not_after),
@@ -100,7 +100,7 @@ impl Proof {
     }
 }
 
-/// The workload that a node's proxy speaks for. Only [`NodeAccounts`](crate::NodeAccounts) makes one.
+/// The workload that a node proxy requests a certificate for. Only [`NodeAccounts`](crate::NodeAccounts) creates one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Represented {
     pub(crate) identity: SpiffeId,
@@ -128,28 +128,28 @@ impl Represented {
 /// An authenticated peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// Whose identity was proven.
+    /// The proven identity.
     pub identity: SpiffeId,
     /// How.
     pub proof: Proof,
-    /// Longest life of its certificates, where the proof sets a bound of its own.
+    /// Longest lifetime of its certificates, if the proof limits it.
     pub max_life: Option<Duration>,
     represented: Option<Represented>,
 }
 
 impl Caller {
-    /// A peer that speaks for itself.
+    /// A caller that acts for itself.
     pub fn new(identity: SpiffeId, proof: Proof) -> Self {
         Self { identity, proof, max_life: None, represented: None }
     }
 
-    /// The same caller, whose certificates live at most so long.
+    /// The same caller with a bound on the lifetime of its certificates.
     #[must_use]
     pub fn living_at_most(self, life: Duration) -> Self {
         Self { max_life: Some(life), ..self }
     }
 
-    /// The workload that the caller speaks for, if not for itself.
+    /// The workload that the caller represents, if any.
     pub fn represented(&self) -> Option<&Represented> {
         self.represented.as_ref()
     }
@@ -159,7 +159,7 @@ impl Caller {
         self.represented.as_ref().map_or(&self.identity, Represented::identity)
     }
 
-    /// The same caller, speaking for another.
+    /// The same caller, representing a workload.
     pub(crate) fn on_behalf_of(self, represented: Represented) -> Self {
         Self { represented: Some(represented), ..self }
     }

@@ -1,4 +1,4 @@
-//! A node's proxy asking for the identities of the pods on its node (CA.md C18).
+//! Node proxies that request certificates for the pods on their node (CA.md C18).
 
 use std::collections::BTreeSet;
 
@@ -11,17 +11,17 @@ use crate::authn::{
     service_account::ServiceAccount,
 };
 
-/// Why nobody may be represented. For our log; the peer is told nothing.
+/// Why impersonation is refused. For our log; the peer gets no reason.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ImpersonationError {
-    /// The metadata names something that is no text.
+    /// The metadata holds something else than text.
     #[error("the identity asked for is not text")]
     NotText,
-    /// Only a service account's token says on which node its bearer runs.
+    /// The caller has no token that is bound to a pod, so its node is not known.
     #[error("{0} asked for another identity without a token that is bound to a pod")]
     Unbound(SpiffeId),
-    /// Not one of the accounts that may.
+    /// The caller is not one of the trusted node accounts.
     #[error("{0} asked for another identity, but is none of the trusted node accounts")]
     Untrusted(SpiffeId),
     /// Not `spiffe://TD/ns/NS/sa/SA`.
@@ -30,7 +30,7 @@ pub enum ImpersonationError {
     /// Another trust domain.
     #[error("{0} was asked for, which is of another trust domain")]
     TrustDomain(SpiffeId),
-    /// An identity that no node may speak for.
+    /// A protected identity.
     #[error("{0} was asked for, which nobody may represent")]
     Protected(SpiffeId),
     /// The caller's pod is not the one that its token is bound to.
@@ -52,7 +52,7 @@ pub enum ImpersonationError {
     },
 }
 
-/// Which accounts may speak for the pods of their nodes, and which may never be spoken for.
+/// The service accounts of node proxies, and the accounts that they may never represent.
 #[derive(Debug, Clone, Default)]
 pub struct NodeAccounts {
     trusted: BTreeSet<ServiceAccount>,

@@ -18,7 +18,7 @@ use crate::{
 /// Most certificates that a peer may present.
 const MAX_CHAIN: usize = 10;
 
-/// Why a client certificate proves no identity.
+/// Why a client certificate is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PeerError {
@@ -51,8 +51,8 @@ pub enum PeerError {
     TrustDomain(TrustDomain),
 }
 
-/// Who shows `chain` (leaf first, as in the handshake) at `now`. That the peer holds the leaf's key is for the
-/// handshake to establish.
+/// The caller that presents `chain` (leaf first, as in the handshake) at `now`. The handshake has verified that the
+/// peer holds the key of the leaf.
 ///
 /// # Errors
 /// See [`PeerError`].
@@ -66,7 +66,7 @@ pub fn identify(
     named(chain, trust_domain)
 }
 
-/// Whom the leaf of `chain` names. That there is a path to a root is for [`verify`] to establish.
+/// The caller that the leaf of `chain` names. The path to a root is not verified here; see [`verify`].
 ///
 /// # Errors
 /// See [`PeerError`].
@@ -81,7 +81,7 @@ pub fn named(chain: &[CertificateDer<'_>], trust_domain: &TrustDomain) -> Result
     Ok(Caller::new(identity, proof))
 }
 
-/// That a client's certificate has a path to a root.
+/// A verified path from a client certificate to a root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ValidPath(Window);
 
@@ -91,7 +91,7 @@ impl ValidPath {
         self.0.not_before..=self.0.not_after
     }
 
-    /// Whether that is known for `now` too, if the roots and what is revoked stay as they were.
+    /// Whether the path is still valid at `now`, for unchanged roots and revocations.
     pub fn holds(&self, now: OffsetDateTime) -> bool {
         self.0.contains(now)
     }
@@ -141,7 +141,7 @@ fn split<'a, 'der>(
     }
 }
 
-/// The one identity of a leaf that may not sign (X509-SVID §5).
+/// The SPIFFE ID of a leaf that is not a CA (X509-SVID §5).
 fn svid_identity(leaf: &X509Certificate<'_>) -> Result<SpiffeId, PeerError> {
     let ca = !matches!(leaf.basic_constraints(), Ok(None)) && leaf.is_ca();
     let signs = match leaf.key_usage() {
@@ -155,7 +155,7 @@ fn svid_identity(leaf: &X509Certificate<'_>) -> Result<SpiffeId, PeerError> {
     let names = x509::uri_names(leaf).ok_or(PeerError::Unreadable)?;
     let [uri] = names[..] else { return Err(PeerError::Names(names.len())) };
     let identity = SpiffeId::parse(uri)?;
-    // A trust domain is nobody (X509-SVID §2), and must not keep a good token from being heard.
+    // A trust domain alone is no workload (X509-SVID §2). A token beside such a certificate is still tried.
     match identity.path() {
         "" => Err(PeerError::Identity(IdentityError::NotAWorkload)),
         _ => Ok(identity),

@@ -1,4 +1,4 @@
-//! The pods that tokens are bound to.
+//! Pods, and the binding of tokens to them.
 
 use std::sync::Arc;
 
@@ -31,17 +31,17 @@ pub trait Pods {
     fn pods_of(&self, account: &ServiceAccount) -> Vec<Pod>;
 }
 
-/// The pods of the cluster, for all who ask.
+/// The pods of the cluster, shared.
 pub type SharedPods = Arc<dyn Pods + Send + Sync>;
 
-/// Why a token's pod is not the one that we know.
+/// Why the pod of a token is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum BindingError {
-    /// It was deleted, or it has not been seen yet.
+    /// It does not exist: it was deleted, or has not been seen yet.
     #[error("the token is bound to the pod {0}, which does not exist")]
     NoPod(WorkloadKey),
-    /// A pod of the same name that was made later, or earlier.
+    /// Another pod of the same name.
     #[error("the token is bound to the pod {pod} of UID {bound:?}, but the one that exists is {real:?}")]
     Uid {
         /// Which pod.
@@ -51,7 +51,7 @@ pub enum BindingError {
         /// The UID of the pod.
         real: String,
     },
-    /// The pod runs as somebody else.
+    /// The pod runs as another service account.
     #[error("the token is bound to the pod {pod}, whose service account is {real:?}")]
     Account {
         /// Which pod.

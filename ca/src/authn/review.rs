@@ -17,17 +17,17 @@ const GROUP: &str = "system:serviceaccounts";
 /// What comes before the names of the extras that we read.
 const EXTRA: &str = "authentication.kubernetes.io/";
 
-/// Why a reviewed token proves nothing.
+/// Why a reviewed token is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ReviewError {
     /// The answer is no TokenReview.
     #[error("the Kubernetes API answered with something that is no TokenReview")]
     Answer,
-    /// It does not believe the token.
+    /// The API does not authenticate the token.
     #[error("the Kubernetes API does not authenticate the token: {0:?}")]
     Refused(String),
-    /// It believes the token, but for nobody of ours. An API that does not know audiences says none.
+    /// The token is for other audiences. An API that does not support audiences names none.
     #[error("the Kubernetes API says that the token is for {0:?}, not for us")]
     Audience(Vec<String>),
     /// Not a service account.
@@ -38,7 +38,7 @@ pub enum ReviewError {
     Identity(#[from] IdentityError),
 }
 
-/// The question whether `token` is good for one of `audiences`.
+/// The TokenReview that asks whether `token` is valid for one of `audiences`.
 pub fn question(token: &str, audiences: &[String]) -> Value {
     json!({
         "apiVersion": "authentication.k8s.io/v1",
@@ -81,7 +81,7 @@ impl User {
     }
 }
 
-/// Whose token it is by the API's `answer`. The token itself says when it `expires`.
+/// The caller by the `answer` of the API. `expires` comes from the token itself.
 ///
 /// # Errors
 /// See [`ReviewError`]: everything must hold.

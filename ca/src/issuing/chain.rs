@@ -1,4 +1,4 @@
-//! The order in which certificates are answered (CA.md C8).
+//! The order of the certificates in an answer (CA.md C8).
 
 use crate::{
     issuing::issuer::{IssuedCertificate, Issuer},

@@ -1,4 +1,4 @@
-//! Our own output, read back as a stranger would: a mistake in a profile or a library never leaves the house.
+//! Checks a finished certificate before it is returned, so that no mistake of a profile or a library is handed out.
 
 use eastwest_identity::SpiffeId;
 use x509_parser::certificate::X509Certificate;

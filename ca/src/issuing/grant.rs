@@ -1,4 +1,4 @@
-//! Who may get which identity, for how long.
+//! Authorization: which identity a caller gets, and for how long.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub struct Lifetimes {
     max: Duration,
 }
 
-/// Bounds that contradict each other.
+/// Lifetimes that contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "lives of certificates: minimum {min:?} ≤ default {default:?} ≤ maximum {max:?} does not hold, or the minimum is \
@@ -70,7 +70,7 @@ impl Default for Lifetimes {
     }
 }
 
-/// Why a caller gets no certificate.
+/// Why a caller is refused a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -95,7 +95,7 @@ pub enum Refusal {
     Identity(SpiffeId, TrustDomain),
 }
 
-/// Decides what a caller gets.
+/// Authorizes callers.
 #[derive(Debug, Clone)]
 pub struct Authorizer {
     trust_domain: TrustDomain,

@@ -1,4 +1,4 @@
-//! Signing: a grant and a verified request become a certificate.
+//! Signing: issues a certificate for a grant and a verified request.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// Why no certificate was made although the caller did nothing wrong (gRPC Internal).
+/// Why issuing failed although the request is valid (gRPC Internal).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum IssueError {
@@ -46,7 +46,7 @@ pub enum IssueError {
     /// Encoding or signing failed.
     #[error("the certificate could not be made: {0}")]
     Sign(String),
-    /// What was signed is not what was meant; it is thrown away.
+    /// The finished certificate does not match the profile; it is discarded.
     #[error("the finished certificate has {0}; it was thrown away")]
     SelfCheck(&'static str),
 }
@@ -69,7 +69,7 @@ impl From<der::Error> for IssueError {
     }
 }
 
-/// Why key and certificates make no issuer.
+/// Why a key and certificates cannot be used as an issuer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum LoadError {
@@ -93,7 +93,7 @@ pub enum LoadError {
     Issue(#[from] IssueError),
 }
 
-/// A certificate that we made.
+/// A certificate that was issued.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuedCertificate {
     /// The certificate.
@@ -113,7 +113,7 @@ impl IssuedCertificate {
     }
 }
 
-/// Something that signs workload certificates.
+/// Issues workload certificates.
 pub trait Issuer: Send + Sync {
     /// Certifies the request's key for the grant's identity.
     ///
@@ -294,7 +294,7 @@ impl Issuer for LocalIssuer {
     }
 }
 
-/// What a new root shall be.
+/// The properties of a new root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRoot {
     /// The trust domain it names.
@@ -303,7 +303,7 @@ pub struct NewRoot {
     pub key: NewKey,
     /// How long it lives.
     pub life: Duration,
-    /// The how-manieth root of its CA it is: those after the first say so in their names.
+    /// Number of the root in its CA, from 1. Roots after the first have it in their names.
     pub generation: u32,
 }
 

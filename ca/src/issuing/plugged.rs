@@ -1,4 +1,4 @@
-//! A CA that is plugged in: key and certificates from files of istio's names (CA.md C23).
+//! A plugged-in CA: key and certificates from files with istiod's names (CA.md C23).
 
 use std::collections::BTreeMap;
 
@@ -56,7 +56,7 @@ impl Names {
     }
 }
 
-/// Why files are no CA.
+/// Why files cannot be used as a CA.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PluggedError {
@@ -88,7 +88,7 @@ pub enum PluggedError {
     Chain {
         /// The files.
         files: String,
-        /// What is wrong.
+        /// The problem.
         source: LoadError,
     },
 }

@@ -1,4 +1,4 @@
-//! What our certificates contain (CA.md C6 and S20 to S30).
+//! The profiles of our certificates (CA.md C6 and S20 to S30).
 
 use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 
@@ -24,13 +24,14 @@ use crate::{
     x509::{Window, public_key::KeyKind},
 };
 
-/// How far back certificates begin, for clocks that lag; short-lived ones half of their life at most. Clients that renew in
-/// the middle between both ends, as ztunnel does, would else take a new certificate for an old one and ask without end.
+/// Certificates begin this long before they are issued, because clocks differ; short-lived ones at most half of their
+/// lifetime. Clients such as ztunnel renew in the middle between both ends: a longer backdate would make a new certificate
+/// look old, and they would renew without end.
 const BACKDATE: time::Duration = time::Duration::minutes(2);
-/// How far back a root begins: its first leaf must not be older than it on any clock. Short-lived roots begin a tenth of
-/// their life back at most, so that they are not old at birth.
+/// Roots begin this long before they are created, so that no clock sees the first leaf as older than its root.
+/// Short-lived roots begin at most a tenth of their lifetime back.
 const ROOT_BACKDATE: time::Duration = time::Duration::hours(1);
-/// How long a root lives unless told otherwise: ten years.
+/// Default lifetime of a root: ten years.
 pub(crate) const ROOT_LIFE: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 /// The last moment that a certificate can name (RFC 5280 §4.1.2.5).
 const LAST_DAY: OffsetDateTime = datetime!(9999-12-31 23:59:59 UTC);

@@ -1,4 +1,4 @@
-//! From the signing certificate to its root: what must hold before anything is signed.
+//! The chain from the signing certificate to its root, verified before anything is signed.
 
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;

@@ -1,4 +1,4 @@
-//! Which workloads have a certificate, until when, and which are late to renew it.
+//! The certificates of each workload: when they expire, and which are overdue for renewal.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use crate::{authn::service_account::ServiceAccount, ledger::Issued};
 pub struct Expiries {
     max_holders: usize,
     newest: BTreeMap<Holder, Certificate>,
-    /// Certificates of holders for whom there was no room.
+    /// Number of certificates whose holders were beyond the limit.
     untracked: u64,
 }
 
-/// Who has a certificate.
+/// The holder of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Holder {
-    /// Whom the certificate names.
+    /// The identity in the certificate.
     pub identity: SpiffeId,
     /// The pod that asked for it; `None` if its proof was bound to none that is known.
     pub pod: Option<WorkloadKey>,
@@ -30,7 +30,7 @@ pub struct Holder {
 pub struct Life {
     /// When it was issued.
     pub from: OffsetDateTime,
-    /// When it runs out.
+    /// When it expires.
     pub until: OffsetDateTime,
 }
 
@@ -53,9 +53,9 @@ impl Expiries {
         Self { max_holders, newest: BTreeMap::new(), untracked: 0 }
     }
 
-    /// Takes in a certificate. One that runs out before another of the same holder does not count.
+    /// Notes a certificate, unless another one of the same holder expires later.
     ///
-    /// A pod that `exists` says no to is not told of as such: then its identity alone is the holder.
+    /// If the pod does not exist (`exists`), the identity alone is the holder.
     pub fn note(&mut self, issued: &Issued, exists: impl Fn(&WorkloadKey) -> bool) {
         let from = issued.not_after - std::time::Duration::from_secs(issued.ttl);
         let certificate =
@@ -72,7 +72,7 @@ impl Expiries {
         }
     }
 
-    /// A certificate that was got for another belongs to whoever holds that.
+    /// A renewed certificate belongs to the holder of the certificate that it renews.
     fn holder(&self, issued: &Issued, exists: impl Fn(&WorkloadKey) -> bool) -> Holder {
         let requester = &issued.requester;
         if let Some(renewed) = &requester.proof_serial {
@@ -91,7 +91,7 @@ impl Expiries {
         Holder { identity: issued.identity.clone(), pod: pod.filter(exists) }
     }
 
-    /// Forgets certificates that have run out and pods that are gone, and lists the others.
+    /// Removes expired certificates and deleted pods, and lists the others.
     pub fn at(
         &mut self,
         now: OffsetDateTime,
@@ -103,7 +103,7 @@ impl Expiries {
         self.newest.iter().map(|(holder, certificate)| (holder, certificate.life))
     }
 
-    /// Certificates of holders for whom there was no room.
+    /// Number of certificates whose holders were beyond the limit.
     pub fn untracked(&self) -> u64 {
         self.untracked
     }

@@ -1,4 +1,4 @@
-//! The key that signs checkpoints. It is not the CA's: it stays the same when the CA rotates, and signs nothing else.
+//! The key that signs checkpoints. It is not the key of the CA: it stays when the CA rotates, and signs nothing else.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rcgen::SigningKey as _;
@@ -61,7 +61,7 @@ impl LedgerKey {
         &self.id
     }
 
-    /// Has `issuer` certify the key, for as long as its own chain lives: the record of it.
+    /// The record with a certificate of the key by `issuer`, valid as long as the chain of `issuer`.
     ///
     /// # Errors
     /// The chain is not valid at `now`, or signing failed.
@@ -75,7 +75,7 @@ impl LedgerKey {
         })
     }
 
-    /// Vouches for all records up to `hash`: the record of it.
+    /// The record with a signature over all records up to `hash`.
     ///
     /// # Errors
     /// Signing failed.

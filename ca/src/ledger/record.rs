@@ -77,7 +77,7 @@ pub enum Event {
         /// Their SHA-256.
         sha256: String,
     },
-    /// All before is vouched for.
+    /// A signature over everything before.
     Checkpoint {
         /// The ledger key.
         key: String,
@@ -102,13 +102,13 @@ pub struct Issued {
     pub not_after: OffsetDateTime,
     /// Seconds granted; the end of the signing chain may cut them.
     pub ttl: u64,
-    /// Who asked.
+    /// Who requested it.
     #[serde(flatten)]
     pub requester: Requester,
 }
 
 impl Issued {
-    /// What is to be said about `leaf`.
+    /// The record of `leaf`.
     pub fn new(leaf: &IssuedCertificate, grant: &Grant, csr: &VerifiedCsr, requester: Requester) -> Self {
         Self {
             identity: grant.identity().clone(),
@@ -136,7 +136,7 @@ pub struct JwtSvid {
     pub not_after: OffsetDateTime,
     /// Seconds of it.
     pub ttl: u64,
-    /// Who asked.
+    /// Who requested it.
     #[serde(flatten)]
     pub requester: Requester,
 }
@@ -154,7 +154,7 @@ impl JwtSvid {
     }
 }
 
-/// What somebody asked for.
+/// What was requested.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wanted {
@@ -186,7 +186,7 @@ pub struct Refused {
     /// When the first of many was.
     #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
     pub since: Option<OffsetDateTime>,
-    /// Who asked, as far as is known.
+    /// Who requested it, as far as is known.
     #[serde(flatten)]
     pub requester: Requester,
 }
@@ -215,10 +215,10 @@ impl Refused {
     }
 }
 
-/// Who asked, and how that was proven.
+/// Who sent a request, and how its identity was proven.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requester {
-    /// Whose identity was proven.
+    /// The proven identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caller: Option<SpiffeId>,
     /// How.
@@ -274,7 +274,7 @@ impl Requester {
         }
     }
 
-    /// A peer that proved nothing.
+    /// An unauthenticated peer.
     pub fn stranger(peer: Option<IpAddr>) -> Self {
         Self { peer, ..Self::default() }
     }

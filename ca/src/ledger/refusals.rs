@@ -1,4 +1,4 @@
-//! Many refusals in few records, so that strangers cannot fill a disk with them.
+//! Counts repeated refusals, so that unauthenticated peers cannot fill the disk with records.
 
 use std::collections::BTreeMap;
 

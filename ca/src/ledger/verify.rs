@@ -73,7 +73,7 @@ pub struct Broken {
     pub segment: u64,
     /// In which line, from 1.
     pub line: u64,
-    /// What is wrong.
+    /// The problem.
     pub problem: Problem,
 }
 

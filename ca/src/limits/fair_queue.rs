@@ -1,4 +1,4 @@
-//! A queue in which nobody waits for another's crowd.
+//! A queue that takes turns between owners, so that one owner cannot delay the others.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,12 +15,12 @@ pub struct FairQueue<K, T> {
 }
 
 impl<K: Ord + Clone, T> FairQueue<K, T> {
-    /// Holds at most `max_items`, at most `max_of_one` of them of one owner.
+    /// A queue of at most `max_items` items, of which at most `max_of_one` belong to one owner.
     pub fn new(max_items: usize, max_of_one: usize) -> Self {
         Self { max_items, max_of_one, items: 0, waiting: BTreeMap::new(), turns: VecDeque::new() }
     }
 
-    /// Puts an item behind those of the same owner.
+    /// Adds an item after those of the same owner.
     ///
     /// # Errors
     /// The queue, or the owner's part of it, is full: the item comes back.
@@ -39,7 +39,7 @@ impl<K: Ord + Clone, T> FairQueue<K, T> {
         Ok(())
     }
 
-    /// The first item of the owner whose turn it is.
+    /// Removes the first item of the next owner.
     pub fn pop(&mut self) -> Option<T> {
         let owner = self.turns.pop_front()?;
         let items = self.waiting.get_mut(&owner)?;
@@ -53,12 +53,12 @@ impl<K: Ord + Clone, T> FairQueue<K, T> {
         Some(item)
     }
 
-    /// How many items wait.
+    /// Number of items.
     pub fn len(&self) -> usize {
         self.items
     }
 
-    /// Whether none does.
+    /// Whether there are no items.
     pub fn is_empty(&self) -> bool {
         self.items == 0
     }

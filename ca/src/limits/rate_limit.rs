@@ -1,4 +1,4 @@
-//! How often somebody may ask.
+//! How often a caller may send requests.
 
 use std::{
     collections::BTreeMap,
@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A steady rate, and how many may come at once after a pause.
+/// A rate of requests and the burst that is allowed after a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// Steadily, per second.
+    /// Requests per second.
     pub per_second: NonZeroU32,
-    /// At once.
+    /// Requests at once.
     pub burst: NonZeroU32,
 }
 
@@ -21,7 +21,7 @@ impl Rate {
         Duration::from_secs(1) / self.per_second.get()
     }
 
-    /// How far ahead of its steady rate somebody may be.
+    /// How far ahead of the rate a key may be.
     fn leeway(self) -> Duration {
         self.interval() * (self.burst.get() - 1)
     }
@@ -40,35 +40,35 @@ pub struct Admission<K> {
 }
 
 impl<K: Ord> Admission<K> {
-    /// Lets each of `max_keys` ask at `rate`.
+    /// Allows each key requests at `rate`; at most `max_keys` keys have entries of their own.
     pub fn new(rate: Rate, max_keys: usize) -> Self {
         Self { rate, max_keys, even_at: BTreeMap::new(), swept: None }
     }
 
-    /// Whether `key` may ask at `now`; does not count it.
+    /// Whether a request of `key` is allowed at `now`. It is not counted.
     ///
     /// # Errors
-    /// How long it must wait.
+    /// How long to wait until the next request.
     pub fn check(&mut self, key: K, now: Instant) -> Result<(), Duration> {
         self.ahead(key, now).map(|_| ())
     }
 
-    /// Counts a request of `key` at `now`, if it may ask.
+    /// Counts a request of `key` at `now` if it is allowed.
     ///
     /// # Errors
-    /// How long it must wait.
+    /// How long to wait until the next request.
     pub fn admit(&mut self, key: K, now: Instant) -> Result<(), Duration> {
         let (key, even_at) = self.ahead(key, now)?;
         self.even_at.insert(key, even_at + self.rate.interval());
         Ok(())
     }
 
-    /// How many have an entry.
+    /// Number of entries.
     pub fn len(&self) -> usize {
         self.even_at.len()
     }
 
-    /// Whether none has.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.even_at.is_empty()
     }

@@ -1,4 +1,4 @@
-//! Trust bundles: the roots of a trust domain, and what they vouch for.
+//! Trust bundles: the roots of a trust domain, and path verification with them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
 /// id-kp-documentSigning (RFC 9336 §3.1), the content of its OBJECT IDENTIFIER.
 const DOCUMENT_SIGNING: &[u8] = b"\x2b\x06\x01\x05\x05\x07\x03\x24";
 
-/// Why certificates are no trust bundle.
+/// Why certificates do not make a trust bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum BundleError {

@@ -1,4 +1,4 @@
-//! Certificate revocation lists: which client certificates are worth nothing although they have not run out.
+//! Certificate revocation lists.
 
 use std::collections::BTreeSet;
 

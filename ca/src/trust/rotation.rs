@@ -1,14 +1,14 @@
-//! How one root follows another without a failed handshake (CA.md
-//!C21).
+//! Rotation of the root without a failed handshake (CA.md C21).
+//!
 //! ```text
 //! steady ──prepare──→ prepared ──publish──→ published ──activate──→ retiring ──retire──→ steady
 //!    ↑                   │                      │
 //!    └─────abandon───────┴──────────────────────┘
 //! ```
-//! | phase | signs | in everybody's bundle |
+//! | phase | signs | in the trust bundle |
 //! |---|---|---|
 //! | steady, prepared | the active root | the active root |
-//! | published | the active root | both: everybody learns the next one at renewal |
+//! | published | the active root | both: workloads get the next one when they renew |
 //! | retiring | the next root, now the active one | both: certificates of the old one still live |
 //!
 //! A step is safe when nothing depends on the state before it any more: `activate` when every certificate has run out
@@ -31,7 +31,7 @@ const ACTIVATE_EARLY: Duration = Duration::days(7);
 /// A root of the CA.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootSlot {
-    /// The how-manieth root it is, from 1.
+    /// Number of the root in its CA, from 1.
     pub generation: u32,
     /// SHA-256 of its certificate in hexadecimal.
     pub sha256: String,
@@ -55,49 +55,49 @@ impl RootSlot {
     }
 }
 
-/// How far the rotation has come.
+/// The phase of a rotation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "kebab-case")]
 pub enum Phase {
-    /// One root, and no other in sight.
+    /// One root; no next one.
     Steady,
-    /// The next root is made; nobody knows it.
+    /// The next root exists; it is in no bundle.
     Prepared {
-        /// It.
+        /// The next root.
         next: RootSlot,
     },
     /// The next root is in the bundle.
     Published {
-        /// It.
+        /// The next root.
         next: RootSlot,
         /// Since when.
         #[serde(with = "rfc3339")]
         since: OffsetDateTime,
-        /// When the last certificate runs out that was handed out without it; `None` until the signer has taken up the
-        /// publication and can tell.
+        /// When the last certificate expires that was handed out without the next root; `None` until the signer has taken
+        /// up the publication.
         #[serde(with = "rfc3339::option", default)]
         covered: Option<OffsetDateTime>,
     },
     /// The next root signs, and the one before is still in the bundle.
     Retiring {
-        /// The one before.
+        /// The root before.
         old: RootSlot,
         /// Since when.
         #[serde(with = "rfc3339")]
         since: OffsetDateTime,
-        /// When the last certificate runs out that the old root signed; `None` until the signer has changed and can tell.
+        /// When the last certificate expires that the old root signed; `None` until the signer has changed.
         #[serde(with = "rfc3339::option", default)]
         covered: Option<OffsetDateTime>,
     },
 }
 
-/// What can be done.
+/// A step of a rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
     /// Make the next root.
     Prepare,
-    /// Put it into everybody's bundle.
+    /// Add it to the trust bundle.
     Publish,
     /// Sign with it.
     Activate,
@@ -119,11 +119,11 @@ impl fmt::Display for Step {
     }
 }
 
-/// Why a step is not taken.
+/// Why a step is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Refused {
-    /// It does not follow from the phase. Cannot be forced.
+    /// The step does not follow the phase. It cannot be forced.
     #[error("{step}: {reason}")]
     Order {
         /// The step.
@@ -131,7 +131,7 @@ pub enum Refused {
         /// What stands in the way, and what comes first.
         reason: &'static str,
     },
-    /// It would break connections.
+    /// The step would break connections. It can be forced.
     #[error("{step}: {}; {breaks}", earliest.map_or_else(
         || "not safe yet: the running server has not taken up the last step".to_owned(),
         |earliest| format!("not safe before {}", rfc3339::text(earliest)),
@@ -154,7 +154,7 @@ pub struct PlannedStep {
     /// When it becomes safe, as far as is known.
     #[serde(with = "rfc3339::option")]
     pub safe_from: Option<OffsetDateTime>,
-    /// When it is taken by itself, as far as is known.
+    /// When a server takes it automatically, as far as is known.
     #[serde(with = "rfc3339::option")]
     pub automatic_at: Option<OffsetDateTime>,
     /// Why not before.
@@ -166,7 +166,7 @@ const BREAKS_ACTIVATE: &str = "workloads that have not renewed since the next ro
 const BREAKS_RETIRE: &str = "certificates that the old root signed are still in use, and workloads that renew would \
                              refuse everybody who shows one";
 
-/// The roots of a CA and the way from one to the next.
+/// The roots of a CA and the rotation from one to the next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rotation {
     /// The root that signs.
@@ -186,12 +186,12 @@ impl Rotation {
         &self.active
     }
 
-    /// How far it has come.
+    /// The phase.
     pub fn phase(&self) -> &Phase {
         &self.phase
     }
 
-    /// The generations in everybody's bundle, the one that signs first.
+    /// The generations in the trust bundle; the one that signs is first.
     pub fn trusted(&self) -> Vec<u32> {
         let other = match &self.phase {
             Phase::Published { next, .. } => Some(next),
@@ -211,7 +211,7 @@ impl Rotation {
         self.active.generation.max(other).saturating_add(1)
     }
 
-    /// Whether the signer still has to tell what the last step covers.
+    /// Whether the end of the certificates before the last step is not known yet.
     pub fn awaits_signer(&self) -> bool {
         matches!(self.phase, Phase::Published { covered: None, .. } | Phase::Retiring { covered: None, .. })
     }

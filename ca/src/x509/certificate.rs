@@ -1,4 +1,4 @@
-//! Reading certificates, for those that must judge them.
+//! Parsing certificates.
 
 use eastwest_identity::SpiffeId;
 use time::OffsetDateTime;

@@ -1,4 +1,4 @@
-//! Certification requests (PKCS #10, RFC 2986): of what a stranger sends, only the public key is used.
+//! Certification requests (PKCS #10, RFC 2986). Only the public key of a request is used.
 
 use der::{Decode as _, Reader as _, SliceReader, Tag, TagNumber, asn1::BitStringRef};
 use spki::AlgorithmIdentifierRef;
@@ -15,7 +15,7 @@ pub const MAX_CSR_BYTES: usize = 64 * 1024;
 
 const LABELS: [&str; 2] = ["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"];
 
-/// What is wrong with a request: always the caller's to mend (gRPC InvalidArgument).
+/// Why a request is refused. The caller must correct it (gRPC InvalidArgument).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CsrError {
@@ -83,7 +83,7 @@ impl VerifiedCsr {
         }
     }
 
-    /// The request of whoever holds the private key itself: there is nothing left to prove.
+    /// A request for a private key that is at hand: possession needs no proof.
     ///
     /// # Errors
     /// A kind of key that we do not allow.

@@ -1,4 +1,4 @@
-//! Private keys: made or read here, wiped when dropped, never shown.
+//! Private keys: generated or parsed here, erased when dropped, never printed.
 
 use std::{fmt, str::FromStr};
 

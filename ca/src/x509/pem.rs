@@ -1,4 +1,4 @@
-//! PEM (RFC 7468), strict where strangers send it.
+//! PEM (RFC 7468), strict for input of peers.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};

@@ -1,4 +1,4 @@
-//! A certificate in a few words, for people and for JSON.
+//! A summary of a certificate, for people and for JSON.
 
 use ring::digest;
 use rustls_pki_types::CertificateDer;
@@ -11,7 +11,7 @@ use crate::x509::{
     public_key::{PublicKey, hex},
 };
 
-/// What a certificate says about itself.
+/// A summary of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CertificateSummary {
     /// Subject, as RFC 4514 text; often empty.

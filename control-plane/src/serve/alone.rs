@@ -94,7 +94,7 @@ impl Served for Alone {
     }
 }
 
-/// Runs the authority until SIGTERM.
+/// Runs the CA until SIGTERM.
 ///
 /// # Errors
 /// Whatever keeps it from starting: a port in use, an unusable root or state directory.

@@ -1,4 +1,4 @@
-//! Trust bundles, out and in: the endpoint for other domains, the relationships with them, and what agents follow.
+//! Trust bundles: the endpoint for other domains, the relationships with them, and the stream for agents.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -16,14 +16,14 @@ use eastwest_model::{MeshConfig, TrustDomain};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-/// What `serve` was told of trust bundles, without mistakes.
+/// The validated configuration of trust bundles.
 pub(crate) struct BundleConfig {
     pub(crate) endpoint: Option<EndpointConfig>,
     pub(crate) refresh_hint: Duration,
     pub(crate) relationships: Vec<Relationship>,
 }
 
-/// What it was told of the bundle endpoint.
+/// The configuration of the bundle endpoint.
 pub(crate) struct EndpointConfig {
     pub(crate) address: SocketAddr,
     /// Certificate and key, for profile `https_web`.
@@ -37,7 +37,7 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Binds it, if there shall be one.
+    /// Binds the endpoint, if one is configured.
     ///
     /// # Errors
     /// An address that is in use or not ours.
@@ -92,7 +92,7 @@ pub(super) fn start(
     Ok((own, service))
 }
 
-/// What is known of other domains at the start.
+/// The store of other domains' bundles, with those that are known at the start.
 fn store(relationships: &[Relationship], state: &StateDir, own: &TrustDomain) -> anyhow::Result<Arc<Store>> {
     let mut domains = Vec::new();
     for relationship in relationships {

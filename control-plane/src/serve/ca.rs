@@ -1,4 +1,4 @@
-//! The certificate authority as it was configured: of a mesh, or alone.
+//! Configuration and start of the certificate authority, with or without a mesh.
 
 use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use super::proofs::ProvingConfig;
 /// Life of our own serving certificate.
 const SERVING_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What `serve` and `ca serve` were told of the authority, without mistakes.
+/// The validated configuration of the CA in `serve` and `ca serve`.
 pub(crate) struct CaConfig {
     pub(crate) cluster_id: String,
     pub(crate) proving: ProvingConfig,
@@ -24,7 +24,7 @@ pub(crate) struct CaConfig {
     pub(crate) serving_names: Vec<ServingName>,
 }
 
-/// Where the authority is reached.
+/// Addresses and paths of the CA.
 pub(super) struct Place<'a> {
     /// Namespace of its service.
     pub(super) root_namespace: &'a str,
@@ -36,7 +36,7 @@ pub(super) struct Place<'a> {
     pub(super) pods: Option<SharedPods>,
 }
 
-/// Starts the authority that signs with `keys`.
+/// Starts the CA that signs with `keys`.
 ///
 /// # Errors
 /// An issuer's file that cannot be read, or a serving certificate that cannot be made.

@@ -121,7 +121,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     }
 }
 
-/// Keeps the trust domain of the authority equal to that of the mesh.
+/// Keeps the trust domain of the CA equal to that of the mesh.
 async fn follow_trust_domain(ca: Arc<CertificateAuthority>, mut world: watch::Receiver<World>) {
     let mut domain = world.borrow().snapshot.mesh().trust_domain.clone();
     while world.changed().await.is_ok() {

@@ -1,4 +1,4 @@
-//! How peers prove who they are, as it was configured.
+//! Configuration of authentication.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -11,10 +11,10 @@ use tokio::sync::watch;
 
 use crate::query::World;
 
-/// Names of the control plane's own service accounts, for whom no node's proxy may speak unless other names are given.
+/// Service accounts of the control plane. Node proxies may not represent them unless other names are configured.
 const OWN_ACCOUNTS: [&str; 2] = ["istiod", "eastwest"];
 
-/// What `serve` and `ca serve` were told of proofs of identity, without mistakes.
+/// The validated configuration of authentication in `serve` and `ca serve`.
 pub(crate) struct ProvingConfig {
     pub(crate) tokens: TokenConfig,
     pub(crate) nodes: NodeConfig,
@@ -46,7 +46,7 @@ pub(crate) struct TokenConfig {
     pub(crate) audiences: Vec<String>,
     /// Whose tokens besides our own.
     pub(crate) issuer: Option<TokenIssuerConfig>,
-    /// Whether a token that is bound to a pod is good although nobody knows the pod.
+    /// Whether tokens that are bound to an unknown pod are accepted.
     pub(crate) any_pod: bool,
 }
 
@@ -73,11 +73,11 @@ pub(crate) enum KeyPlace {
     Kubernetes,
 }
 
-/// Which proxies speak for the pods of their nodes.
+/// Configuration of node proxies.
 pub(crate) struct NodeConfig {
     /// Their accounts.
     pub(crate) trusted: Vec<ServiceAccount>,
-    /// Accounts that nobody may speak for; `None` = the control plane's own.
+    /// Accounts that they may not represent; `None` = those of the control plane.
     pub(crate) protected: Option<Vec<ServiceAccount>>,
 }
 
@@ -141,7 +141,7 @@ impl TokenIssuerConfig {
     }
 }
 
-/// The pods of the mesh as they are at the moment of the question.
+/// The pods of the current world.
 pub(super) struct WatchedPods(pub(super) watch::Receiver<World>);
 
 impl Pods for WatchedPods {

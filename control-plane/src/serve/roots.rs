@@ -1,4 +1,4 @@
-//! Where the authority's signer and roots come from, as it was configured.
+//! Configuration of the signer and the roots of the CA.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -7,7 +7,7 @@ use eastwest_ca_server::{KeyMaterial, RootManager, RootsConfig, RootsError, Stat
 use eastwest_model::TrustDomain;
 use time::OffsetDateTime;
 
-/// What `serve` was told of signer and roots, without mistakes.
+/// The validated configuration of signer and roots.
 pub(crate) struct RootConfig {
     /// Where a CA may be plugged in.
     pub(crate) ca_dir: Option<PathBuf>,
@@ -15,7 +15,7 @@ pub(crate) struct RootConfig {
     pub(crate) key: NewKey,
     /// How long such a root lives, if not as long as usual.
     pub(crate) life: Option<Duration>,
-    /// Whether it is followed by a next one by itself.
+    /// Whether it is rotated automatically.
     pub(crate) automatic_rotation: bool,
 }
 
@@ -26,7 +26,7 @@ impl RootConfig {
         NewRoot { key: self.key, life: self.life.unwrap_or(usual.life), ..usual }
     }
 
-    /// Opens the sources; returns who follows them and what to start with.
+    /// Opens the sources; returns the manager that follows them, and the key material to start with.
     ///
     /// # Errors
     /// See [`RootsError`].

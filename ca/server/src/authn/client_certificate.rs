@@ -1,4 +1,4 @@
-//! By the certificate shown in the handshake: a workload renews with the one it has.
+//! Authentication by the client certificate of the TLS handshake: a workload renews with the certificate that it has.
 
 use std::sync::Arc;
 
@@ -12,19 +12,19 @@ use time::OffsetDateTime;
 use super::{AuthnError, Evidence, Method, oidc::RulesFile};
 use crate::trust::ca_state::Current;
 
-/// Recognises the holders of our own certificates.
+/// Authenticates the holders of certificates of our own CA.
 pub(super) struct ClientCertificates {
     current: Current,
     jobs: Option<Arc<RulesFile>>,
 }
 
 impl ClientCertificates {
-    /// Judges by the roots and the trust domain that `current` has at that moment.
+    /// Uses the roots and the trust domain of `current` at the time of each request.
     pub(super) fn new(current: Current) -> Self {
         Self { current, jobs: None }
     }
 
-    /// The same, but not for identities of jobs: with their certificates they could renew them beyond any bound.
+    /// The same, but not for identities of CI jobs: a job could renew its certificate beyond any bound.
     pub(super) fn without_jobs(self, jobs: Option<Arc<RulesFile>>) -> Self {
         Self { jobs, ..self }
     }

@@ -1,4 +1,4 @@
-//! A node's proxy asking for the identity of one of its pods, by the metadata of its request (CA.md C18).
+//! Impersonation: a node proxy requests a certificate for a pod on its node, named in its metadata (CA.md C18).
 
 use eastwest_ca::{Caller, ImpersonationError, NodeAccounts, SharedPods};
 use prost_types::{Struct, value::Kind};
@@ -8,7 +8,7 @@ use crate::trust::ca_state::Current;
 /// The key of the metadata.
 const IMPERSONATED_IDENTITY: &str = "ImpersonatedIdentity";
 
-/// Decides for whom an authenticated caller speaks.
+/// Decides which workload an authenticated caller represents.
 pub struct Impersonation {
     current: Current,
     accounts: NodeAccounts,
@@ -16,12 +16,12 @@ pub struct Impersonation {
 }
 
 impl Impersonation {
-    /// Lets `accounts` speak for the pods beside them, as far as `pods` are known.
+    /// Allows `accounts` to represent the `pods` on their node.
     pub(super) fn new(current: Current, accounts: NodeAccounts, pods: Option<SharedPods>) -> Self {
         Self { current, accounts, pods }
     }
 
-    /// The caller, speaking for whom the request names, or for itself if it names nobody.
+    /// The caller, representing the workload that the request names, if it names one.
     ///
     /// # Errors
     /// See [`ImpersonationError`].

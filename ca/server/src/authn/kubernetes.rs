@@ -1,5 +1,5 @@
-//! The Kubernetes API, as far as two questions go (whose is a token, which keys sign tokens): where it is and how we are
-//! known there, by a kubeconfig file or by what a pod is given.
+//! A client of the Kubernetes API for TokenReviews and token keys. Address and credentials come from a
+//! kubeconfig file or from the service account of the pod.
 
 use std::{
     env, fmt, fs, io,
@@ -24,7 +24,7 @@ type Question = (&'static str, &'static str);
 const REVIEWS: Question = ("/apis/authentication.k8s.io/v1/tokenreviews", "system:auth-delegator");
 const KEYS: Question = ("/openid/v1/jwks", "system:service-account-issuer-discovery");
 
-/// Why the API cannot be asked.
+/// Why a request to the API fails.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum KubernetesApiError {
@@ -33,7 +33,7 @@ pub enum KubernetesApiError {
     Io {
         /// Which file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// The kubeconfig says nothing that we can use.
@@ -43,18 +43,18 @@ pub enum KubernetesApiError {
         path: PathBuf,
         /// The field.
         field: String,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
     /// Not in a pod.
     #[error("this is no pod of a cluster (KUBERNETES_SERVICE_HOST is not set): name a --kubeconfig")]
     NoPod,
-    /// It does not know us.
+    /// The API does not accept our credentials.
     #[error(
         "{0}: the API does not know us (401): the token or certificate of the kubeconfig, or of our pod, is no good"
     )]
     Unknown(String),
-    /// It knows us, and does not let us.
+    /// The API does not authorize us.
     #[error(
         "{url}: the API does not let us (403): bind the ClusterRole {role} to the account that we are known by"
     )]
@@ -69,7 +69,7 @@ pub enum KubernetesApiError {
     Fetch(#[from] FetchError),
 }
 
-/// How we are known to the API.
+/// Our credentials for the API.
 enum Bearer {
     /// By a client certificate, or not at all.
     None,
@@ -78,7 +78,7 @@ enum Bearer {
     File(PathBuf),
 }
 
-/// A way to the Kubernetes API.
+/// A client of the Kubernetes API.
 pub struct KubernetesApi {
     /// Without a slash at the end.
     server: String,
@@ -87,10 +87,10 @@ pub struct KubernetesApi {
 }
 
 impl KubernetesApi {
-    /// The API of the cluster that we are a pod of.
+    /// The API of the cluster in which this process runs as a pod.
     ///
     /// # Errors
-    /// We are none.
+    /// This process is not a pod.
     pub fn in_cluster() -> Result<Self, KubernetesApiError> {
         let variable = |name| env::var(name).ok().filter(|text| !text.is_empty());
         let host = variable("KUBERNETES_SERVICE_HOST").ok_or(KubernetesApiError::NoPod)?;
@@ -157,7 +157,7 @@ impl KubernetesApi {
         })
     }
 
-    /// Has a token reviewed; the answer is a TokenReview, or whatever the server takes for one.
+    /// Sends a TokenReview; returns the body of the answer, unparsed.
     pub(super) async fn review(&self, review: String) -> Result<Bytes, KubernetesApiError> {
         self.ask(REVIEWS, Some(review)).await
     }

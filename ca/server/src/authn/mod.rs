@@ -69,7 +69,7 @@ impl<'a> Evidence<'a> {
     }
 }
 
-/// Why a peer proved no identity. For our log; peers are told nothing.
+/// Why authentication failed. For our log; the peer gets no reason.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum AuthnError {
@@ -82,37 +82,37 @@ pub enum AuthnError {
         /// Our own.
         expected: String,
     },
-    /// A client certificate that does not do, or none.
+    /// A client certificate that is not accepted, or none.
     #[error(transparent)]
     ClientCertificate(#[from] PeerError),
     /// Not exactly one `authorization: Bearer` header.
     #[error("{0}")]
     Header(&'static str),
-    /// A token that does not do.
+    /// A token that is not accepted.
     #[error(transparent)]
     Token(#[from] TokenError),
     /// The issuer is trusted, but its keys could not be read so far.
     #[error("the keys of the token's issuer {0:?} are not known yet")]
     NoKeys(String),
-    /// The token's pod is not there, or another one.
+    /// The pod of the token is not accepted.
     #[error(transparent)]
     Binding(#[from] BindingError),
-    /// The Kubernetes API could not be asked, or was not.
+    /// The Kubernetes API could not be asked, or must not be asked.
     #[error("the Kubernetes API was not heard about the token: {0}")]
     Review(String),
-    /// The Kubernetes API does not vouch for the token.
+    /// The Kubernetes API does not accept the token.
     #[error(transparent)]
     Reviewed(#[from] ReviewError),
-    /// No rule speaks for the job.
+    /// No rule matches the job.
     #[error(transparent)]
     Job(#[from] JobError),
     /// The job's token was used before.
     #[error(transparent)]
     Replay(#[from] ReplayError),
-    /// A job's certificate is for the job's time and is not renewed.
+    /// A certificate of a CI job, which cannot be renewed.
     #[error("the certificate of {0}, an identity of OIDC rules, does not renew itself; a new token does")]
     JobCertificate(SpiffeId),
-    /// No method recognised the peer.
+    /// All methods failed.
     #[error("{0}")]
     AllFailed(String),
 }

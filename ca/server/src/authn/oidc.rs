@@ -1,4 +1,4 @@
-//! By a token of a job, from an OIDC issuer that the operator's rules name.
+//! Authentication by an OIDC token of a CI job, from an issuer that the operator's rules name.
 
 use std::{
     fs,
@@ -44,7 +44,7 @@ pub struct RulesError {
 pub struct RulesFile {
     path: PathBuf,
     client: HttpsClient,
-    /// Issuers that speak for service accounts and so for no jobs.
+    /// Issuers of service account tokens. No rule may name them.
     taken: Vec<String>,
     loaded: ArcSwap<Loaded>,
     followed: Arc<SourceStatus>,
@@ -85,7 +85,7 @@ impl RulesFile {
         fs::read_to_string(&self.path).map_err(|error| error.to_string())
     }
 
-    /// Keys that are found as before stay as they are.
+    /// Keys whose source did not change are kept.
     fn load(&self, text: String) -> Result<Loaded, Vec<String>> {
         let document: Value =
             serde_saphyr::from_str(&text).map_err(|error| vec![format!("neither YAML nor JSON: {error}")])?;
@@ -134,7 +134,7 @@ impl RulesFile {
         }
     }
 
-    /// Follows the file and the keys for ever. A file that is wrong leaves the rules as they were.
+    /// Follows the file and the keys; never returns. If the file is invalid, the previous rules stay.
     pub(super) async fn follow(self: Arc<Self>) {
         let mut seen = stamp(&self.path);
         loop {
@@ -180,24 +180,24 @@ impl RulesFile {
         std::iter::once(Arc::clone(&self.followed)).chain(keys).collect()
     }
 
-    /// Whether jobs of this issuer are known.
+    /// Whether a rule names this issuer.
     pub(super) fn knows(&self, issuer: &str) -> bool {
         self.loaded.load().issuers.get(issuer).is_some()
     }
 
-    /// Whether some rule can make a job this identity.
+    /// Whether a rule can give this identity to a job.
     pub(super) fn may_grant(&self, identity: &SpiffeId) -> bool {
         self.loaded.load().rules.may_grant(identity)
     }
 }
 
-/// What changes when the file does.
+/// A value that changes with the file.
 fn stamp(path: &Path) -> Option<(u64, u64, i64, i64)> {
     let metadata = fs::metadata(path).ok()?;
     Some((metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
-/// Recognises jobs, each token once.
+/// Authenticates CI jobs; each token is accepted once.
 pub(super) struct JobTokens {
     current: Current,
     rules: Arc<RulesFile>,

@@ -1,4 +1,4 @@
-//! For calls that go on: lets a peer in, and says when what it proved is over.
+//! Authentication of peers, for single calls and for streams, whose credentials may expire.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,10 +11,10 @@ use tonic::Status;
 use super::{Authenticator, AuthnError, Credentials, client_certificate};
 use crate::trust::ca_state::Current;
 
-/// Longest wait before the time of day is looked at again: clocks jump.
+/// Longest wait before the clock is read again: it may jump.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
-/// Lets peers in whose calls go on.
+/// Authenticates peers.
 pub struct PeerAuthenticator {
     authenticator: Arc<Authenticator>,
     current: Current,
@@ -25,7 +25,7 @@ impl PeerAuthenticator {
         Self { authenticator, current }
     }
 
-    /// Who a peer is at `now`, for a call that is answered at once.
+    /// The caller of a single call at `now`.
     ///
     /// # Errors
     /// Why its credentials prove no identity.
@@ -37,16 +37,16 @@ impl PeerAuthenticator {
         self.authenticator.authenticate(credentials, now).await
     }
 
-    /// Who a peer is now, and its validity from now on. A connection on which a certificate was shown in vain ends
-    /// soon: the next one may show another.
+    /// The caller of a stream, and how long its credentials stay valid. If the connection has a client certificate and
+    /// authentication fails, the connection is closed soon, so that the peer can connect with another certificate.
     ///
     /// # Errors
-    /// What is wrong with its proof.
+    /// Why its credentials prove no identity.
     pub async fn admit(
         &self,
         credentials: &Credentials<'_>,
     ) -> Result<(Caller, CredentialValidity), AuthnError> {
-        // Before the judgement, so that no change after it goes unnoticed.
+        // Subscribed before authentication, so that no later change is missed.
         let changes = self.current.changes();
         let peer = credentials.encrypted()?;
         let judged = self.authenticator.authenticate(credentials, OffsetDateTime::now_utc()).await;
@@ -62,8 +62,8 @@ impl PeerAuthenticator {
     }
 }
 
-/// That a peer was let in, until what it proved is over: at the end of its certificate or token, and for a certificate
-/// as soon as it is revoked or no root of ours vouches for it.
+/// Whether the credentials of a stream are still valid. They become invalid when the certificate or token expires. A
+/// certificate also becomes invalid when it is revoked or when no root leads to it any more.
 pub struct CredentialValidity {
     current: Current,
     changes: watch::Receiver<()>,
@@ -73,7 +73,8 @@ pub struct CredentialValidity {
 }
 
 impl CredentialValidity {
-    /// Waits until it is over; what the peer is to be told. The connection whose certificate that is ends soon after.
+    /// Waits until the credentials are invalid; returns the status for the peer. A connection with an invalid
+    /// certificate is closed soon after.
     pub async fn over(mut self) -> Status {
         let reason = self.lapse().await;
         if let Some(peer) = &self.certificate {
@@ -101,7 +102,7 @@ impl CredentialValidity {
         }
     }
 
-    /// Judges the certificate by the roots and revocations of now.
+    /// Verifies the certificate with the current roots and revocations.
     fn judge(&self) -> Result<(), PeerError> {
         let Some(peer) = &self.certificate else { return Ok(()) };
         client_certificate::verify(&peer.certificates, &self.current.load().roots, OffsetDateTime::now_utc())

@@ -1,4 +1,4 @@
-//! All methods of proof, put together.
+//! All methods of authentication.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::trust::ca_state::Current;
 
-/// How peers may prove who they are, besides the certificates that we issued.
+/// Configuration of authentication. Client certificates of our own CA are always accepted.
 #[derive(Clone, Default)]
 pub struct ProofConfig {
     /// A service account's token must be for one of these.
@@ -29,11 +29,11 @@ pub struct ProofConfig {
     pub bound_pods: Option<SharedPods>,
     /// The pods of the cluster, for proxies that speak for them; `None` where none are known.
     pub pods: Option<SharedPods>,
-    /// Who may speak for the pods of its node.
+    /// Which service accounts may represent the pods on their node.
     pub node_accounts: NodeAccounts,
     /// The Kubernetes API, to be asked about tokens of other issuers.
     pub review: Option<Arc<KubernetesApi>>,
-    /// Which jobs of CI systems are who.
+    /// Rules for CI jobs.
     pub jobs: Option<Arc<RulesFile>>,
 }
 
@@ -77,13 +77,13 @@ impl Proofs {
         }
     }
 
-    /// Who a peer is that opens a stream: by its client certificate, else by its service account's token.
+    /// For streams and JWT-SVIDs: client certificate, else the token of a service account.
     pub(crate) fn authenticator(&self) -> Arc<Authenticator> {
         let certificates = ClientCertificates::new(self.current.clone());
         Arc::new(Authenticator::new(self.cluster_id.clone(), self.methods(certificates)))
     }
 
-    /// Who a peer is that asks for a certificate: jobs come with tokens of their own, which count once.
+    /// For certificate requests: also the tokens of CI jobs, each of which is accepted once.
     pub(crate) fn issuing_authenticator(&self) -> Arc<Authenticator> {
         let certificates = ClientCertificates::new(self.current.clone()).without_jobs(self.rules.clone());
         let mut methods = self.methods(certificates);
@@ -99,18 +99,18 @@ impl Proofs {
         methods
     }
 
-    /// For whom it may speak.
+    /// Which workloads a caller may represent.
     pub(crate) fn impersonation(&self) -> Arc<Impersonation> {
         Arc::clone(&self.impersonation)
     }
 
-    /// The sources of keys and rules, with what is wrong with each.
+    /// The sources of keys and rules with their problems.
     pub(crate) fn followed(&self) -> Vec<Arc<SourceStatus>> {
         let keys = self.issuers.keys().filter_map(|keys| keys.origin());
         keys.chain(self.rules.iter().flat_map(|rules| rules.followed())).collect()
     }
 
-    /// Keeps keys fresh, for ever.
+    /// Keeps the keys up to date; never returns.
     pub(crate) async fn follow(&self) {
         let mut followed: JoinSet<()> = self.issuers.keys().map(|keys| Arc::clone(keys).follow()).collect();
         if let Some(rules) = &self.rules {

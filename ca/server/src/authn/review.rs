@@ -1,7 +1,8 @@
-//! By a service account's token that the Kubernetes API verifies (TokenReview), for issuers whose keys are not known
-//! here.
+//! Authentication by a service account token that the Kubernetes API verifies (TokenReview), for issuers whose keys are
+//! not configured here.
 //!
-//! One question a token at a time, whoever asks; a good answer holds for ten seconds and never beyond the token's end.
+//! Requests with the same token share one TokenReview. A positive answer is cached for ten seconds, but not longer than
+//! the token is valid.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +21,7 @@ use tokio::{
 use super::{AuthnError, Evidence, Method, kubernetes::KubernetesApi, oidc::RulesFile, token::BearerToken};
 use crate::trust::ca_state::Current;
 
-/// How long a good answer holds.
+/// How long a positive answer is cached.
 const MEMORY: time::Duration = time::Duration::seconds(10);
 /// Longest that a request waits for an answer, its turn included.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -34,7 +35,7 @@ type Key = [u8; 32];
 /// An answer and until when it holds, there once the API gave it.
 type Flight = OnceCell<Result<(Caller, OffsetDateTime), AuthnError>>;
 
-/// Recognises the bearers of tokens that the Kubernetes API authenticates.
+/// Authenticates callers with a token that the Kubernetes API accepts.
 pub(super) struct ReviewedTokens {
     current: Current,
     api: Arc<KubernetesApi>,
@@ -47,8 +48,8 @@ pub(super) struct ReviewedTokens {
 }
 
 impl ReviewedTokens {
-    /// Asks `api` about tokens for `audiences`, but not those of `local` issuers, nor of those that `rules` name: their
-    /// tokens are nobody else's business.
+    /// Sends `api` tokens for `audiences`, but never tokens of `local` issuers or of issuers in `rules`: those are
+    /// verified here.
     pub(super) fn new(
         current: Current,
         api: Arc<KubernetesApi>,

@@ -1,4 +1,4 @@
-//! By a service account's token in `authorization: Bearer`, verified here.
+//! Authentication by a service account token in `authorization: Bearer`, verified here.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::trust::ca_state::Current;
 
 const SCHEME: &str = "Bearer ";
 
-/// Recognises the bearers of tokens that one of our trusted issuers signed.
+/// Authenticates callers with a token of one of the trusted issuers.
 pub(super) struct BearerTokens {
     current: Current,
     issuers: Arc<Issuers<Vec<String>>>,

@@ -5,8 +5,7 @@
 //!             └→ published ──→ service  (gRPC: our agents, and by them our workloads)
 //! others ── federation ──┘
 //! ```
-//! What comes in says whom workloads may talk to, never who a caller of ours is: the CA judges callers by its own roots
-//! alone.
+//! Bundles of other domains are for workloads. The CA authenticates its own callers with its own roots only.
 
 pub mod endpoint;
 pub mod federation;

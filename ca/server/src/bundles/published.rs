@@ -1,4 +1,4 @@
-//! All bundles that our workloads may trust, as they go to agents.
+//! All bundles that our workloads may trust, as agents get them.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::{OwnBundle, federation::Foreign};
 
-/// How often our own bundle is looked at.
+/// How often our own bundle is checked for changes.
 const POLL: Duration = Duration::from_secs(1);
 
 /// The bundles by trust domain: our own and those of others, each for itself.
@@ -47,7 +47,7 @@ async fn keep(
     }
 }
 
-/// Ours last, so that nobody else's stands under our name.
+/// Ours comes last, so that no other bundle replaces it.
 fn all(own: &OwnBundle, foreign: &Foreign) -> Published {
     let mut all = foreign.clone();
     all.insert(own.trust_domain(), own.newest(OffsetDateTime::now_utc()));

@@ -1,4 +1,4 @@
-//! What the agents of workloads ask beyond certificates: `eastwest.v1.WorkloadIdentity`.
+//! The service `eastwest.v1.WorkloadIdentity` for agents of workloads: trust bundles and JWT-SVIDs.
 
 use std::{
     sync::Arc,
@@ -34,7 +34,7 @@ use crate::{
     },
 };
 
-/// Life of a JWT-SVID: it cannot be taken back.
+/// Lifetime of a JWT-SVID. It is short, because a JWT-SVID cannot be revoked.
 const SVID_LIFE: Duration = Duration::from_secs(300);
 /// Most audiences of a token, and the longest one in bytes.
 const MAX_AUDIENCES: usize = 16;
@@ -50,7 +50,7 @@ pub struct IdentityService {
 }
 
 impl IdentityService {
-    /// Serves `bundles`, and tokens signed with `svid_key`, to whom `ca` knows; streams end with `stop`.
+    /// Serves `bundles`, and tokens signed with `svid_key`, to callers that `ca` authenticates. `stop` ends streams.
     pub fn new(
         ca: &CertificateAuthority,
         bundles: watch::Receiver<Arc<Published>>,
@@ -61,7 +61,7 @@ impl IdentityService {
         Self { context: ca.context(), peers, bundles, svid_key, stop }
     }
 
-    /// Signs a token and has the ledger write it down, in that order; tells in `requester` who asked.
+    /// Signs a token and records it in the ledger. Fills in `requester` as far as is known, also on failure.
     async fn create(
         &self,
         request: Request<CreateJwtSvidRequest>,

@@ -1,4 +1,4 @@
-//! The running CA: everything that must change together is one ca_state (CA.md C22).
+//! The running CA. All values that must change together are one [`CaState`] (CA.md C22).
 
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
@@ -48,21 +48,21 @@ const RETRY: Duration = Duration::from_secs(10);
 /// The settings of a CA.
 #[derive(Clone)]
 pub struct CertificateAuthorityConfig {
-    /// Whose identities are issued.
+    /// The trust domain of the identities that are issued.
     pub trust_domain: TrustDomain,
     /// The cluster whose workloads are served, as clients name it in `clusterid`.
     pub cluster_id: String,
-    /// How long they live.
+    /// Lifetimes of workload certificates.
     pub lifetimes: Lifetimes,
     /// Names in our own serving certificate.
     pub serving_names: Vec<ServingName>,
     /// How long that certificate lives; it is renewed at half.
     pub serving_lifetime: Duration,
-    /// How peers prove who they are.
+    /// How peers authenticate.
     pub proofs: ProofConfig,
-    /// Where everything issued and refused is written down.
+    /// Where the ledger is kept.
     pub ledger: LedgerConfig,
-    /// How much is done for one peer.
+    /// Rate limits.
     pub limits: Limits,
 }
 
@@ -81,7 +81,7 @@ pub enum StartError {
     Signers(#[source] std::io::Error),
 }
 
-/// A signer that new requests no longer meet. Those that began before may still be signed by it.
+/// A signer that was replaced. Requests that began before may still be signed by it.
 pub struct Replaced(Weak<Signer>);
 
 impl Replaced {
@@ -100,7 +100,7 @@ pub struct CertificateAuthority {
     serving_lifetime: Duration,
     context: Arc<RequestContext>,
     roots: ArcSwapOption<RootStatus>,
-    /// Sources that others follow.
+    /// Further sources whose problems are reported.
     further: Mutex<Vec<Arc<SourceStatus>>>,
 }
 
@@ -177,7 +177,7 @@ impl CertificateAuthority {
         Ok(Replaced(Arc::downgrade(&before.issuer)))
     }
 
-    /// Where signer and roots come from and what is wrong with that; `None` if nobody follows a source.
+    /// The source of signer and roots and its problems; `None` if no source is followed.
     pub fn root_status(&self) -> Option<Arc<RootStatus>> {
         self.roots.load_full()
     }
@@ -186,12 +186,12 @@ impl CertificateAuthority {
         self.roots.store(Some(Arc::new(status)));
     }
 
-    /// What is wrong with the files and addresses that are read again and again, besides those of signer and roots.
+    /// The problems of the files and addresses that are followed, except those of signer and roots.
     pub fn source_problems(&self) -> Vec<SourceProblem> {
         self.followed().iter().filter_map(|one| one.problem()).collect()
     }
 
-    /// Tells of `followed` too.
+    /// Adds a source whose problems are reported.
     pub fn tell_of(&self, followed: Arc<SourceStatus>) {
         self.further.lock().unwrap_or_else(PoisonError::into_inner).push(followed);
     }
@@ -201,7 +201,7 @@ impl CertificateAuthority {
         self.proofs.followed().into_iter().chain(further.iter().cloned()).collect()
     }
 
-    /// Until when the certificates live that were issued.
+    /// The latest expiry of all certificates that were issued.
     pub fn latest_expiry(&self) -> Arc<LatestExpiry> {
         Arc::clone(self.ca_state().issuer.latest_expiry())
     }
@@ -237,7 +237,7 @@ impl CertificateAuthority {
         Ok(true)
     }
 
-    /// Renews the serving certificate for ever.
+    /// Renews the serving certificate when it is due; never returns.
     pub async fn renew_serving_certificate(self: Arc<Self>) {
         loop {
             let left = self.ca_state().serving.renew_at - OffsetDateTime::now_utc();
@@ -260,17 +260,17 @@ impl CertificateAuthority {
             && !self.context.ledger.state().failing.load(Ordering::Relaxed)
     }
 
-    /// Whose identities are issued.
+    /// The trust domain of the identities that are issued.
     pub fn trust_domain(&self) -> TrustDomain {
         self.ca_state().trust_domain.clone()
     }
 
-    /// Whether the root whose key everybody has is among the roots.
+    /// Whether the public test root is among the roots.
     pub fn has_test_root(&self) -> bool {
         test_root::is_among(&self.ca_state().roots)
     }
 
-    /// The roots in a few words.
+    /// Summaries of the roots.
     pub fn roots(&self) -> Vec<CertificateSummary> {
         self.ca_state().roots.certificates().filter_map(CertificateSummary::of).collect()
     }
@@ -290,7 +290,7 @@ impl CertificateAuthority {
         PeerAuthenticator::new(self.proofs.authenticator(), self.current.clone())
     }
 
-    /// Keeps the keys of token issuers fresh, for ever.
+    /// Keeps the keys of token issuers up to date; never returns.
     pub async fn follow_proofs(self: Arc<Self>) {
         self.proofs.follow().await;
     }
@@ -304,7 +304,7 @@ impl CertificateAuthority {
         ))
     }
 
-    /// What requests share.
+    /// The context that all requests share.
     pub(crate) fn context(&self) -> Arc<RequestContext> {
         Arc::clone(&self.context)
     }

@@ -1,4 +1,4 @@
-//! Who may ask how often, before anything that costs is done.
+//! Rate limits, applied before anything expensive is done.
 
 use std::{
     net::IpAddr,
@@ -20,7 +20,7 @@ use crate::issuing::status::RequestError;
 const MAX_PEERS: usize = 16_384;
 const MAX_CALLERS: usize = 65_536;
 
-/// How much the CA does for one peer.
+/// The limits of one caller or address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Requests of one caller, of certificates and of JWT-SVIDs each: of one pod if its token names it, else of one
@@ -44,7 +44,7 @@ impl Default for Limits {
     }
 }
 
-/// Who takes turns with others: a pod, else an identity.
+/// The owner of requests, for limits and fair turns: a pod, else an identity.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Owner {
     identity: String,
@@ -58,7 +58,7 @@ impl Owner {
     }
 }
 
-/// Holds everybody to the limits.
+/// Applies the limits.
 #[derive(Debug)]
 pub(crate) struct Guard {
     failures: Mutex<Admission<IpAddr>>,

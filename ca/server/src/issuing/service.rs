@@ -36,10 +36,10 @@ use crate::{
     trust::ca_state::{CaState, Current},
 };
 
-/// Longest that a request waits for its answer: clients of istio's agent set no deadline of their own.
+/// Longest time until a request is answered: Istio's agent sets no deadline.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
-/// What all requests of a CA share.
+/// The context that all requests of a CA share.
 pub(crate) struct RequestContext {
     pub(crate) current: Current,
     pub(crate) guard: Guard,
@@ -49,7 +49,7 @@ pub(crate) struct RequestContext {
 }
 
 impl RequestContext {
-    /// Who asks, if the peer may ask at all; tells in `requester` as far as it came to that.
+    /// Applies the limits of the peer and authenticates it. Fills in `requester` as far as is known, also on failure.
     pub(crate) async fn recognise(
         &self,
         peers: &PeerAuthenticator,
@@ -83,7 +83,7 @@ struct Answer {
 }
 
 impl CertificateService {
-    /// Answers whom `peers` recognises, for whom `impersonation` lets it speak.
+    /// Issues certificates to callers that `peers` authenticates, and to the workloads that `impersonation` allows.
     pub(crate) fn new(
         context: Arc<RequestContext>,
         peers: PeerAuthenticator,
@@ -92,7 +92,7 @@ impl CertificateService {
         Self { context, peers, impersonation }
     }
 
-    /// Tells in `requester` who asked, as far as it came to that.
+    /// Issues a certificate. Fills in `requester` as far as is known, also on failure.
     async fn create(
         &self,
         request: Request<IstioCertificateRequest>,
@@ -171,8 +171,8 @@ impl IstioCertificateService for CertificateService {
     }
 }
 
-/// What a signer does for an authenticated caller. It does not hold the context: whoever drops that last waits for the
-/// signers to end.
+/// The work of a signing thread for one request. It does not hold the context, because dropping the context waits for
+/// the signing threads.
 struct Task {
     current: Current,
     ledger: Arc<Writer>,
@@ -183,7 +183,7 @@ struct Task {
 }
 
 impl Task {
-    /// Issues, and answers once the ledger has it. Nothing is done for whoever no longer waits.
+    /// Issues, and answers when the record is in the ledger. Does nothing if the requester no longer waits.
     fn run(self, reply: oneshot::Sender<Result<Answer, RequestError>>) {
         if reply.is_closed() {
             return;
@@ -191,7 +191,7 @@ impl Task {
         let ledger = Arc::clone(&self.ledger);
         let ca_state = self.current.load();
         match self.issue(&ca_state) {
-            // The requester may have gone away meanwhile: then nobody gets the certificate.
+            // If the requester has gone meanwhile, the certificate is discarded.
             Ok((issued, cert_chain)) => ledger.issued(issued, |issued| {
                 let _ = reply.send(issued.map(|issued| Answer { issued, cert_chain }).map_err(Into::into));
             }),

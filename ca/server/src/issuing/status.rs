@@ -1,4 +1,4 @@
-//! What a refused or failed request answers (CA.md C2).
+//! Status codes of refused and failed requests (CA.md C2).
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use thiserror::Error;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-/// When to try again if too many wait: one second's work is done by then.
+/// When to retry if the queue is full.
 const QUEUE_RETRY: Duration = Duration::from_secs(1);
 
-/// Why a request got no certificate and no JWT-SVID, by who is to blame.
+/// Why a request got no certificate or JWT-SVID.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RequestError {
@@ -20,10 +20,10 @@ pub enum RequestError {
     /// The peer asked for an identity that is not its own.
     #[error(transparent)]
     Impersonation(#[from] ImpersonationError),
-    /// The caller's request is at fault.
+    /// The certification request is invalid.
     #[error(transparent)]
     Csr(#[from] CsrError),
-    /// The caller may not have what it asks for.
+    /// The caller may not have this identity or lifetime.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// No token can be made for the audience asked for.
@@ -32,41 +32,41 @@ pub enum RequestError {
     /// Too many proofs from the peer's address have failed.
     #[error("too many proofs of identity from this address have failed")]
     TooManyFailures {
-        /// When it may ask again.
+        /// When to retry.
         retry: Duration,
     },
     /// The caller asks too often.
     #[error("the caller asks too often")]
     TooManyRequests {
-        /// When it may ask again.
+        /// When to retry.
         retry: Duration,
     },
     /// Too many requests, of the caller or of all, wait already.
     #[error("too many requests wait for a signature")]
     QueueFull,
-    /// We are at fault.
+    /// An internal error.
     #[error(transparent)]
     Issue(#[from] IssueError),
-    /// We are at fault: a token could not be signed.
+    /// An internal error: a token could not be signed.
     #[error(transparent)]
     Token(#[from] TokenKeyError),
     /// The ledger cannot be written, so nothing may be issued.
     #[error(transparent)]
     Unwritten(#[from] crate::ledger::Unwritten),
-    /// We are too slow.
+    /// The request took too long.
     #[error("the request was not answered in time")]
     Busy,
-    /// A worker of ours went away.
+    /// A signing thread ended early.
     #[error("the signing worker ended early")]
     Worker,
 }
 
-/// The one answer to whoever proves no identity: it tells nothing.
+/// The answer to unauthenticated peers. It gives no reason.
 pub fn unauthenticated() -> Status {
     Status::unauthenticated("request authenticate failure")
 }
 
-/// Too much, with a hint (google.rpc.RetryInfo) of when to come back; clients of istio's agent do so by themselves.
+/// ResourceExhausted with the time of the next try (google.rpc.RetryInfo), which Istio's agent obeys.
 fn exhausted(message: &str, retry: Duration) -> Status {
     let details = ErrorDetails::with_retry_info(Some(retry));
     Status::with_error_details(Code::ResourceExhausted, message, details)

@@ -1,4 +1,4 @@
-//! The ledger on disk: nothing leaves the CA before its record does.
+//! The ledger on disk. Nothing is returned to a caller before its record is written.
 //!
 //! One thread writes. It takes all records that wait, appends them with a checkpoint in one write, has the system put
 //! them on the disk (`fdatasync`), and only then lets the answers go: many requests share the cost of one commit. If a
@@ -54,11 +54,11 @@ pub enum LedgerError {
     /// The system refused.
     #[error("{}: cannot {action}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
         /// On which file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// The newest file is damaged where no crash could have damaged it.
@@ -80,7 +80,7 @@ pub enum LedgerError {
     Key {
         /// Which file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
     /// A record cannot be written or signed.
@@ -88,7 +88,7 @@ pub enum LedgerError {
     Record(String),
 }
 
-/// Adds what was tried on which file to what the system said.
+/// Adds the action and the file to an error of the system.
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> LedgerError {
     let path = path.to_owned();
     move |source| LedgerError::Io { action, path, source }

@@ -21,7 +21,7 @@ pub(super) fn make_dir(dir: &Path) -> Result<(), LedgerError> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error("create the directory", dir))
 }
 
-/// The file that whoever commits holds locked.
+/// The file that is locked during a commit.
 pub(super) fn lock_file(dir: &Path) -> Result<File, LedgerError> {
     let path = dir.join(LOCK);
     let file = OpenOptions::new().create(true).append(true).mode(files::SECRET).open(&path);
@@ -54,7 +54,7 @@ pub(super) fn numbers(dir: &Path) -> Result<Vec<u64>, LedgerError> {
     Ok(numbers)
 }
 
-/// What a crash left at the end of a segment.
+/// Incomplete records at the end of a segment, left by a crash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Torn {
     pub(super) bytes: u64,

@@ -32,12 +32,12 @@ const MAX_STRANGERS: usize = 64;
 const MAX_CALLERS: usize = 1024;
 /// Most refusals that are kept while the disk is full.
 const MAX_CARRIED: usize = 1024;
-/// How long a commit waits for company while many ask at once: it costs the same for one record as for fifty.
+/// How long a commit waits for more records under load: the cost of a commit hardly depends on the number of records.
 const LINGER: Duration = Duration::from_millis(2);
 /// How often writing is tried again while it fails.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// The record was not written, so what it is about must not leave the house. The log says why.
+/// The record was not written, so its certificate or token must not be handed out. The log has the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the ledger cannot be written")]
 pub struct Unwritten;
@@ -49,12 +49,12 @@ pub(crate) type IssuerInForce = Box<dyn Fn() -> Arc<LocalIssuer> + Send>;
 type Done = Box<dyn FnOnce(Result<Event, Unwritten>) + Send>;
 
 enum Message {
-    /// Somebody waits for it.
+    /// A request waits for it.
     Awaited(Event, Done),
     Refused(Box<Refused>),
 }
 
-/// How the ledger fares; for metrics and readiness.
+/// State of the ledger, for metrics and readiness.
 #[derive(Debug, Default)]
 pub(crate) struct LedgerState {
     /// Whether the last commit failed.
@@ -140,11 +140,11 @@ impl Writer {
         if let Err(mpsc::SendError(Message::Awaited(_, done))) =
             queue.send(Message::Awaited(event, Box::new(done)))
         {
-            done(Err(Unwritten)); // the thread is gone, which must not happen
+            done(Err(Unwritten)); // the thread has ended, which must not happen
         }
     }
 
-    /// Writes that something was refused; nobody waits for it.
+    /// Writes a refusal. No request waits for it.
     pub(crate) fn refused(&self, refused: Refused) {
         count(&self.state.waiting);
         let message = Message::Refused(Box::new(refused));
@@ -154,7 +154,7 @@ impl Writer {
         }
     }
 
-    /// How the ledger fares.
+    /// The state of the ledger.
     pub(crate) fn state(&self) -> &LedgerState {
         &self.state
     }
@@ -164,7 +164,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.queue = None;
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // it has said in the log what went wrong
+            let _ = thread.join(); // errors are in the log
         }
     }
 }
@@ -270,7 +270,7 @@ impl Scribe {
         }
     }
 
-    /// Keeps a refusal for the next commit, if there is room.
+    /// Keeps a refusal for the next commit, unless too many are kept already.
     fn carry(&mut self, event: Event) {
         if self.carried.len() < MAX_CARRIED {
             self.carried.push(event);
@@ -279,7 +279,7 @@ impl Scribe {
         }
     }
 
-    /// The refusals for which there was no room, as one.
+    /// One record that counts the refusals that were not kept.
     fn crowd(&self) -> Option<Event> {
         let count = self.state.uncounted.swap(0, Ordering::Relaxed);
         let reason = "more refusals at once than the ledger takes in";

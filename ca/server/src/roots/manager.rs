@@ -1,4 +1,4 @@
-//! Keeps signer, roots and revocations as their sources say.
+//! Keeps signer, roots and revocations equal to their sources.
 
 use std::{
     io,
@@ -52,11 +52,11 @@ pub struct RootsConfig {
     pub ca_dir: Option<PathBuf>,
     /// What a root is, if one must be made.
     pub new_root: NewRoot,
-    /// Whether our own root is followed by a next one by itself.
+    /// Whether our own root is rotated automatically.
     pub automatic_rotation: bool,
 }
 
-/// Why there is nothing to sign with at the start.
+/// Why the CA cannot start.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RootsError {
@@ -68,7 +68,7 @@ pub enum RootsError {
     Plugged {
         /// Its directory.
         dir: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: PluggedError,
     },
     /// Its files cannot be read.
@@ -76,7 +76,7 @@ pub enum RootsError {
     Read(#[from] io::Error),
 }
 
-/// Knows what is in force, and looks whether it still should be.
+/// Follows the sources of signer and roots, and installs what changed.
 pub struct RootManager {
     state: StateDir,
     plugged: Option<PluggedDir>,
@@ -173,7 +173,7 @@ impl RootManager {
         }
     }
 
-    /// Looks at the sources and installs what changed; whether to look again soon.
+    /// Reads the sources and installs what changed; returns whether to read again soon.
     fn look(&mut self, ca: &CertificateAuthority, now: OffsetDateTime) -> bool {
         let (mut changed, mut soon) = (false, false);
         match self.plugged.as_mut().map(PluggedDir::look) {
@@ -201,14 +201,14 @@ impl RootManager {
         soon || self.rotator.as_ref().is_some_and(Rotator::is_busy)
     }
 
-    /// Lets the rotation of our own root go on; whether anything is to be installed.
+    /// Advances the rotation of our own root; returns whether anything must be installed.
     fn look_at_rotation(&mut self, ca: &CertificateAuthority, now: OffsetDateTime) -> bool {
         let Some(rotator) = &mut self.rotator else { return false };
         let found = rotator.look(&ca.latest_expiry(), now);
         let told = found.as_ref().map(|_| ()).map_err(|error| format!("{error}; signing goes on as before"));
         self.problems.note(Subject::StateDir, told, now);
         let Ok(Some(material)) = found else { return false };
-        // The same signer stays the same, so that nobody makes a serving certificate for nothing.
+        // The same signer is kept, so that no new serving certificate is needed.
         if !material.issuer.same_chain(&self.issuer) {
             self.issuer = material.issuer;
         }
@@ -216,7 +216,7 @@ impl RootManager {
         true
     }
 
-    /// Judges the files of the plugged-in CA; whether anything is to be installed.
+    /// Checks the files of the plugged-in CA; returns whether anything must be installed.
     fn judge(&mut self, files: &PluggedFiles, ca: &CertificateAuthority, now: OffsetDateTime) -> bool {
         self.judged = now;
         let Some(dir) = self.plugged.as_ref().map(|plugged| plugged.path().to_owned()) else { return false };
@@ -270,7 +270,7 @@ impl RootManager {
         true
     }
 
-    /// Judges the revocation lists in `files`; whether others are in force now.
+    /// Checks the revocation lists in `files`; returns whether the lists in force changed.
     fn judge_lists(&mut self, files: &PluggedFiles, now: OffsetDateTime) -> bool {
         let Some(plugged) = &self.plugged else { return false };
         let lists = PluggedCa::revocations(&self.issuer, &self.roots, files, now);
@@ -302,7 +302,7 @@ impl RootManager {
     fn judge_expiry(&mut self, now: OffsetDateTime) {
         let (from, until) = self.issuer.validity();
         let (early, what) = match &self.source {
-            // The rotation should have been here long before.
+            // A rotation should have replaced it before.
             Source::StateDir(_) => (OWN_NEAR_ITS_END, "see `eastwest ca rotate`".to_owned()),
             Source::PluggedIn(dir) => {
                 (PLUGGED_NEAR_ITS_END, format!("put its successor into {}", dir.display()))
@@ -317,7 +317,7 @@ impl RootManager {
     }
 
     fn install(&mut self, ca: &CertificateAuthority, now: OffsetDateTime) {
-        // The anchor first: whoever reads it must be able to trust what is signed next.
+        // The trust anchor is written first: its readers must trust what is signed next.
         if let Err(error) = self.publish() {
             self.problems.found(Subject::StateDir, error.to_string(), now);
         }

@@ -1,4 +1,4 @@
-//! A rotation at the command line: beside a running server, which takes each step up, or without one.
+//! Rotation at the command line. A running server picks up each step; without a server it works as well.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,12 +19,12 @@ use crate::trust::{
     state_dir::{StateDir, StateError, StateLock},
 };
 
-/// How long a running server may take to take a step up.
+/// Longest time until a running server picks up a step.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Between two looks at whether it has.
+/// Interval between two checks.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How far a rotation is, and what comes next.
+/// The phase of a rotation and its next steps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RotationView {
     /// Where the roots are kept.

@@ -1,5 +1,5 @@
-//! What a restart must not forget although no source says it any more: which roots were in force last, for those that
-//! certificates still depend on, and the last good revocation lists. Public data alone, in the state directory.
+//! State that is kept across restarts: the roots that were in force last, as long as certificates depend on them, and
+//! the last valid revocation lists. Public data only, in the state directory.
 
 use std::{fs, io};
 
@@ -94,8 +94,8 @@ impl InForce {
         state.write(IN_FORCE, &text, files::SECRET)
     }
 
-    /// What stays trusted beside `next`, which follows: everything, if `next` lacks the root that signed and certificates
-    /// live until `latest_expiry`.
+    /// The roots that stay trusted beside `next`: all of these, if `next` lacks the root that signed before and
+    /// certificates live until `latest_expiry`.
     pub(super) fn carry(
         self,
         next: &TrustBundle,

@@ -1,5 +1,5 @@
-//! The directory of a plugged-in CA, read until two looks agree: files are written one after the other, and a mounted
-//! Secret is exchanged as a whole by a symbolic link.
+//! The directory of a plugged-in CA. It is read until two reads agree: files may be written one after the other, and a
+//! mounted Secret is replaced as a whole through a symbolic link.
 
 use std::{
     fs, io,

@@ -1,4 +1,4 @@
-//! Keeps the roots of a state directory as its rotation says, and takes the steps that are due.
+//! Follows the rotation of a state directory and takes the steps that are due.
 
 use eastwest_ca::{NewRoot, rotation::Rotation};
 use time::OffsetDateTime;
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// Who looks after the rotation in a running server.
+/// Follows the rotation in a running server.
 pub(super) struct Rotator {
     state: StateDir,
     new_root: NewRoot,
@@ -36,12 +36,12 @@ impl Rotator {
         &self.rotation
     }
 
-    /// Whether something is under way that should not wait for the next look.
+    /// Whether the record should be read again soon.
     pub(super) fn is_busy(&self) -> bool {
         self.rotation.awaits_signer()
     }
 
-    /// Reads the record and takes what is due; what to install, if something else is in force now.
+    /// Reads the record and takes the step that is due; returns what to install, if that changed.
     pub(super) fn look(
         &mut self,
         latest_expiry: &LatestExpiry,

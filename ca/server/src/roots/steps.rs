@@ -1,5 +1,5 @@
-//! One step of a rotation, on disk: what it needs first, then the record, then what it makes superfluous. A crash in
-//! between leaves files that the next attempt replaces.
+//! One step of a rotation on disk: first new files, then the record, then the removal of old files. After a crash in
+//! between, the next attempt replaces the files that are left.
 
 use eastwest_ca::{
     NewRoot,

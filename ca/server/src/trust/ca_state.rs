@@ -1,4 +1,4 @@
-//! All that one request is judged by, at one moment.
+//! The state of the CA that one request sees.
 
 use std::sync::Arc;
 
@@ -9,18 +9,18 @@ use tokio::sync::watch;
 
 use crate::trust::{latest_expiry::Signer, serving_certificate::ServingCertificate};
 
-/// What must change together. Immutable.
+/// All values that must change together. Immutable.
 #[derive(Clone)]
 pub(crate) struct CaState {
     pub(crate) trust_domain: TrustDomain,
     pub(crate) authorizer: Authorizer,
     pub(crate) issuer: Arc<Signer>,
-    /// What peers must lead to, and which of them are revoked.
+    /// The trusted roots, with revocations.
     pub(crate) roots: Arc<TrustBundle>,
     pub(crate) serving: ServingCertificate,
 }
 
-/// Where the newest ca_state is found; every clone sees the same one.
+/// The current state. All clones share it.
 #[derive(Clone)]
 pub(crate) struct Current(Arc<Shared>);
 
@@ -34,18 +34,18 @@ impl Current {
         Self(Arc::new(Shared { newest: ArcSwap::from_pointee(first), changes: watch::Sender::default() }))
     }
 
-    /// The newest one, to be held for as long as one decision takes.
+    /// The current state, to be used for one decision.
     pub(crate) fn load(&self) -> Arc<CaState> {
         self.0.newest.load_full()
     }
 
-    /// Replaces it by what `change` makes of it, which may be called again when others change it meanwhile.
+    /// Replaces the state by the result of `change`, which is called again if another change came first.
     pub(crate) fn change(&self, change: impl Fn(&CaState) -> CaState) {
         self.0.newest.rcu(|old| change(old));
         self.0.changes.send_replace(());
     }
 
-    /// Tells of every change after this call.
+    /// Notifies of each change after this call.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.0.changes.subscribe()
     }

@@ -1,5 +1,5 @@
-//! Until when the certificates live that were issued. A root may be taken out of use only when nothing that depends on
-//! it is left, so this outlives the process.
+//! The latest expiry of all certificates that were issued. It is kept across restarts: a root may be removed only when
+//! no certificate depends on it.
 
 use std::{
     fs,
@@ -63,7 +63,7 @@ impl LatestExpiry {
         OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
-    /// Notes a certificate before it is handed out.
+    /// Records a certificate before it is returned.
     fn note(&self, not_after: OffsetDateTime, now: OffsetDateTime) {
         let end = not_after.unix_timestamp();
         self.latest.fetch_max(end, Ordering::AcqRel);
@@ -84,7 +84,7 @@ impl LatestExpiry {
         let text = ahead.format(&Rfc3339).unwrap_or_default();
         match files::replace(file, text.as_bytes(), files::PUBLIC) {
             Ok(()) => self.recorded.store(ahead.unix_timestamp(), Ordering::Release),
-            // Whoever asked must not suffer for it; the next certificate tries again.
+            // The request does not fail for it; the next certificate tries again.
             Err(error) => {
                 tracing::error!(file = %file.display(), %error, "the end of certificates issued is not recorded")
             }
@@ -99,7 +99,7 @@ fn read(file: &Path) -> i64 {
     time.map_or(0, OffsetDateTime::unix_timestamp)
 }
 
-/// An issuer whose certificates are noted in a latest_expiry.
+/// An issuer that records the latest expiry of its certificates.
 pub(crate) struct Signer {
     local: Arc<LocalIssuer>,
     latest_expiry: Arc<LatestExpiry>,
@@ -110,7 +110,7 @@ impl Signer {
         Self { local, latest_expiry }
     }
 
-    /// The issuer itself, for what is no workload's.
+    /// The issuer itself, for certificates that are not of workloads.
     pub(crate) fn local(&self) -> &Arc<LocalIssuer> {
         &self.local
     }

@@ -1,4 +1,4 @@
-//! What is in force and what is wrong, for a page, for metrics and for the log.
+//! The signer and roots in force and their problems, for a page, for metrics and for the log.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -20,7 +20,7 @@ pub enum Source {
     PluggedIn(PathBuf),
 }
 
-/// What may be wrong.
+/// The subject of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Subject {
     /// Key and certificates of a plugged-in CA.
@@ -55,13 +55,13 @@ pub struct RootStatus {
     pub reloads: u64,
     /// The signing certificate and those above it, the root last.
     pub signing_chain: Vec<CertificateSummary>,
-    /// What peers are told to trust.
+    /// The trusted roots.
     pub roots: Vec<CertificateSummary>,
-    /// Which client certificates are worth nothing.
+    /// The revocation lists.
     pub revocations: RevocationStatus,
     /// How far the rotation of our own root is; none where a CA is plugged in.
     pub rotation: Option<Rotation>,
-    /// What is wrong.
+    /// The problem.
     pub problems: Vec<SourceProblem>,
 }
 
@@ -90,7 +90,7 @@ impl RootStatus {
     }
 }
 
-/// The problems of the moment. Each is logged when it appears, changes, and is solved.
+/// The current problems. Each is logged when it appears, changes or is solved.
 #[derive(Debug, Default)]
 pub(crate) struct Problems(BTreeMap<Subject, SourceStatus>);
 

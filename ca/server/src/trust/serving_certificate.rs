@@ -1,4 +1,4 @@
-//! Our own serving certificate, issued by our own CA.
+//! The serving certificate, issued by our own CA.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},

@@ -1,4 +1,4 @@
-//! JSON in which no name stands twice: of two members with one name, two readers may believe different ones.
+//! JSON without duplicate member names: two readers could take different ones of them.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Service-account tokens (JWT, RFC 7519), judged on the spot with the issuer's public keys (CA.md C14).
+//! Service account tokens (JWT, RFC 7519), verified here with the issuer's public keys (CA.md C14).
 
 mod json;
 mod jwks;
@@ -26,7 +26,7 @@ const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// How far the issuer's clock may be ahead of ours. `exp` gets no such grace: tokens live for minutes at least.
 const NOT_BEFORE_LEEWAY: Duration = Duration::seconds(10);
 
-/// Why a token proves no identity. The text goes to our log, never to the peer.
+/// Why a token is not accepted. For our log; the peer gets no reason.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum TokenError {
@@ -50,13 +50,13 @@ pub enum TokenError {
     /// The signature is not the issuer's.
     #[error("the token's signature does not verify")]
     Signature,
-    /// None of `aud` is ours.
+    /// No audience (`aud`) is ours.
     #[error("the token is for {0:?}, not for us")]
     Audience(Vec<String>),
     /// `exp` is past.
     #[error("the token ran out at {0}")]
     Expired(OffsetDateTime),
-    /// `nbf` is to come.
+    /// `nbf` is in the future.
     #[error("the token is not valid before {0}")]
     NotYet(OffsetDateTime),
     /// `sub` is no service account.
@@ -81,7 +81,7 @@ pub struct TrustedIssuer {
     pub keys: KeySet,
 }
 
-/// Judges tokens of one or more issuers; each speaks for all service accounts of the trust domain.
+/// Verifies tokens of one or more issuers. Each may issue tokens for all service accounts of the trust domain.
 #[derive(Debug, Clone)]
 pub struct TokenVerifier {
     trust_domain: TrustDomain,
@@ -95,7 +95,7 @@ impl TokenVerifier {
         Self { trust_domain, issuers }
     }
 
-    /// Whose token this is.
+    /// The caller with this token.
     ///
     /// # Errors
     /// See [`TokenError`]. Nothing of the claims is believed before the signature.
@@ -107,7 +107,7 @@ impl TokenVerifier {
     }
 }
 
-/// A token that was read and is not believed yet.
+/// A token that was parsed and is not verified yet.
 pub struct Jwt<'a> {
     alg: String,
     kid: Option<String>,
@@ -119,7 +119,7 @@ pub struct Jwt<'a> {
 }
 
 impl<'a> Jwt<'a> {
-    /// Reads the compact form. Members `jwk`, `jku`, `x5u` and the like of the header say nothing to us.
+    /// Parses the compact form. Header members such as `jwk`, `jku` and `x5u` are ignored.
     ///
     /// # Errors
     /// Anything but three base64url parts with a JSON object in the first two, in which no name stands twice.
@@ -152,7 +152,7 @@ impl<'a> Jwt<'a> {
         &self.issuer
     }
 
-    /// The token is that issuer's, and valid at `now`. Whom it is for remains to be asked.
+    /// Verifies signature and dates at `now`. The audience is not checked here.
     ///
     /// # Errors
     /// See [`TokenError`].
@@ -168,7 +168,7 @@ impl<'a> Jwt<'a> {
         }
     }
 
-    /// When it says that it runs out, for whoever had it verified elsewhere.
+    /// Its `exp`, for tokens that are verified elsewhere.
     pub fn expires(&self) -> Option<OffsetDateTime> {
         date(&self.claims, "exp").ok().flatten()
     }
@@ -180,7 +180,7 @@ impl fmt::Debug for Jwt<'_> {
     }
 }
 
-/// What an issuer says, proven to be its word and valid now.
+/// The claims of a token whose signature and dates were verified.
 #[derive(Debug, Clone)]
 pub struct Verified {
     issuer: String,
@@ -194,7 +194,7 @@ impl Verified {
         &self.issuer
     }
 
-    /// When the token runs out.
+    /// When the token expires.
     pub fn expires(&self) -> OffsetDateTime {
         self.expires
     }

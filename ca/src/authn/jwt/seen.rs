@@ -1,4 +1,4 @@
-//! Signatures that were verified before: a caller shows the same token with every request.
+//! A cache of verified signatures: a caller sends the same token with every request.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,4 @@
-//! Tokens of jobs: what a rule makes of the claims of an OIDC issuer, such as those of CI systems.
+//! OIDC tokens of CI jobs, and the rules that map their claims to an identity.
 //!
 //! A rule names an issuer and an audience, says which claims a job must have, and which service account it then is. It
 //! speaks for nobody by default: every claim that it names must be there and match as a whole.
@@ -23,14 +23,14 @@ pub use pattern::{Pattern, PatternError};
 pub use replay::{ReplayError, SpentTokens};
 pub use template::{Template, TemplateError};
 
-/// Why a job is nobody. For our log; the job is told nothing.
+/// Why the token of a job is not accepted. For our log; the job gets no reason.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum JobError {
     /// For another audience than any rule of the issuer asks.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// No rule has all of its claims.
+    /// No rule matches the claims.
     #[error("no rule speaks for the job {subject:?} of {issuer}")]
     NoRule {
         /// `iss`.
@@ -38,7 +38,7 @@ pub enum JobError {
         /// `sub`.
         subject: String,
     },
-    /// Two rules speak for it, and they may say different things.
+    /// Two rules match.
     #[error(
         "the rules {0} and {1} both speak for this job; at most one may: make their claims exclude each other"
     )]
@@ -51,7 +51,7 @@ pub enum JobError {
     Template {
         /// Which rule.
         rule: String,
-        /// What is wrong.
+        /// The problem.
         source: TemplateError,
     },
     /// What the template made is no service account.
@@ -59,7 +59,7 @@ pub enum JobError {
     Identity {
         /// Which rule.
         rule: String,
-        /// What is wrong.
+        /// The problem.
         source: IdentityError,
     },
 }
@@ -78,7 +78,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// The issuer whose jobs it speaks for.
+    /// The issuer of the tokens.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
@@ -105,7 +105,7 @@ fn text_of(claim: &Value) -> Option<String> {
     }
 }
 
-/// A job that a rule speaks for.
+/// A job that matches a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// Who it is.
@@ -132,7 +132,7 @@ impl JobRules {
         self.0.iter()
     }
 
-    /// Who the job with this token is. Exactly one rule must match, so that no rule changes what another one says.
+    /// The job with this token. Exactly one rule must match.
     ///
     /// # Errors
     /// See [`JobError`].

@@ -1,4 +1,4 @@
-//! Rules out of a document, with all of its mistakes at once.
+//! Parses the rules of a document and reports all mistakes at once.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,7 +9,7 @@ use super::{Pattern, Rule, Template};
 
 const FIELDS: &[&str] =
     &["name", "issuer", "audience", "jwks", "match", "namespace", "serviceAccount", "maxTTL"];
-/// Claims that say whose job it is; a rule without any of them would speak for everybody at the issuer.
+/// Claims that name the owner of a job. A rule without any of them would match all jobs of the issuer.
 const OWNERS: &[&str] = &[
     "sub",
     "repository",

@@ -1,4 +1,4 @@
-//! Which tokens were used already.
+//! Tokens that were used already.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 /// A token by issuer and `jti`; of one size, whatever they are.
 type Key = [u8; 32];
 
-/// Why a token counts no more.
+/// Why a token cannot be used again.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ReplayError {

@@ -1,4 +1,4 @@
-//! Names made of claims.
+//! Templates that make names of claims.
 
 use eastwest_identity::is_dns_label;
 use thiserror::Error;

@@ -1,4 +1,4 @@
-//! The public keys of token issuers, kept fresh: read from a file, from an address, or found by OIDC discovery.
+//! The public keys of token issuers, kept up to date: from a file, from an address, or by OIDC discovery.
 
 mod source;
 
@@ -24,12 +24,12 @@ use super::AuthnError;
 /// Longest that a request waits for keys that it asked for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often keys are looked for.
+/// How often keys are read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// As a matter of course.
+    /// Regular interval.
     pub every: Duration,
-    /// At the soonest, after a failure or when a token names a key that is not known.
+    /// Shortest interval, after a failure or when a token names an unknown key.
     pub at_least: Duration,
 }
 
@@ -40,13 +40,13 @@ impl Pace {
     pub const FILE: Self = Self { every: Duration::from_secs(1), at_least: Duration::from_secs(1) };
 }
 
-/// The keys of one issuer: the last good ones, whatever became of their source since.
+/// The keys of one issuer: the last ones that were read successfully.
 pub struct IssuerKeys {
     issuer: String,
     keys: ArcSwapOption<KeySet>,
     source: Option<(KeySource, Pace)>,
     followed: Arc<SourceStatus>,
-    /// Somebody met a key that is not known.
+    /// A token named an unknown key.
     wanted: Notify,
     /// When the source was asked last.
     asked: watch::Sender<Option<Instant>>,
@@ -96,7 +96,7 @@ impl IssuerKeys {
         self.source.as_ref().map(|_| Arc::clone(&self.followed))
     }
 
-    /// Keeps the keys fresh for ever. A source that fails leaves the keys as they were.
+    /// Keeps the keys up to date; never returns. If the source fails, the previous keys stay.
     pub async fn follow(self: Arc<Self>) {
         let Some((source, pace)) = &self.source else { return std::future::pending().await };
         let mut seen = None;
@@ -130,13 +130,13 @@ impl IssuerKeys {
         }
     }
 
-    /// Waits until somebody wants keys, but not less than `at_least`.
+    /// Waits until keys are requested, but at least `at_least`.
     async fn soon(&self, at_least: Duration) {
         tokio::time::sleep(at_least).await;
         self.wanted.notified().await;
     }
 
-    /// Has the source asked again, unless it just was, and waits for the answer.
+    /// Reads the source again, unless that just happened, and waits for the result.
     async fn renewed(&self) -> Option<Arc<KeySet>> {
         let (_, pace) = self.source.as_ref()?;
         let mut asked = self.asked.subscribe();
@@ -148,7 +148,7 @@ impl IssuerKeys {
         self.keys.load_full()
     }
 
-    /// The token, if it is this issuer's and valid at `now`. A key that is not known is asked for.
+    /// Verifies the token with the keys of this issuer at `now`. If its key is unknown, the keys are read again.
     async fn verify(&self, token: &Jwt<'_>, now: OffsetDateTime) -> Result<Verified, AuthnError> {
         let unknown = match self.keys.load_full() {
             Some(keys) => match token.verify(&keys, now) {
@@ -180,7 +180,7 @@ impl<T> Issuers<T> {
         self.0.values().map(|(keys, _)| keys)
     }
 
-    /// The token, proven to be the word of its issuer and valid now, with what that issuer is good for.
+    /// Verifies the token with the keys of its issuer; returns its claims and the value of that issuer.
     pub(super) async fn verify(
         &self,
         token: &Jwt<'_>,

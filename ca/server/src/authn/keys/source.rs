@@ -1,4 +1,4 @@
-//! Where an issuer's keys are.
+//! The sources of an issuer's keys.
 
 use std::{
     fmt, fs, io,
@@ -40,7 +40,7 @@ pub enum SourceError {
     Io {
         /// Which file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// More than 1 MiB.
@@ -62,7 +62,7 @@ pub enum SourceError {
     Keys {
         /// File or address.
         at: String,
-        /// What is wrong.
+        /// The problem.
         source: KeySetError,
     },
     /// What was found is no discovery document.

@@ -1,4 +1,4 @@
-//! What the bundle endpoint shows: files of a public CA (profile `https_web`), or an X.509-SVID of our own
+//! The certificate of the bundle endpoint: files of a public CA (profile `https_web`), or an X.509-SVID of our own
 //! (`https_spiffe`). Either is renewed while the endpoint serves.
 
 use std::{
@@ -45,7 +45,7 @@ pub enum CertificateError {
     Read {
         /// Which file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// A file without certificate or key.
@@ -63,7 +63,7 @@ pub enum CertificateError {
         certificate: PathBuf,
         /// The key's file.
         key: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: rustls::Error,
     },
     /// No SVID of our own could be made.
@@ -164,7 +164,7 @@ impl Certificate {
         Arc::clone(&self.presented) as _
     }
 
-    /// Renews it for ever; the last good one stays.
+    /// Renews it; never returns. If that fails, the last certificate stays.
     pub(super) async fn keep(&self) {
         match &self.source {
             Source::Files(files) => files.keep(&self.presented, &self.followed).await,
@@ -196,7 +196,7 @@ impl Files {
         [&self.certificate, &self.key].map(|path| fs::metadata(path).and_then(|meta| meta.modified()).ok())
     }
 
-    /// Files that are replaced one after the other do not fit for a moment, so a mistake is told when it lasts.
+    /// Files that are replaced one after the other may not match for a moment, so only a lasting problem is reported.
     async fn keep(&self, presented: &PresentedCertificate, followed: &SourceStatus) {
         let (mut seen, mut failed) = (self.changed(), false);
         loop {

@@ -1,4 +1,4 @@
-//! The way to a bundle endpoint, redirects included.
+//! Fetches a bundle from an endpoint, following redirects.
 
 use std::time::Duration;
 

@@ -136,7 +136,7 @@ fn warn(path: &Path, error: &FileError) {
     tracing::warn!("--federate: {}: {error}; its last good content stays", path.display());
 }
 
-/// Nobody else's bundles, for who federates with nobody.
+/// No bundles of other domains.
 pub fn nobody() -> watch::Receiver<Arc<Foreign>> {
     watch::channel(Arc::default()).1
 }

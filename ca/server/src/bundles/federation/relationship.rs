@@ -1,4 +1,4 @@
-//! What `--federate` says.
+//! The value of `--federate`.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
@@ -7,7 +7,7 @@ use eastwest_io::HttpsUrl;
 use http::Uri;
 use thiserror::Error;
 
-/// Why a text names no relationship.
+/// Why a text is not a relationship.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RelationshipError {

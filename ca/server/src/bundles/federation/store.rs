@@ -70,12 +70,12 @@ impl Store {
         }
     }
 
-    /// Takes what the operator put there.
+    /// Stores a bundle of a file.
     pub(super) fn set(&self, domain: &TrustDomain, bundle: SpiffeBundle) {
         self.change(domain, Some(bundle));
     }
 
-    /// Forgets what the operator took away.
+    /// Removes a domain whose file was removed.
     pub(super) fn remove(&self, domain: &TrustDomain) {
         self.change(domain, None);
     }

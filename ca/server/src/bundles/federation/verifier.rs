@@ -1,4 +1,4 @@
-//! Whom a server over HTTPS must be.
+//! Verification of the servers of bundle endpoints.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -48,7 +48,7 @@ struct BySpiffeId {
 }
 
 impl ServerCertVerifier for BySpiffeId {
-    /// Whatever host it is: an identity is no place.
+    /// The host name is not checked: the SPIFFE ID identifies the server.
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,

@@ -1,4 +1,4 @@
-//! Why a state directory cannot be used.
+//! Errors of a state directory.
 
 use std::{
     io,
@@ -8,25 +8,25 @@ use std::{
 use eastwest_ca::{bundle::BundleError, issuer::LoadError, jwt::TokenKeyError, key::PrivateKeyError};
 use thiserror::Error;
 
-/// How to get out of a damaged state.
+/// How to repair a damaged state directory.
 const REMEDY: &str =
     "restore it from a backup, or move the whole state directory away to begin anew with a new root";
 
-/// Why a state directory cannot be used: always the operator's to mend.
+/// Why a state directory cannot be used. The operator must correct it.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StateError {
     /// The system refused to read or write.
     #[error("{}: cannot {action}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
         /// On which file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// Others may look at what is ours.
+    /// Other users can access the file or directory.
     #[error("{}: mode {mode:03o} lets others in; run: chmod {wanted:03o} {}", path.display(), path.display())]
     Permissions {
         /// Which file or directory.
@@ -53,7 +53,7 @@ pub enum StateError {
     /// A key is to be imported where one is.
     #[error("{}: there is a CA key already, and it is not replaced; import into an empty --state-dir", .0.display())]
     Exists(PathBuf),
-    /// The last CA was given or plugged in and no longer is.
+    /// The last CA was provided or plugged in and no longer is.
     #[error(
         "{}: is the trust anchor of another CA ({root}), with which the last server signed; its key is not kept here: \
          give it again, by --ca-dir, or to `eastwest ca serve` by --root-cert and --root-key, by the variables \
@@ -72,7 +72,7 @@ pub enum StateError {
     Rotation {
         /// Which file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
     /// What the last server left for the next one cannot be read.
@@ -80,9 +80,9 @@ pub enum StateError {
     Record {
         /// Which file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         reason: String,
-        /// What nobody knows without it.
+        /// What is lost without it.
         forgotten: &'static str,
     },
     /// A private key that cannot be read.
@@ -90,7 +90,7 @@ pub enum StateError {
     Key {
         /// Which file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: PrivateKeyError,
     },
     /// A CA certificate that cannot be read.
@@ -98,7 +98,7 @@ pub enum StateError {
     Certificate {
         /// Which file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: BundleError,
     },
     /// Key and certificate do not belong together, or the certificate is not valid now.
@@ -108,7 +108,7 @@ pub enum StateError {
         certificate: PathBuf,
         /// The key's file.
         key: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: LoadError,
     },
     /// The token key cannot sign.
@@ -116,7 +116,7 @@ pub enum StateError {
     TokenKey {
         /// Which file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: TokenKeyError,
     },
     /// A key or certificate could not be made.
@@ -124,12 +124,12 @@ pub enum StateError {
     Create {
         /// Which directory.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
 }
 
-/// Adds what was tried on which file to what the system said.
+/// Adds the action and the file to an error of the system.
 pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
     let path = path.to_owned();
     move |source| StateError::Io { action, path, source }

@@ -43,11 +43,9 @@ impl StreamAuthorizer for ProxyAuthorizer {
         }
         let account = caller.as_ref().and_then(service_account);
         let workload = known.unwrap_or_else(|| Arc::new(claim.stand_in(node, account)));
-        let mut key = ProxyKey::of(&workload, role, facts(node, caller.is_some())?);
         // POLICY.md O9: what the proxy reports counts before what its Pod names.
-        if let Some(own) = ProxyCertificate::read(|entry| node.metadata_text(entry).map(Name::from)) {
-            key.certificate = Some(own);
-        }
+        let certificate = ProxyCertificate::read(|entry| node.metadata_text(entry).map(Name::from));
+        let key = ProxyKey::of(&workload, role, facts(node, caller.is_some())?).with_certificate(certificate);
         let view = self.subscribers.subscribe(key, workload).await?;
         let stream = AuthorizedStream::new(caller.map(|caller| caller.identity.to_string()), view);
         Ok(match validity {

@@ -48,7 +48,12 @@ impl ProxyKey {
         }
     }
 
-impl ProxyKey {
+    /// The key with the certificate that the proxy names in its own metadata. Without one, that of its Pod counts.
+    #[must_use]
+    pub fn with_certificate(self, certificate: Option<ProxyCertificate>) -> Self {
+        Self { certificate: certificate.or(self.certificate), ..self }
+    }
+
     /// The facts by which it gets resources. An authenticated proxy counts as such only if its workload is known: the
     /// labels of any other workload are a claim of the proxy, and rules select by labels who gets a secret.
     fn entitlement(&self, snapshot: &Snapshot) -> ProxyFacts {

@@ -164,10 +164,10 @@ fn no_module_cycles() {
 fn an_xds_type_is_named_in_three_files() {
     let words = ["TypeUrl::ROUTE", "type_url::ROUTE", "rds::Routes", "\"rds\""];
     let folders = ["xds/src", "xds/server/src", "control-plane/translate/src", "control-plane/src"];
-    let named = folders.iter().flat_map(|folder| {
+    let named = folders.into_iter().flat_map(|folder| {
         let modules = modules::code(&root().join(folder)).into_iter();
         let named = modules.filter(|(_, code)| words.iter().any(|word| code.contains(word)));
-        named.map(|(module, _)| format!("{folder} {}", module.join("::")))
+        named.map(move |(module, _)| format!("{folder} {}", module.join("::")))
     });
     let named: BTreeSet<_> = named.collect();
     let expected = [

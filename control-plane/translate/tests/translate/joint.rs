@@ -57,7 +57,7 @@ impl Client {
 /// The outbound settings of one client in two worlds.
 fn settings(before: &Snapshot, after: &Snapshot) -> Option<(WorkloadTls, Outbound)> {
     let workload = before.workloads().next()?;
-    let settings = compute::workload_tls(before, &workload.key()).ok()?;
+    let settings = compute::workload_tls(before, &workload.key())?;
     let after = compute::outbound(after, &compute::client_scope(before, workload));
     Some((settings, after))
 }

@@ -191,18 +191,16 @@ fn people_see_the_certificate_and_never_the_key() {
     let text = serde_json::to_string_pretty(&render(&settings, &[], false).unwrap()).unwrap();
     let own = text.split("\"type\": \"sds\"").nth(1).unwrap();
     assert!(own.contains("[redacted] key of the certificate with SHA-256 "), "{own}");
-    let key = settings.outbound.services.values().flat_map(|one| &one.clusters).find_map(|cluster| {
+    let private = settings.outbound.services.values().flat_map(|one| &one.clusters).find_map(|cluster| {
         cluster.secrets.values().find_map(|secret| match secret {
             eastwest_engine::settings::Secret::Pair(pair) => Some(pair.private_key.pem().to_owned()),
             _ => None,
         })
     });
-    let line = key.unwrap().lines().nth(1).unwrap().to_owned();
+    let line = private.unwrap().lines().nth(1).unwrap().to_owned();
     for shown in [text, format!("{settings:?}"), format!("{world:?}")] {
         assert!(!shown.contains(&line) && !shown.contains("PRIVATE KEY"), "a key is shown");
     }
-    let client = workload(&world, "yard/client");
-    let key = ProxyKey::of(&client, ProxyFacts::usual(Audience::Envoy));
     assert!(matches!(
         decode::<Secret>(
             &Fleet::default()

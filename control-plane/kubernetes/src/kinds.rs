@@ -1,5 +1,7 @@
 //! The resources that are watched, and the fields that are decoded of each.
 
+use eastwest_model::{Group, Kind};
+
 use crate::prune::Keep;
 
 /// A resource of the API.
@@ -17,6 +19,8 @@ pub struct Resource {
     pub namespaced: bool,
     /// Defined by a CustomResourceDefinition, which may be missing.
     pub custom: bool,
+    /// The kind in the model, if the parser of manifests knows it.
+    pub parsed: Option<Kind>,
     /// The fields that are decoded.
     pub keep: Keep,
 }
@@ -46,17 +50,34 @@ impl Resource {
     }
 }
 
-const fn core(kind: &'static str, plural: &'static str, namespaced: bool, keep: Keep) -> Resource {
-    Resource { kind, group: "", versions: &["v1"], plural, namespaced, custom: false, keep }
+const fn core(
+    kind: &'static str,
+    plural: &'static str,
+    namespaced: bool,
+    parsed: Option<Kind>,
+    keep: Keep,
+) -> Resource {
+    Resource {
+        kind,
+        group: Group::Core.name(),
+        versions: &["v1"],
+        plural,
+        namespaced,
+        custom: false,
+        parsed,
+        keep,
+    }
 }
 
-const fn istio(group: &'static str, kind: &'static str, plural: &'static str) -> Resource {
-    Resource { kind, group, versions: ISTIO_VERSIONS, plural, namespaced: true, custom: true, keep: POLICY }
+const fn security(kind: &'static str, plural: &'static str, parsed: Option<Kind>) -> Resource {
+    let (group, versions) = (Group::Security.name(), &["v1", "v1beta1"]);
+    Resource { kind, group, versions, plural, namespaced: true, custom: true, parsed, keep: POLICY }
 }
 
-const ISTIO_VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
-const SECURITY: &str = "security.istio.io";
-const NETWORKING: &str = "networking.istio.io";
+const fn networking(kind: &'static str, plural: &'static str, parsed: Option<Kind>) -> Resource {
+    let (group, versions) = (Group::Networking.name(), &["v1", "v1beta1", "v1alpha3"]);
+    Resource { kind, group, versions, plural, namespaced: true, custom: true, parsed, keep: POLICY }
+}
 
 /// The annotations that the parser reads.
 const ANNOTATIONS: Keep = Keep::Only(&[
@@ -152,36 +173,37 @@ const DEFINITION: Keep = Keep::Only(&object(
 
 /// The resources that are watched in all namespaces.
 pub const RESOURCES: &[Resource] = &[
-    core("Namespace", "namespaces", false, METADATA_ONLY),
-    core("Node", "nodes", false, METADATA_ONLY),
-    core("ServiceAccount", "serviceaccounts", true, METADATA_ONLY),
-    core("Service", "services", true, SERVICE),
-    core("Pod", "pods", true, POD),
+    core("Namespace", "namespaces", false, Some(Kind::Namespace), METADATA_ONLY),
+    core("Node", "nodes", false, None, METADATA_ONLY),
+    core("ServiceAccount", "serviceaccounts", true, None, METADATA_ONLY),
+    core("Service", "services", true, Some(Kind::Service), SERVICE),
+    core("Pod", "pods", true, Some(Kind::Pod), POD),
     Resource {
         kind: "EndpointSlice",
-        group: "discovery.k8s.io",
+        group: Group::Discovery.name(),
         versions: &["v1"],
         plural: "endpointslices",
         namespaced: true,
         custom: false,
+        parsed: Some(Kind::EndpointSlice),
         keep: ENDPOINT_SLICE,
     },
-    istio(SECURITY, "PeerAuthentication", "peerauthentications"),
-    istio(SECURITY, "AuthorizationPolicy", "authorizationpolicies"),
-    istio(SECURITY, "RequestAuthentication", "requestauthentications"),
-    istio(NETWORKING, "DestinationRule", "destinationrules"),
-    istio(NETWORKING, "VirtualService", "virtualservices"),
-    istio(NETWORKING, "ServiceEntry", "serviceentries"),
-    istio(NETWORKING, "WorkloadEntry", "workloadentries"),
-    istio(NETWORKING, "Sidecar", "sidecars"),
-    istio(NETWORKING, "Gateway", "gateways"),
+    security("PeerAuthentication", "peerauthentications", Some(Kind::PeerAuthentication)),
+    security("AuthorizationPolicy", "authorizationpolicies", None),
+    security("RequestAuthentication", "requestauthentications", None),
+    networking("DestinationRule", "destinationrules", Some(Kind::DestinationRule)),
+    networking("VirtualService", "virtualservices", None),
+    networking("ServiceEntry", "serviceentries", Some(Kind::ServiceEntry)),
+    networking("WorkloadEntry", "workloadentries", Some(Kind::WorkloadEntry)),
+    networking("Sidecar", "sidecars", Some(Kind::Sidecar)),
+    networking("Gateway", "gateways", None),
 ];
 
 /// ConfigMaps, watched by name.
-pub const CONFIG_MAP: &Resource = &core("ConfigMap", "configmaps", true, POLICY);
+pub const CONFIG_MAP: &Resource = &core("ConfigMap", "configmaps", true, Some(Kind::ConfigMap), POLICY);
 
 /// Secrets, watched by name.
-pub const SECRET: &Resource = &core("Secret", "secrets", true, POLICY);
+pub const SECRET: &Resource = &core("Secret", "secrets", true, Some(Kind::Secret), POLICY);
 
 /// CustomResourceDefinitions, which tell which custom resources are served.
 pub const DEFINITIONS: &Resource = &Resource {
@@ -191,6 +213,7 @@ pub const DEFINITIONS: &Resource = &Resource {
     plural: "customresourcedefinitions",
     namespaced: false,
     custom: false,
+    parsed: None,
     keep: DEFINITION,
 };
 

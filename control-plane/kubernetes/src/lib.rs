@@ -1,7 +1,7 @@
 //! The Kubernetes API as a source: lists and watches of all resources, and their freshness.
 //!
 //! ```text
-//! client → watch/stream (one request) → decode, prune → watch/state (pure) → watch/task → source → updates
+//! client → watch/stream (one request) → decode, prune → watch/state (pure) → watch/task → source → updates → batches
 //!                                                              └──────────► status → Report
 //! ```
 //!
@@ -9,6 +9,7 @@
 //! until a new list is complete, also while the API does not answer. Custom resources are available while their
 //! CustomResourceDefinitions are established. The rules and their tests are in `docs/KUBERNETES.md`.
 
+mod batches;
 mod client;
 mod decode;
 mod discovery;
@@ -20,6 +21,7 @@ mod status;
 mod watch;
 
 pub use crate::{
+    batches::{batch, follow},
     client::{Api, ApiError, ApiOptions, Origin},
     decode::{Key, Object},
     kinds::{CONFIG_MAP, DEFINITIONS, RESOURCES, Resource, SECRET},

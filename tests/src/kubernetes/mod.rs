@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How long both programs may take to be ready.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(180);
 /// Seconds that an answer may take.
 const ANSWER: &str = "10";
 

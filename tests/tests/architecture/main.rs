@@ -29,7 +29,7 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
     ("eastwest-sources", 5, &["eastwest-io", "eastwest-manifest", "eastwest-model"]),
     ("eastwest-ca-server", 5, &["eastwest-ca", "eastwest-identity", "eastwest-io", "eastwest-proto"]),
     ("eastwest-xds-server", 5, &["eastwest-proto", "eastwest-xds"]),
-    ("eastwest-kubernetes", 5, &[]),
+    ("eastwest-kubernetes", 5, &["eastwest-manifest", "eastwest-model"]),
     (
         "eastwest-agent",
         6,

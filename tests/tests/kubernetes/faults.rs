@@ -241,19 +241,19 @@ fn an_api_that_never_ends_a_streaming_list_is_listed_by_pages() {
     let change = Change::new(&cluster);
     let relay = HttpRelay::start(cluster.programs.as_ref().unwrap());
     let endless = Fault::Replace("k8s.io/initial-events-end", "k8s.io/initial-events-xxx");
-    relay.spoil(&["/api/v1/pods?", "sendInitialEvents"], 1, endless);
+    relay.spoil(&["/api/v1/pods?", "sendInitialEvents"], 9, endless);
     let unknown = refusal(422, "Invalid", "sendInitialEvents is forbidden for watch unless the gate is on");
     relay.spoil(
         &["/api/v1/services?", "sendInitialEvents"],
         9,
         Fault::Answer("422 Unprocessable Entity", unknown),
     );
-    relay.spoil(&["/api/v1/nodes?", "sendInitialEvents"], 1, Fault::Silence);
+    relay.spoil(&["/api/v1/nodes?", "sendInitialEvents"], 9, Fault::Silence);
     let follower = Follower::synced(&relay.kubeconfig(cluster.dir()), quick());
     change.arrives(&follower);
-    assert_eq!(relay.asked(&["/api/v1/pods?limit"]), 1);
+    assert!(relay.asked(&["/api/v1/pods?limit"]) >= 1);
     assert_eq!(relay.asked(&["/api/v1/services?", "sendInitialEvents"]), 1, "it was told once");
-    assert_eq!(relay.asked(&["/api/v1/nodes?limit"]), 1);
+    assert!(relay.asked(&["/api/v1/nodes?limit"]) >= 1);
     relay.heal();
     change.turn();
     change.arrives(&follower);

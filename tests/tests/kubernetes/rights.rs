@@ -63,7 +63,7 @@ fn a_forbidden_kind_is_named_with_the_missing_rule_and_followed_once_it_is_allow
     assert!(!pods.live && !pods.synced && !report.synced, "{pods:?}");
     let error = pods.last_error.unwrap().message;
     assert!(error.contains(r#"apiGroups: [""], resources: ["pods"], verbs: [get, list, watch]"#), "{error}");
-    assert!(error.contains("403") && error.contains("cannot list resource"), "{error}");
+    assert!(error.contains("403") && error.contains("cannot watch resource"), "{error}");
     assert!(follower.unsynced().iter().any(|reason| reason.contains(&error)), "{:?}", follower.unsynced());
 
     cluster.change(&role, |role| role["rules"].as_array_mut().unwrap().push(rule(&[""], &["pods"])));

@@ -192,9 +192,8 @@ impl Stream for Incoming {
 
 async fn establish(stream: TcpStream, remote: SocketAddr, tls: Option<TlsAcceptor>) -> Option<Connection> {
     let _ = stream.set_nodelay(true); // without it the connection is only slower
-    let stream = Corked::new(stream);
     let Some(tls) = tls else { return Some(Connection::new(remote, Transport::Plain(stream))) };
-    match timeout(HANDSHAKE, tls.accept(stream)).await {
+    match timeout(HANDSHAKE, tls.accept(Corked::new(stream))).await {
         Ok(Ok(stream)) => Some(Connection::new(remote, Transport::Tls(Box::new(stream)))),
         Ok(Err(error)) => {
             tracing::debug!(%remote, %error, "TLS handshake failed");
@@ -218,7 +217,7 @@ pub struct Connection {
 
 #[derive(Debug)]
 enum Transport {
-    Plain(Corked),
+    Plain(TcpStream),
     Tls(Box<TlsStream<Corked>>),
 }
 

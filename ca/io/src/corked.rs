@@ -1,8 +1,12 @@
-//! A TCP stream whose small writes leave together.
+//! A TCP stream that sends small writes together. The gRPC port with TLS uses it, no other.
 //!
-//! HTTP/2 flushes the beginning of an answer before it writes the trailers, and each of several answers for itself.
-//! Every write to a socket costs as much as the rest of HTTP/2 for that answer, so what is written in one turn of a
-//! task is held until its next.
+//! HTTP/2 flushes the beginning of a response before it writes the trailers, and flushes each of several responses. A
+//! write to a socket costs as much as the rest of HTTP/2 for that response, so bytes that a task writes in one poll are
+//! held until its next poll (`docs/BENCHMARKS.md`).
+//!
+//! A flush returns before the bytes are sent. That is correct only for a task that reads after each flush until there
+//! is nothing to read, in that poll or in the next one, for which the flush wakes it. HTTP/2 does so; the test
+//! `http2_reads_after_each_flush` holds it.
 
 use std::{
     io::{self, IoSlice},
@@ -15,13 +19,13 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Bytes that are held at most before they are written whatever comes.
+/// Most bytes that are held.
 const MOST: usize = 32 * 1024;
-/// Bytes for which room is kept while nothing is held: idle connections are many.
+/// Capacity that is kept while nothing is held: there are many idle connections.
 const ROOM: usize = 4 * 1024;
 
-/// Holds what is written until its task has had a turn more. A flush is a promise, and wakes the task to keep it: it is
-/// kept by the read that finds nothing in that turn. HTTP/2 reads in each of its turns until there is nothing.
+/// Holds written bytes until the next poll of its task. A flush wakes the task; the bytes are sent by the read of that
+/// poll that finds nothing.
 #[derive(Debug)]
 pub(crate) struct Corked {
     stream: TcpStream,
@@ -35,26 +39,26 @@ pub(crate) struct Corked {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flush {
-    /// Nobody asked for it.
-    Unasked,
-    /// Asked for in a turn that is still reading, so there may be more to write in it.
-    Promised,
-    /// The next read that finds nothing writes.
+    /// Not requested.
+    None,
+    /// Requested in a poll that is still reading, so it may write more.
+    Requested,
+    /// The next read that finds nothing sends the bytes.
     Due,
-    /// Begun; the socket took not everything.
+    /// Begun; the socket did not take everything.
     Begun,
 }
 
 impl Corked {
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream, held: Vec::new(), written: 0, flush: Flush::Unasked, dry: false }
+        Self { stream, held: Vec::new(), written: 0, flush: Flush::None, dry: false }
     }
 
-    /// What a read that found nothing does about a flush.
-    fn keep_promise(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+    /// Continues a requested flush, after a read that found nothing.
+    fn continue_flush(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match self.flush {
-            Flush::Unasked => Ok(()),
-            Flush::Promised => {
+            Flush::None => Ok(()),
+            Flush::Requested => {
                 self.flush = Flush::Due;
                 cx.waker().wake_by_ref();
                 Ok(())
@@ -66,7 +70,7 @@ impl Corked {
         }
     }
 
-    /// Writes everything that is held.
+    /// Sends everything that is held.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.held.len() {
             self.flush = Flush::Begun;
@@ -79,7 +83,7 @@ impl Corked {
         self.held.clear();
         self.held.shrink_to(ROOM);
         self.written = 0;
-        self.flush = Flush::Unasked;
+        self.flush = Flush::None;
         Poll::Ready(Ok(()))
     }
 
@@ -91,7 +95,7 @@ impl Corked {
         self.poll_drain(cx)
     }
 
-    /// Holds as much of `bytes` as there is room for, and says how much.
+    /// Holds as much of `bytes` as there is room for. Returns how much.
     fn hold(&mut self, bytes: &[u8]) -> usize {
         let n = bytes.len().min(MOST.saturating_sub(self.held.len()));
         self.held.extend_from_slice(&bytes[..n]);
@@ -105,7 +109,7 @@ impl AsyncRead for Corked {
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
         this.dry = read.is_pending();
         if this.dry {
-            this.keep_promise(cx)?;
+            this.continue_flush(cx)?;
         }
         read
     }
@@ -135,12 +139,12 @@ impl AsyncWrite for Corked {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         match this.flush {
-            Flush::Unasked if !this.held.is_empty() => {
-                this.flush = if this.dry { Flush::Due } else { Flush::Promised };
+            Flush::None if !this.held.is_empty() => {
+                this.flush = if this.dry { Flush::Due } else { Flush::Requested };
                 cx.waker().wake_by_ref();
                 Poll::Ready(Ok(()))
             }
-            Flush::Unasked | Flush::Promised | Flush::Due => Poll::Ready(Ok(())),
+            Flush::None | Flush::Requested | Flush::Due => Poll::Ready(Ok(())),
             Flush::Begun => this.poll_drain(cx),
         }
     }
@@ -152,24 +156,41 @@ impl AsyncWrite for Corked {
     }
 }
 
-/// A stream that fails leaves something behind that its peer should hear, for instance why a handshake failed.
+/// Sends what is held when the stream fails, for example the alert of a failed handshake.
 impl Drop for Corked {
     fn drop(&mut self) {
         if self.written < self.held.len() {
-            let _ = self.stream.try_write(&self.held[self.written..]); // or else it hears nothing, as without us
+            let _ = self.stream.try_write(&self.held[self.written..]); // if this fails, the peer receives nothing
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, time::Duration};
+    use std::{
+        convert::Infallible,
+        future::{Ready, poll_fn},
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
 
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpListener,
+        sync::mpsc,
         time::timeout,
     };
+    use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+    use tonic::{
+        body::Body,
+        server::NamedService,
+        transport::{Server, server::Connected},
+    };
+    use tower::Service;
 
     use super::*;
 
@@ -179,15 +200,15 @@ mod tests {
         (Corked::new(listener.accept().await.unwrap().0), peer)
     }
 
-    /// What the peer hears within a moment.
-    async fn heard(peer: &mut TcpStream) -> Vec<u8> {
+    /// What the peer receives.
+    async fn received(peer: &mut TcpStream) -> Vec<u8> {
         let mut bytes = vec![0; 1024];
         let n = timeout(Duration::from_secs(5), peer.read(&mut bytes)).await.unwrap().unwrap();
         bytes.truncate(n);
         bytes
     }
 
-    /// One turn of a task: reads until there is nothing, then writes each part and flushes it.
+    /// One poll of a task: reads until there is nothing, then writes each part and flushes it.
     async fn turn(stream: &mut Corked, parts: &[&[u8]]) {
         poll_fn(|cx| {
             let mut bytes = [0; 64];
@@ -208,7 +229,7 @@ mod tests {
         let mut none = [0];
         assert_eq!(peer.try_read(&mut none).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         turn(&mut stream, &[]).await;
-        assert_eq!(heard(&mut peer).await, b"answer and trailers");
+        assert_eq!(received(&mut peer).await, b"answer and trailers");
     }
 
     #[tokio::test]
@@ -220,19 +241,18 @@ mod tests {
         stream.flush().await.unwrap();
         turn(&mut stream, &[b", acknowledged"]).await;
         turn(&mut stream, &[]).await;
-        assert_eq!(heard(&mut peer).await, b"settings, acknowledged");
+        assert_eq!(received(&mut peer).await, b"settings, acknowledged");
     }
 
-    /// Also with nobody else to wake it.
     #[tokio::test]
-    async fn whoever_waits_for_an_answer_has_its_question_sent() {
+    async fn a_flush_is_sent_without_another_wake_up() {
         let (mut stream, mut peer) = pair().await;
         let asking = tokio::spawn(async move {
             stream.write_all(b"question").await.unwrap();
             stream.flush().await.unwrap();
             stream.read_exact(&mut [0; 6]).await.unwrap();
         });
-        assert_eq!(heard(&mut peer).await, b"question");
+        assert_eq!(received(&mut peer).await, b"question");
         peer.write_all(b"answer").await.unwrap();
         timeout(Duration::from_secs(5), asking).await.unwrap().unwrap();
     }
@@ -258,11 +278,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn last_words_are_heard() {
+    async fn what_is_held_is_sent_on_drop() {
         let (mut stream, mut peer) = pair().await;
         stream.write_all(b"alert").await.unwrap();
         drop(stream);
-        assert_eq!(heard(&mut peer).await, b"alert");
+        assert_eq!(received(&mut peer).await, b"alert");
     }
 
     #[tokio::test]
@@ -275,5 +295,61 @@ mod tests {
         turn(&mut stream, &[]).await;
         peer.read_exact(&mut [0; 20_000]).await.unwrap();
         assert!(stream.held.capacity() <= ROOM);
+    }
+
+    impl Connected for Corked {
+        type ConnectInfo = ();
+
+        fn connect_info(&self) {}
+    }
+
+    /// Answers every call with a stream of the messages that it is given.
+    #[derive(Clone)]
+    struct Pushes(Arc<Mutex<Option<mpsc::Receiver<Bytes>>>>);
+
+    impl NamedService for Pushes {
+        const NAME: &'static str = "test.Pushes";
+    }
+
+    impl Service<Request<Body>> for Pushes {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = Ready<Result<Response<Body>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            let messages = ReceiverStream::new(self.0.lock().unwrap().take().unwrap());
+            let frames = messages.map(|bytes| Ok::<_, Infallible>(Frame::data(bytes)));
+            std::future::ready(Ok(Response::new(Body::new(StreamBody::new(frames)))))
+        }
+    }
+
+    /// The assumption of this module: HTTP/2 reads after each flush, also while its peer sends nothing. Otherwise a
+    /// message of the server would stay here.
+    #[tokio::test]
+    async fn http2_reads_after_each_flush() {
+        let (server, peer) = pair().await;
+        let (push, messages) = mpsc::channel(1);
+        let service = Pushes(Arc::new(Mutex::new(Some(messages))));
+        let connections = tokio_stream::once(Ok::<_, io::Error>(server)).chain(tokio_stream::pending());
+        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(connections));
+        let (mut client, connection) = h2::client::handshake(peer).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::post("http://test/test.Pushes/Follow").body(()).unwrap();
+        let (response, _) = client.send_request(request, true).unwrap();
+        let wait = Duration::from_secs(5);
+        let mut body = timeout(wait, response).await.expect("the head arrives").unwrap().into_body();
+        for message in [&b"first"[..], b"second", b"third"] {
+            tokio::time::sleep(Duration::from_millis(50)).await; // until the connection is idle
+            push.send(Bytes::from_static(message)).await.unwrap();
+            let data = timeout(wait, body.data()).await.expect("the message arrives");
+            assert_eq!(data.unwrap().unwrap(), message);
+        }
+        drop(push);
+        let end = timeout(wait, body.data()).await.expect("the end arrives");
+        assert!(end.is_none_or(|last| last.unwrap().is_empty()) && body.is_end_stream());
     }
 }

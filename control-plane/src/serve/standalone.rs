@@ -1,0 +1,121 @@
+//! The certificate authority without a mesh, for CI clusters and tests: no manifests, no xDS.
+
+use std::{net::SocketAddr, path::Path, sync::Arc};
+
+use anyhow::bail;
+use eastwest_ca_server::{
+    CertificateAuthority, OwnBundle,
+    bundles::{DEFAULT_REFRESH_HINT, IdentityService, federation, publish},
+    test_root,
+};
+use eastwest_model::TrustDomain;
+use prometheus::Registry;
+
+use super::{
+    ca::{CaConfig, Place},
+    metrics,
+    pages::{self, Served},
+    ports::{PortAddresses, Ports, Services},
+    process::{Process, StatePlace},
+    shutdown::Shutdown,
+    signer::SignerSource,
+};
+use crate::output::write_out;
+
+/// Namespace of istiod's service names, since there is no mesh that configures it.
+const ROOT_NAMESPACE: &str = "istio-system";
+
+/// The configuration of `eastwest ca serve`, valid.
+pub(crate) struct StandaloneConfig {
+    pub(crate) state: StatePlace,
+    pub(crate) signer: SignerSource,
+    pub(crate) trust_domain: TrustDomain,
+    pub(crate) ca: CaConfig,
+    pub(crate) ports: PortAddresses,
+    /// Whether the test root may serve other machines.
+    pub(crate) insecure_remote: bool,
+}
+
+/// What the pages show.
+struct Standalone {
+    ca: Arc<CertificateAuthority>,
+    bundle: Arc<OwnBundle>,
+    metrics: Registry,
+    shutdown: Shutdown,
+}
+
+impl Served for Standalone {
+    fn ca(&self) -> &CertificateAuthority {
+        &self.ca
+    }
+
+    fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
+    fn bundle(&self) -> &OwnBundle {
+        &self.bundle
+    }
+
+    fn metrics(&self) -> &Registry {
+        &self.metrics
+    }
+}
+
+/// Runs the CA until SIGTERM.
+///
+/// # Errors
+/// What prevents the start: a port in use, an unusable root or state directory.
+pub(crate) async fn run(config: StandaloneConfig) -> anyhow::Result<()> {
+    let mut process = Process::start()?;
+    let ports = Ports::bind(&config.ports).await?;
+    let addresses = ports.addresses()?;
+    let state = config.state.open()?;
+    let place =
+        Place { root_namespace: ROOT_NAMESPACE, tls: addresses.tls.ip(), state: &state.dir, pods: None };
+    let ca = process.start_ca(&config.ca, &config.signer, config.trust_domain, &place)?;
+    warn_of_test_root(&ca, addresses.tls, config.insecure_remote)?;
+
+    let bundle = Arc::new(OwnBundle::new(ca.clone(), state.dir.clone(), DEFAULT_REFRESH_HINT)?);
+    let (published, publishing) = publish(Arc::clone(&bundle), federation::nobody());
+    process.spawn(publishing);
+    let shutdown = process.shutdown().clone();
+    let identity = IdentityService::new(&ca, published, bundle.svid_key(), shutdown.token());
+    let metrics = metrics::registry(&ca)?;
+    let served = Arc::new(Standalone { ca: ca.clone(), bundle, metrics, shutdown: shutdown.clone() });
+    let pages = pages::common::<Standalone>(&[]).with_state(served);
+    let services = Services { plaintext_xds: None, xds: None, ca: ca.clone(), identity, pages };
+    print_ready(&ca, state.path(), &addresses)?;
+    process.run(ports.serve(services, shutdown)).await
+}
+
+/// Warns about the test root, and refuses to serve it to other machines unless that is allowed.
+fn warn_of_test_root(ca: &CertificateAuthority, tls: SocketAddr, remote: bool) -> anyhow::Result<()> {
+    if !ca.has_test_root() {
+        return Ok(());
+    }
+    if !tls.ip().is_loopback() && !remote {
+        bail!(
+            "--grpc-tls-addr: {tls} can be reached by others, and the key of this root is published: use a loopback \
+             address, or say --insecure-allow-remote"
+        );
+    }
+    let line = "!".repeat(110);
+    eprintln!("{line}\n{}\n{line}", test_root::WARNING);
+    Ok(())
+}
+
+/// Prints the line that programs wait for, and what to do next.
+fn print_ready(ca: &CertificateAuthority, state: &Path, addresses: &PortAddresses) -> anyhow::Result<()> {
+    let PortAddresses { tls, http, .. } = addresses;
+    let (state, domain) = (state.display(), ca.trust_domain());
+    let insecure = if ca.has_test_root() { " insecure-test-root=true" } else { "" };
+    write_out(&format!(
+        "eastwest ready tls={tls} http={http} trust-domain={domain} state={state}{insecure}\n\n  \
+         trust domain  {domain}\n  trust anchor  {state}/root-cert.pem\n  CA            {tls} (TLS)\n  \
+         pages         http://{http}/debug/list\n\n\
+         Try next:\n  eastwest ca wait-ready --server http://{http}\n  \
+         eastwest ca issue --server {tls} --service-account shop/reviews --state-dir {state} --out certs\n  \
+         eastwest token --service-account shop/reviews --state-dir {state}\n"
+    ))
+}

@@ -1,5 +1,5 @@
-//! `eastwest serve`: flags of the control plane, read so that all mistakes are told at once. Groups of flags that
-//! belong together have a module each; `ca serve` shares them.
+//! `eastwest serve`: flags of the control plane. All mistakes are reported together. Each group of flags has a module;
+//! `ca serve` uses some of them.
 
 mod bundles;
 pub(crate) mod ca;
@@ -20,7 +20,7 @@ use self::{bundles::BundleArgs, ca::CaArgs, roots::RootArgs};
 use super::{Exit, Failure, Result, init_logs, runtime, world::MeshArgs};
 use crate::{
     config::{Problems, address},
-    serve::{self, Config},
+    serve::{self, Config, InputSource, PortAddresses, SignerSource, StatePlace},
 };
 
 /// Lifetime of a workload certificate if neither flag nor request names one.
@@ -77,14 +77,12 @@ impl ServeArgs {
         let roots = self.roots.read(problems);
         let bundles = self.bundles.read(problems);
         Some(Config {
-            config_dir: self.config_dir?,
-            state_dir: self.state_dir,
+            input: InputSource::Directory(self.config_dir?),
+            state: StatePlace::Kept(self.state_dir),
             mesh: mesh?,
-            grpc: grpc?,
-            tls: tls?,
-            http: http?,
+            ports: PortAddresses { plaintext: Some(grpc?), tls: tls?, http: http? },
             ca: ca?,
-            roots: roots?,
+            signer: SignerSource::Followed(roots?),
             bundles: bundles?,
         })
     }

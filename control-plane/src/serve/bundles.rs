@@ -13,8 +13,9 @@ use eastwest_ca_server::{
     },
 };
 use eastwest_model::{MeshConfig, TrustDomain};
-use tokio::{net::TcpListener, task::JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio::net::TcpListener;
+
+use super::process::Process;
 
 /// The validated configuration of trust bundles.
 pub(crate) struct BundleConfig {
@@ -64,7 +65,7 @@ impl Endpoint {
     }
 }
 
-/// Starts all that concerns bundles; the bundle of our own domain, and the service for agents.
+/// Starts everything that concerns bundles. Returns the bundle of our own domain and the service for agents.
 ///
 /// # Errors
 /// A certificate of the endpoint or a file of a relationship that cannot be used.
@@ -74,21 +75,21 @@ pub(super) fn start(
     ca: &Arc<CertificateAuthority>,
     state: &StateDir,
     mesh: &MeshConfig,
-    (background, stop): (&mut JoinSet<()>, CancellationToken),
+    process: &mut Process,
 ) -> anyhow::Result<(Arc<OwnBundle>, IdentityService)> {
     let own = Arc::new(OwnBundle::new(Arc::clone(ca), state.clone(), config.refresh_hint)?);
     if let Some(endpoint) = endpoint {
         let certificate = endpoint.certificate(ca, mesh)?;
         ca.tell_of(certificate.followed());
-        background.spawn(endpoint::serve(endpoint.listener, certificate, Arc::clone(&own)));
+        process.spawn(endpoint::serve(endpoint.listener, certificate, Arc::clone(&own)));
     }
     let store = store(&config.relationships, state, &mesh.trust_domain)?;
     let (published, publishing) = publish(Arc::clone(&own), store.subscribe());
-    background.spawn(publishing);
+    process.spawn(publishing);
     if !config.relationships.is_empty() {
-        background.spawn(federation::follow(config.relationships.clone(), store));
+        process.spawn(federation::follow(config.relationships.clone(), store));
     }
-    let service = IdentityService::new(ca, published, own.svid_key(), stop);
+    let service = IdentityService::new(ca, published, own.svid_key(), process.shutdown().token());
     Ok((own, service))
 }
 

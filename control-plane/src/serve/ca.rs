@@ -1,10 +1,10 @@
 //! Configuration and start of the certificate authority, with or without a mesh.
 
-use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use eastwest_ca::{Lifetimes, ServingName, SharedPods};
 use eastwest_ca_server::{
-    CertificateAuthority, CertificateAuthorityConfig, KeyMaterial, LedgerConfig, Limits,
+    CertificateAuthority, CertificateAuthorityConfig, KeyMaterial, LedgerConfig, Limits, StateDir,
     default_serving_names, test_root,
 };
 use eastwest_model::TrustDomain;
@@ -30,8 +30,8 @@ pub(super) struct Place<'a> {
     pub(super) root_namespace: &'a str,
     /// Address of its TLS port.
     pub(super) tls: IpAddr,
-    /// Where its ledger is kept.
-    pub(super) state_dir: &'a Path,
+    /// Its state directory.
+    pub(super) state: &'a StateDir,
     /// The pods of its mesh, if it has one.
     pub(super) pods: Option<SharedPods>,
 }
@@ -39,7 +39,7 @@ pub(super) struct Place<'a> {
 /// Starts the CA that signs with `keys`.
 ///
 /// # Errors
-/// An issuer's file that cannot be read, or a serving certificate that cannot be made.
+/// A file of an issuer cannot be read, or no serving certificate can be issued.
 pub(super) fn start(
     config: &CaConfig,
     keys: KeyMaterial,
@@ -57,7 +57,7 @@ pub(super) fn start(
         serving_names,
         serving_lifetime: SERVING_LIFETIME,
         proofs: config.proving.open(at.root_namespace, at.pods.clone())?,
-        ledger: LedgerConfig::of(at.state_dir),
+        ledger: LedgerConfig::of(at.state.path()),
         limits: config.limits,
     };
     let ca = CertificateAuthority::new(ca, keys, OffsetDateTime::now_utc())?;

@@ -1,4 +1,4 @@
-//! The HTTP port of a mesh: what every server has, and the debug pages.
+//! The HTTP port of a mesh: the pages of every server, and the debug pages.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! What the sources send, merged: the input of the publisher.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{collections::BTreeSet, fmt, path::PathBuf, sync::Arc};
 
 use anyhow::Context;
 use eastwest_manifest::merge::{Batch, Merge, SourceId};
@@ -10,14 +10,44 @@ use tokio::sync::mpsc;
 /// How many batches may wait; they are taken in together.
 const WAITING: usize = 64;
 
+/// Where the objects of the mesh come from.
+pub(crate) enum InputSource {
+    /// Manifests in a directory.
+    Directory(PathBuf),
+}
+
+impl InputSource {
+    fn id(&self) -> SourceId {
+        match self {
+            Self::Directory(path) => SourceId::new(format!("directory {}", path.display())),
+        }
+    }
+
+    /// Sends what the source has, and then its changes, to `batches`.
+    fn follow(&self, mesh: &MeshConfig, batches: mpsc::Sender<Batch>) -> anyhow::Result<()> {
+        match self {
+            Self::Directory(path) => {
+                eastwest_sources::follow(self.id(), path, mesh.clone(), batches).context("--config-dir")
+            }
+        }
+    }
+}
+
+impl fmt::Display for InputSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(path) => path.display().fmt(f),
+        }
+    }
+}
+
 /// Follows the sources. Returns when each of them has stated what it has, with the changes that lead there.
 ///
 /// # Errors
 /// A source that cannot be read at all.
-pub(super) async fn follow(directory: &Path, mesh: &MeshConfig) -> anyhow::Result<(Input, Vec<Change>)> {
-    let source = SourceId::new(format!("directory {}", directory.display()));
-    let (mut input, batches) = Input::new(std::slice::from_ref(&source));
-    eastwest_sources::follow(source, directory, mesh.clone(), batches).context("--config-dir")?;
+pub(super) async fn follow(source: &InputSource, mesh: &MeshConfig) -> anyhow::Result<(Input, Vec<Change>)> {
+    let (mut input, batches) = Input::new(&[source.id()]);
+    source.follow(mesh, batches)?;
     let first = input.first().await.context("the input ended before it was read")?;
     Ok((input, first))
 }

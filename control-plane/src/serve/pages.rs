@@ -1,4 +1,4 @@
-//! The pages that every server has: health, metrics, version, and its certificate authority.
+//! The pages of every server: health, metrics, version, and its certificate authority.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 
 use super::{metrics, shutdown::Shutdown};
 
-/// Paths, with a line on each for `/debug/list`.
+/// Paths, each with its line for `/debug/list`.
 pub(super) type Pages = &'static [(&'static str, &'static str)];
 
 const COMMON: Pages = &[
@@ -29,7 +29,7 @@ const COMMON: Pages = &[
     ("/debug/ca", "the certificate authority: trust domain, roots, where they come from, what is wrong"),
 ];
 
-/// What the pages look at.
+/// What the pages show.
 pub(super) trait Served: Send + Sync + 'static {
     fn ca(&self) -> &CertificateAuthority;
     fn shutdown(&self) -> &Shutdown;
@@ -37,7 +37,7 @@ pub(super) trait Served: Send + Sync + 'static {
     /// The metrics of `/metrics`.
     fn metrics(&self) -> &Registry;
 
-    /// Why we are not ready, if we are not.
+    /// Why the server is not ready, if it is not.
     fn unready(&self) -> Option<&'static str> {
         if self.shutdown().is_requested() {
             return Some("shutting down");

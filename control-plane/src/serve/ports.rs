@@ -1,8 +1,9 @@
-//! The three ports: plaintext gRPC, gRPC over TLS, HTTP.
+//! The ports of a server: gRPC over TLS, HTTP, and plaintext gRPC if there is a mesh and it is wanted.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
+use axum::Router;
 use eastwest_ca_server::{CertificateAuthority, bundles::IdentityService, server_config};
 use eastwest_io::{Incoming, grpc_server};
 use eastwest_proto::{
@@ -13,78 +14,95 @@ use eastwest_proto::{
 use eastwest_xds_server::XdsServer;
 use tokio::net::TcpListener;
 
-use super::{Config, Shared, http, shutdown::Shutdown};
+use super::shutdown::Shutdown;
+
+/// Addresses of the ports: those to bind, or those that are bound.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PortAddresses {
+    /// Plaintext gRPC, for proxies on this machine.
+    pub(crate) plaintext: Option<SocketAddr>,
+    /// gRPC over TLS.
+    pub(crate) tls: SocketAddr,
+    /// HTTP.
+    pub(crate) http: SocketAddr,
+}
 
 /// Bound, not yet served.
 pub(super) struct Ports {
-    grpc: TcpListener,
+    plaintext: Option<TcpListener>,
     tls: TcpListener,
     http: TcpListener,
 }
 
-/// What is behind them.
+/// What the ports serve.
 pub(super) struct Services {
-    /// xDS for those who come by plaintext.
-    pub(super) local: XdsServer,
-    /// xDS for those who prove who they are.
-    pub(super) xds: XdsServer,
+    /// xDS on the plaintext port, which authenticates nobody.
+    pub(super) plaintext_xds: Option<XdsServer>,
+    /// xDS on the TLS port.
+    pub(super) xds: Option<XdsServer>,
     pub(super) ca: Arc<CertificateAuthority>,
     pub(super) identity: IdentityService,
-    pub(super) shared: Arc<Shared>,
+    /// The HTTP port.
+    pub(super) pages: Router,
 }
 
 impl Ports {
-    /// Binds all three.
+    /// Binds the ports.
     ///
     /// # Errors
-    /// An address that is in use or not ours; names the flag.
-    pub(super) async fn bind(config: &Config) -> anyhow::Result<Self> {
-        Ok(Self {
-            grpc: bind("--grpc-addr", config.grpc).await?,
-            tls: bind("--grpc-tls-addr", config.tls).await?,
-            http: bind("--http-addr", config.http).await?,
-        })
+    /// An address is in use or not of this machine; names the flag.
+    pub(super) async fn bind(addresses: &PortAddresses) -> anyhow::Result<Self> {
+        let plaintext = match addresses.plaintext {
+            Some(address) => Some(bind("--grpc-addr", address).await?),
+            None => None,
+        };
+        let tls = bind("--grpc-tls-addr", addresses.tls).await?;
+        Ok(Self { plaintext, tls, http: bind("--http-addr", addresses.http).await? })
     }
 
-    /// The bound addresses: plaintext gRPC, TLS gRPC, HTTP.
-    pub(super) fn addresses(&self) -> std::io::Result<[SocketAddr; 3]> {
-        Ok([self.grpc.local_addr()?, self.tls.local_addr()?, self.http.local_addr()?])
+    /// The bound addresses.
+    pub(super) fn addresses(&self) -> std::io::Result<PortAddresses> {
+        let plaintext = self.plaintext.as_ref().map(TcpListener::local_addr).transpose()?;
+        Ok(PortAddresses { plaintext, tls: self.tls.local_addr()?, http: self.http.local_addr()? })
     }
 
-    /// Serves until shutdown; new connections end with its first signal, HTTP with the streams.
-    pub(super) async fn serve(self, services: Services, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let Services { local, xds, ca, identity, shared } = services;
-        let plain = grpc_server()
-            .add_service(local.aggregated())
-            .serve_with_incoming_shutdown(Incoming::plain(self.grpc), shutdown.requested());
-        let tls = serve_tls(self.tls, &ca, Some(xds), identity, shutdown);
-        let pages = axum::serve(self.http, http::routes(shared)).with_graceful_shutdown(shutdown.requested());
-        let (plain, tls, pages) = tokio::join!(plain, tls, pages.into_future());
-        plain.context("--grpc-addr")?;
+    /// Serves until the shutdown: its first signal ends new connections, HTTP ends with the streams.
+    pub(super) async fn serve(self, services: Services, shutdown: Shutdown) -> anyhow::Result<()> {
+        let Services { plaintext_xds, xds, ca, identity, pages } = services;
+        let plaintext = serve_plaintext(self.plaintext.zip(plaintext_xds), &shutdown);
+        let tls = serve_tls(self.tls, &ca, xds, identity, &shutdown);
+        let pages = axum::serve(self.http, pages).with_graceful_shutdown(shutdown.requested());
+        let (plaintext, tls, pages) = tokio::join!(plaintext, tls, pages.into_future());
+        plaintext?;
         tls?;
         pages.context("--http-addr")
     }
 }
 
 /// Binds one port.
-///
-/// # Errors
-/// An address that is in use or not ours; names the flag.
-pub(super) async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     let remedy = "is another control plane running? Choose another address, or port 0 for any free one";
     let listener = TcpListener::bind(address).await;
     listener.with_context(|| format!("{flag}: cannot listen on {address} ({remedy})"))
 }
 
-/// gRPC over TLS until shutdown: the CA, health and reflection, and xDS where there is a mesh.
-pub(super) async fn serve_tls(
+/// Plaintext gRPC until the shutdown: xDS alone.
+async fn serve_plaintext(port: Option<(TcpListener, XdsServer)>, shutdown: &Shutdown) -> anyhow::Result<()> {
+    let Some((listener, xds)) = port else { return Ok(()) };
+    let server = grpc_server().add_service(xds.aggregated());
+    let serving = server.serve_with_incoming_shutdown(Incoming::plain(listener), shutdown.requested());
+    serving.await.context("--grpc-addr")
+}
+
+/// gRPC over TLS until the shutdown: the CA, health and reflection, and xDS if there is a mesh.
+async fn serve_tls(
     listener: TcpListener,
     ca: &Arc<CertificateAuthority>,
     xds: Option<XdsServer>,
     identity: IdentityService,
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
-    // The descriptors hold services of others too, such as the agent's.
+    // The descriptors contain services that are not served here, such as the agent's.
     let mut served = vec![
         istio_certificate_service_server::SERVICE_NAME,
         workload_identity_server::SERVICE_NAME,

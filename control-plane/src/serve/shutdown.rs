@@ -1,4 +1,4 @@
-//! How the control plane ends: the first signal drains, the second one ends at once.
+//! Shutdown of a server: the first signal drains, the second one ends the process at once.
 
 use std::time::Duration;
 
@@ -35,22 +35,23 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// Streams end with it.
+    /// Cancelled when the shutdown begins; streams end with it.
     pub(super) fn token(&self) -> CancellationToken {
         self.0.clone()
     }
 
-    /// Whether it has begun.
+    /// Whether the shutdown has begun.
     pub(super) fn is_requested(&self) -> bool {
         self.0.is_cancelled()
     }
 
-    /// Waits until it begins.
+    /// Waits until the shutdown begins.
     pub(super) fn requested(&self) -> WaitForCancellationFutureOwned {
         self.0.clone().cancelled_owned()
     }
 
-    /// Waits for `work`, but once the shutdown has begun only so long: what has not ended then is cut.
+    /// Waits for `work`. After the shutdown has begun it waits for a limited time; connections that are still open then
+    /// are closed.
     pub(super) async fn bound(&self, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
         let deadline = async {
             self.0.cancelled().await;

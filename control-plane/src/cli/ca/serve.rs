@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::Args;
+use eastwest_ca::NewKey;
 use eastwest_model::TrustDomain;
 use zeroize::Zeroizing;
 
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{
     config::{Problems, address},
-    serve::{self, AloneConfig, Root, StatePlace},
+    serve::{self, PortAddresses, RootConfig, SignerSource, StandaloneConfig, StatePlace},
 };
 
 /// Lifetime of a certificate if neither flag nor request names one: long enough for a test.
@@ -25,6 +26,10 @@ const USUAL_LIFE: &str = "10m";
 const KEPT_TRUST_DOMAIN: &str = "cluster.local";
 /// Variables that hold a root as PEM. There are no such flags: other users can read a command line.
 const ROOT_PEM: [&str; 2] = ["EASTWEST_ROOT_CERT_PEM", "EASTWEST_ROOT_KEY_PEM"];
+
+/// The root of the state directory: created with the defaults, rotated automatically.
+const OWN_ROOT: RootConfig =
+    RootConfig { ca_dir: None, key: NewKey::P256, life: None, automatic_rotation: true };
 
 #[derive(Debug, Args)]
 #[command(
@@ -69,12 +74,12 @@ impl ServeArgs {
             .filter(|_| problems.is_empty())
             .ok_or(Failure::Usage(problems))?;
         init_logs();
-        runtime()?.block_on(serve::run_alone(config))?;
+        runtime()?.block_on(serve::run_standalone(config))?;
         Ok(Exit::Success)
     }
 
-    fn read(self, state_dir: &Path, problems: &mut Problems) -> Option<AloneConfig> {
-        let root = self.root(problems);
+    fn read(self, state_dir: &Path, problems: &mut Problems) -> Option<StandaloneConfig> {
+        let signer = self.signer(problems);
         let domain = self.trust_domain.unwrap_or_else(|| match self.ephemeral {
             true => new_trust_domain(),
             false => KEPT_TRUST_DOMAIN.to_owned(),
@@ -90,30 +95,29 @@ impl ServeArgs {
                 "anybody has the key of this root: use a loopback --grpc-tls-addr, or say --insecure-allow-remote",
             );
         }
-        Some(AloneConfig {
+        Some(StandaloneConfig {
             state: if self.ephemeral {
                 StatePlace::Temporary
             } else {
                 StatePlace::Kept(state_dir.to_owned())
             },
-            root: root?,
+            signer: signer?,
             trust_domain: trust_domain?,
             ca: ca?,
-            tls: tls?,
-            http: http?,
+            ports: PortAddresses { plaintext: None, tls: tls?, http: http? },
             insecure_remote: self.insecure_allow_remote,
         })
     }
 
     /// The one root that was named.
-    fn root(&self, problems: &mut Problems) -> Option<Root> {
+    fn signer(&self, problems: &mut Problems) -> Option<SignerSource> {
         let by_files = self.root_cert.is_some() || self.root_key.is_some();
         let pem =
             ROOT_PEM.map(|name| std::env::var(name).ok().filter(|text| !text.is_empty()).map(Zeroizing::new));
         let by_environment = pem.iter().any(Option::is_some);
         match (by_files, by_environment, self.insecure_test_root) {
-            (false, false, false) => Some(Root::State),
-            (false, false, true) => Some(Root::Test),
+            (false, false, false) => Some(SignerSource::Followed(OWN_ROOT)),
+            (false, false, true) => Some(SignerSource::Test),
             (true, false, false) => self.root_in_files(problems),
             (false, true, false) => root_in_environment(pem, problems),
             _ => {
@@ -126,7 +130,7 @@ impl ServeArgs {
         }
     }
 
-    fn root_in_files(&self, problems: &mut Problems) -> Option<Root> {
+    fn root_in_files(&self, problems: &mut Problems) -> Option<SignerSource> {
         let mut read = |flag: &str, path: &Option<PathBuf>| {
             let path = path.as_ref().ok_or("a root needs certificate and key: name this file too".to_owned());
             let text = path.and_then(|path| {
@@ -136,18 +140,18 @@ impl ServeArgs {
         };
         let (certificate, key) = (read("--root-cert", &self.root_cert), read("--root-key", &self.root_key));
         let (certificate, key) = (certificate?.to_string(), key?);
-        Some(Root::Given { from: "--root-cert, --root-key".to_owned(), certificate, key })
+        Some(SignerSource::Provided { from: "--root-cert, --root-key".to_owned(), certificate, key })
     }
 }
 
-fn root_in_environment(pem: [Option<Zeroizing<String>>; 2], problems: &mut Problems) -> Option<Root> {
+fn root_in_environment(pem: [Option<Zeroizing<String>>; 2], problems: &mut Problems) -> Option<SignerSource> {
     let [certificate, key] = pem;
     let mut need = |name: &str, text: Option<Zeroizing<String>>| {
         problems.take(name, text.ok_or("is not set, but a root needs certificate and key"))
     };
     let (certificate, key) = (need(ROOT_PEM[0], certificate), need(ROOT_PEM[1], key));
     let (certificate, key) = (certificate?.to_string(), key?);
-    Some(Root::Given { from: ROOT_PEM.join(", "), certificate, key })
+    Some(SignerSource::Provided { from: ROOT_PEM.join(", "), certificate, key })
 }
 
 /// A trust domain that no other run has, below a top-level domain that is reserved for tests (RFC 2606).

@@ -1,4 +1,4 @@
-//! Reading settings so that every mistake is reported at once, each by the name of its flag.
+//! Parsing of settings. All mistakes are reported together, each with the name of its flag.
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
@@ -7,17 +7,17 @@ use std::{fmt, net::SocketAddr, time::Duration};
 pub(crate) struct Problems(Vec<String>);
 
 impl Problems {
-    /// Notes a mistake: which flag, what is wrong, what to do.
+    /// Adds a mistake: its flag, what is wrong, what to do.
     pub(crate) fn add(&mut self, flag: &str, problem: impl fmt::Display) {
         self.0.push(format!("{flag}: {problem}"));
     }
 
-    /// Keeps a good value and notes a bad one.
+    /// Returns a valid value; adds the mistake of an invalid one.
     pub(crate) fn take<T, E: fmt::Display>(&mut self, flag: &str, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.add(flag, error)).ok()
     }
 
-    /// Adds mistakes that somebody else found, each written as `--flag: …`, unless that flag stands here already.
+    /// Adds mistakes in the form `--flag: …`, unless there is one of the same flag.
     pub(crate) fn extend(&mut self, mistakes: impl IntoIterator<Item = String>) {
         for mistake in mistakes {
             let flag = mistake.split(':').next().unwrap_or_default();
@@ -27,7 +27,7 @@ impl Problems {
         }
     }
 
-    /// Whether nothing is wrong.
+    /// Whether there is no mistake.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,5 +1,5 @@
-//! The questions that people ask about the mesh, answered from one frozen world: by a command from a directory, or by
-//! the debug pages of a running server. Both give the same JSON.
+//! Questions about the mesh, answered from one snapshot: by a command from a directory, or by the debug pages of a
+//! running server. Both return the same JSON.
 
 use std::sync::Arc;
 
@@ -37,15 +37,15 @@ pub(crate) enum Question {
     },
 }
 
-/// Why a question has no answer.
+/// Why a question cannot be answered.
 #[derive(Debug, Error)]
 pub(crate) enum QueryError {
-    /// Nobody by that name.
+    /// There is no workload of that name.
     #[error("no workload {workload} is known{hint}")]
     NoWorkload {
-        /// Who was asked about.
+        /// The name.
         workload: WorkloadKey,
-        /// Which workloads there are.
+        /// The workloads that exist.
         hint: String,
     },
     /// The pair cannot be explained.
@@ -96,7 +96,7 @@ impl World {
         })
     }
 
-    /// What is refused and what does not do what one may think, errors first.
+    /// What is refused, and what has another effect than it seems to have; errors first.
     pub(crate) fn findings(&self) -> Vec<Diagnostic> {
         let mut findings: Vec<_> =
             self.input.iter().cloned().chain(lint::diagnostics(&self.snapshot)).collect();

@@ -11,9 +11,9 @@ use tokio::net::TcpStream;
 
 use crate::query::Question;
 
-/// How long an answer may take.
+/// Longest time for a response.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How large an answer may be, in bytes.
+/// Largest response, in bytes.
 const LIMIT: usize = 256 << 20;
 
 impl Question {
@@ -44,7 +44,7 @@ fn encode(text: &str) -> String {
 /// Asks the control plane whose HTTP address is `server`.
 ///
 /// # Errors
-/// An address that cannot be reached, and whatever the server answers other than 200.
+/// The address cannot be reached, or the server answers another status than 200.
 pub(crate) async fn ask(server: &str, question: &Question) -> anyhow::Result<Value> {
     let path = question.path();
     let body = fetch(server, &path).await?;
@@ -54,7 +54,7 @@ pub(crate) async fn ask(server: &str, question: &Question) -> anyhow::Result<Val
 /// The page `path` of the control plane whose HTTP address is `server`.
 ///
 /// # Errors
-/// An address that cannot be reached, and whatever the server answers other than 200.
+/// The address cannot be reached, or the server answers another status than 200.
 pub(crate) async fn fetch(server: &str, path: &str) -> anyhow::Result<Bytes> {
     let answer = tokio::time::timeout(TIMEOUT, get(server, path));
     let (status, body) =

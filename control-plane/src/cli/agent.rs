@@ -1,4 +1,4 @@
-//! `eastwest agent`: flags of the companion of a workload.
+//! `eastwest agent`: flags of the agent of a workload.
 
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
@@ -23,7 +23,7 @@ pub(crate) struct AgentArgs {
         env = "EASTWEST_CONTROL_PLANE"
     )]
     control_plane: String,
-    /// Name that the control plane's certificate must carry [default: the host of --control-plane].
+    /// Name that the control plane's certificate must have [default: the host of --control-plane].
     #[arg(long, value_name = "NAME", env = "EASTWEST_CONTROL_PLANE_NAME")]
     control_plane_name: Option<String>,
     /// Trust anchor for the control plane.
@@ -34,7 +34,7 @@ pub(crate) struct AgentArgs {
         env = "EASTWEST_CA_ROOT"
     )]
     ca_root: PathBuf,
-    /// Service-account token, read anew at each use.
+    /// Service-account token, read at each use.
     #[arg(
         long,
         value_name = "FILE",
@@ -69,10 +69,10 @@ pub(crate) struct AgentArgs {
     /// Work directory: envoy.yaml, and sds.sock with SDS and the SPIFFE Workload API; created with mode 0700.
     #[arg(long, value_name = "DIR", default_value = ".eastwest-agent", env = "EASTWEST_DIR")]
     dir: PathBuf,
-    /// Also write certificate, key and trust bundle here at each renewal; without it keys stay in memory.
+    /// Also write certificate, key and trust bundle here at each renewal [default: the key stays in memory].
     #[arg(long, value_name = "DIR", env = "EASTWEST_WRITE_CERTS")]
     write_certs: Option<PathBuf>,
-    /// Certificates that rules name as files are read below this folder only (repeatable).
+    /// Folder below which certificate files that policies name may be read (repeatable).
     #[arg(
         long,
         value_name = "DIR",
@@ -81,17 +81,17 @@ pub(crate) struct AgentArgs {
         env = "EASTWEST_CERTIFICATE_DIR"
     )]
     certificate_dir: Vec<PathBuf>,
-    /// Life of the certificate to ask for; renewed at about half of it.
+    /// Requested lifetime of the certificate, which is renewed at about half of it.
     #[arg(long, value_name = "DURATION", default_value = "24h", env = "EASTWEST_CERT_TTL")]
     cert_ttl: String,
-    /// Where intercepted inbound connections arrive.
+    /// Port of intercepted inbound connections.
     #[arg(long, value_name = "PORT", default_value_t = 15006, env = "EASTWEST_INBOUND_PORT")]
     inbound_port: u16,
-    /// Where intercepted outbound connections arrive.
+    /// Port of intercepted outbound connections.
     #[arg(long, value_name = "PORT", default_value_t = 15001, env = "EASTWEST_OUTBOUND_PORT")]
     outbound_port: u16,
-    /// Let Envoy inspect inbound connections in listeners behind the first one: servers that speak first are then
-    /// heard at once on plaintext ports, for some microseconds a request.
+    /// Let Envoy inspect inbound connections in internal listeners. Servers that send first then reach clients on
+    /// plaintext ports without delay, at a cost of some microseconds per request.
     #[arg(
         long,
         value_name = "BOOL",
@@ -105,16 +105,16 @@ pub(crate) struct AgentArgs {
     /// Envoy's admin port on 127.0.0.1.
     #[arg(long, value_name = "PORT", default_value_t = 15000, env = "EASTWEST_ADMIN_PORT")]
     admin_port: u16,
-    /// Our own port: /healthz/ready, /healthz/live, /certz, /metrics.
+    /// Port of the agent: /healthz/ready, /healthz/live, /certz, /metrics.
     #[arg(long, value_name = "PORT", default_value_t = 15021, env = "EASTWEST_STATUS_PORT")]
     status_port: u16,
-    /// How long Envoy drains inbound connections before it is asked to end.
+    /// How long Envoy drains inbound connections before the command is stopped.
     #[arg(long, value_name = "DURATION", default_value = "5s", env = "EASTWEST_DRAIN_TIME")]
     drain_time: String,
     /// How long the command may take to end before it is killed.
     #[arg(long, value_name = "DURATION", default_value = "10s", env = "EASTWEST_STOP_TIME")]
     stop_time: String,
-    /// Start this once the first certificate is there, e.g. `-- envoy -c DIR/envoy.yaml`.
+    /// Command to start once there is a certificate, for example `-- envoy -c DIR/envoy.yaml`.
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
@@ -126,7 +126,7 @@ fn label(text: &str) -> std::result::Result<(String, String), String> {
     }
 }
 
-/// A flag, else the variable that Istio's injector sets, else nothing.
+/// The flag, else the variable that Istio's injector sets, else nothing.
 fn or_env(flag: Option<String>, variable: &str) -> Option<String> {
     flag.or_else(|| std::env::var(variable).ok()).filter(|value| !value.is_empty())
 }

@@ -26,17 +26,17 @@ use crate::{config::Problems, output::OutputArgs};
     eastwest diff --config-dir manifests --against manifests-of-the-branch\n\n\
     Exit status 1 if a connection would break or the change has an error.")]
 pub(crate) struct DiffArgs {
-    /// The manifests as they are.
+    /// The manifests before the change.
     #[arg(long, value_name = "DIR", env = "EASTWEST_CONFIG_DIR")]
     config_dir: PathBuf,
-    /// Manifests to apply (repeatable), a file, a directory or - for stdin: what has the same name is replaced, and
-    /// keeps its age unless it tells one; all else is added. Of several for one object the last counts.
+    /// Manifests to apply (repeatable): a file, a directory or - for stdin. An object of the same name is replaced and
+    /// keeps its creation time unless the manifest has one; others are added. The last manifest of an object counts.
     #[arg(short = 'f', long, value_name = "FILE", value_delimiter = ',', env = "EASTWEST_FILENAME")]
     filename: Vec<PathBuf>,
     /// An object to delete (repeatable).
     #[arg(long, value_name = "KIND/NS/NAME", value_delimiter = ',', env = "EASTWEST_DELETE")]
     delete: Vec<String>,
-    /// The manifests as they would be, as a whole.
+    /// The manifests after the change, all of them.
     #[arg(long, value_name = "DIR", env = "EASTWEST_AGAINST", conflicts_with_all = ["filename", "delete"])]
     against: Option<PathBuf>,
     #[command(flatten)]

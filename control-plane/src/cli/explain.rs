@@ -16,7 +16,7 @@ pub(crate) struct ExplainArgs {
     /// The calling workload, NAMESPACE/POD.
     #[arg(value_name = "NS/POD")]
     client: WorkloadKey,
-    /// What it calls, HOST:PORT with the port of the service.
+    /// The called host, HOST:PORT with the port of the service.
     #[arg(value_name = "HOST:PORT", value_parser = target)]
     target: (String, u16),
     #[command(flatten)]
@@ -44,7 +44,8 @@ impl ExplainArgs {
     }
 }
 
-/// The explanation for a person: the verdict first, then both sides with who decided, then who lost, then names.
+/// The explanation as text: the verdict, then both sides with the deciding objects, then the objects that lost, then
+/// names.
 fn describe(explanation: &Value) -> String {
     let mut text = format!(
         "{}: {} → {}:{}\n{}\n",
@@ -97,7 +98,7 @@ fn describe_endpoint(endpoint: &Value) -> String {
     text + &steps(&server["trace"])
 }
 
-/// A verdict as a person says it.
+/// A verdict in words.
 pub(super) fn verdict(verdict: &Value) -> &'static str {
     match verdict.as_str().unwrap_or_default() {
         "MUTUAL_TLS" => "Mutual TLS",
@@ -113,7 +114,7 @@ pub(super) fn verdict(verdict: &Value) -> &'static str {
     }
 }
 
-/// `MUTUAL_TLS` as a person writes it.
+/// `MUTUAL_TLS` in words.
 fn words(value: &Value) -> String {
     cell(value).replace('_', " ").to_lowercase().replace("tls", "TLS")
 }
@@ -131,7 +132,7 @@ fn place(origin: &Value) -> String {
     }
 }
 
-/// Whom the client's proxy takes for the server.
+/// The identities that the client's proxy accepts from the server.
 fn expected(setting: &Value) -> String {
     let names: Vec<_> = entries(&setting["subject_alt_names"]).iter().map(cell).collect();
     let names = (!names.is_empty()).then(|| names.join(" or "));
@@ -140,7 +141,7 @@ fn expected(setting: &Value) -> String {
     if both.is_empty() { "anybody (no name is checked)".to_owned() } else { both.join(", and ") }
 }
 
-/// Who was looked at, in order: winner, heirs and losers, each with the rule that decided.
+/// The objects that were considered, in order: winner, heirs and losers, each with the rule that decided.
 fn steps(trace: &Value) -> String {
     let step = |step: &Value| {
         let who = if step["object"].is_null() { "mesh default".to_owned() } else { cell(&step["object"]) };

@@ -19,8 +19,8 @@ use crate::config::Problems;
 
 /// Certificate authority and xDS server for mutual TLS in a mesh.
 ///
-/// Reads Kubernetes manifests, signs the certificates of workloads with SPIFFE identities, and tells Envoys and
-/// other proxies over xDS how each workload is to be called. Every flag can also be set by an environment
+/// Reads Kubernetes manifests, signs certificates with SPIFFE identities for workloads, and configures Envoy and
+/// other proxies over xDS for mutual TLS. Every flag can also be set by an environment
 /// variable, named in its help.
 #[derive(Debug, Parser)]
 #[command(name = "eastwest", version, max_term_width = 110, propagate_version = true)]
@@ -35,19 +35,19 @@ pub(crate) struct Cli {
 enum Command {
     /// Run the control plane: certificate authority, xDS server, metrics and debug pages.
     Serve(Box<serve::ServeArgs>),
-    /// Run beside a workload: its key and certificate, SDS for Envoy, and Envoy itself.
+    /// Run next to a workload: its key and certificate, SDS for Envoy, and Envoy itself.
     Agent(Box<agent::AgentArgs>),
     /// Show the effective TLS settings of one workload, each with the object that decided it.
     Tls(tls::TlsArgs),
-    /// Explain one client-to-server pair: will it connect, how, who decided, who lost and why.
+    /// Explain one client-to-server pair: whether and how it connects, and which objects decided it.
     Explain(explain::ExplainArgs),
     /// Validate manifests; exit 1 if there is an error.
     Check(check::CheckArgs),
-    /// Say what a change of the manifests would do; exit 1 if a connection would break.
+    /// Show the effect of a change of the manifests; exit 1 if a connection would break.
     Diff(diff::DiffArgs),
     /// Print the xDS resources of one workload's proxy.
     Render(render::RenderArgs),
-    /// Mint a short-lived service-account token with the key of the state directory.
+    /// Sign a short-lived service-account token with the key of the state directory.
     Token(token::TokenArgs),
     /// Operate on the certificate authority of a state directory.
     Ca(ca::CaArgs),
@@ -60,9 +60,9 @@ enum Command {
 
 /// How a command ended.
 pub(crate) enum Exit {
-    /// All is well: exit 0.
+    /// Success: exit 0.
     Success,
-    /// It ran, and what it found is bad news: exit 1.
+    /// The command ran and found a problem: exit 1.
     Negative,
     /// Exit with the status of a child.
     Status(u8),
@@ -119,7 +119,7 @@ impl Cli {
     }
 }
 
-/// An error and its causes, each said once: some errors name their cause themselves.
+/// An error and its causes, each printed once: some errors include their cause.
 fn chain(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
         "" => cause,

@@ -26,7 +26,7 @@ pub(crate) struct RenderArgs {
     /// Envoy does not get it.
     #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', env = "EASTWEST_TYPE")]
     types: Vec<ResourceType>,
-    /// As for a proxy with internal listeners, which `eastwest agent` starts unless told otherwise.
+    /// For a proxy with internal listeners, the default of `eastwest agent`.
     #[arg(long, env = "EASTWEST_INTERNAL_LISTENERS")]
     internal_listeners: bool,
     #[command(flatten)]

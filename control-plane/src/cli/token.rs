@@ -18,16 +18,16 @@ use crate::{
     after_help = "Example:\n  eastwest token --service-account shop/reviews > /var/run/secrets/tokens/istio-token"
 )]
 pub(crate) struct TokenArgs {
-    /// Whose token, NAMESPACE/SERVICE-ACCOUNT.
+    /// The identity in the token, NAMESPACE/SERVICE-ACCOUNT.
     #[arg(long, value_name = "NS/SA", env = "EASTWEST_SERVICE_ACCOUNT")]
     service_account: String,
-    /// Life of the token.
+    /// Lifetime of the token.
     #[arg(long, value_name = "DURATION", default_value = "1h", env = "EASTWEST_TOKEN_TTL")]
     ttl: String,
-    /// The audience (`aud`).
+    /// The audience of the token (`aud`).
     #[arg(long, value_name = "AUD", default_value = "istio-ca", env = "EASTWEST_TOKEN_AUDIENCE")]
     audience: String,
-    /// The state directory whose token key signs.
+    /// The state directory with the token key that signs.
     #[arg(long, value_name = "DIR", default_value = ".eastwest", env = "EASTWEST_STATE_DIR")]
     state_dir: PathBuf,
 }

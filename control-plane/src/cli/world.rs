@@ -24,7 +24,7 @@ pub(crate) struct WorldArgs {
     mesh: MeshArgs,
 }
 
-/// Who is asked. A flag on the command line wins over what the environment says, whichever of the two it is.
+/// The source of the answer. A flag on the command line has priority over a variable, whichever of the two it is.
 #[derive(Debug)]
 enum Source {
     Directory(PathBuf),
@@ -34,7 +34,7 @@ enum Source {
 /// Both flags, and what clap makes of them; [`Source`] chooses.
 #[derive(Debug, Args)]
 struct SourceArgs {
-    /// Ask a directory of Kubernetes manifests instead of a running control plane.
+    /// Read a directory of Kubernetes manifests instead of asking a running control plane.
     #[arg(long, value_name = "DIR", env = "EASTWEST_CONFIG_DIR")]
     config_dir: Option<PathBuf>,
     /// Ask the running control plane at this HTTP address [default: http://127.0.0.1:15014].
@@ -77,10 +77,10 @@ impl FromArgMatches for Source {
 /// The flags that stand in for a MeshConfig.
 #[derive(Debug, Args)]
 pub(crate) struct MeshArgs {
-    /// Trust domain of the identities; a MeshConfig in the input wins.
+    /// Trust domain of the identities; a MeshConfig in the input has priority.
     #[arg(long, value_name = "NAME", default_value = "cluster.local", env = "EASTWEST_TRUST_DOMAIN")]
     trust_domain: String,
-    /// The namespace whose policies hold for the whole mesh.
+    /// The namespace whose policies apply to the whole mesh.
     #[arg(long, value_name = "NAMESPACE", default_value = "istio-system", env = "EASTWEST_ROOT_NAMESPACE")]
     root_namespace: String,
 }

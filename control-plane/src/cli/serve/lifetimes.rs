@@ -34,7 +34,7 @@ impl LifetimeArgs {
         let max = read("--max-cert-ttl", self.max_cert_ttl, "MAX_WORKLOAD_CERT_TTL", problems);
         let usual = problems.take("--cert-ttl", duration(usual));
         let max = max?.unwrap_or(USUAL_MAXIMUM);
-        // Whoever lowers the maximum alone means what nobody asks a life for, too.
+        // A lower maximum also lowers the default.
         let cert_ttl = default?.unwrap_or(usual?.min(max));
         let lifetimes = Lifetimes::new(cert_ttl, min?, max);
         problems.take("--cert-ttl, --min-cert-ttl, --max-cert-ttl", lifetimes)

@@ -30,7 +30,7 @@ pub(crate) struct RootArgs {
     root_rotation: RootRotation,
 }
 
-/// Who takes the steps of a rotation.
+/// How a root is rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum RootRotation {
     Auto,

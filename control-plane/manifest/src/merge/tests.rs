@@ -104,6 +104,25 @@ fn an_object_that_moves_with_a_mistake_keeps_its_last_good_version() {
 }
 
 #[test]
+fn an_unreadable_file_keeps_what_it_kept_before() {
+    let mut merge = merge();
+    check(&mut merge, DIRECTORY, [file("a.yaml", &policy("a", "STRICT"))], &["+a STRICT"]);
+    check(&mut merge, DIRECTORY, [file("a.yaml", &policy("a", "strict"))], &[]);
+    let origin = Origin { file: Some("a.yaml".into()), line: None };
+    let found = Diagnostic {
+        object: "a.yaml".to_owned(),
+        origin,
+        message: "cannot be read".to_owned(),
+        ..merge.diagnostics()[0].clone()
+    };
+    let unreadable = Update::Unreadable { file: "a.yaml".into(), problem: found };
+    check(&mut merge, DIRECTORY, [unreadable], &[]);
+    assert_eq!(wrong(&merge), ["a.yaml: cannot be read"]);
+    check(&mut merge, DIRECTORY, [file("a.yaml", &policy("a", "Strict"))], &[]);
+    assert!(wrong(&merge).len() == 1 && wrong(&merge)[0].ends_with(STAYS), "{:?}", wrong(&merge));
+}
+
+#[test]
 fn a_refused_object_of_an_api_keeps_its_last_good_version() {
     let mut merge = merge();
     check(&mut merge, CLUSTER, [upsert("a", "STRICT"), upsert("b", "strict")], &["+a STRICT"]);

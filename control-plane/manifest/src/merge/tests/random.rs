@@ -3,7 +3,7 @@
 
 use super::*;
 
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 100;
 const STEPS: usize = 40;
 
 /// The sources in their order: two directories around an API.

@@ -134,6 +134,11 @@ impl TypeUrl {
         }
     }
 
+    /// The name on the command line, e.g. `cds`; `None` for a type that is not served.
+    pub fn short_name(&self) -> Option<&'static str> {
+        self.traits().short_name
+    }
+
     /// How the protocol treats the type.
     fn traits(&self) -> &KnownType {
         match &self.0 {

@@ -26,7 +26,7 @@ pub fn follow(
     timing: Timing,
     defaults: MeshConfig,
 ) -> (Source<Document>, mpsc::Receiver<Update<Document>>) {
-    Source::start(api, timing, move |resource, object: Object| match resource.parsed {
+    Source::start(api, timing, move |resource, object: Object| match resource.parsed() {
         Some(_) => parse::object(&object.value, &Origin::default(), &defaults),
         None => Document::Irrelevant,
     })
@@ -39,7 +39,7 @@ pub fn batch(source: &SourceId, updates: impl IntoIterator<Item = Update<Documen
 
 fn convert(update: Update<Document>) -> Vec<merge::Update> {
     let Update { resource, object, delta } = update;
-    let Some(kind) = resource.parsed else { return Vec::new() };
+    let Some(kind) = resource.parsed() else { return Vec::new() };
     match (delta, object) {
         (Delta::Resync(all), None) => {
             let entries = all.into_iter().filter_map(|(_, document)| entry(document)).collect();
@@ -108,13 +108,13 @@ mod tests {
     fn the_table_names_exactly_the_kinds_and_versions_that_the_parser_knows() {
         for resource in RESOURCES.iter().chain([CONFIG_MAP, SECRET]) {
             let namespace = if resource.namespaced { "shop" } else { "" };
-            let expected = resource.parsed.map(|kind| ObjectRef::new(kind, namespace, "a"));
+            let expected = resource.parsed().map(|kind| ObjectRef::new(kind, namespace, "a"));
             for version in resource.versions {
                 let (_, document) = object_of(resource, version, namespace, "a");
                 let reference = entry(document).map(|entry| entry.reference);
                 assert_eq!(reference, expected, "{} {version}", resource.kind);
             }
-            assert!(resource.parsed.is_none_or(|kind| kind.to_string() == resource.kind));
+            assert!(resource.parsed().is_none_or(|kind| kind.to_string() == resource.kind));
         }
     }
 

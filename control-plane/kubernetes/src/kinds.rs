@@ -1,6 +1,10 @@
 //! The resources that are watched, and the fields that are decoded of each.
 
 use eastwest_model::{Group, Kind};
+use serde::{
+    Deserialize as _,
+    de::{IntoDeserializer, value::Error},
+};
 
 use crate::prune::Keep;
 
@@ -19,8 +23,6 @@ pub struct Resource {
     pub namespaced: bool,
     /// Defined by a CustomResourceDefinition, which may be missing.
     pub custom: bool,
-    /// The kind in the model, if the parser of manifests knows it.
-    pub parsed: Option<Kind>,
     /// The fields that are decoded.
     pub keep: Keep,
 }
@@ -39,6 +41,13 @@ impl Resource {
         if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
     }
 
+    /// The kind in the model, if the parser of manifests knows it. It is found by its name, so that the resource of a kind
+    /// that becomes known needs no change here.
+    pub fn parsed(&self) -> Option<Kind> {
+        let kind = Kind::deserialize(IntoDeserializer::<Error>::into_deserializer(self.kind)).ok();
+        kind.filter(|kind| kind.group().name() == self.group)
+    }
+
     /// `v1` or `networking.istio.io/v1`.
     pub(crate) fn api_version(&self, version: &str) -> String {
         if self.group.is_empty() { version.to_owned() } else { format!("{}/{version}", self.group) }
@@ -50,33 +59,18 @@ impl Resource {
     }
 }
 
-const fn core(
-    kind: &'static str,
-    plural: &'static str,
-    namespaced: bool,
-    parsed: Option<Kind>,
-    keep: Keep,
-) -> Resource {
-    Resource {
-        kind,
-        group: Group::Core.name(),
-        versions: &["v1"],
-        plural,
-        namespaced,
-        custom: false,
-        parsed,
-        keep,
-    }
+const fn core(kind: &'static str, plural: &'static str, namespaced: bool, keep: Keep) -> Resource {
+    Resource { kind, group: Group::Core.name(), versions: &["v1"], plural, namespaced, custom: false, keep }
 }
 
-const fn security(kind: &'static str, plural: &'static str, parsed: Option<Kind>) -> Resource {
+const fn security(kind: &'static str, plural: &'static str) -> Resource {
     let (group, versions) = (Group::Security.name(), &["v1", "v1beta1"]);
-    Resource { kind, group, versions, plural, namespaced: true, custom: true, parsed, keep: POLICY }
+    Resource { kind, group, versions, plural, namespaced: true, custom: true, keep: POLICY }
 }
 
-const fn networking(kind: &'static str, plural: &'static str, parsed: Option<Kind>) -> Resource {
+const fn networking(kind: &'static str, plural: &'static str) -> Resource {
     let (group, versions) = (Group::Networking.name(), &["v1", "v1beta1", "v1alpha3"]);
-    Resource { kind, group, versions, plural, namespaced: true, custom: true, parsed, keep: POLICY }
+    Resource { kind, group, versions, plural, namespaced: true, custom: true, keep: POLICY }
 }
 
 /// The annotations that the parser reads.
@@ -173,11 +167,11 @@ const DEFINITION: Keep = Keep::Only(&object(
 
 /// The resources that are watched in all namespaces.
 pub const RESOURCES: &[Resource] = &[
-    core("Namespace", "namespaces", false, Some(Kind::Namespace), METADATA_ONLY),
-    core("Node", "nodes", false, None, METADATA_ONLY),
-    core("ServiceAccount", "serviceaccounts", true, None, METADATA_ONLY),
-    core("Service", "services", true, Some(Kind::Service), SERVICE),
-    core("Pod", "pods", true, Some(Kind::Pod), POD),
+    core("Namespace", "namespaces", false, METADATA_ONLY),
+    core("Node", "nodes", false, METADATA_ONLY),
+    core("ServiceAccount", "serviceaccounts", true, METADATA_ONLY),
+    core("Service", "services", true, SERVICE),
+    core("Pod", "pods", true, POD),
     Resource {
         kind: "EndpointSlice",
         group: Group::Discovery.name(),
@@ -185,25 +179,24 @@ pub const RESOURCES: &[Resource] = &[
         plural: "endpointslices",
         namespaced: true,
         custom: false,
-        parsed: Some(Kind::EndpointSlice),
         keep: ENDPOINT_SLICE,
     },
-    security("PeerAuthentication", "peerauthentications", Some(Kind::PeerAuthentication)),
-    security("AuthorizationPolicy", "authorizationpolicies", None),
-    security("RequestAuthentication", "requestauthentications", None),
-    networking("DestinationRule", "destinationrules", Some(Kind::DestinationRule)),
-    networking("VirtualService", "virtualservices", None),
-    networking("ServiceEntry", "serviceentries", Some(Kind::ServiceEntry)),
-    networking("WorkloadEntry", "workloadentries", Some(Kind::WorkloadEntry)),
-    networking("Sidecar", "sidecars", Some(Kind::Sidecar)),
-    networking("Gateway", "gateways", None),
+    security("PeerAuthentication", "peerauthentications"),
+    security("AuthorizationPolicy", "authorizationpolicies"),
+    security("RequestAuthentication", "requestauthentications"),
+    networking("DestinationRule", "destinationrules"),
+    networking("VirtualService", "virtualservices"),
+    networking("ServiceEntry", "serviceentries"),
+    networking("WorkloadEntry", "workloadentries"),
+    networking("Sidecar", "sidecars"),
+    networking("Gateway", "gateways"),
 ];
 
 /// ConfigMaps, watched by name.
-pub const CONFIG_MAP: &Resource = &core("ConfigMap", "configmaps", true, Some(Kind::ConfigMap), POLICY);
+pub const CONFIG_MAP: &Resource = &core("ConfigMap", "configmaps", true, POLICY);
 
 /// Secrets, watched by name.
-pub const SECRET: &Resource = &core("Secret", "secrets", true, Some(Kind::Secret), POLICY);
+pub const SECRET: &Resource = &core("Secret", "secrets", true, POLICY);
 
 /// CustomResourceDefinitions, which tell which custom resources are served.
 pub const DEFINITIONS: &Resource = &Resource {
@@ -213,7 +206,6 @@ pub const DEFINITIONS: &Resource = &Resource {
     plural: "customresourcedefinitions",
     namespaced: false,
     custom: false,
-    parsed: None,
     keep: DEFINITION,
 };
 

@@ -10,7 +10,26 @@ use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::watch;
 
-use crate::{decode::Key, kinds::Resource, watch::state::Health};
+use crate::{decode::Key, kinds::Resource};
+
+/// The state of a list and watch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Health {
+    /// A watch is open, or is being replaced after its timeout.
+    pub(crate) live: bool,
+    /// A list has been complete.
+    pub(crate) synced: bool,
+    /// A list is under way.
+    pub(crate) listing: bool,
+    /// The number of known objects.
+    pub(crate) objects: usize,
+    /// Complete lists so far.
+    pub(crate) lists: u64,
+    /// Watches opened so far.
+    pub(crate) watches: u64,
+    /// Bookmarks so far.
+    pub(crate) bookmarks: u64,
+}
 
 /// The state of a list and watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -71,20 +71,20 @@ impl Group {
     }
 }
 
-/// The table of object types: the variant of [`Object`](crate::Object) and what it holds.
+/// The table of object types: the variant of `Object` and what it holds.
 macro_rules! with_object_types {
     ($then:ident) => {
         $then! {
-            Service($crate::service::Service),
-            EndpointSlice($crate::service::EndpointSlice),
+            Service(Service),
+            EndpointSlice(EndpointSlice),
             /// A Pod or a WorkloadEntry.
-            Workload($crate::workload::Workload),
-            ServiceEntry($crate::service::ServiceEntry),
-            Sidecar($crate::service::Sidecar),
-            PeerAuthentication($crate::policy::PeerAuthentication),
-            DestinationRule($crate::policy::DestinationRule),
+            Workload(Workload),
+            ServiceEntry(ServiceEntry),
+            Sidecar(Sidecar),
+            PeerAuthentication(PeerAuthentication),
+            DestinationRule(DestinationRule),
             /// A Secret, or a ConfigMap other than the mesh's.
-            Credential($crate::credential::Credential),
+            Credential(Credential),
         }
     };
 }

@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use crate::{
+    credential::Credential,
     kind::{Kind, with_object_types},
     mesh::MeshConfig,
     meta::{Created, Meta},
     names::ObjectRef,
+    policy::*,
+    service::*,
+    workload::Workload,
 };
 
 macro_rules! objects {

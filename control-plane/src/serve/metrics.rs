@@ -8,6 +8,7 @@ use eastwest_ca_server::{
     scrape::{self, Sample, counter, counters, gauge, gauges, label},
 };
 use eastwest_model::Severity;
+use eastwest_xds::TypeUrl;
 use eastwest_xds_server::{Connections, TypeCounters};
 use prometheus::{Registry, TextEncoder, proto::MetricFamily};
 use tokio::sync::watch;
@@ -91,14 +92,9 @@ fn of_world(world: &World) -> Vec<MetricFamily> {
     ]
 }
 
-/// Istio's short names of the types, else the last part of the URL.
+/// Istio's short name of a type of Envoy, else the last part of the URL.
 fn short(type_url: &str) -> &str {
-    match type_url.rsplit('.').next().unwrap_or(type_url) {
-        "Cluster" => "cds",
-        "ClusterLoadAssignment" => "eds",
-        "Listener" => "lds",
-        "RouteConfiguration" => "rds",
-        "Secret" => "sds",
-        other => other,
-    }
+    let known = TypeUrl::parse(type_url).ok().filter(|known| *known != TypeUrl::WORKLOAD_TLS);
+    let short_name = known.and_then(|known| known.short_name());
+    short_name.unwrap_or_else(|| type_url.rsplit('.').next().unwrap_or(type_url))
 }

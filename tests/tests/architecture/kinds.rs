@@ -12,6 +12,10 @@ const MOST: usize = 8;
 const DECISIONS: &[&str] =
     &["control-plane/engine/src/compute", "control-plane/engine/src/lint", "control-plane/engine/src/trace"];
 
+/// The table of resources that are watched. It has every resource of Istio that is followed, also those that are no kind
+/// here yet, so that a new kind does not touch it; and the crate of random worlds, which belongs to the tests.
+const APART: &[&str] = &["control-plane/kubernetes/src/kinds.rs", "control-plane/testing/src/lib.rs"];
+
 /// The paths of the line for a policy kind in docs/ARCHITECTURE.md.
 fn listed() -> Vec<String> {
     let map = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
@@ -48,7 +52,9 @@ fn a_policy_kind_is_named_in_the_listed_files_alone() {
     naming(root(), &mut found);
     assert!(found.len() > 5, "{found:?}");
     let is_allowed = |path: &String| {
-        listed.contains(path) || DECISIONS.iter().any(|folder| path.starts_with(&format!("{folder}/")))
+        listed.contains(path)
+            || APART.contains(&path.as_str())
+            || DECISIONS.iter().any(|folder| path.starts_with(&format!("{folder}/")))
     };
     let others: Vec<_> = found.into_iter().filter(|path| !is_allowed(path)).collect();
     assert!(

@@ -23,7 +23,7 @@ use std::{
 };
 
 use super::failure::{Cause, Failure};
-use crate::decode::Key;
+use crate::{decode::Key, status::Health};
 
 /// Failures from the same version before a fresh list.
 const SAME_VERSION: u32 = 3;
@@ -127,25 +127,6 @@ pub(crate) struct Step<T> {
     pub(crate) command: Command,
     /// For status and log.
     pub(crate) failure: Option<Failure>,
-}
-
-/// The state of a list and watch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Health {
-    /// A watch is open, or is being replaced after its timeout.
-    pub(crate) live: bool,
-    /// A list has been complete.
-    pub(crate) synced: bool,
-    /// A list is under way.
-    pub(crate) listing: bool,
-    /// The number of known objects.
-    pub(crate) objects: usize,
-    /// Complete lists so far.
-    pub(crate) lists: u64,
-    /// Watches opened so far.
-    pub(crate) watches: u64,
-    /// Bookmarks so far.
-    pub(crate) bookmarks: u64,
 }
 
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! The ledger: what the CA issued and refused, in lines that vouch for each other.
+//! The ledger: the record of what the CA issued and refused, chained by hashes and signed.
 //!
 //! ```text
 //! segment ─ signer ─ issued ─ refused ─ checkpoint ─ jwt-svid ─ checkpoint ─ …   next segment ─ signer ─ …

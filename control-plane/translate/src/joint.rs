@@ -26,7 +26,8 @@ pub(crate) trait JointType: Debug + Send + Sync + 'static {
     /// All that a host contributes.
     fn parts(service: &OutboundService) -> Vec<(Self::Key, Self::Part<'_>)>;
 
-    /// The resource made of what hosts contribute, in the order of the hosts; `None` if that makes none.
+    /// The resource made of what hosts contribute, in the order of the hosts: at least one part. `None` if that makes
+    /// none.
     fn resource(
         cache: &mut Cache,
         key: &Self::Key,
@@ -133,7 +134,9 @@ impl<T: JointType> JointResources for HostIndex<T> {
         }
         let resource = |key: T::Key| {
             let parts = self.hosts(&key).filter_map(|host| parts.get(host)?.get(&key)).flatten();
-            let resource = T::resource(cache, &key, &parts.collect::<Vec<_>>(), outbound);
+            let parts: Vec<_> = parts.collect();
+            // A resource goes with the last host that contributes to it.
+            let resource = if parts.is_empty() { None } else { T::resource(cache, &key, &parts, outbound) };
             (T::name(&key).into(), resource)
         };
         changed.into_iter().map(resource).collect()

@@ -172,6 +172,8 @@ async fn serve(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut left = if let Some(Fault::Truncate(bytes)) = fault { bytes } else { usize::MAX };
     let mut buffer = vec![0; 64 << 10];
     let mut closed = [0];
+    // The beginning of a text to replace whose end has not been read yet.
+    let mut held = Vec::new();
     loop {
         let read = tokio::select! {
             read = upstream.read(&mut buffer) => read?,
@@ -179,10 +181,14 @@ async fn serve(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
             _ = client.read(&mut closed) => return Ok(()),
         };
         if read == 0 {
+            client.write_all(&held).await?;
             return client.shutdown().await;
         }
         let bytes = match &fault {
-            Some(Fault::Replace(from, to)) => replace(&buffer[..read], from, to),
+            Some(Fault::Replace(from, to)) => {
+                held.extend_from_slice(&buffer[..read]);
+                replace(&mut held, from, to)
+            }
             _ => buffer[..read.min(left)].to_vec(),
         };
         client.write_all(&bytes).await?;
@@ -193,14 +199,16 @@ async fn serve(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
     }
 }
 
-fn replace(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
+/// Takes from `held` what can be sent, with the text replaced. A beginning of the text at the end of `held` stays there.
+fn replace(held: &mut Vec<u8>, from: &str, to: &str) -> Vec<u8> {
     assert_eq!(from.len(), to.len(), "the length of the answer stays");
-    let mut bytes = bytes.to_vec();
     let places: Vec<_> =
-        bytes.windows(from.len()).enumerate().filter(|(_, part)| *part == from.as_bytes()).collect();
+        held.windows(from.len()).enumerate().filter(|(_, part)| *part == from.as_bytes()).collect();
     let places: Vec<_> = places.into_iter().map(|(place, _)| place).collect();
     for place in places {
-        bytes[place..place + to.len()].copy_from_slice(to.as_bytes());
+        held[place..place + to.len()].copy_from_slice(to.as_bytes());
     }
-    bytes
+    let begun = (1..from.len()).rev().find(|length| held.ends_with(&from.as_bytes()[..*length]));
+    let rest = held.split_off(held.len() - begun.unwrap_or(0));
+    std::mem::replace(held, rest)
 }

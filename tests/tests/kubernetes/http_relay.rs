@@ -167,7 +167,11 @@ async fn serve(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let upstream = TcpStream::connect(("127.0.0.1", shared.upstream)).await?;
     let name = ServerName::try_from("127.0.0.1").map_err(std::io::Error::other)?;
     let mut upstream = shared.tls.connect(name, upstream).await?;
-    let head = head.replacen("\r\n", "\r\nconnection: close\r\n", 1);
+    let mut head = head.replacen("\r\n", "\r\nconnection: close\r\n", 1);
+    if matches!(fault, Some(Fault::Replace(..))) {
+        // HTTP/1.0 has no chunks, whose lengths could stand within the text to replace.
+        head = head.replacen(" HTTP/1.1\r\n", " HTTP/1.0\r\n", 1);
+    }
     upstream.write_all(head.as_bytes()).await?;
     let mut left = if let Some(Fault::Truncate(bytes)) = fault { bytes } else { usize::MAX };
     let mut buffer = vec![0; 64 << 10];

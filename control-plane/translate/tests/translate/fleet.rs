@@ -82,7 +82,7 @@ fn views_kept_up_to_date_equal_those_made_anew() {
 #[test]
 fn blocks_that_no_resource_is_made_from_update_no_proxy() {
     let mut changes = 0;
-    for seed in 0..SEEDS {
+    for seed in 0..2 * SEEDS {
         let mut random = Random::new(seed);
         let mut objects = BTreeMap::new();
         let mut index = Index::new(worlds::defaults());

@@ -31,6 +31,11 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
     ("eastwest-xds-server", 5, &["eastwest-proto", "eastwest-xds"]),
     ("eastwest-kubernetes", 5, &["eastwest-manifest", "eastwest-model"]),
     (
+        "eastwest-cluster",
+        6,
+        &["eastwest-ca", "eastwest-ca-server", "eastwest-identity", "eastwest-kubernetes", "eastwest-model"],
+    ),
+    (
         "eastwest-agent",
         6,
         &[

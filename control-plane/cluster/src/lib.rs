@@ -1,0 +1,3 @@
+//! What a control plane writes to the Kubernetes API.
+//!
+//! The rules and their tests are in `docs/KUBERNETES.md`.

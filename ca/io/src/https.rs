@@ -4,7 +4,7 @@
 use std::{error::Error as _, fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header, uri::Scheme};
+use http::{Request, Response, StatusCode, Uri, header, uri::Scheme};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -13,7 +13,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -47,9 +47,6 @@ pub enum FetchError {
         /// Why not.
         reason: String,
     },
-    /// The client certificate, its key or the bearer token.
-    #[error("client certificate, key or token cannot be used")]
-    Identity,
     /// No connection, or it broke.
     #[error("{url}: {reason}")]
     Connection {
@@ -146,25 +143,8 @@ impl HttpsClient {
     /// # Errors
     /// A file without certificates. If the system has none, the first fetch fails.
     pub fn new(roots: &TrustedRoots) -> Result<Self, FetchError> {
-        Self::with_identity(roots, None)
-    }
-
-    /// The same, with a client certificate: a chain and its key, both PEM.
-    ///
-    /// # Errors
-    /// No certificates, or a key that does not belong to them.
-    pub fn with_identity(roots: &TrustedRoots, identity: Option<(&str, &str)>) -> Result<Self, FetchError> {
         let builder = tls::client_builder().with_root_certificates(roots.store()?);
-        let config = match identity {
-            None => builder.with_no_client_auth(),
-            Some((chain, key)) => {
-                let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>();
-                let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
-                let (Ok(chain), Ok(key)) = (chain, key) else { return Err(FetchError::Identity) };
-                builder.with_client_auth_cert(chain, key).map_err(|_| FetchError::Identity)?
-            }
-        };
-        Ok(Self::with_tls(config))
+        Ok(Self::with_tls(builder.with_no_client_auth()))
     }
 
     /// A client with this TLS configuration.
@@ -182,23 +162,21 @@ impl HttpsClient {
     /// # Errors
     /// See [`FetchError`].
     pub async fn get(&self, url: &HttpsUrl, limit: usize) -> Result<Bytes, FetchError> {
-        self.send(url, None, None, limit).await
+        self.send(url, None, limit).await
     }
 
-    /// The document that an address answers, of at most `limit` bytes. With `bearer` the request has that token; with
-    /// `json` it is a POST of that body.
+    /// The document that an address answers, of at most `limit` bytes. With `json` the request is a POST of that body.
     ///
     /// # Errors
     /// See [`FetchError`].
     pub async fn send(
         &self,
         url: &HttpsUrl,
-        bearer: Option<&str>,
         json: Option<String>,
         limit: usize,
     ) -> Result<Bytes, FetchError> {
         let answer = timeout(DEADLINE, async {
-            let response = self.request(url, bearer, json).await?;
+            let response = self.request(url, json).await?;
             match response.status() {
                 StatusCode::OK | StatusCode::CREATED => body(url, response, limit).await,
                 status => Err(FetchError::Status { url: url.to_string(), status: status.as_u16() }),
@@ -210,23 +188,16 @@ impl HttpsClient {
     /// The response of an address, whatever its status. There is no time limit.
     ///
     /// # Errors
-    /// No connection, or a token that cannot be a header.
+    /// No connection.
     pub async fn request(
         &self,
         url: &HttpsUrl,
-        bearer: Option<&str>,
         json: Option<String>,
     ) -> Result<Response<Incoming>, FetchError> {
-        let mut request = match &json {
+        let request = match &json {
             None => Request::get(&url.0),
             Some(_) => Request::post(&url.0).header(header::CONTENT_TYPE, "application/json"),
         };
-        if let Some(token) = bearer {
-            let mut value =
-                HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| FetchError::Identity)?;
-            value.set_sensitive(true);
-            request = request.header(header::AUTHORIZATION, value);
-        }
         let request = request
             .header(header::ACCEPT, ACCEPTED)
             .header(header::USER_AGENT, concat!("eastwest/", env!("CARGO_PKG_VERSION")))

@@ -9,6 +9,8 @@
 
 #[path = "issuing/bare.rs"]
 mod bare;
+#[path = "../tests/wire/kubernetes_api.rs"]
+mod kubernetes_api;
 #[path = "issuing/review.rs"]
 mod review;
 #[allow(dead_code, reason = "tests use more of it")]
@@ -211,7 +213,7 @@ impl Bench {
             serving_lifetime: Duration::from_secs(24 * 3600),
             proofs: ProofConfig {
                 audiences: vec!["istio-ca".to_owned()],
-                review: api.as_ref().map(|api| Arc::new(api.client())),
+                review: api.as_ref().map(|api| Arc::new(api.client()) as _),
                 ..ProofConfig::default()
             },
             ledger: LedgerConfig::of(&state),

@@ -23,6 +23,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long an idle connection is kept. A request on a dead one fails only at its deadline, so this is short.
 const IDLE: Duration = Duration::from_secs(5);
+/// How many idle connections are kept: TokenReviews come in bursts.
+const MAX_IDLE: usize = 64;
 
 /// Selects an API.
 #[derive(Debug, Clone, Default)]
@@ -119,6 +121,12 @@ impl Api {
     }
 }
 
+/// Whether an API is configured where [`Api::find`] looks without options: this is a pod, or one of the usual kubeconfig
+/// files exists.
+pub fn is_configured() -> bool {
+    is_in_cluster() || default_kubeconfigs().iter().any(|path| path.exists())
+}
+
 /// Whether this process runs in a pod, by the variable that kubelets set.
 fn is_in_cluster() -> bool {
     env::var_os("KUBERNETES_SERVICE_HOST").is_some_and(|host| !host.is_empty())
@@ -209,7 +217,10 @@ fn client(config: Config) -> Result<Client, String> {
     let connector =
         config.rustls_https_connector_with_connector(connector).map_err(|error| reason(&error))?;
     let mut builder = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
-    builder.pool_idle_timeout(IDLE).pool_timer(hyper_util::rt::TokioTimer::new()).pool_max_idle_per_host(2);
+    builder
+        .pool_idle_timeout(IDLE)
+        .pool_timer(hyper_util::rt::TokioTimer::new())
+        .pool_max_idle_per_host(MAX_IDLE);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer().map_err(|error| reason(&error))?)

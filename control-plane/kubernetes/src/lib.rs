@@ -11,8 +11,10 @@
 
 mod batches;
 mod client;
+mod credentials;
 mod decode;
 mod discovery;
+mod feed;
 mod kinds;
 mod log;
 mod prune;
@@ -22,8 +24,9 @@ mod watch;
 
 pub use crate::{
     batches::{batch, follow},
-    client::{Api, ApiError, ApiOptions, Origin},
+    client::{Api, ApiError, ApiOptions, Origin, is_configured},
     decode::{Key, Object},
+    feed::{Feed, LoadError, load},
     kinds::{CONFIG_MAP, DEFINITIONS, RESOURCES, Resource, SECRET},
     prune::Keep,
     source::{NamedObject, Source},

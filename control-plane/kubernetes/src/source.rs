@@ -43,10 +43,19 @@ pub enum NamedObject {
 }
 
 impl NamedObject {
-    fn parts(&self) -> (usize, &'static Resource, &Key) {
+    /// Its resource and its name.
+    pub fn resource_and_key(&self) -> (&'static Resource, &Key) {
         match self {
-            Self::ConfigMap(key) => (RESOURCES.len() + 1, CONFIG_MAP, key),
-            Self::Secret(key) => (RESOURCES.len() + 2, SECRET, key),
+            Self::ConfigMap(key) => (CONFIG_MAP, key),
+            Self::Secret(key) => (SECRET, key),
+        }
+    }
+
+    /// Its place in the report.
+    fn place(&self) -> usize {
+        match self {
+            Self::ConfigMap(_) => RESOURCES.len() + 1,
+            Self::Secret(_) => RESOURCES.len() + 2,
         }
     }
 }
@@ -118,7 +127,7 @@ impl<T: Send + 'static> Source<T> {
 
     fn spawn_named(&mut self, named: &NamedObject) -> Named {
         let before = self.ending.remove(named);
-        let (place, resource, key) = named.parts();
+        let (place, (resource, key)) = (named.place(), named.resource_and_key());
         let (follower, statuses, key) = (self.follower.clone(), self.statuses.clone(), key.clone());
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {

@@ -196,19 +196,18 @@ impl Statuses {
         }
     }
 
-    /// The sources that are not synced, each with the reason: for readiness.
+    /// The sources that are not synced, each with the reason: for readiness. Secrets do not count, which rules name and
+    /// which we may not be allowed to read.
     pub fn unsynced(&self, now: SystemTime) -> Vec<String> {
         let report = self.report(now);
         let fallback = |source: &KindStatus| {
             report.definitions == "polled" && source.kind == crate::kinds::DEFINITIONS.kind
         };
-        let missing = report.sources.iter().filter(|source| !source.synced && !fallback(source));
-        missing
-            .map(|source| match &source.last_error {
-                Some(error) => format!("{} is not listed yet: {}", source.name(), error.message),
-                None => format!("{} is not listed yet", source.name()),
-            })
-            .collect()
+        let optional =
+            |source: &KindStatus| source.object.is_some() && source.kind == crate::kinds::SECRET.kind;
+        let unsynced = report.sources.iter().filter(|source| !source.synced && !optional(source));
+        let missing = unsynced.filter(|source| !fallback(source));
+        missing.map(KindStatus::problem).collect()
     }
 
     /// Notifies when `state`, `live` or `synced` of a source changed.
@@ -223,6 +222,14 @@ impl KindStatus {
         let group = if self.group.is_empty() { String::new() } else { format!(".{}", self.group) };
         let object = self.object.as_ref().map(|object| format!(" {object}")).unwrap_or_default();
         format!("{}{group}{object}", self.resource)
+    }
+
+    /// Why it is not listed, for a person.
+    pub(crate) fn problem(&self) -> String {
+        match &self.last_error {
+            Some(error) => format!("{} is not listed yet: {}", self.name(), error.message),
+            None => format!("{} is not listed yet", self.name()),
+        }
     }
 }
 

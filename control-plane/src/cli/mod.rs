@@ -3,6 +3,7 @@
 mod agent;
 mod ca;
 mod check;
+mod cluster;
 mod diff;
 mod explain;
 mod render;

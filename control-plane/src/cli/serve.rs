@@ -29,7 +29,8 @@ const USUAL_LIFE: &str = "24h";
 /// The arguments of `eastwest serve`.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Directory of Kubernetes manifests (*.yaml, *.yml, *.json). Changes are followed.
+    /// Directory mode: read Kubernetes manifests (*.yaml, *.yml, *.json) in this directory, and follow changes [default:
+    /// Kubernetes mode: follow the Kubernetes API].
     #[arg(long, value_name = "DIR", env = "EASTWEST_CONFIG_DIR")]
     config_dir: Option<PathBuf>,
     /// Directory for the CA key, the CA certificate and the token key. It is created with mode 0700.
@@ -37,15 +38,18 @@ pub(crate) struct ServeArgs {
     state_dir: PathBuf,
     #[command(flatten)]
     mesh: MeshArgs,
-    /// Address of plaintext gRPC: xDS for local use, never the CA. With port 0 the system chooses a port.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15010", env = "EASTWEST_GRPC_ADDR")]
-    grpc_addr: String,
-    /// Address of gRPC with TLS: xDS and CA. A client certificate is optional.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15012", env = "EASTWEST_GRPC_TLS_ADDR")]
-    grpc_tls_addr: String,
-    /// Address of HTTP: /metrics, /healthz, /readyz, /version, /debug/…
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15014", env = "EASTWEST_HTTP_ADDR")]
-    http_addr: String,
+    /// Address of plaintext gRPC: xDS for local use, never the CA. With port 0 the system chooses a port [default: in
+    /// directory mode 127.0.0.1:15010, in Kubernetes mode off].
+    #[arg(long, value_name = "ADDR", env = "EASTWEST_GRPC_ADDR")]
+    grpc_addr: Option<String>,
+    /// Address of gRPC with TLS: xDS and CA. A client certificate is optional [default: in directory mode 127.0.0.1:15012,
+    /// in Kubernetes mode 0.0.0.0:15012].
+    #[arg(long, value_name = "ADDR", env = "EASTWEST_GRPC_TLS_ADDR")]
+    grpc_tls_addr: Option<String>,
+    /// Address of HTTP: /metrics, /healthz, /readyz, /version, /debug/… [default: in directory mode 127.0.0.1:15014, in
+    /// Kubernetes mode 0.0.0.0:15014].
+    #[arg(long, value_name = "ADDR", env = "EASTWEST_HTTP_ADDR")]
+    http_addr: Option<String>,
     #[command(flatten)]
     ca: CaArgs,
     #[command(flatten)]
@@ -65,25 +69,40 @@ impl ServeArgs {
     }
 
     fn read(self, problems: &mut Problems) -> Option<Config> {
-        if self.config_dir.is_none() {
-            problems
-                .add("--config-dir", "name a directory of manifests: the Kubernetes API is not a source yet");
-        }
+        let cluster = self.config_dir.is_none();
         let mesh = self.mesh.read(problems);
-        let grpc = problems.take("--grpc-addr", address(&self.grpc_addr));
-        let tls = problems.take("--grpc-tls-addr", address(&self.grpc_tls_addr));
-        let http = problems.take("--http-addr", address(&self.http_addr));
-        let ca = self.ca.read(problems, USUAL_LIFE);
+        let ports = self.ports(cluster, problems);
+        let api = self.ca.api_options();
+        let ca = self.ca.read(problems, USUAL_LIFE, cluster);
         let roots = self.roots.read(problems);
         let bundles = self.bundles.read(problems);
         Some(Config {
-            input: InputSource::Directory(self.config_dir?),
+            input: match self.config_dir {
+                Some(directory) => InputSource::Directory(directory),
+                None => InputSource::Kubernetes(api),
+            },
             state: StatePlace::Kept(self.state_dir),
             mesh: mesh?,
-            ports: PortAddresses { plaintext: Some(grpc?), tls: tls?, http: http? },
+            ports: ports?,
             ca: ca?,
             signer: SignerSource::Followed(roots?),
             bundles: bundles?,
         })
+    }
+
+    /// The addresses to bind. In a cluster they serve other machines, and nobody needs plaintext.
+    fn ports(&self, cluster: bool, problems: &mut Problems) -> Option<PortAddresses> {
+        let ip = if cluster { "0.0.0.0" } else { "127.0.0.1" };
+        let mut read = |flag: &str, given: &Option<String>, port: u16| {
+            let text = given.clone().unwrap_or_else(|| format!("{ip}:{port}"));
+            problems.take(flag, address(&text))
+        };
+        let plaintext = match cluster && self.grpc_addr.is_none() {
+            true => Some(None),
+            false => read("--grpc-addr", &self.grpc_addr, 15010).map(Some),
+        };
+        let tls = read("--grpc-tls-addr", &self.grpc_tls_addr, 15012);
+        let http = read("--http-addr", &self.http_addr, 15014);
+        Some(PortAddresses { plaintext: plaintext?, tls: tls?, http: http? })
     }
 }

@@ -1,14 +1,16 @@
-//! Where the commands that ask about the mesh get their answers: a directory of manifests or a running server.
+//! Where the commands that ask about the mesh get their answers: a directory of manifests, a running server, or the
+//! Kubernetes API with the rights of the person who asks.
 
 use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context;
 use clap::{ArgMatches, Args, Command, FromArgMatches, error::ErrorKind, parser::ValueSource};
 use eastwest_engine::Index;
+use eastwest_kubernetes::ApiOptions;
 use eastwest_model::{MeshConfig, TrustDomain};
 use serde_json::Value;
 
-use super::{Failure, Result, runtime};
+use super::{Failure, Result, cluster, runtime};
 use crate::{
     config::Problems,
     query::{Question, World},
@@ -29,17 +31,26 @@ pub(crate) struct WorldArgs {
 enum Source {
     Directory(PathBuf),
     Server(String),
+    Cluster(ApiOptions),
 }
 
-/// Both flags, and what clap makes of them; [`Source`] chooses.
+/// The flags, and what clap makes of them; [`Source`] chooses.
 #[derive(Debug, Args)]
 struct SourceArgs {
-    /// Read a directory of Kubernetes manifests instead of asking a running control plane.
+    /// Read a directory of Kubernetes manifests.
     #[arg(long, value_name = "DIR", env = "EASTWEST_CONFIG_DIR")]
     config_dir: Option<PathBuf>,
-    /// Ask the running control plane at this HTTP address [default: http://127.0.0.1:15014].
+    /// Ask the running control plane at this HTTP address [default without --config-dir and without a kubeconfig:
+    /// http://127.0.0.1:15014].
     #[arg(long, value_name = "URL", env = "EASTWEST_SERVER")]
     server: Option<String>,
+    /// Read the cluster of this kubeconfig file with your rights there [default without --config-dir and --server: KUBECONFIG,
+    /// else ~/.kube/config, if there is one].
+    #[arg(long, value_name = "FILE", env = "EASTWEST_KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig [default: the current context].
+    #[arg(long, value_name = "NAME", env = "EASTWEST_CONTEXT")]
+    context: Option<String>,
 }
 
 impl Args for Source {
@@ -55,17 +66,27 @@ impl Args for Source {
 impl FromArgMatches for Source {
     fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Self, clap::Error> {
         let typed = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
-        let by_hand = (typed("config_dir"), typed("server"));
-        let SourceArgs { config_dir, server } = SourceArgs::from_arg_matches(matches)?;
-        match (config_dir, server) {
-            (Some(_), Some(_)) if by_hand == (true, true) => Err(clap::Error::raw(
+        let SourceArgs { config_dir, server, kubeconfig, context } = SourceArgs::from_arg_matches(matches)?;
+        let of_cluster = typed("kubeconfig") || typed("context");
+        let by_hand = [typed("config_dir"), typed("server"), of_cluster];
+        if by_hand.into_iter().filter(|typed| *typed).count() > 1 {
+            return Err(clap::Error::raw(
                 ErrorKind::ArgumentConflict,
-                "--config-dir and --server exclude each other: ask a directory, or a running control plane\n",
-            )),
-            (_, Some(server)) if by_hand.1 => Ok(Self::Server(server)),
-            (Some(directory), _) => Ok(Self::Directory(directory)),
-            (None, server) => Ok(Self::Server(server.unwrap_or_else(|| "http://127.0.0.1:15014".to_owned()))),
+                "--config-dir, --server and --kubeconfig or --context exclude each other: ask a directory, a running \
+                 control plane, or a cluster\n",
+            ));
         }
+        let named = kubeconfig.is_some() || context.is_some();
+        let cluster = Self::Cluster(ApiOptions { kubeconfig, context });
+        Ok(match (by_hand, config_dir, server) {
+            ([true, ..], Some(directory), _) => Self::Directory(directory),
+            ([_, true, _], _, Some(server)) => Self::Server(server),
+            ([_, _, true], ..) => cluster,
+            (_, Some(directory), _) => Self::Directory(directory),
+            (_, None, Some(server)) => Self::Server(server),
+            (_, None, None) if named || eastwest_kubernetes::is_configured() => cluster,
+            (_, None, None) => Self::Server("http://127.0.0.1:15014".to_owned()),
+        })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> std::result::Result<(), clap::Error> {
@@ -96,13 +117,15 @@ impl MeshArgs {
 impl WorldArgs {
     /// Asks the source that the flags name.
     pub(super) fn ask(&self, question: &Question) -> Result<Value> {
-        let directory = match &self.source {
-            Source::Directory(directory) => directory,
-            Source::Server(server) => return Ok(runtime()?.block_on(remote::ask(server, question))?),
-        };
         let mut problems = Problems::default();
         let Some(mesh) = self.mesh.read(&mut problems) else { return Err(Failure::Usage(problems)) };
-        let loaded = eastwest_sources::load(directory, &mesh).context("--config-dir")?;
+        let loaded = match &self.source {
+            Source::Server(server) => return Ok(runtime()?.block_on(remote::ask(server, question))?),
+            Source::Cluster(options) => cluster::load(options, &mesh)?,
+            Source::Directory(directory) => {
+                eastwest_sources::load(directory, &mesh).context("--config-dir")?
+            }
+        };
         let mut index = Index::new(mesh);
         for change in loaded.changes {
             index.apply(change);

@@ -40,7 +40,7 @@ pub(super) struct Place<'a> {
 ///
 /// # Errors
 /// A file of an issuer cannot be read, or no serving certificate can be issued.
-pub(super) fn start(
+pub(super) async fn start(
     config: &CaConfig,
     keys: KeyMaterial,
     trust_domain: TrustDomain,
@@ -56,7 +56,7 @@ pub(super) fn start(
         lifetimes: config.lifetimes,
         serving_names,
         serving_lifetime: SERVING_LIFETIME,
-        proofs: config.proving.open(at.root_namespace, at.pods.clone())?,
+        proofs: config.proving.open(at.root_namespace, at.pods.clone()).await?,
         ledger: LedgerConfig::of(at.state.path()),
         limits: config.limits,
     };

@@ -28,6 +28,10 @@ type App = State<Arc<Shared>>;
 const PAGES: Pages = &[
     ("/debug/syncz", "connected proxies: what each was sent, acknowledged and refused, by type"),
     ("/debug/config_errors", "input that is refused, and why"),
+    (
+        "/debug/sources",
+        "each followed resource of the Kubernetes API: versions, objects, last event, whether it is live",
+    ),
     ("/debug/check", "all findings about the input, warnings too"),
     ("/debug/tls?workload=NS/POD", "the effective TLS settings of a workload"),
     ("/debug/explain?client=NS/POD&host=HOST&port=PORT", "one client-to-server pair"),
@@ -44,6 +48,7 @@ pub(super) fn routes(shared: Arc<Shared>) -> Router {
     pages::common(PAGES)
         .route("/debug/syncz", get(syncz))
         .route("/debug/config_errors", get(config_errors))
+        .route("/debug/sources", get(async |State(shared): App| shared.sources.page()))
         .route("/debug/check", get(async |app: App| answer(&app, &Question::Check)))
         .route("/debug/tls", get(tls))
         .route("/debug/explain", get(explain))

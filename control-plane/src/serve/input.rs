@@ -3,9 +3,12 @@
 use std::{collections::BTreeSet, fmt, path::PathBuf, sync::Arc};
 
 use anyhow::Context;
+use eastwest_kubernetes::{Api, ApiOptions, Feed, Timing};
 use eastwest_manifest::merge::{Batch, Merge, SourceId};
 use eastwest_model::{Change, Diagnostic, MeshConfig, Severity};
 use tokio::sync::mpsc;
+
+use super::{process::Process, sources::Sources, startup::Startup};
 
 /// How many batches may wait; they are taken in together.
 const WAITING: usize = 64;
@@ -14,42 +17,77 @@ const WAITING: usize = 64;
 pub(crate) enum InputSource {
     /// Manifests in a directory.
     Directory(PathBuf),
+    /// The Kubernetes API.
+    Kubernetes(ApiOptions),
 }
 
 impl InputSource {
+    /// Opens the source.
+    ///
+    /// # Errors
+    /// A kubeconfig that cannot be used.
+    pub(super) async fn open(&self) -> anyhow::Result<OpenInput> {
+        Ok(match self {
+            Self::Directory(path) => OpenInput::Directory(path.clone()),
+            Self::Kubernetes(options) => OpenInput::Kubernetes(Api::find(options).await?),
+        })
+    }
+}
+
+/// Where the objects of the mesh come from, opened.
+pub(super) enum OpenInput {
+    /// Manifests in a directory.
+    Directory(PathBuf),
+    /// The Kubernetes API.
+    Kubernetes(Api),
+}
+
+impl OpenInput {
     fn id(&self) -> SourceId {
         match self {
             Self::Directory(path) => SourceId::new(format!("directory {}", path.display())),
+            Self::Kubernetes(api) => SourceId::new(format!("Kubernetes API {}", api.server())),
         }
     }
 
-    /// Sends what the source has, and then its changes, to `batches`.
-    fn follow(&self, mesh: &MeshConfig, batches: mpsc::Sender<Batch>) -> anyhow::Result<()> {
-        match self {
+    /// Follows the source. Returns its state, and the input once the source has stated what it has, with the changes that
+    /// lead there.
+    ///
+    /// # Errors
+    /// A directory that cannot be read at all. An API that does not answer is waited for.
+    pub(super) async fn follow(
+        &self,
+        mesh: &MeshConfig,
+        startup: &Startup,
+        process: &mut Process,
+    ) -> anyhow::Result<(Sources, Input, Vec<Change>)> {
+        let (mut input, batches) = Input::new(&[self.id()]);
+        let sources = match self {
             Self::Directory(path) => {
-                eastwest_sources::follow(self.id(), path, mesh.clone(), batches).context("--config-dir")
+                eastwest_sources::follow(self.id(), path, mesh.clone(), batches).context("--config-dir")?;
+                Sources::Directory(path.clone())
             }
-        }
+            Self::Kubernetes(api) => {
+                let feed = Feed::start(api, Timing::default(), mesh.clone());
+                let sources = Sources::Kubernetes(feed.statuses());
+                process.spawn(feed.run(self.id(), batches));
+                sources
+            }
+        };
+        startup.follows(sources.clone());
+        startup.waits("the input is being read");
+        let first = input.first().await.context("the input ended before it was read")?;
+        Ok((sources, input, first))
     }
 }
 
-impl fmt::Display for InputSource {
+impl fmt::Display for OpenInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Directory(path) => path.display().fmt(f),
+            Self::Directory(path) => write!(f, "manifests     {}", path.display()),
+            Self::Kubernetes(api) => write!(f, "Kubernetes    {}", api.origin()),
         }
     }
-}
-
-/// Follows the sources. Returns when each of them has stated what it has, with the changes that lead there.
-///
-/// # Errors
-/// A source that cannot be read at all.
-pub(super) async fn follow(source: &InputSource, mesh: &MeshConfig) -> anyhow::Result<(Input, Vec<Change>)> {
-    let (mut input, batches) = Input::new(&[source.id()]);
-    source.follow(mesh, batches)?;
-    let first = input.first().await.context("the input ended before it was read")?;
-    Ok((input, first))
 }
 
 /// The sources as one.

@@ -13,6 +13,7 @@ use eastwest_xds_server::{Connections, TypeCounters};
 use prometheus::{Registry, TextEncoder, proto::MetricFamily};
 use tokio::sync::watch;
 
+use super::sources::Sources;
 use crate::query::World;
 
 /// Content type of the format.
@@ -49,8 +50,10 @@ pub(super) fn register_mesh(
     registry: &Registry,
     connections: Arc<Connections>,
     world: watch::Receiver<World>,
+    sources: Sources,
 ) -> prometheus::Result<()> {
     scrape::register(registry, move || streams(&connections))?;
+    scrape::register(registry, move || sources.families())?;
     scrape::register(registry, move || of_world(&world.borrow().clone()))
 }
 

@@ -14,7 +14,9 @@ mod proofs;
 mod publisher;
 mod shutdown;
 mod signer;
+mod sources;
 mod standalone;
+mod startup;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -28,11 +30,14 @@ use self::{
     authorizer::ProxyAuthorizer,
     bundles::Endpoint,
     ca::Place,
+    input::OpenInput,
     ports::{Ports, Services},
     process::{LockedState, Process},
     proofs::WatchedPods,
     publisher::Publisher,
     shutdown::Shutdown,
+    sources::Sources,
+    startup::Startup,
 };
 pub(crate) use self::{
     bundles::{BundleConfig, EndpointConfig},
@@ -62,6 +67,7 @@ pub(crate) struct Config {
 /// What the HTTP pages show.
 struct Shared {
     world: watch::Receiver<World>,
+    sources: Sources,
     ca: Arc<CertificateAuthority>,
     bundle: Arc<OwnBundle>,
     metrics: Registry,
@@ -75,18 +81,39 @@ struct Shared {
 /// What prevents the start: a port in use, an unusable state directory, a missing input.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let mut process = Process::start()?;
-    let ports = Ports::bind(&config.ports).await?;
-    let addresses = ports.addresses()?;
+    let shutdown = process.shutdown().clone();
+    let startup = Startup::new(shutdown.clone());
+    let ports = Ports::bind(&config.ports, startup.pages(), &shutdown).await?;
+    let started = tokio::select! {
+        started = start(&config, ports.addresses()?, &startup, &mut process) => Some(started?),
+        // The start may wait for the Kubernetes API.
+        () = shutdown.requested() => None,
+    };
+    match started {
+        Some(services) => process.run(ports.serve(services, shutdown)).await,
+        None => Ok(()),
+    }
+}
+
+/// Starts everything behind the ports. It is ready when this returns.
+async fn start(
+    config: &Config,
+    addresses: PortAddresses,
+    startup: &Startup,
+    process: &mut Process,
+) -> anyhow::Result<Services> {
     let endpoint = Endpoint::bind(config.bundles.endpoint.as_ref()).await?;
     let endpoint_address = endpoint.as_ref().map(Endpoint::address).transpose()?;
-    let (input, first) = input::follow(&config.input, &config.mesh).await?;
+    let source = config.input.open().await?;
+    let (sources, input, first) = source.follow(&config.mesh, startup, process).await?;
     let (publisher, subscribers, world) = Publisher::new(config.mesh.clone(), input, first);
+    startup.waits("the certificate authority is starting");
     let state = config.state.open()?;
     let mesh = world.borrow().snapshot.mesh().clone();
     let pods = Some(Arc::new(WatchedPods(world.clone())) as _);
     let place =
         Place { root_namespace: &mesh.root_namespace, tls: addresses.tls.ip(), state: &state.dir, pods };
-    let ca = process.start_ca(&config.ca, &config.signer, mesh.trust_domain.clone(), &place)?;
+    let ca = process.start_ca(&config.ca, &config.signer, mesh.trust_domain.clone(), &place).await?;
 
     let shutdown = process.shutdown().clone();
     let xds = |peer_authenticator| {
@@ -96,25 +123,18 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     };
     let plaintext_xds = xds(None);
     let xds = xds(Some(ca.peer_authenticator())).sharing(plaintext_xds.connections());
-    let (bundle, identity) = bundles::start(&config.bundles, endpoint, &ca, &state.dir, &mesh, &mut process)?;
+    let (bundle, identity) = bundles::start(&config.bundles, endpoint, &ca, &state.dir, &mesh, process)?;
     let metrics = metrics::registry(&ca)?;
-    metrics::register_mesh(&metrics, Arc::clone(xds.connections()), world.clone())?;
-    let shared = Shared {
-        world: world.clone(),
-        ca: ca.clone(),
-        bundle,
-        metrics,
-        xds: xds.clone(),
-        shutdown: shutdown.clone(),
-    };
-    let pages = http::routes(Arc::new(shared));
-    let (plaintext_xds, xds) = (Some(plaintext_xds), Some(xds));
-    let services = Services { plaintext_xds, xds, ca: ca.clone(), identity, pages };
+    metrics::register_mesh(&metrics, Arc::clone(xds.connections()), world.clone(), sources.clone())?;
+    let shared =
+        Shared { world: world.clone(), sources, ca: ca.clone(), bundle, metrics, xds: xds.clone(), shutdown };
 
     process.spawn(publisher.run());
-    process.spawn(follow_trust_domain(ca, world.clone()));
-    print_ready(&config, &state, &world.borrow().clone(), &addresses, endpoint_address)?;
-    process.run(ports.serve(services, shutdown)).await
+    process.spawn(follow_trust_domain(ca.clone(), world.clone()));
+    startup.ends(http::routes(Arc::new(shared)));
+    print_ready(&source, &state, &world.borrow().clone(), &addresses, endpoint_address)?;
+    process.keep(state);
+    Ok(Services { plaintext_xds: Some(plaintext_xds), xds: Some(xds), ca, identity })
 }
 
 /// Keeps the trust domain of the CA equal to that of the mesh.
@@ -132,7 +152,7 @@ async fn follow_trust_domain(ca: Arc<CertificateAuthority>, mut world: watch::Re
 
 /// Prints the line that programs wait for, and what to do next.
 fn print_ready(
-    config: &Config,
+    source: &OpenInput,
     state: &LockedState,
     world: &World,
     addresses: &PortAddresses,
@@ -142,7 +162,7 @@ fn print_ready(
     let grpc = plaintext.map_or_else(String::new, |address| format!(" grpc={address}"));
     let bundle = endpoint.map_or_else(String::new, |address| format!(" bundle={address}"));
     write_out(&format!("eastwest ready{grpc} tls={tls} http={http}{bundle}"))?;
-    let (manifests, state) = (&config.input, state.path().display());
+    let state = state.path().display();
     let local =
         plaintext.map_or_else(String::new, |address| format!("  xDS, local    {address} (plaintext)\n"));
     let example = world.snapshot.workloads().next();
@@ -151,7 +171,7 @@ fn print_ready(
         format!("{}/{}", one.meta.namespace(), one.service_account.as_deref().unwrap_or("default"))
     });
     write_out(&format!(
-        "\n  manifests     {manifests} (followed)\n  trust anchor  {state}/root-cert.pem\n  \
+        "\n  {source} (followed)\n  trust anchor  {state}/root-cert.pem\n  \
          xDS and CA    {tls} (TLS)\n{local}  pages         http://{http}/debug/list\n\n\
          Try next:\n  eastwest tls {workload} --server http://{http}\n  eastwest check --server http://{http}\n  \
          eastwest token --service-account {account} --state-dir {state}\n"

@@ -37,7 +37,7 @@ pub(super) trait Served: Send + Sync + 'static {
     /// The metrics of `/metrics`.
     fn metrics(&self) -> &Registry;
 
-    /// Why the server is not ready, if it is not.
+    /// Why the server is not ready, if it is not. It was ready once: what was listed and published then counts.
     fn unready(&self) -> Option<&'static str> {
         if self.shutdown().is_requested() {
             return Some("shutting down");
@@ -51,7 +51,7 @@ pub(super) trait Served: Send + Sync + 'static {
 pub(super) fn common<S: Served>(further: Pages) -> Router<Arc<S>> {
     let list = move || std::future::ready(list(further));
     Router::new()
-        .route("/healthz", get(async || "ok\n"))
+        .route("/healthz", get(healthz))
         .route("/readyz", get(readyz::<S>))
         .route("/metrics", get(metrics_page::<S>))
         .route("/version", get(version))
@@ -65,7 +65,11 @@ fn list(further: Pages) -> String {
     COMMON.iter().chain(further).map(|(path, about)| format!("{path:50} {about}\n")).collect()
 }
 
-async fn version() -> Response {
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+pub(super) async fn version() -> Response {
     Json(json!({"name": "eastwest", "version": env!("CARGO_PKG_VERSION")})).into_response()
 }
 

@@ -12,7 +12,7 @@ use eastwest_proto::{
     istio::v1::auth::istio_certificate_service_server,
 };
 use eastwest_xds_server::XdsServer;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::shutdown::Shutdown;
 
@@ -27,11 +27,12 @@ pub(crate) struct PortAddresses {
     pub(crate) http: SocketAddr,
 }
 
-/// Bound, not yet served.
+/// Bound. HTTP is served already, gRPC not yet.
 pub(super) struct Ports {
     plaintext: Option<TcpListener>,
     tls: TcpListener,
-    http: TcpListener,
+    http: SocketAddr,
+    pages: JoinHandle<std::io::Result<()>>,
 }
 
 /// What the ports serve.
@@ -42,40 +43,44 @@ pub(super) struct Services {
     pub(super) xds: Option<XdsServer>,
     pub(super) ca: Arc<CertificateAuthority>,
     pub(super) identity: IdentityService,
-    /// The HTTP port.
-    pub(super) pages: Router,
 }
 
 impl Ports {
-    /// Binds the ports.
+    /// Binds the ports, and serves `pages` over HTTP until the shutdown.
     ///
     /// # Errors
     /// An address is in use or not of this machine; names the flag.
-    pub(super) async fn bind(addresses: &PortAddresses) -> anyhow::Result<Self> {
+    pub(super) async fn bind(
+        addresses: &PortAddresses,
+        pages: Router,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<Self> {
         let plaintext = match addresses.plaintext {
             Some(address) => Some(bind("--grpc-addr", address).await?),
             None => None,
         };
         let tls = bind("--grpc-tls-addr", addresses.tls).await?;
-        Ok(Self { plaintext, tls, http: bind("--http-addr", addresses.http).await? })
+        let listener = bind("--http-addr", addresses.http).await?;
+        let http = listener.local_addr()?;
+        let serving = axum::serve(listener, pages).with_graceful_shutdown(shutdown.requested());
+        Ok(Self { plaintext, tls, http, pages: tokio::spawn(serving.into_future()) })
     }
 
     /// The bound addresses.
     pub(super) fn addresses(&self) -> std::io::Result<PortAddresses> {
         let plaintext = self.plaintext.as_ref().map(TcpListener::local_addr).transpose()?;
-        Ok(PortAddresses { plaintext, tls: self.tls.local_addr()?, http: self.http.local_addr()? })
+        Ok(PortAddresses { plaintext, tls: self.tls.local_addr()?, http: self.http })
     }
 
     /// Serves until the shutdown: its first signal ends new connections, HTTP ends with the streams.
     pub(super) async fn serve(self, services: Services, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Services { plaintext_xds, xds, ca, identity, pages } = services;
+        let Services { plaintext_xds, xds, ca, identity } = services;
         let plaintext = serve_plaintext(self.plaintext.zip(plaintext_xds), &shutdown);
         let tls = serve_tls(self.tls, &ca, xds, identity, &shutdown);
-        let pages = axum::serve(self.http, pages).with_graceful_shutdown(shutdown.requested());
-        let (plaintext, tls, pages) = tokio::join!(plaintext, tls, pages.into_future());
+        let (plaintext, tls, pages) = tokio::join!(plaintext, tls, self.pages);
         plaintext?;
         tls?;
-        pages.context("--http-addr")
+        pages.context("the task of the HTTP port")?.context("--http-addr")
     }
 }
 

@@ -24,6 +24,8 @@ use super::{
 pub(super) struct Process {
     shutdown: Shutdown,
     background: JoinSet<()>,
+    /// Locked for as long as the process runs.
+    state: Option<LockedState>,
 }
 
 impl Process {
@@ -32,12 +34,17 @@ impl Process {
     /// # Errors
     /// The process may not handle them.
     pub(super) fn start() -> io::Result<Self> {
-        Ok(Self { shutdown: Shutdown::on_signals()?, background: JoinSet::new() })
+        Ok(Self { shutdown: Shutdown::on_signals()?, background: JoinSet::new(), state: None })
     }
 
     /// The shutdown of this process.
     pub(super) fn shutdown(&self) -> &Shutdown {
         &self.shutdown
+    }
+
+    /// Keeps `state` locked until the process ends.
+    pub(super) fn keep(&mut self, state: LockedState) {
+        self.state = Some(state);
     }
 
     /// Starts a task that must not end before the process does.
@@ -50,7 +57,7 @@ impl Process {
     ///
     /// # Errors
     /// A signer or a configured file that cannot be used.
-    pub(super) fn start_ca(
+    pub(super) async fn start_ca(
         &mut self,
         config: &CaConfig,
         signer: &SignerSource,
@@ -58,7 +65,7 @@ impl Process {
         place: &Place<'_>,
     ) -> anyhow::Result<Arc<CertificateAuthority>> {
         let (roots, keys) = signer.open(place.state, &trust_domain)?;
-        let ca = ca::start(config, keys, trust_domain, place)?;
+        let ca = ca::start(config, keys, trust_domain, place).await?;
         roots.map(|roots| roots.follow(&ca)).transpose()?;
         self.spawn(ca.clone().renew_serving_certificate());
         self.spawn(ca.clone().follow_proofs());

@@ -1,18 +1,28 @@
 //! Configuration of authentication.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use eastwest_ca::{NodeAccounts, Pod, Pods, ServiceAccount, SharedPods};
-use eastwest_ca_server::{IssuerKeys, KeySource, KubernetesApi, Pace, ProofConfig, RulesFile, TOKEN_ISSUER};
+use eastwest_ca_server::{IssuerKeys, KeySource, Pace, ProofConfig, RulesFile, TOKEN_ISSUER};
+use eastwest_cluster::TokenIssuer;
 use eastwest_io::{HttpsClient, TrustedRoots};
+use eastwest_kubernetes::{Api, ApiOptions};
 use eastwest_model::{Workload, WorkloadKey};
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use crate::query::World;
 
 /// Service accounts of the control plane. Node proxies may not represent them unless other names are configured.
 const OWN_ACCOUNTS: [&str; 2] = ["istiod", "eastwest"];
+
+/// How long to wait before the API is asked again for its issuer.
+const RETRY: Duration = Duration::from_secs(2);
+/// How often the log says that the issuer is not known.
+const REMIND: Duration = Duration::from_secs(60);
 
 /// The validated configuration of authentication in `serve` and `ca serve`.
 pub(crate) struct ProvingConfig {
@@ -26,8 +36,8 @@ pub(crate) struct ProvingConfig {
 
 /// The Kubernetes API that is asked about tokens.
 pub(crate) struct KubernetesConfig {
-    /// The file that says where it is; else what a pod is given says so.
-    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Where it is.
+    pub(crate) api: ApiOptions,
     /// Whether it is asked about each token of an issuer whose keys are not known.
     pub(crate) review: bool,
 }
@@ -52,8 +62,8 @@ pub(crate) struct TokenConfig {
 
 /// A further issuer of service accounts' tokens.
 pub(crate) struct TokenIssuerConfig {
-    /// Its `iss`.
-    pub(crate) issuer: String,
+    /// Its `iss`; `None` = that of the Kubernetes API's tokens.
+    pub(crate) issuer: Option<String>,
     /// Where its keys are.
     pub(crate) keys: KeyPlace,
     /// Roots for the address.
@@ -82,24 +92,36 @@ pub(crate) struct NodeConfig {
 }
 
 impl ProvingConfig {
-    /// Opens what the configuration names; `pods` are those of the mesh, if there is one.
+    /// Opens what the configuration names; `pods` are those of the mesh, if there is one. Waits for the Kubernetes API if
+    /// only that knows the issuer of its tokens.
     ///
     /// # Errors
-    /// A file of keys or roots that cannot be used.
-    pub(super) fn open(&self, root_namespace: &str, pods: Option<SharedPods>) -> anyhow::Result<ProofConfig> {
-        let api = self.kubernetes.as_ref().map(KubernetesConfig::open).transpose()?;
-        let issuer = self.tokens.issuer.as_ref().map(|issuer| issuer.open(api.as_ref())).transpose()?;
+    /// A file of keys or roots, or a kubeconfig, that cannot be used.
+    pub(super) async fn open(
+        &self,
+        root_namespace: &str,
+        pods: Option<SharedPods>,
+    ) -> anyhow::Result<ProofConfig> {
+        let api = match &self.kubernetes {
+            Some(config) => Some(config.open().await?),
+            None => None,
+        };
+        let issuer = match &self.tokens.issuer {
+            Some(issuer) => Some(issuer.open(api.as_ref()).await?),
+            None => None,
+        };
         let own =
             || OWN_ACCOUNTS.iter().filter_map(|name| ServiceAccount::new(root_namespace, name)).collect();
         let protected = self.nodes.protected.clone().unwrap_or_else(own);
         let jobs = self.jobs.as_ref().map(|jobs| {
             let client = HttpsClient::new(&jobs.roots).context("--oidc-ca")?;
             let mut taken = vec![TOKEN_ISSUER.to_owned()];
-            taken.extend(self.tokens.issuer.iter().map(|one| one.issuer.clone()));
+            taken.extend(issuer.iter().map(|keys| keys.issuer().to_owned()));
             RulesFile::open(jobs.rules.clone(), client, taken).context("--oidc-rules")
         });
+        let review = api.filter(|_| self.kubernetes.as_ref().is_some_and(|config| config.review));
         Ok(ProofConfig {
-            review: api.filter(|_| self.kubernetes.as_ref().is_some_and(|config| config.review)),
+            review: review.map(|api| Arc::new(api) as _),
             jobs: jobs.transpose()?,
             audiences: self.tokens.audiences.clone(),
             issuers: issuer.into_iter().collect(),
@@ -111,20 +133,22 @@ impl ProvingConfig {
 }
 
 impl KubernetesConfig {
-    fn open(&self) -> anyhow::Result<Arc<KubernetesApi>> {
+    async fn open(&self) -> anyhow::Result<TokenIssuer> {
         let flag = if self.review { "--token-review" } else { "--token-jwks kubernetes" };
-        let api = match &self.kubeconfig {
-            Some(path) => KubernetesApi::of_kubeconfig(path).context("--kubeconfig"),
-            None => KubernetesApi::in_cluster().context(flag),
-        };
-        api.map(Arc::new)
+        let api = Api::find(&self.api).await;
+        let api = api.with_context(|| format!("{flag}: name an API that can be used with --kubeconfig"))?;
+        Ok(TokenIssuer::new(api))
     }
 }
 
 impl TokenIssuerConfig {
     /// Its keys; `api` is the Kubernetes API, if it was named.
-    fn open(&self, api: Option<&Arc<KubernetesApi>>) -> anyhow::Result<Arc<IssuerKeys>> {
-        let issuer = self.issuer.clone();
+    async fn open(&self, api: Option<&TokenIssuer>) -> anyhow::Result<Arc<IssuerKeys>> {
+        let api = || api.context("--token-jwks kubernetes: there is no API");
+        let issuer = match &self.issuer {
+            Some(issuer) => issuer.clone(),
+            None => issuer_of(api()?).await,
+        };
         let client = || HttpsClient::new(&self.roots).context("--token-jwks-ca");
         let source = match &self.keys {
             KeyPlace::File(file) => {
@@ -133,11 +157,34 @@ impl TokenIssuerConfig {
             }
             KeyPlace::Address(address) => KeySource::parse(address, &client()?).context("--token-jwks")?,
             KeyPlace::Discovery => KeySource::discovered(&issuer, &client()?).context("--token-issuer")?,
-            KeyPlace::Kubernetes => {
-                KeySource::Kubernetes(Arc::clone(api.context("--token-jwks kubernetes: there is no API")?))
-            }
+            KeyPlace::Kubernetes => KeySource::Kubernetes(Arc::new(api()?.clone())),
         };
         Ok(IssuerKeys::followed(issuer, source, Pace::ADDRESS))
+    }
+}
+
+/// The issuer of the tokens of `api`, once it answers.
+async fn issuer_of(api: &TokenIssuer) -> String {
+    let mut told = None;
+    loop {
+        match api.issuer().await {
+            Ok(issuer) => {
+                tracing::info!(
+                    issuer,
+                    "tokens of this issuer are verified with the keys of the Kubernetes API"
+                );
+                return issuer;
+            }
+            Err(error) => {
+                if told.is_none_or(|told: Instant| told.elapsed() > REMIND) {
+                    told = Some(Instant::now());
+                    tracing::warn!(
+                        "the issuer of the cluster's tokens is not known: {error}; name it with --token-issuer"
+                    );
+                }
+                sleep(RETRY).await;
+            }
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use super::{
     process::{Process, StatePlace},
     shutdown::Shutdown,
     signer::SignerSource,
+    startup::Startup,
 };
 use crate::output::write_out;
 
@@ -68,23 +69,24 @@ impl Served for Standalone {
 /// What prevents the start: a port in use, an unusable root or state directory.
 pub(crate) async fn run(config: StandaloneConfig) -> anyhow::Result<()> {
     let mut process = Process::start()?;
-    let ports = Ports::bind(&config.ports).await?;
+    let shutdown = process.shutdown().clone();
+    let startup = Startup::new(shutdown.clone());
+    let ports = Ports::bind(&config.ports, startup.pages(), &shutdown).await?;
     let addresses = ports.addresses()?;
     let state = config.state.open()?;
     let place =
         Place { root_namespace: ROOT_NAMESPACE, tls: addresses.tls.ip(), state: &state.dir, pods: None };
-    let ca = process.start_ca(&config.ca, &config.signer, config.trust_domain, &place)?;
+    let ca = process.start_ca(&config.ca, &config.signer, config.trust_domain, &place).await?;
     warn_of_test_root(&ca, addresses.tls, config.insecure_remote)?;
 
     let bundle = Arc::new(OwnBundle::new(ca.clone(), state.dir.clone(), DEFAULT_REFRESH_HINT)?);
     let (published, publishing) = publish(Arc::clone(&bundle), federation::nobody());
     process.spawn(publishing);
-    let shutdown = process.shutdown().clone();
     let identity = IdentityService::new(&ca, published, bundle.svid_key(), shutdown.token());
     let metrics = metrics::registry(&ca)?;
     let served = Arc::new(Standalone { ca: ca.clone(), bundle, metrics, shutdown: shutdown.clone() });
-    let pages = pages::common::<Standalone>(&[]).with_state(served);
-    let services = Services { plaintext_xds: None, xds: None, ca: ca.clone(), identity, pages };
+    startup.ends(pages::common::<Standalone>(&[]).with_state(served));
+    let services = Services { plaintext_xds: None, xds: None, ca: ca.clone(), identity };
     print_ready(&ca, state.path(), &addresses)?;
     process.run(ports.serve(services, shutdown)).await
 }

@@ -1,42 +1,33 @@
 //! A Kubernetes API that answers every TokenReview, after a while.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use base64::{
-    Engine as _,
-    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
-};
-use eastwest_ca_server::KubernetesApi;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::web::{Asked, Web};
+use super::{
+    kubernetes_api::ApiAt,
+    web::{Asked, Web},
+};
 
 /// The API, and where it is told how to be reached.
 pub(crate) struct Api {
     web: Web,
-    dir: tempfile::TempDir,
 }
 
 impl Api {
     /// An API whose every answer takes `delay`.
     pub(crate) async fn start(delay: Duration) -> Self {
-        let api = Self { web: Web::start(true).await, dir: tempfile::tempdir().unwrap() };
+        let api = Self { web: Web::start(true).await };
         api.web.pages().delay = delay;
         api.web.answer(|asked| (201, says(asked).to_string()));
         api
     }
 
     /// How the server asks it.
-    pub(crate) fn client(&self) -> KubernetesApi {
-        let roots = STANDARD.encode(fs::read(self.web.roots()).unwrap());
-        let config = json!({"current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-            "clusters": [{"name": "k", "cluster": {"server": self.web.url(""), "certificate-authority-data": roots}}],
-            "users": [{"name": "u", "user": {"token": "the-ca-itself"}}]});
-        let path: PathBuf = self.dir.path().join("kubeconfig");
-        fs::write(&path, config.to_string()).unwrap();
-        KubernetesApi::of_kubeconfig(&path).unwrap()
+    pub(crate) fn client(&self) -> ApiAt {
+        ApiAt::new(self.web.url(""), self.web.roots())
     }
 }
 

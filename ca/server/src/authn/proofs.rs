@@ -32,7 +32,7 @@ pub struct ProofConfig {
     /// Which service accounts may represent the pods on their node.
     pub node_accounts: NodeAccounts,
     /// The Kubernetes API, to be asked about tokens of other issuers.
-    pub review: Option<Arc<KubernetesApi>>,
+    pub review: Option<Arc<dyn KubernetesApi>>,
     /// Rules for CI jobs.
     pub jobs: Option<Arc<RulesFile>>,
 }

@@ -38,7 +38,7 @@ type Flight = OnceCell<Result<(Caller, OffsetDateTime), AuthnError>>;
 /// Authenticates callers with a token that the Kubernetes API accepts.
 pub(super) struct ReviewedTokens {
     current: Current,
-    api: Arc<KubernetesApi>,
+    api: Arc<dyn KubernetesApi>,
     audiences: Vec<String>,
     /// Issuers that are judged here and never by the API.
     local: Vec<String>,
@@ -52,7 +52,7 @@ impl ReviewedTokens {
     /// verified here.
     pub(super) fn new(
         current: Current,
-        api: Arc<KubernetesApi>,
+        api: Arc<dyn KubernetesApi>,
         audiences: Vec<String>,
         local: Vec<String>,
         rules: Option<Arc<RulesFile>>,

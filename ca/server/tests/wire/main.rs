@@ -7,6 +7,7 @@ mod hostile;
 mod issuer;
 mod jobs;
 mod keys;
+mod kubernetes_api;
 mod ledger;
 mod log;
 mod nodes;

@@ -1,11 +1,10 @@
 //! Tokens that the Kubernetes API verifies (CA.md A19), at an API that answers as the real one does, and as
 //! it should not.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use eastwest_ca::{KeySet, NodeAccounts};
-use eastwest_ca_server::{IssuerKeys, KubernetesApi, ProofConfig};
+use eastwest_ca_server::{IssuerKeys, ProofConfig};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
@@ -14,26 +13,22 @@ use tonic::Code;
 use super::{
     common::{Ca, REVIEWS, identity, request},
     issuer::{Cluster, Issuer, merge},
+    kubernetes_api::ApiAt,
     web::{Asked, Web},
 };
 
 const PATH: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 
 struct Api {
-    dir: tempfile::TempDir,
     web: Web,
     issuer: Issuer,
 }
 
 impl Api {
     async fn start() -> Self {
-        let api = Self {
-            dir: tempfile::tempdir().unwrap(),
-            web: Web::start(true).await,
-            issuer: Issuer::new("https://kubernetes.default.svc", "k"),
-        };
+        let api =
+            Self { web: Web::start(true).await, issuer: Issuer::new("https://kubernetes.default.svc", "k") };
         api.says(json!({}));
-        fs::write(api.dir.path().join("token"), "the-ca-itself\n").unwrap();
         api
     }
 
@@ -53,20 +48,9 @@ impl Api {
         });
     }
 
-    fn kubeconfig(&self, user: Value) -> PathBuf {
-        let roots = STANDARD.encode(fs::read(self.web.roots()).unwrap());
-        let config = json!({"current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-            "clusters": [{"name": "k", "cluster": {"server": self.web.url(""), "certificate-authority-data": roots}}],
-            "users": [{"name": "u", "user": user}]});
-        let path = self.dir.path().join("kubeconfig");
-        fs::write(&path, config.to_string()).unwrap();
-        path
-    }
-
     fn proofs(&self) -> ProofConfig {
-        let review = KubernetesApi::of_kubeconfig(&self.kubeconfig(json!({"tokenFile": "token"}))).unwrap();
-        ProofConfig { review: Some(Arc::new(review)), ..ProofConfig::default() }
+        let api = ApiAt::new(self.web.url(""), self.web.roots());
+        ProofConfig { review: Some(Arc::new(api)), ..ProofConfig::default() }
     }
 
     async fn ca(&self) -> Ca {
@@ -96,11 +80,7 @@ async fn the_api_is_asked_as_it_expects() {
     assert_eq!(identity(&answer), REVIEWS);
     let asked = api.web.pages().asked[0].clone();
     assert_eq!(asked.path, PATH);
-    assert!(
-        asked.headers.starts_with("POST ")
-            && asked.headers.contains("authorization: Bearer the-ca-itself\r\n"),
-        "{asked:?}"
-    );
+    assert!(asked.headers.starts_with("POST "), "{asked:?}");
     let question: Value = serde_json::from_str(&asked.body).unwrap();
     assert_eq!(question["kind"], "TokenReview");
     assert_eq!(question["apiVersion"], "authentication.k8s.io/v1");
@@ -252,42 +232,4 @@ async fn a_reviewed_token_may_represent_too() {
     };
     assert_eq!(identity(&ask("uid-ztunnel-1").await.unwrap()), REVIEWS);
     assert_eq!(ask("uid-old").await.unwrap_err().code(), Code::Unauthenticated);
-}
-
-#[tokio::test]
-async fn a_kubeconfig_that_cannot_be_used_is_told_with_its_field() {
-    let api = Api::start().await;
-    let open = |user| {
-        KubernetesApi::of_kubeconfig(&api.kubeconfig(user)).map(drop).map_err(|error| error.to_string())
-    };
-    assert_eq!(open(json!({"token": "x"})), Ok(()));
-    let key = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
-    let data = |text: String| STANDARD.encode(text);
-    let certificate = json!({"client-certificate-data": data(key.cert.pem()), "client-key-data": data(key.signing_key.serialize_pem())});
-    assert_eq!(open(certificate), Ok(()));
-    for (user, field) in [
-        (json!({}), "users[].user"),
-        (json!({"exec": {"command": "aws"}}), "plugins"),
-        (json!({"client-certificate-data": "%", "client-key-data": "%"}), "client-certificate-data"),
-        (json!({"client-certificate": "nowhere.pem"}), "nowhere.pem"),
-    ] {
-        let told = open(user.clone()).unwrap_err();
-        assert!(
-            told.contains(field) && told.contains("kubeconfig") || told.contains("nowhere"),
-            "{user}: {told}"
-        );
-    }
-    let path = api.dir.path().join("kubeconfig");
-    for (text, field) in [
-        ("{", "YAML"),
-        ("{current-context: c, contexts: [], clusters: [], users: []}", "contexts"),
-        (
-            "{current-context: c, contexts: [{name: c, context: {cluster: k, user: u}}], clusters: [], users: []}",
-            "clusters",
-        ),
-    ] {
-        fs::write(&path, text).unwrap();
-        let told = KubernetesApi::of_kubeconfig(&path).map(drop).unwrap_err().to_string();
-        assert!(told.contains(field), "{told}");
-    }
 }

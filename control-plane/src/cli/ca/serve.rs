@@ -87,7 +87,7 @@ impl ServeArgs {
         let trust_domain = problems.take("--trust-domain", TrustDomain::parse(&domain));
         let tls = problems.take("--grpc-tls-addr", address(&self.grpc_tls_addr));
         let http = problems.take("--http-addr", address(&self.http_addr));
-        let ca = self.ca.read(problems, USUAL_LIFE);
+        let ca = self.ca.read(problems, USUAL_LIFE, false);
         let remote = |tls: &SocketAddr| !tls.ip().is_loopback();
         if self.insecure_test_root && !self.insecure_allow_remote && tls.as_ref().is_some_and(remote) {
             problems.add(

@@ -1,6 +1,7 @@
 //! Flags of the CA that `serve` and `ca serve` have in common.
 
 use clap::Args;
+use eastwest_kubernetes::ApiOptions;
 
 use super::{
     jobs::JobArgs, kubernetes::KubernetesArgs, lifetimes::LifetimeArgs, limits::LimitArgs, nodes::NodeArgs,
@@ -36,10 +37,17 @@ pub(crate) struct CaArgs {
 }
 
 impl CaArgs {
-    /// Reads the flags; `usual` is the lifetime of a certificate if neither flag nor request names one.
-    pub(crate) fn read(self, problems: &mut Problems, usual: &str) -> Option<CaConfig> {
-        let kubernetes = self.kubernetes.read(self.tokens.ask_kubernetes(), problems);
-        let tokens = self.tokens.read(problems);
+    /// The Kubernetes API that the flags name.
+    pub(crate) fn api_options(&self) -> ApiOptions {
+        self.kubernetes.options()
+    }
+
+    /// Reads the flags; `usual` is the lifetime of a certificate if neither flag nor request names one. In a `cluster` the
+    /// tokens of its service accounts are accepted unless other keys are named.
+    pub(crate) fn read(self, problems: &mut Problems, usual: &str, cluster: bool) -> Option<CaConfig> {
+        let keys = self.tokens.ask_kubernetes(cluster && !self.kubernetes.review());
+        let kubernetes = self.kubernetes.read(keys, cluster, problems);
+        let tokens = self.tokens.read(keys, problems);
         let nodes = self.nodes.read(problems);
         let jobs = self.jobs.read(problems);
         let lifetimes = self.lifetimes.read(problems, usual);

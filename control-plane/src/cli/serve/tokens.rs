@@ -22,11 +22,11 @@ const KUBERNETES: &str = "kubernetes";
 #[derive(Debug, Args)]
 pub(super) struct TokenArgs {
     /// Keys (JWKS) of a further issuer of service account tokens: a file, an https:// address, or `kubernetes` for the
-    /// keys of the Kubernetes API. Addresses are read again every five minutes. Algorithms: RS256, ES256, EdDSA [default:
-    /// the address in the issuer's discovery document].
+    /// keys of the Kubernetes API. Addresses are read again every five minutes. Algorithms: RS256, ES256, EdDSA [default: in
+    /// Kubernetes mode `kubernetes`, else the address in the issuer's discovery document].
     #[arg(long, value_name = "FILE-OR-URL", env = "EASTWEST_TOKEN_JWKS")]
     token_jwks: Option<String>,
-    /// The issuer (`iss`) of those tokens.
+    /// The issuer (`iss`) of those tokens [default: with `--token-jwks kubernetes` that of the Kubernetes API].
     #[arg(long, value_name = "ISS", env = "EASTWEST_TOKEN_ISSUER")]
     token_issuer: Option<String>,
     /// Root certificates (PEM) for the server of those keys [default: those of the system].
@@ -35,43 +35,50 @@ pub(super) struct TokenArgs {
     /// An audience (`aud`) that tokens may have (repeatable) [default: TOKEN_AUDIENCES, else istio-ca].
     #[arg(long, value_name = "AUD", value_delimiter = ',', env = "EASTWEST_TOKEN_AUDIENCE")]
     token_audience: Vec<String>,
-    /// Also accept tokens that are bound to a pod that is not in the manifests.
+    /// Also accept tokens that are bound to a pod that is not known.
     #[arg(long, env = "EASTWEST_TOKEN_ANY_POD")]
     token_any_pod: bool,
 }
 
 impl TokenArgs {
-    /// Whether the Kubernetes API is the source of the keys.
-    pub(super) fn ask_kubernetes(&self) -> bool {
-        self.token_jwks.as_deref() == Some(KUBERNETES)
+    /// Whether the Kubernetes API is the source of the keys: if a flag says so, or if `usual` does and no flag names
+    /// others.
+    pub(super) fn ask_kubernetes(&self, usual: bool) -> bool {
+        match self.token_jwks.as_deref() {
+            Some(keys) => keys == KUBERNETES,
+            None => usual && self.token_issuer.is_none(),
+        }
     }
 
-    /// Reads the flags.
-    pub(super) fn read(self, problems: &mut Problems) -> TokenConfig {
+    /// Reads the flags; `kubernetes` says whether the Kubernetes API is the source of the keys. Then it also knows the
+    /// issuer.
+    pub(super) fn read(self, kubernetes: bool, problems: &mut Problems) -> TokenConfig {
         let keys = match self.token_jwks.as_deref() {
+            _ if kubernetes => KeyPlace::Kubernetes,
             None => KeyPlace::Discovery,
-            Some(KUBERNETES) => KeyPlace::Kubernetes,
             Some(address) if address.contains("://") => {
                 problems.take("--token-jwks", check_address(address));
                 KeyPlace::Address(address.to_owned())
             }
             Some(file) => KeyPlace::File(PathBuf::from(file)),
         };
-        if self.token_jwks.is_some() && self.token_issuer.is_none() {
+        if self.token_jwks.is_some() && self.token_issuer.is_none() && !kubernetes {
             problems.add("--token-issuer", "--token-jwks needs it: the `iss` of the tokens");
         }
         if keys == KeyPlace::Kubernetes && self.token_jwks_ca.is_some() {
             problems.add("--token-jwks-ca", "--kubeconfig has the roots of the Kubernetes API");
         }
         let roots = self.token_jwks_ca.map_or(TrustedRoots::System, TrustedRoots::File);
-        let issuer = self.token_issuer.map(|issuer| {
-            if keys == KeyPlace::Discovery && check_address(&issuer).is_err() {
-                let remedy =
-                    "is no https:// address with a discovery document: name the file or address of its keys";
-                problems.add("--token-jwks", format!("--token-issuer {issuer:?} {remedy}"));
-            }
-            TokenIssuerConfig { issuer, keys, roots }
-        });
+        if let Some(issuer) = &self.token_issuer
+            && keys == KeyPlace::Discovery
+            && check_address(issuer).is_err()
+        {
+            let remedy =
+                "is no https:// address with a discovery document: name the file or address of its keys";
+            problems.add("--token-jwks", format!("--token-issuer {issuer:?} {remedy}"));
+        }
+        let named = self.token_issuer.is_some() || kubernetes;
+        let issuer = named.then_some(TokenIssuerConfig { issuer: self.token_issuer, keys, roots });
         TokenConfig { audiences: audiences(self.token_audience), issuer, any_pod: self.token_any_pod }
     }
 }

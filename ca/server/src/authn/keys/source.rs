@@ -28,7 +28,7 @@ pub enum KeySource {
     /// A JWKS at the address that the issuer's discovery document names (OpenID Connect Discovery §4).
     Discovery(HttpsUrl, HttpsClient),
     /// The Kubernetes API, which gives the keys of its tokens only to those who may read them.
-    Kubernetes(Arc<KubernetesApi>),
+    Kubernetes(Arc<dyn KubernetesApi>),
 }
 
 /// Why no keys were read.

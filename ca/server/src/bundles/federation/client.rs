@@ -83,7 +83,7 @@ fn tls(profile: &Profile, known: &Foreign) -> Result<ClientConfig, FetchError> {
 async fn follow(url: &EndpointUrl, client: &HttpsClient) -> Result<Bytes, FetchError> {
     let mut url = url.clone();
     for _ in 0..=MAX_REDIRECTS {
-        let response = client.request(url.address(), None, None).await?;
+        let response = client.request(url.address(), None).await?;
         match response.status() {
             StatusCode::OK => return Ok(https::body(url.address(), response, MAX_BYTES).await?),
             status if status.is_redirection() => {

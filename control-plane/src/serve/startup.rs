@@ -1,0 +1,89 @@
+//! The HTTP port from the moment that it is bound. While the server starts, it has health, version, and the state of the
+//! sources; then it has the pages of the running server.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use tower::ServiceExt as _;
+
+use super::{pages, shutdown::Shutdown, sources::Sources};
+
+/// A server that starts. A clone is another handle.
+#[derive(Clone)]
+pub(super) struct Startup(Arc<Progress>);
+
+struct Progress {
+    shutdown: Shutdown,
+    /// What the start waits for.
+    awaited: Mutex<String>,
+    sources: OnceLock<Sources>,
+    running: OnceLock<Router>,
+}
+
+impl Startup {
+    /// A start that waits for nothing yet.
+    pub(super) fn new(shutdown: Shutdown) -> Self {
+        let awaited = Mutex::new("the server is starting".to_owned());
+        let (sources, running) = (OnceLock::new(), OnceLock::new());
+        Self(Arc::new(Progress { shutdown, awaited, sources, running }))
+    }
+
+    /// Shows `reason` at `/readyz`.
+    pub(super) fn waits(&self, reason: impl Into<String>) {
+        *self.0.awaited.lock().unwrap_or_else(PoisonError::into_inner) = reason.into();
+    }
+
+    /// Shows the state of `sources` from now on, and at `/readyz` what is not listed yet.
+    pub(super) fn follows(&self, sources: Sources) {
+        // The sources are chosen once.
+        let _ = self.0.sources.set(sources);
+    }
+
+    /// The server runs: `pages` are served from now on.
+    pub(super) fn ends(&self, pages: Router) {
+        // A start ends once.
+        let _ = self.0.running.set(pages);
+    }
+
+    /// The pages of the HTTP port.
+    pub(super) fn pages(&self) -> Router {
+        let starting = Router::new()
+            .route("/healthz", get(pages::healthz))
+            .route("/version", get(pages::version))
+            .route("/readyz", get(readyz))
+            .route("/debug/sources", get(sources))
+            .fallback(readyz)
+            .with_state(self.clone());
+        let progress = Arc::clone(&self.0);
+        Router::new().fallback(async move |request: Request| {
+            let pages = progress.running.get().unwrap_or(&starting).clone();
+            pages.oneshot(request).await
+        })
+    }
+}
+
+async fn readyz(State(Startup(progress)): State<Startup>) -> Response {
+    let reason = if progress.shutdown.is_requested() {
+        "shutting down".to_owned()
+    } else {
+        let unsynced = progress.sources.get().map(Sources::unsynced).unwrap_or_default();
+        match unsynced.is_empty() {
+            true => progress.awaited.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            false => unsynced.join("\n"),
+        }
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response()
+}
+
+async fn sources(State(Startup(progress)): State<Startup>) -> Response {
+    match progress.sources.get() {
+        Some(sources) => sources.page(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the server is starting\n").into_response(),
+    }
+}

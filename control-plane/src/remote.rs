@@ -79,7 +79,7 @@ pub(crate) async fn ready(server: &str) -> anyhow::Result<Result<(), String>> {
 }
 
 async fn get(server: &str, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
-    let remedy = "is `eastwest serve` running? Name its HTTP address with --server, or ask a directory with --config-dir";
+    let remedy = "is `eastwest serve` running? Name its HTTP address with --server, ask a directory with --config-dir, or a cluster with --kubeconfig";
     let uri: Uri = server
         .parse()
         .with_context(|| format!("--server: {server:?} is not a URL: write http://HOST:PORT"))?;

@@ -114,6 +114,11 @@ pub const LEGACY: Member = Member {
     greeting_ports: &[],
 };
 
+/// The folder of the manifests.
+pub fn manifests() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/bookshop")
+}
+
 /// A copy of the manifests.
 #[derive(Debug)]
 pub struct Manifests {
@@ -123,7 +128,7 @@ pub struct Manifests {
 impl Manifests {
     /// Copies the manifests into a new folder.
     pub fn copy_to(dir: &Path) -> Result<Self> {
-        let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/bookshop");
+        let original = manifests();
         fs::create_dir(dir)?;
         for entry in fs::read_dir(&original).with_context(|| format!("no {}", original.display()))? {
             let path = entry?.path();

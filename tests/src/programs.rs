@@ -47,6 +47,11 @@ pub fn istio_client() -> Result<PathBuf> {
     given_or_built("EASTWEST_ISTIO_CLIENT", "../tools/istio-client", "cargo xtask tools")
 }
 
+/// Istio's CustomResourceDefinitions: `EASTWEST_ISTIO_DEFINITIONS`, else `target/tools/istio-definitions.yaml`.
+pub fn istio_definitions() -> Result<PathBuf> {
+    given_or_built("EASTWEST_ISTIO_DEFINITIONS", "../tools/istio-definitions.yaml", "cargo xtask tools")
+}
+
 /// The servers and clients of [`crate::app`].
 pub fn testapp() -> Result<PathBuf> {
     reachable(&given_or_built("EASTWEST_TESTAPP", "testapp", "cargo build --package eastwest-tests --bins")?)

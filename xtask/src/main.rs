@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
 
+mod cluster;
 mod demo;
 mod fuzz;
 mod proto;
@@ -30,6 +31,9 @@ enum Chore {
     Fuzz(fuzz::Args),
     /// Show mutual TLS between two pods with stock Envoys, in network namespaces (needs root).
     Demo,
+    /// Start or stop a real Kubernetes API with the bookshop in it, to try things.
+    #[command(subcommand)]
+    Cluster(cluster::Action),
     /// Generate the `proto` crate from the .proto files named in `proto/messages.txt`.
     Proto(proto::Args),
 }
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
         Chore::Tools => tools::run(),
         Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Demo => demo::run(),
+        Chore::Cluster(action) => cluster::run(&action),
         Chore::Proto(args) => proto::run(&args),
     };
     match done {

@@ -11,45 +11,58 @@ use eastwest_model::{
 
 use crate::{
     decode::Key,
+    feed::Decoded,
     source::NamedObject,
     watch::{state::Delta, task::Update},
 };
 
 /// What each DestinationRule names.
 #[derive(Debug, Default)]
-pub(crate) struct CredentialNames(BTreeMap<Key, BTreeSet<NamedObject>>);
+pub(crate) struct CredentialNames {
+    by_rule: BTreeMap<Key, BTreeSet<NamedObject>>,
+    without_secrets: bool,
+}
 
 impl CredentialNames {
+    /// Names ConfigMaps only.
+    pub(crate) fn leave_out_secrets(&mut self) {
+        self.without_secrets = true;
+    }
+
     /// Takes in an update. Returns whether the names may have changed.
-    pub(crate) fn take_in(&mut self, update: &Update<Document>) -> bool {
+    pub(crate) fn take_in<T: Decoded>(&mut self, update: &Update<T>) -> bool {
         if update.resource.parsed() != Some(Kind::DestinationRule) {
             return false;
         }
         match &update.delta {
             Delta::Resync(all) => {
-                let before = std::mem::take(&mut self.0);
-                for (key, document) in all {
+                let before = std::mem::take(&mut self.by_rule);
+                for (key, decoded) in all {
                     // A refused rule keeps its last good version, and so its credentials.
-                    let names = named(document).or_else(|| before.get(key).cloned());
+                    let names = named(decoded.document()).or_else(|| before.get(key).cloned());
                     self.set(key, names.unwrap_or_default());
                 }
-                self.0 != before
+                self.by_rule != before
             }
-            Delta::Upsert(key, document) => named(document).is_some_and(|names| self.set(key, names)),
-            Delta::Delete(key) => self.0.remove(key).is_some(),
+            Delta::Upsert(key, decoded) => {
+                named(decoded.document()).is_some_and(|names| self.set(key, names))
+            }
+            Delta::Delete(key) => self.by_rule.remove(key).is_some(),
         }
     }
 
     fn set(&mut self, key: &Key, names: BTreeSet<NamedObject>) -> bool {
         if names.is_empty() {
-            return self.0.remove(key).is_some();
+            return self.by_rule.remove(key).is_some();
         }
-        self.0.insert(key.clone(), names.clone()) != Some(names)
+        self.by_rule.insert(key.clone(), names.clone()) != Some(names)
     }
 
     /// All of them.
     pub(crate) fn all(&self) -> BTreeSet<NamedObject> {
-        self.0.values().flatten().cloned().collect()
+        let wanted =
+            |named: &&NamedObject| !self.without_secrets || matches!(named, NamedObject::ConfigMap(_));
+        self.by_rule.values().flatten().filter(wanted).cloned().collect()
     }
 }
 

@@ -1,15 +1,16 @@
 //! The API as the input of a mesh: everything that it has as one batch, and then its changes.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, SystemTime},
 };
 
 use eastwest_manifest::{
     merge::{Batch, SourceId},
-    parse::Document,
+    parse::{self, Document},
 };
-use eastwest_model::MeshConfig;
+use eastwest_model::{MeshConfig, Origin};
+use serde_json::Value;
 use thiserror::Error;
 use tokio::{
     sync::mpsc,
@@ -20,11 +21,14 @@ use crate::{
     batches::{batch, follow},
     client::Api,
     credentials::CredentialNames,
-    decode::Key,
+    decode::{Key, Object},
     kinds::RESOURCES,
     source::{NamedObject, Source},
     status::{State, Statuses},
-    watch::{state::Timing, task::Update},
+    watch::{
+        state::{Delta, Timing},
+        task::Update,
+    },
 };
 
 /// How many updates are sent as one batch at most.
@@ -37,13 +41,20 @@ const NO_ANSWER: Duration = Duration::from_secs(15);
 /// How often [`load`] looks at the progress.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The API as a source of the merge stage. It ends when it is dropped.
-pub struct Feed {
-    source: Source<Document>,
-    updates: mpsc::Receiver<Update<Document>>,
-    mesh: NamedObject,
-    credentials: CredentialNames,
+/// What an object is decoded to.
+pub(crate) trait Decoded: Send + 'static {
+    /// The object as the parser of manifests reads it.
+    fn document(&self) -> &Document;
 }
+
+impl Decoded for Document {
+    fn document(&self) -> &Document {
+        self
+    }
+}
+
+/// The API as a source of the merge stage. It ends when it is dropped.
+pub struct Feed(Following<Document>);
 
 impl Feed {
     /// Lists and watches everything that decides. The mesh's settings are in the ConfigMap `istio` of the root namespace;
@@ -51,32 +62,50 @@ impl Feed {
     ///
     /// The API does not have to be available yet. Must be called within a tokio runtime.
     pub fn start(api: &Api, timing: Timing, defaults: MeshConfig) -> Self {
-        let key = Key { namespace: (*defaults.root_namespace).into(), name: "istio".into() };
-        let mesh = NamedObject::ConfigMap(key);
-        let (source, updates) = follow(api, timing, defaults);
-        let mut feed = Self { source, updates, mesh, credentials: CredentialNames::default() };
-        feed.follow_named();
-        feed
+        let mesh = mesh_config(&defaults);
+        Self(Following::new(follow(api, timing, defaults), mesh))
     }
 
     /// The state of all lists and watches.
     pub fn statuses(&self) -> Statuses {
-        self.source.statuses()
+        self.0.source.statuses()
     }
 
     /// Sends everything that the API has as one batch, and then its changes, until `batches` is closed.
-    pub async fn run(mut self, id: SourceId, batches: mpsc::Sender<Batch>) {
-        let mut updates = self.first().await;
+    pub async fn run(self, id: SourceId, batches: mpsc::Sender<Batch>) {
+        let mut following = self.0;
+        let mut updates = following.first().await;
         while batches.send(batch(&id, updates.drain(..))).await.is_ok() {
-            if self.updates.recv_many(&mut updates, BATCH).await == 0 {
+            if following.updates.recv_many(&mut updates, BATCH).await == 0 {
                 return;
             }
-            self.note(&updates);
+            following.note(&updates);
         }
+    }
+}
+
+/// The ConfigMap with the mesh's settings.
+fn mesh_config(defaults: &MeshConfig) -> NamedObject {
+    NamedObject::ConfigMap(Key { namespace: (*defaults.root_namespace).into(), name: "istio".into() })
+}
+
+/// All kinds, the mesh's settings, and the credentials that rules name.
+pub(crate) struct Following<T> {
+    pub(crate) source: Source<T>,
+    updates: mpsc::Receiver<Update<T>>,
+    mesh: NamedObject,
+    credentials: CredentialNames,
+}
+
+impl<T: Decoded> Following<T> {
+    fn new((source, updates): (Source<T>, mpsc::Receiver<Update<T>>), mesh: NamedObject) -> Self {
+        let mut following = Self { source, updates, mesh, credentials: CredentialNames::default() };
+        following.follow_named();
+        following
     }
 
     /// Everything that the API has, once all lists are complete.
-    async fn first(&mut self) -> Vec<Update<Document>> {
+    async fn first(&mut self) -> Vec<Update<T>> {
         let mut updates = Vec::new();
         let mut awaited = RESOURCES.iter().map(|resource| (resource.name(), None)).collect();
         await_named(&mut awaited, &BTreeSet::from([self.mesh.clone()]));
@@ -93,7 +122,7 @@ impl Feed {
         updates
     }
 
-    async fn receive(&mut self, updates: &mut Vec<Update<Document>>, awaited: &mut Awaited) -> bool {
+    async fn receive(&mut self, updates: &mut Vec<Update<T>>, awaited: &mut Awaited) -> bool {
         let before = updates.len();
         if self.updates.recv_many(updates, BATCH).await == 0 {
             return false;
@@ -110,7 +139,7 @@ impl Feed {
     }
 
     /// Follows the credentials that the rules name now.
-    fn note(&mut self, updates: &[Update<Document>]) {
+    fn note(&mut self, updates: &[Update<T>]) {
         if updates.iter().fold(false, |changed, one| self.credentials.take_in(one) | changed) {
             self.follow_named();
         }
@@ -133,7 +162,7 @@ fn await_named(awaited: &mut Awaited, named: &BTreeSet<NamedObject>) {
     }));
 }
 
-fn origin(update: &Update<Document>) -> (String, Option<Key>) {
+fn origin<T>(update: &Update<T>) -> (String, Option<Key>) {
     (update.resource.name(), update.object.clone())
 }
 
@@ -163,12 +192,68 @@ pub async fn load(
     defaults: MeshConfig,
     progress: impl Fn(usize),
 ) -> Result<Batch, LoadError> {
-    let mut feed = Feed::start(api, Timing::default(), defaults);
-    let statuses = feed.statuses();
-    let failure = watch_progress(&statuses, progress);
+    let mesh = mesh_config(&defaults);
+    let mut following = Following::new(follow(api, Timing::default(), defaults), mesh);
+    once(&mut following, progress).await.map(|updates| batch(id, updates))
+}
+
+/// Reads the objects that decide, as the API has them but without what nothing reads, once. Secrets are left out.
+///
+/// # Errors
+/// As [`load`].
+pub async fn dump(
+    api: &Api,
+    defaults: MeshConfig,
+    progress: impl Fn(usize),
+) -> Result<Vec<Value>, LoadError> {
+    let mesh = mesh_config(&defaults);
+    let followed = Source::start(api, Timing::default(), move |resource, object: Object| {
+        let document = match resource.parsed() {
+            Some(_) => parse::object(&object.value, &Origin::default(), &defaults),
+            None => Document::Irrelevant,
+        };
+        Whole { document, value: object.value }
+    });
+    let mut following = Following::new(followed, mesh);
+    following.credentials.leave_out_secrets();
+    let mut objects = BTreeMap::new();
+    for update in once(&mut following, progress).await? {
+        let name = update.resource.name();
+        match update.delta {
+            Delta::Resync(all) => {
+                objects.extend(all.into_iter().map(|(key, whole)| ((name.clone(), key), whole.value)));
+            }
+            Delta::Upsert(key, whole) => {
+                objects.insert((name, key), whole.value);
+            }
+            Delta::Delete(key) => {
+                objects.remove(&(name, key));
+            }
+        }
+    }
+    Ok(objects.into_values().collect())
+}
+
+/// An object with what was parsed of it.
+struct Whole {
+    document: Document,
+    value: Value,
+}
+
+impl Decoded for Whole {
+    fn document(&self) -> &Document {
+        &self.document
+    }
+}
+
+async fn once<T: Decoded>(
+    following: &mut Following<T>,
+    progress: impl Fn(usize),
+) -> Result<Vec<Update<T>>, LoadError> {
+    let statuses = following.source.statuses();
     tokio::select! {
-        updates = feed.first() => Ok(batch(id, updates)),
-        error = failure => Err(error),
+        updates = following.first() => Ok(updates),
+        error = watch_progress(&statuses, progress) => Err(error),
     }
 }
 

@@ -26,7 +26,7 @@ pub use crate::{
     batches::{batch, follow},
     client::{Api, ApiError, ApiOptions, Origin, is_configured},
     decode::{Key, Object},
-    feed::{Feed, LoadError, load},
+    feed::{Feed, LoadError, dump, load},
     kinds::{CONFIG_MAP, DEFINITIONS, RESOURCES, Resource, SECRET},
     prune::Keep,
     source::{NamedObject, Source},

@@ -3,19 +3,21 @@
 mod change;
 mod describe;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::{ArgGroup, Args};
 use eastwest_engine::{
     Index,
     diff::{self, CallChange, Diff},
 };
 use eastwest_model::{Diagnostic, MeshConfig, Severity};
+use eastwest_sources::Loaded;
 use eastwest_translate::compare::{self, ProxyChanges};
 use serde::Serialize;
 
 use self::change::{ObjectChange, Proposal};
-use super::{Exit, Failure, Result, world::MeshArgs};
+use super::{Exit, Failure, Result, cluster, serve::ApiArgs, world::MeshArgs};
 use crate::{config::Problems, output::OutputArgs};
 
 /// The arguments of `eastwest diff`.
@@ -23,12 +25,15 @@ use crate::{config::Problems, output::OutputArgs};
 #[command(group = ArgGroup::new("change").args(["filename", "delete", "against"]).required(true).multiple(true))]
 #[command(after_help = "Examples:\n  eastwest diff --config-dir manifests -f strict.yaml\n  \
     eastwest diff --config-dir manifests --delete DestinationRule/shop/reviews\n  \
-    eastwest diff --config-dir manifests --against manifests-of-the-branch\n\n\
+    eastwest diff --config-dir manifests --against manifests-of-the-branch\n  \
+    eastwest diff -f strict.yaml        # against the cluster of the current context\n\n\
     Exit status 1 if a connection would break or the change has an error.")]
 pub(crate) struct DiffArgs {
-    /// The manifests before the change.
+    /// The manifests before the change [default: the cluster of --kubeconfig or of the current context].
     #[arg(long, value_name = "DIR", env = "EASTWEST_CONFIG_DIR")]
-    config_dir: PathBuf,
+    config_dir: Option<PathBuf>,
+    #[command(flatten)]
+    api: ApiArgs,
     /// Manifests to apply (repeatable): a file, a directory or - for stdin. An object of the same name is replaced and
     /// keeps its creation time unless the manifest has one; others are added. The last manifest of an object counts.
     #[arg(short = 'f', long, value_name = "FILE", value_delimiter = ',', env = "EASTWEST_FILENAME")]
@@ -69,9 +74,16 @@ impl DiffArgs {
     pub(super) fn run(self) -> Result {
         let mut problems = Problems::default();
         let Some(mesh) = self.mesh.read(&mut problems) else { return Err(Failure::Usage(problems)) };
-        let proposal = match &self.against {
-            Some(after) => Proposal::between(&self.config_dir, after, &mesh)?,
-            None => Proposal::overlay(&self.config_dir, &self.filename, &self.delete, &mesh, &mut problems)?,
+        let proposal = match (&self.against, &self.config_dir) {
+            (Some(after), Some(before)) => Proposal::between(before, after, &mesh)?,
+            (Some(_), None) => {
+                problems.add("--config-dir", "--against needs it: the manifests before the change");
+                return Err(Failure::Usage(problems));
+            }
+            (None, before) => {
+                let present = self.present(before.as_deref(), &mesh)?;
+                Proposal::overlay(present, &self.filename, &self.delete, &mesh, &mut problems)?
+            }
         };
         if !problems.is_empty() {
             return Err(Failure::Usage(problems));
@@ -79,6 +91,16 @@ impl DiffArgs {
         let report = Report::of(proposal, mesh);
         self.output.print(&serde_json::to_value(&report)?, describe::describe)?;
         Ok(if report.is_bad_news() { Exit::Negative } else { Exit::Success })
+    }
+}
+
+impl DiffArgs {
+    /// What is in force before the change.
+    fn present(&self, directory: Option<&Path>, mesh: &MeshConfig) -> anyhow::Result<Loaded> {
+        match directory.filter(|_| !self.api.is_given()) {
+            Some(directory) => Ok(eastwest_sources::load(directory, mesh).context("--config-dir")?),
+            None => cluster::load(&self.api.options(), mesh),
+        }
     }
 }
 

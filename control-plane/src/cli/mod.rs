@@ -5,9 +5,11 @@ mod ca;
 mod check;
 mod cluster;
 mod diff;
+mod dump;
 mod explain;
 mod render;
 mod serve;
+mod status;
 mod tls;
 mod token;
 mod world;
@@ -48,6 +50,10 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Print the xDS resources of one workload's proxy.
     Render(render::RenderArgs),
+    /// Show the connected proxies, or what a control plane follows.
+    Status(status::StatusArgs),
+    /// Write what decides in a cluster as a directory of manifests, without Secrets.
+    Dump(dump::DumpArgs),
     /// Sign a short-lived service-account token with the key of the state directory.
     Token(token::TokenArgs),
     /// Operate on the certificate authority of a state directory.
@@ -97,6 +103,8 @@ impl Cli {
             Command::Check(args) => args.run(),
             Command::Diff(args) => args.run(),
             Command::Render(args) => args.run(),
+            Command::Status(args) => args.run(),
+            Command::Dump(args) => args.run(),
             Command::Token(args) => args.run(),
             Command::Ca(args) => args.run(),
             Command::Completion { shell } => {

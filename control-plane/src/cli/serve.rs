@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+pub(crate) use self::kubernetes::ApiArgs;
 use self::{bundles::BundleArgs, ca::CaArgs, roots::RootArgs};
 use super::{Exit, Failure, Result, init_logs, runtime, world::MeshArgs};
 use crate::{

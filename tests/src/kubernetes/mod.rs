@@ -4,6 +4,7 @@
 //! that `cargo xtask tools` builds from `tests/kubernetes`.
 
 mod credentials;
+mod manifests;
 mod relay;
 
 use std::{
@@ -17,6 +18,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use self::credentials::Credentials;
+pub use self::manifests::read as read_manifests;
 pub use self::relay::{Mode, TcpRelay};
 use crate::{
     process::{Process, run, until},
@@ -32,6 +34,7 @@ const ANSWER: &str = "10";
 #[derive(Debug)]
 pub struct Kubernetes {
     // Ended in this order.
+    controllers: Option<Process>,
     apiserver: Process,
     etcd: Process,
     /// Where etcd serves its clients.
@@ -51,8 +54,15 @@ impl Kubernetes {
         let credentials = Credentials::make(dir)?;
         let etcd = start("etcd", &etcd_flags(dir, client, peer), dir)?;
         let apiserver = start("kube-apiserver", &apiserver_flags(&credentials, client, port), dir)?;
-        let mut kubernetes =
-            Self { apiserver, etcd, etcd_port: client, port, credentials, dir: dir.to_owned() };
+        let mut kubernetes = Self {
+            controllers: None,
+            apiserver,
+            etcd,
+            etcd_port: client,
+            port,
+            credentials,
+            dir: dir.to_owned(),
+        };
         kubernetes.wait_until_ready()?;
         Ok(kubernetes)
     }
@@ -85,6 +95,16 @@ impl Kubernetes {
         let flags = apiserver_flags(&self.credentials, self.etcd_port, self.port);
         self.apiserver = start("kube-apiserver", &flags, &self.dir)?;
         self.wait_until_ready()
+    }
+
+    /// Starts the controllers that make objects which others read: EndpointSlices, default service accounts.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_controllers(&mut self) -> Result<()> {
+        let flags = controller_flags(&self.credentials, &self.admin_kubeconfig()?, free_port()?);
+        self.controllers = Some(start("kube-controller-manager", &flags, &self.dir)?);
+        Ok(())
     }
 
     /// Has etcd forget all versions but the present ones.
@@ -227,11 +247,24 @@ impl Kubernetes {
     /// # Errors
     /// Any other answer than success, with its text.
     pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        self.send(method, path, "application/json", body)
+    }
+
+    fn send(&self, method: &str, path: &str, content_type: &str, body: Option<&Value>) -> Result<Value> {
         let mut curl = self.curl(path);
         curl.args(["--request", method]);
         if let Some(body) = body {
-            curl.args(["--header", "content-type: application/json", "--data-binary", &body.to_string()]);
+            // Definitions are larger than an argument may be.
+            let file = tempfile::NamedTempFile::new()?;
+            std::fs::write(file.path(), body.to_string())?;
+            curl.args(["--header", &format!("content-type: {content_type}"), "--data-binary"]);
+            curl.arg(format!("@{}", file.path().display()));
+            return self.answer(method, path, curl);
         }
+        self.answer(method, path, curl)
+    }
+
+    fn answer(&self, method: &str, path: &str, mut curl: Command) -> Result<Value> {
         let output = curl.output().context("curl")?;
         let text = String::from_utf8_lossy(&output.stdout);
         ensure!(
@@ -299,6 +332,27 @@ fn etcd_flags(dir: &Path, client: u16, peer: u16) -> Vec<String> {
         // What a power cut takes away, no test misses.
         "--unsafe-no-fsync".to_owned(),
         "--log-level=warn".to_owned(),
+    ]
+}
+
+fn controller_flags(credentials: &Credentials, kubeconfig: &Path, port: u16) -> Vec<String> {
+    let Credentials { ca, tokens_key, .. } = credentials;
+    let controllers = [
+        "endpointslice-controller",
+        "serviceaccount-controller",
+        "serviceaccount-token-controller",
+        "root-ca-certificate-publisher-controller",
+        "garbage-collector-controller",
+        "namespace-controller",
+    ];
+    vec![
+        format!("--kubeconfig={}", kubeconfig.display()),
+        format!("--service-account-private-key-file={}", tokens_key.display()),
+        format!("--root-ca-file={}", ca.display()),
+        "--leader-elect=false".to_owned(),
+        "--bind-address=127.0.0.1".to_owned(),
+        format!("--secure-port={port}"),
+        format!("--controllers={}", controllers.join(",")),
     ]
 }
 

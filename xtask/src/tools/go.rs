@@ -76,6 +76,46 @@ impl Program {
     }
 }
 
+/// A file of a module that a program is made of.
+pub(super) struct ModuleFile {
+    program: &'static Program,
+    module: &'static str,
+    file: &'static str,
+    /// Its name in `target/tools`.
+    name: &'static str,
+    /// The variable that names another file.
+    pub(super) variable: &'static str,
+}
+
+/// Istio's CustomResourceDefinitions, in the release of its client.
+pub(super) const ISTIO_DEFINITIONS: ModuleFile = ModuleFile {
+    program: &ISTIO_CLIENT,
+    module: "istio.io/api",
+    file: "kubernetes/customresourcedefinitions.gen.yaml",
+    name: "istio-definitions.yaml",
+    variable: "EASTWEST_ISTIO_DEFINITIONS",
+};
+
+impl ModuleFile {
+    /// The file that the variable names, else a copy in `target/tools`.
+    pub(super) fn ensure(&self) -> anyhow::Result<PathBuf> {
+        if let Some(given) = std::env::var_os(self.variable) {
+            return Ok(PathBuf::from(given));
+        }
+        let source = workspace_root()?.join("tests").join(self.program.folder);
+        let mut list = command(&find_go()?, &source);
+        // A module of which nothing is compiled is fetched by its name alone.
+        list.args(["mod", "download", "-json", self.module]);
+        let output = list.output().with_context(|| format!("cannot run {list:?}"))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let dir = text.lines().find_map(|line| line.trim().strip_prefix("\"Dir\": \"")?.split('"').next());
+        let dir = dir.with_context(|| format!("{list:?}: {}", String::from_utf8_lossy(&output.stderr)))?;
+        let path = target_dir()?.join("tools").join(self.name);
+        std::fs::write(&path, std::fs::read(Path::new(dir).join(self.file))?)?;
+        Ok(path)
+    }
+}
+
 /// Go as a command in `dir`. It fetches modules, but never another Go.
 fn command(go: &Path, dir: &Path) -> Command {
     let mut command = Command::new(go);

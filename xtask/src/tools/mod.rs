@@ -52,8 +52,15 @@ pub(crate) fn run() -> anyhow::Result<()> {
 pub(crate) fn ensure() -> anyhow::Result<Tools> {
     let mut tools = ensure_for_pods()?;
     tools.take("SPIFFE client library for Python", "EASTWEST_SPIFFE_PYTHON", ensure_spiffe);
-    tools.take("Kubernetes API", go::KUBERNETES.variable, || go::KUBERNETES.ensure());
+    tools.take_cluster();
     tools.take("Istio's client", go::ISTIO_CLIENT.variable, || go::ISTIO_CLIENT.ensure());
+    Ok(tools)
+}
+
+/// The same for a Kubernetes API with Istio's kinds.
+pub(crate) fn ensure_for_cluster() -> anyhow::Result<Tools> {
+    let mut tools = Tools::default();
+    tools.take_cluster();
     Ok(tools)
 }
 
@@ -87,6 +94,12 @@ impl Tools {
             }
             Err(error) => self.lacking.push(format!("{what}: {error:#}")),
         }
+    }
+
+    fn take_cluster(&mut self) {
+        self.take("Kubernetes API", go::KUBERNETES.variable, || go::KUBERNETES.ensure());
+        let definitions = &go::ISTIO_DEFINITIONS;
+        self.take("Istio's CustomResourceDefinitions", definitions.variable, || definitions.ensure());
     }
 
     /// Tells `command` where the tools and the built `eastwest` are: `EASTWEST_ENVOY`,

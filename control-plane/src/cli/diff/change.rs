@@ -54,15 +54,14 @@ impl Proposal {
         Ok(Self::new(old.changes, new.changes, findings))
     }
 
-    /// Manifests are applied to a directory, and objects deleted. Mistakes in `delete` are noted.
+    /// Manifests are applied to what is present, and objects deleted. Mistakes in `delete` are noted.
     pub(super) fn overlay(
-        directory: &Path,
+        present: Loaded,
         files: &[PathBuf],
         delete: &[String],
         mesh: &MeshConfig,
         problems: &mut Problems,
     ) -> anyhow::Result<Self> {
-        let present = eastwest_sources::load(directory, mesh).context("--config-dir")?;
         let objects = objects(&present.changes);
         let (mut applied, mut findings) = (BTreeMap::new(), Vec::new());
         for file in files {
@@ -141,7 +140,7 @@ fn missing(name: &str, objects: &Objects) -> String {
     let similar = objects.keys().filter(|one| one.kind.to_string() == kind).take(8);
     let similar: Vec<_> = similar.map(ToString::to_string).collect();
     match similar.as_slice() {
-        [] => format!("there is no {name}: write Kind/namespace/name of an object in --config-dir"),
+        [] => format!("there is no {name}: write Kind/namespace/name of an object that is there"),
         _ => format!("there is no {name}: did you mean one of {}?", similar.join(", ")),
     }
 }

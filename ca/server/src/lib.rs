@@ -28,6 +28,7 @@ mod trust;
 
 pub use authn::{
     AuthnError, Credentials,
+    binding::BoundPods,
     keys::{IssuerKeys, KeySource, Pace},
     kubernetes::{KubernetesApi, KubernetesApiError},
     oidc::{RulesError, RulesFile},

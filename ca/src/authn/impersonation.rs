@@ -114,7 +114,7 @@ impl NodeAccounts {
 fn node_of(caller: &Caller, own: &ServiceAccount, pods: &dyn Pods) -> Result<String, ImpersonationError> {
     let unbound = || ImpersonationError::Unbound(caller.identity.clone());
     let bound = caller.proof.pod().ok_or_else(unbound)?;
-    let pod = bound_pod(pods, own, bound)?;
+    let pod = bound_pod(pods, own, bound, None)?;
     let refused = |reason| Err(ImpersonationError::CallerPod(pod.key.to_string(), reason));
     if pod.uid.is_none() {
         return refused("has no UID that could be compared");

@@ -59,10 +59,27 @@ pub enum BindingError {
         /// Its service account.
         real: String,
     },
+    /// The pod is on another node than the token says.
+    #[error("the token is for the pod {pod} on the node {bound:?}, but the pod is on {real:?}")]
+    Node {
+        /// Which pod.
+        pod: WorkloadKey,
+        /// The node in the token.
+        bound: String,
+        /// The node of the pod.
+        real: String,
+    },
 }
 
-/// The pod that a token of `account` is bound to: it must exist, have that UID and run as that account. A pod without a
-/// UID (a manifest written by hand) is known by its name alone.
+impl BindingError {
+    /// Whether a pod that is not known here yet may be the reason.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::NoPod(_) | Self::Uid { .. })
+    }
+}
+
+/// The pod that a token of `account` is bound to: it must exist, have that UID, run as that account, and be on `node` if the
+/// token names one. A pod without a UID (a manifest written by hand) is known by its name alone.
 ///
 /// # Errors
 /// See [`BindingError`].
@@ -70,6 +87,7 @@ pub fn bound_pod(
     pods: &dyn Pods,
     account: &ServiceAccount,
     bound: &BoundObject,
+    node: Option<&BoundObject>,
 ) -> Result<Pod, BindingError> {
     let key = WorkloadKey { namespace: account.namespace().into(), name: bound.name.as_str().into() };
     let Some(pod) = pods.pod(&key) else { return Err(BindingError::NoPod(key)) };
@@ -79,6 +97,11 @@ pub fn bound_pod(
     let real = pod.service_account.as_deref().unwrap_or_default();
     if real != account.name() {
         return Err(BindingError::Account { pod: key, real: real.to_owned() });
+    }
+    let elsewhere = |real: &&str| node.is_some_and(|node| node.name != **real);
+    if let Some((bound, real)) = node.zip(pod.node.as_deref().filter(elsewhere)) {
+        let (bound, real) = (bound.name.clone(), real.to_owned());
+        return Err(BindingError::Node { pod: key, bound, real });
     }
     Ok(pod)
 }

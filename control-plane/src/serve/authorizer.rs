@@ -1,6 +1,6 @@
 //! Authorizes xDS streams: which proxy may connect, and which view it gets.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use eastwest_ca::Caller;
 use eastwest_ca_server::{CredentialValidity, Credentials, PeerAuthenticator};
@@ -10,7 +10,7 @@ use eastwest_model::{
 use eastwest_translate::{Audience, ProxyFacts, ProxyKey, ProxyRole};
 use eastwest_xds_server::{AuthorizedStream, Node, StreamAuthorizer};
 use prost_types::{Value, value::Kind as ValueKind};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use tonic::Status;
 
 use super::publisher::Subscribers;
@@ -26,6 +26,8 @@ pub(super) struct ProxyAuthorizer {
     pub(super) peer_authenticator: Option<PeerAuthenticator>,
     pub(super) subscribers: Subscribers,
     pub(super) world: watch::Receiver<World>,
+    /// How long a proxy waits for its Pod to become known.
+    pub(super) pod_patience: Duration,
 }
 
 #[tonic::async_trait]
@@ -37,7 +39,7 @@ impl StreamAuthorizer for ProxyAuthorizer {
         if let Some(caller) = &caller {
             claim.agrees_with(caller)?;
         }
-        let known = self.world.borrow().snapshot.workload(&claim.key).cloned();
+        let known = self.workload(&claim.key).await;
         if let Some(pod) = &known {
             claim.agrees_with_pod(pod, caller.as_ref())?;
         }
@@ -56,6 +58,16 @@ impl StreamAuthorizer for ProxyAuthorizer {
 }
 
 impl ProxyAuthorizer {
+    /// The workload of that name, if it is known or becomes known in a moment.
+    async fn workload(&self, key: &WorkloadKey) -> Option<Arc<Workload>> {
+        let mut world = self.world.clone();
+        let known = world.wait_for(|world| world.snapshot.workload(key).is_some());
+        let known = timeout(self.pod_patience, known).await;
+        // The time is over, or there will be no other world.
+        let world = known.ok()?.ok()?;
+        world.snapshot.workload(key).cloned()
+    }
+
     async fn authenticate(
         &self,
         call: &tonic::Request<()>,

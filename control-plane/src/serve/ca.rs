@@ -34,6 +34,8 @@ pub(super) struct Place<'a> {
     pub(super) state: &'a StateDir,
     /// The pods of its mesh, if it has one.
     pub(super) pods: Option<SharedPods>,
+    /// How long a request waits for the pod of its token to become known.
+    pub(super) pod_patience: Duration,
 }
 
 /// Starts the CA that signs with `keys`.
@@ -56,7 +58,7 @@ pub(super) async fn start(
         lifetimes: config.lifetimes,
         serving_names,
         serving_lifetime: SERVING_LIFETIME,
-        proofs: config.proving.open(at.root_namespace, at.pods.clone()).await?,
+        proofs: config.proving.open(at.root_namespace, at.pods.clone(), at.pod_patience).await?,
         ledger: LedgerConfig::of(at.state.path()),
         limits: config.limits,
     };

@@ -1,6 +1,6 @@
 //! What the sources send, merged: the input of the publisher.
 
-use std::{collections::BTreeSet, fmt, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use eastwest_kubernetes::{Api, ApiOptions, Feed, Timing};
@@ -47,6 +47,15 @@ impl OpenInput {
         match self {
             Self::Directory(path) => SourceId::new(format!("directory {}", path.display())),
             Self::Kubernetes(api) => SourceId::new(format!("Kubernetes API {}", api.server())),
+        }
+    }
+
+    /// How long a proxy waits for its Pod to become known. A watch tells of a Pod a moment after its kubelet does; the files
+    /// of a directory are all there is.
+    pub(super) fn pod_patience(&self) -> Duration {
+        match self {
+            Self::Directory(_) => Duration::ZERO,
+            Self::Kubernetes(_) => Duration::from_millis(1500),
         }
     }
 

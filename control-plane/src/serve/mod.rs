@@ -111,14 +111,24 @@ async fn start(
     let state = config.state.open()?;
     let mesh = world.borrow().snapshot.mesh().clone();
     let pods = Some(Arc::new(WatchedPods(world.clone())) as _);
-    let place =
-        Place { root_namespace: &mesh.root_namespace, tls: addresses.tls.ip(), state: &state.dir, pods };
+    let pod_patience = source.pod_patience();
+    let place = Place {
+        root_namespace: &mesh.root_namespace,
+        tls: addresses.tls.ip(),
+        state: &state.dir,
+        pods,
+        pod_patience,
+    };
     let ca = process.start_ca(&config.ca, &config.signer, mesh.trust_domain.clone(), &place).await?;
 
     let shutdown = process.shutdown().clone();
     let xds = |peer_authenticator| {
-        let authorizer =
-            ProxyAuthorizer { peer_authenticator, subscribers: subscribers.clone(), world: world.clone() };
+        let authorizer = ProxyAuthorizer {
+            peer_authenticator,
+            subscribers: subscribers.clone(),
+            world: world.clone(),
+            pod_patience,
+        };
         XdsServer::new(Arc::new(authorizer), shutdown.token())
     };
     let plaintext_xds = xds(None);

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use eastwest_ca::{NodeAccounts, Pod, Pods, ServiceAccount, SharedPods};
-use eastwest_ca_server::{IssuerKeys, KeySource, Pace, ProofConfig, RulesFile, TOKEN_ISSUER};
+use eastwest_ca_server::{BoundPods, IssuerKeys, KeySource, Pace, ProofConfig, RulesFile, TOKEN_ISSUER};
 use eastwest_cluster::TokenIssuer;
 use eastwest_io::{HttpsClient, TrustedRoots};
 use eastwest_kubernetes::{Api, ApiOptions};
@@ -92,7 +92,8 @@ pub(crate) struct NodeConfig {
 }
 
 impl ProvingConfig {
-    /// Opens what the configuration names; `pods` are those of the mesh, if there is one. Waits for the Kubernetes API if
+    /// Opens what the configuration names; `pods` are those of the mesh, if there is one, and a request waits as long as
+    /// `pod_patience` for the pod of its token to become known. Waits for the Kubernetes API if
     /// only that knows the issuer of its tokens.
     ///
     /// # Errors
@@ -101,6 +102,7 @@ impl ProvingConfig {
         &self,
         root_namespace: &str,
         pods: Option<SharedPods>,
+        pod_patience: Duration,
     ) -> anyhow::Result<ProofConfig> {
         let api = match &self.kubernetes {
             Some(config) => Some(config.open().await?),
@@ -119,13 +121,14 @@ impl ProvingConfig {
             taken.extend(issuer.iter().map(|keys| keys.issuer().to_owned()));
             RulesFile::open(jobs.rules.clone(), client, taken).context("--oidc-rules")
         });
+        let bound = pods.clone().filter(|_| !self.tokens.any_pod);
         let review = api.filter(|_| self.kubernetes.as_ref().is_some_and(|config| config.review));
         Ok(ProofConfig {
             review: review.map(|api| Arc::new(api) as _),
             jobs: jobs.transpose()?,
             audiences: self.tokens.audiences.clone(),
             issuers: issuer.into_iter().collect(),
-            bound_pods: pods.clone().filter(|_| !self.tokens.any_pod),
+            bound_pods: bound.map(|pods| BoundPods { pods, patience: pod_patience }),
             pods,
             node_accounts: NodeAccounts::new(self.nodes.trusted.clone(), protected),
         })

@@ -1,6 +1,6 @@
 //! The certificate authority without a mesh, for CI clusters and tests: no manifests, no xDS.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::bail;
 use eastwest_ca_server::{
@@ -74,8 +74,13 @@ pub(crate) async fn run(config: StandaloneConfig) -> anyhow::Result<()> {
     let ports = Ports::bind(&config.ports, startup.pages(), &shutdown).await?;
     let addresses = ports.addresses()?;
     let state = config.state.open()?;
-    let place =
-        Place { root_namespace: ROOT_NAMESPACE, tls: addresses.tls.ip(), state: &state.dir, pods: None };
+    let place = Place {
+        root_namespace: ROOT_NAMESPACE,
+        tls: addresses.tls.ip(),
+        state: &state.dir,
+        pods: None,
+        pod_patience: Duration::ZERO,
+    };
     let ca = process.start_ca(&config.ca, &config.signer, config.trust_domain, &place).await?;
     warn_of_test_root(&ca, addresses.tls, config.insecure_remote)?;
 

@@ -35,7 +35,7 @@ fn a_pod_asks_the_api_of_its_cluster_and_its_own_token_is_renewed() {
     command.env("KUBERNETES_SERVICE_PORT", url.rsplit(':').next().unwrap());
     let server = ControlPlane::spawn(cluster.dir(), command);
     let token = cluster.api.token(reviews, MESH, None).unwrap();
-    server.refuses(&token, "shop/reviews", "the API does not know us (401)");
+    server.refuses(&token, "shop/reviews", "the Kubernetes API does not accept our credentials (401)");
 
     let renewed = cluster.api.token(OURSELVES, None, None).unwrap();
     fs::write(given.join("token"), renewed).unwrap();

@@ -73,7 +73,7 @@ fn an_api_that_does_not_know_us_is_named_in_the_log() {
     let server =
         ControlPlane::start(cluster.dir(), &["ca", "serve", "--token-review", "--kubeconfig", &kubeconfig]);
     let token = cluster.api.token(REVIEWS, MESH, None).unwrap();
-    server.refuses(&token, "shop/reviews", "the API does not know us (401)");
+    server.refuses(&token, "shop/reviews", "the Kubernetes API does not accept our credentials (401)");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Who a peer is. Each method of proof is a file; they are tried one after the other.
 
+pub(crate) mod binding;
 mod client_certificate;
 pub mod impersonation;
 pub mod keys;

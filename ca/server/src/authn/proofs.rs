@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use super::{
     Authenticator, Method,
+    binding::BoundPods,
     client_certificate::ClientCertificates,
     impersonation::Impersonation,
     keys::{IssuerKeys, Issuers},
@@ -26,7 +27,7 @@ pub struct ProofConfig {
     /// Issuers of service accounts' tokens besides our own token key.
     pub issuers: Vec<Arc<IssuerKeys>>,
     /// The pods that tokens are bound to; `None` accepts a token whatever became of its pod.
-    pub bound_pods: Option<SharedPods>,
+    pub bound_pods: Option<BoundPods>,
     /// The pods of the cluster, for proxies that speak for them; `None` where none are known.
     pub pods: Option<SharedPods>,
     /// Which service accounts may represent the pods on their node.
@@ -42,7 +43,7 @@ pub(crate) struct Proofs {
     cluster_id: String,
     current: Current,
     issuers: Arc<Issuers<Vec<String>>>,
-    bound_pods: Option<SharedPods>,
+    bound_pods: Option<BoundPods>,
     impersonation: Arc<Impersonation>,
     reviews: Option<Arc<ReviewedTokens>>,
     rules: Option<Arc<RulesFile>>,
@@ -62,7 +63,7 @@ impl Proofs {
         let local = issuers.iter().map(|keys| keys.issuer().to_owned()).collect();
         let reviews = review.map(|api| {
             let (current, audiences, jobs) = (current.clone(), audiences.clone(), jobs.clone());
-            Arc::new(ReviewedTokens::new(current, api, audiences, local, jobs))
+            Arc::new(ReviewedTokens::new(current, api, audiences, local, jobs, bound_pods.clone()))
         });
         let issuers = issuers.into_iter().map(|keys| (keys, audiences.clone()));
         Self {

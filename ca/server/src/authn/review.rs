@@ -18,7 +18,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{AuthnError, Evidence, Method, kubernetes::KubernetesApi, oidc::RulesFile, token::BearerToken};
+use super::{
+    AuthnError, Evidence, Method, binding::BoundPods, kubernetes::KubernetesApi, oidc::RulesFile,
+    token::BearerToken,
+};
 use crate::trust::ca_state::Current;
 
 /// How long a positive answer is cached.
@@ -43,6 +46,8 @@ pub(super) struct ReviewedTokens {
     /// Issuers that are judged here and never by the API.
     local: Vec<String>,
     rules: Option<Arc<RulesFile>>,
+    /// The API keeps its answers for ten seconds, and so do we: the pods say at once that one is gone.
+    pods: Option<BoundPods>,
     turns: Semaphore,
     flights: Mutex<BTreeMap<Key, Arc<Flight>>>,
 }
@@ -56,9 +61,10 @@ impl ReviewedTokens {
         audiences: Vec<String>,
         local: Vec<String>,
         rules: Option<Arc<RulesFile>>,
+        pods: Option<BoundPods>,
     ) -> Self {
         let (turns, flights) = (Semaphore::new(AT_A_TIME), Mutex::default());
-        Self { current, api, audiences, local, rules, turns, flights }
+        Self { current, api, audiences, local, rules, pods, turns, flights }
     }
 
     /// The flight of a token: the one that is under way or landed well, else a new one.
@@ -117,6 +123,10 @@ impl Method for ReviewedTokens {
         key.copy_from_slice(digest::digest(&digest::SHA256, token.text.as_bytes()).as_ref());
         let flight = self.flight(key, now)?;
         let landed = flight.get_or_init(|| self.ask(token, now)).await;
-        landed.as_ref().map(|(caller, _)| caller.clone()).map_err(Clone::clone)
+        let (caller, _) = landed.clone()?;
+        if let Some(pods) = &self.pods {
+            pods.check(&caller).await?;
+        }
+        Ok(caller)
     }
 }

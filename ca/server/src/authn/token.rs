@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use eastwest_ca::{Caller, Jwt, Pods, ServiceAccount, SharedPods, pods};
+use eastwest_ca::{Caller, Jwt};
 use time::OffsetDateTime;
 use tonic::metadata::MetadataMap;
 
-use super::{AuthnError, Evidence, Method, keys::Issuers};
+use super::{AuthnError, Evidence, Method, binding::BoundPods, keys::Issuers};
 use crate::trust::ca_state::Current;
 
 const SCHEME: &str = "Bearer ";
@@ -15,17 +15,13 @@ const SCHEME: &str = "Bearer ";
 pub(super) struct BearerTokens {
     current: Current,
     issuers: Arc<Issuers<Vec<String>>>,
-    pods: Option<SharedPods>,
+    pods: Option<BoundPods>,
 }
 
 impl BearerTokens {
     /// Judges by `issuers`, each with the audiences that its tokens must be for, and the trust domain that `current`
     /// has at that moment. A token that is bound to a pod is good while that pod is among `pods`.
-    pub(super) fn new(
-        current: Current,
-        issuers: Arc<Issuers<Vec<String>>>,
-        pods: Option<SharedPods>,
-    ) -> Self {
+    pub(super) fn new(current: Current, issuers: Arc<Issuers<Vec<String>>>, pods: Option<BoundPods>) -> Self {
         Self { current, issuers, pods }
     }
 }
@@ -36,19 +32,11 @@ impl Method for BearerTokens {
         let token = evidence.token()?;
         let (verified, audiences) = self.issuers.verify(&token.jwt, now).await?;
         let caller = verified.service_account(audiences, &self.current.load().trust_domain)?;
-        check_binding(&caller, self.pods.as_deref())?;
+        if let Some(pods) = &self.pods {
+            pods.check(&caller).await?;
+        }
         Ok(caller)
     }
-}
-
-/// A token that is bound to a pod dies with it (CA.md A20). Where no pods are known at all, it lives to its
-/// end.
-fn check_binding(caller: &Caller, pods: Option<&(dyn Pods + Send + Sync)>) -> Result<(), AuthnError> {
-    let (Some(bound), Some(pods)) = (caller.proof.pod(), pods) else { return Ok(()) };
-    if let Some(account) = ServiceAccount::of(&caller.identity) {
-        pods::bound_pod(pods, &account, bound)?;
-    }
-    Ok(())
 }
 
 /// The token in the one `authorization` header of a request, parsed but not verified.

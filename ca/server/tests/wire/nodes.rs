@@ -1,10 +1,10 @@
 //! Tokens that are bound to pods, and proxies that speak for the pods of their nodes (CA.md A9 to A16 and
 //! A20).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use eastwest_ca::{KeySet, NodeAccounts};
-use eastwest_ca_server::{IssuerKeys, ProofConfig};
+use eastwest_ca_server::{BoundPods, IssuerKeys, ProofConfig};
 use eastwest_proto::istio::v1::auth::IstioCertificateRequest;
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use serde_json::json;
@@ -36,7 +36,7 @@ impl Node {
         let accounts = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<_>>();
         let proofs = ProofConfig {
             issuers: vec![IssuerKeys::fixed(issuer.name.clone(), keys)],
-            bound_pods: Some(cluster.clone()),
+            bound_pods: Some(BoundPods { pods: cluster.clone(), patience: Duration::ZERO }),
             pods: Some(cluster.clone()),
             node_accounts: NodeAccounts::new(
                 accounts(&["istio-system/ztunnel"]),

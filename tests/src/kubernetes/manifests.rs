@@ -28,13 +28,7 @@ impl Kubernetes {
     /// # Errors
     /// The API's refusal of an object.
     pub fn apply_all(&self, objects: &[Value]) -> Result<()> {
-        let objects: Vec<_> = objects.iter().cloned().map(scheduled).collect();
-        let mut all: Vec<Value> = needed(&objects).into_iter().chain(objects).collect();
-        let order = |object: &Value| {
-            let place = FIRST.iter().position(|kind| object["kind"] == *kind);
-            place.unwrap_or(FIRST.len())
-        };
-        all.sort_by_key(order);
+        let all = complete(objects);
         for object in &all {
             self.apply_one(object)?;
         }
@@ -128,6 +122,20 @@ pub fn read(manifests: &Path) -> Result<Vec<Value>> {
     Ok(files.map(|path| read(path)).collect::<Result<Vec<_>>>()?.concat())
 }
 
+/// The objects with those that the API asks for before, in an order in which it takes them.
+pub fn complete(objects: &[Value]) -> Vec<Value> {
+    let objects: Vec<_> = objects.iter().cloned().map(scheduled).collect();
+    let named = |one: &Value| {
+        let metadata = &one["metadata"];
+        (one["kind"].clone(), metadata["namespace"].clone(), metadata["name"].clone())
+    };
+    let given: Vec<_> = objects.iter().map(named).collect();
+    let mut all: Vec<_> = needed(&objects).into_iter().filter(|one| !given.contains(&named(one))).collect();
+    all.extend(objects);
+    all.sort_by_key(|object| FIRST.iter().position(|kind| object["kind"] == *kind).unwrap_or(FIRST.len()));
+    all
+}
+
 /// The object; a pod without a node gets one.
 fn scheduled(mut object: Value) -> Value {
     if object["kind"] == "Pod" && object.pointer("/spec/nodeName").is_none() {
@@ -161,7 +169,10 @@ fn needed(objects: &[Value]) -> Vec<Value> {
 }
 
 /// The path of an object: `/api/v1/namespaces/shop/pods/reviews-0`.
-fn path(object: &Value) -> Result<String> {
+///
+/// # Errors
+/// The object has no kind or no name.
+pub fn path(object: &Value) -> Result<String> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
     let (version, kind) = (text("/apiVersion").context("no apiVersion")?, text("/kind").context("no kind")?);
     let name = text("/metadata/name").context("no name")?;

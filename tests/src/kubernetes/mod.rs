@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use self::credentials::Credentials;
-pub use self::manifests::read as read_manifests;
+pub use self::manifests::{complete, path, read as read_manifests};
 pub use self::relay::{Mode, TcpRelay};
 use crate::{
     process::{Process, run, until},

@@ -8,7 +8,10 @@ use std::{
 };
 
 use eastwest_kubernetes::{Api, ApiOptions};
-use eastwest_tests::{kubernetes::Kubernetes, process::until};
+use eastwest_tests::{
+    kubernetes::{Kubernetes, complete, path},
+    process::until,
+};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -57,6 +60,36 @@ impl Cluster {
         Some(Self::start())
     }
 
+    pub(crate) fn api(&self) -> &Api {
+        &self.api
+    }
+
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// Applies objects as `Kubernetes::apply`, but leaves out those that the API refuses. Returns the paths of the others
+    /// in the order in which they were made.
+    pub(crate) fn apply(&self, objects: &[Value]) -> Vec<String> {
+        let (mut applied, query) = (Vec::new(), "fieldManager=manifests&force=true&fieldValidation=Ignore");
+        for mut object in complete(objects) {
+            let path = path(&object).unwrap();
+            let status = object.as_object_mut().and_then(|fields| fields.remove("status"));
+            let (code, answer) =
+                self.send("PATCH", &format!("{path}?{query}"), "application/apply-patch+yaml", Some(&object));
+            if code >= 300 {
+                println!("{path} is refused: {}", answer["message"]);
+                continue;
+            }
+            if let Some(status) = status {
+                let patch = json!({"status": status});
+                self.send("PATCH", &format!("{path}/status"), "application/merge-patch+json", Some(&patch));
+            }
+            applied.push(path);
+        }
+        applied
+    }
+
     pub(crate) fn programs(&mut self) -> &mut Kubernetes {
         self.programs.as_mut().unwrap()
     }
@@ -87,8 +120,13 @@ impl Cluster {
 
     /// Status and body of an answer.
     pub(crate) fn try_ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+        self.send(method, path, "application/json", body)
+    }
+
+    /// As [`Cluster::try_ask`], with a body of this type.
+    pub(crate) fn send(&self, method: &str, path: &str, of: &str, body: Option<&Value>) -> (u16, Value) {
         let request = http::Request::builder().method(method).uri(path);
-        let request = request.header("content-type", "application/json").header("accept", "application/json");
+        let request = request.header("content-type", of).header("accept", "application/json");
         let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
         self.runtime.block_on(async {
             let response = self.api.client().send(request.body(body.into()).unwrap()).await.unwrap();

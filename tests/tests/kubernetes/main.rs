@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+mod cases;
 mod cluster;
 mod definitions;
 mod faults;

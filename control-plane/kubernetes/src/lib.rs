@@ -13,6 +13,7 @@ mod batches;
 mod client;
 mod decode;
 mod discovery;
+mod facts;
 mod kinds;
 mod log;
 mod prune;
@@ -24,7 +25,9 @@ pub use crate::{
     batches::{batch, follow},
     client::{Api, ApiError, ApiOptions, Origin},
     decode::{Key, Object},
-    kinds::{CONFIG_MAP, DEFINITIONS, RESOURCES, Resource, SECRET},
+    facts::{AllFacts, Fact, Facts, KindFacts, Progress},
+    kinds::{CONFIG_MAP, DEFINITIONS, OBSERVED_CONFIG_MAPS, RESOURCES, Resource, SECRET},
+    log::Repeated,
     prune::Keep,
     source::{NamedObject, Source},
     status::{KindStatus, LastError, Report, State, Statuses},

@@ -2,6 +2,16 @@
 //!
 //! The rules and their tests are in `docs/KUBERNETES.md`.
 
+mod contention;
+pub mod events;
+mod request;
+mod roots;
+mod status;
+mod supervision;
 mod tokens;
 
-pub use tokens::TokenIssuer;
+pub use crate::{
+    roots::{Publication, Published, publish_roots},
+    status::{Findings, write_statuses},
+    tokens::TokenIssuer,
+};

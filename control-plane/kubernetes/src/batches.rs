@@ -38,7 +38,7 @@ pub fn batch(source: &SourceId, updates: impl IntoIterator<Item = Update<Documen
 }
 
 fn convert(update: Update<Document>) -> Vec<merge::Update> {
-    let Update { resource, object, delta } = update;
+    let Update { resource, object, delta, .. } = update;
     let Some(kind) = resource.parsed() else { return Vec::new() };
     match (delta, object) {
         (Delta::Resync(all), None) => {
@@ -124,7 +124,7 @@ mod tests {
         let mut merge = Merge::new([source.clone()]);
         let pods = RESOURCES.iter().find(|resource| resource.kind == "Pod").unwrap();
         let nodes = RESOURCES.iter().find(|resource| resource.kind == "Node").unwrap();
-        let update = |resource, delta| Update { resource, object: None, delta };
+        let update = |resource, delta| Update { resource, object: None, delta, revision: 0 };
         let mut apply = |updates: Vec<Update<Document>>| {
             let changes = merge.apply(batch(&source, updates)).changes;
             let show = |change: &Change| match change {
@@ -152,7 +152,7 @@ mod tests {
         let mut merge = Merge::new([source.clone()]);
         let mut apply = |name: &str, delta| {
             let key = Key { namespace: "shop".into(), name: name.into() };
-            let update = Update { resource: CONFIG_MAP, object: Some(key), delta };
+            let update = Update { resource: CONFIG_MAP, object: Some(key), delta, revision: 0 };
             merge.apply(batch(&source, [update])).changes.len()
         };
         for name in ["a", "b"] {

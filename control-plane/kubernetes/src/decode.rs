@@ -25,6 +25,21 @@ pub struct Key {
     pub name: Box<str>,
 }
 
+/// In place of a namespace: every one.
+const EVERY: &str = "*";
+
+impl Key {
+    /// Objects of one name, in all namespaces.
+    pub(crate) fn everywhere(name: &str) -> Self {
+        Self { namespace: EVERY.into(), name: name.into() }
+    }
+
+    /// Whether it is a name in all namespaces.
+    pub(crate) fn is_everywhere(&self) -> bool {
+        &*self.namespace == EVERY
+    }
+}
+
 /// An object of the API with the decoded fields of its resource, and with `apiVersion` and `kind`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object {

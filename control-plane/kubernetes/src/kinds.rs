@@ -25,6 +25,9 @@ pub struct Resource {
     pub custom: bool,
     /// The fields that are decoded.
     pub keep: Keep,
+    /// The fields that are noted for writers to the API ([`Facts`](crate::Facts)), as JSON pointers; `None`: nothing is
+    /// noted of the objects.
+    pub noted: Option<&'static [&'static str]>,
 }
 
 impl PartialEq for Resource {
@@ -60,18 +63,48 @@ impl Resource {
 }
 
 const fn core(kind: &'static str, plural: &'static str, namespaced: bool, keep: Keep) -> Resource {
-    Resource { kind, group: Group::Core.name(), versions: &["v1"], plural, namespaced, custom: false, keep }
+    Resource {
+        kind,
+        group: Group::Core.name(),
+        versions: &["v1"],
+        plural,
+        namespaced,
+        custom: false,
+        keep,
+        noted: None,
+    }
 }
 
 const fn security(kind: &'static str, plural: &'static str) -> Resource {
     let (group, versions) = (Group::Security.name(), &["v1", "v1beta1"]);
-    Resource { kind, group, versions, plural, namespaced: true, custom: true, keep: POLICY }
+    Resource {
+        kind,
+        group,
+        versions,
+        plural,
+        namespaced: true,
+        custom: true,
+        keep: POLICY,
+        noted: CONDITIONS,
+    }
 }
 
 const fn networking(kind: &'static str, plural: &'static str) -> Resource {
     let (group, versions) = (Group::Networking.name(), &["v1", "v1beta1", "v1alpha3"]);
-    Resource { kind, group, versions, plural, namespaced: true, custom: true, keep: POLICY }
+    Resource {
+        kind,
+        group,
+        versions,
+        plural,
+        namespaced: true,
+        custom: true,
+        keep: POLICY,
+        noted: CONDITIONS,
+    }
 }
+
+/// Of policies, the conditions of their status are noted.
+const CONDITIONS: Option<&[&str]> = Some(&["/status/conditions"]);
 
 /// The annotations that the parser reads.
 const ANNOTATIONS: Keep = Keep::Only(&[
@@ -167,7 +200,7 @@ const DEFINITION: Keep = Keep::Only(&object(
 
 /// The resources that are watched in all namespaces.
 pub const RESOURCES: &[Resource] = &[
-    core("Namespace", "namespaces", false, METADATA_ONLY),
+    Resource { noted: Some(&[]), ..core("Namespace", "namespaces", false, METADATA_ONLY) },
     core("Node", "nodes", false, METADATA_ONLY),
     core("ServiceAccount", "serviceaccounts", true, METADATA_ONLY),
     core("Service", "services", true, SERVICE),
@@ -180,6 +213,7 @@ pub const RESOURCES: &[Resource] = &[
         namespaced: true,
         custom: false,
         keep: ENDPOINT_SLICE,
+        noted: None,
     },
     security("PeerAuthentication", "peerauthentications"),
     security("AuthorizationPolicy", "authorizationpolicies"),
@@ -195,6 +229,12 @@ pub const RESOURCES: &[Resource] = &[
 /// ConfigMaps, watched by name.
 pub const CONFIG_MAP: &Resource = &core("ConfigMap", "configmaps", true, POLICY);
 
+/// ConfigMaps of one name in all namespaces, for writers: labels and data are noted.
+pub const OBSERVED_CONFIG_MAPS: &Resource = &Resource {
+    noted: Some(&["/metadata/labels", "/data"]),
+    ..core("ConfigMap", "configmaps", true, POLICY)
+};
+
 /// Secrets, watched by name.
 pub const SECRET: &Resource = &core("Secret", "secrets", true, POLICY);
 
@@ -207,6 +247,7 @@ pub const DEFINITIONS: &Resource = &Resource {
     namespaced: false,
     custom: false,
     keep: DEFINITION,
+    noted: None,
 };
 
 #[cfg(test)]

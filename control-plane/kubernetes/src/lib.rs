@@ -14,6 +14,7 @@ mod client;
 mod credentials;
 mod decode;
 mod discovery;
+mod facts;
 mod feed;
 mod kinds;
 mod log;
@@ -26,8 +27,10 @@ pub use crate::{
     batches::{batch, follow},
     client::{Api, ApiError, ApiOptions, Origin, is_configured},
     decode::{Key, Object},
+    facts::{AllFacts, Fact, Facts, KindFacts, Progress},
     feed::{Feed, LoadError, dump, load},
-    kinds::{CONFIG_MAP, DEFINITIONS, RESOURCES, Resource, SECRET},
+    kinds::{CONFIG_MAP, DEFINITIONS, OBSERVED_CONFIG_MAPS, RESOURCES, Resource, SECRET},
+    log::Repeated,
     prune::Keep,
     source::{NamedObject, Source},
     status::{KindStatus, LastError, Report, State, Statuses},

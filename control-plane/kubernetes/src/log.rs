@@ -11,11 +11,11 @@ const INTERVAL: Duration = Duration::from_secs(60);
 
 /// The time of the last warning, by key.
 #[derive(Debug, Default)]
-pub(crate) struct Repeated(Mutex<BTreeMap<String, Instant>>);
+pub struct Repeated(Mutex<BTreeMap<String, Instant>>);
 
 impl Repeated {
     /// Whether the warning `what` is due; if so, records it as logged.
-    pub(crate) fn is_due(&self, what: &str, now: Instant) -> bool {
+    pub fn is_due(&self, what: &str, now: Instant) -> bool {
         let mut given = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let due = given.get(what).is_none_or(|last| now.saturating_duration_since(*last) >= INTERVAL);
         if due {
@@ -25,7 +25,7 @@ impl Repeated {
     }
 
     /// Removes the warning `what`, whose cause is over; returns whether it had been logged.
-    pub(crate) fn is_over(&self, what: &str) -> bool {
+    pub fn is_over(&self, what: &str) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(what).is_some()
     }
 }

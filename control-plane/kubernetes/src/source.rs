@@ -19,7 +19,8 @@ use crate::{
     client::Api,
     decode::{Key, Object},
     discovery::{self, Availability, Served},
-    kinds::{CONFIG_MAP, DEFINITIONS, RESOURCES, Resource, SECRET},
+    facts::{Facts, Noted},
+    kinds::{CONFIG_MAP, DEFINITIONS, OBSERVED_CONFIG_MAPS, RESOURCES, Resource, SECRET},
     log::Repeated,
     status::{Record, Statuses},
     watch::{
@@ -68,6 +69,8 @@ pub struct Source<T> {
     named: BTreeMap<NamedObject, Named>,
     /// Tasks that still have to send the deletion of their object.
     ending: BTreeMap<NamedObject, JoinHandle<()>>,
+    /// ConfigMaps are watched in all namespaces.
+    observes: bool,
 }
 
 /// The task of one object.
@@ -88,12 +91,14 @@ impl<T: Send + 'static> Source<T> {
         let (out, updates) = mpsc::channel(QUEUE);
         let server = api.server();
         let log = Arc::new(Repeated::default());
-        let shared = Shared { client: api.client(), server: server.into(), timing, log };
+        let facts = Facts::default();
+        let shared = Shared { client: api.client(), server: server.into(), timing, log, facts };
         let statuses = Statuses::new(server.to_owned());
         let (publish, served) = watch::channel(None);
         let follower = Follower { shared, decode: Arc::new(decode), out, served };
         let (named, ending) = (BTreeMap::new(), BTreeMap::new());
-        let mut source = Self { follower, statuses, tasks: JoinSet::new(), named, ending };
+        let tasks = JoinSet::new();
+        let mut source = Self { follower, statuses, tasks, named, ending, observes: false };
         source.follow_definitions(publish);
         for (place, resource) in RESOURCES.iter().enumerate() {
             let record = source.statuses.record(place, resource, None);
@@ -106,6 +111,26 @@ impl<T: Send + 'static> Source<T> {
     /// The state of all lists and watches.
     pub fn statuses(&self) -> Statuses {
         self.statuses.clone()
+    }
+
+    /// What the API has of objects that are written to.
+    pub fn facts(&self) -> Facts {
+        self.follower.shared.facts.clone()
+    }
+
+    /// Watches the ConfigMaps of this name in all namespaces, for [`Source::facts`] alone: there are no updates. Only the
+    /// first call has an effect. Must be called within a tokio runtime.
+    pub fn observe_config_maps(&mut self, name: &str) {
+        if std::mem::replace(&mut self.observes, true) {
+            return;
+        }
+        let (resource, key) = (OBSERVED_CONFIG_MAPS, Key::everywhere(name));
+        let record = self.statuses.record(RESOURCES.len() + 1, resource, Some(key.clone()));
+        let (out, mut updates) = mpsc::channel(QUEUE);
+        let Follower { shared, served, .. } = self.follower.clone();
+        let follower = Follower { shared, decode: Arc::new(|_, _| ()), out, served };
+        self.tasks.spawn(async move { follower.supervise(resource, Some(key), record).await });
+        self.tasks.spawn(async move { while updates.recv().await.is_some() {} });
     }
 
     /// Watches exactly these objects by name. The updates have a deletion for each object that is not wanted any more.
@@ -145,7 +170,7 @@ impl<T: Send + 'static> Source<T> {
                 statuses.forget(place, &key);
                 let delta = Delta::Delete(key.clone());
                 // Fails only if the receiver was dropped.
-                let _ = out.send(Update { resource, object: Some(key), delta }).await;
+                let _ = out.send(Update { resource, object: Some(key), delta, revision: 0 }).await;
             }
         });
         Named { stop, task }
@@ -192,7 +217,10 @@ impl<T: Send + 'static> Follower<T> {
                 Availability::Missing => {
                     record.missing();
                     let (object, delta) = (object.clone(), Delta::Resync(Vec::new()));
-                    if self.out.send(Update { resource, object, delta }).await.is_err() {
+                    let nothing = resource.noted.map(|_| Noted::All(Vec::new()));
+                    let facts = &self.shared.facts;
+                    let revision = nothing.map_or(0, |nothing| facts.note(resource, "", nothing));
+                    if self.out.send(Update { resource, object, delta, revision }).await.is_err() {
                         return;
                     }
                     None

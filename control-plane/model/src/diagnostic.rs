@@ -14,6 +14,15 @@ pub enum Severity {
     Warning,
 }
 
+/// What a finding means for the whole object that it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Effect {
+    /// Other objects win wherever it could apply: [`Diagnostic::beaten_by`] is one of them.
+    Shadowed,
+    /// There is nothing that it applies to.
+    None,
+}
+
 /// A finding.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Diagnostic {
@@ -31,4 +40,8 @@ pub struct Diagnostic {
     /// The object that wins instead, if one does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub beaten_by: Option<ObjectRef>,
+    /// Set if the finding means that the whole object has no effect; it is not part of any output. Findings about a part
+    /// of an object, and advice, leave it open.
+    #[serde(skip)]
+    pub effect: Option<Effect>,
 }

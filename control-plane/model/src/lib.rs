@@ -12,7 +12,7 @@ pub mod service;
 pub mod workload;
 
 pub use credential::{Credential, CredentialRef};
-pub use diagnostic::{Diagnostic, Severity};
+pub use diagnostic::{Diagnostic, Effect, Severity};
 pub use eastwest_identity::{IdentityError, Name, SpiffeId, TrustDomain, WorkloadKey, WorkloadKeyError};
 pub use kind::{Group, Kind};
 pub use mesh::MeshConfig;

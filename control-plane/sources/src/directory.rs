@@ -107,6 +107,7 @@ fn unreadable(path: &Name, reason: &str) -> Diagnostic {
         field: String::new(),
         message: format!("cannot be read: {reason}"),
         beaten_by: None,
+        effect: None,
     }
 }
 

@@ -1,24 +1,38 @@
 //! PeerAuthentications without the expected effect for a workload as a server.
 
-use eastwest_model::{Diagnostic, Workload, service::TargetPort};
+use eastwest_model::{Diagnostic, Effect, ObjectRef, Workload, service::TargetPort};
 
-use super::{of_step, warning};
+use super::{of_step, warning, without_effect};
 use crate::{
     Snapshot,
     settings::Inbound,
-    trace::{PeerAuthenticationReason, Reason, Step},
+    trace::{PeerAuthenticationReason, Reason, Step, StepOutcome},
 };
 
 /// Policies that lose, and port numbers that mean another port.
 pub(super) fn findings(snapshot: &Snapshot, workload: &Workload, inbound: &Inbound) -> Vec<Diagnostic> {
     let losers = inbound.trace.steps().filter_map(|step| match &step.reason {
         Reason::PeerAuthentication(PeerAuthenticationReason::SelectorInRootNamespace) => {
-            of_step(step, "spec.selector")
+            Some(without_effect(of_step(step, "spec.selector")?, Effect::None))
         }
-        Reason::PeerAuthentication(PeerAuthenticationReason::Younger { .. }) => of_step(step, "spec"),
+        Reason::PeerAuthentication(PeerAuthenticationReason::Younger { .. }) => {
+            Some(without_effect(of_step(step, "spec")?, Effect::Shadowed))
+        }
         _ => None,
     });
     losers.chain(service_ports(snapshot, workload, inbound)).collect()
+}
+
+/// The policies that count for a workload. One that a narrower level overwrites counts: it is the default of its level.
+pub(super) fn counted(inbound: &Inbound) -> impl Iterator<Item = &ObjectRef> {
+    let counts = |step: &&Step| {
+        step.outcome() != StepOutcome::Lost
+            || matches!(
+                step.reason,
+                Reason::PeerAuthentication(PeerAuthenticationReason::LevelOverwritten { .. })
+            )
+    };
+    inbound.trace.steps().filter(counts).filter_map(|step| step.object.as_ref())
 }
 
 /// P8: `portLevelMtls` keyed by a Service port that leads to another container port.

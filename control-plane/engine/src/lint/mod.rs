@@ -8,7 +8,7 @@ mod unused;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use eastwest_model::{Diagnostic, Host, ObjectRef, Origin, Severity, Workload};
+use eastwest_model::{Diagnostic, Effect, Host, ObjectRef, Origin, Severity, Workload};
 
 use self::problems::ConnectionProblems;
 use crate::{
@@ -24,8 +24,11 @@ use crate::{
 pub fn diagnostics(snapshot: &Snapshot) -> Vec<Diagnostic> {
     let mut findings = BTreeSet::new();
     let mut scopes = BTreeSet::new();
+    let mut counted = BTreeSet::new();
     for workload in snapshot.workloads().filter(|workload| !workload.ended) {
-        findings.extend(inbound::findings(snapshot, workload, &compute::inbound(snapshot, workload)));
+        let inbound = compute::inbound(snapshot, workload);
+        counted.extend(inbound::counted(&inbound).cloned());
+        findings.extend(inbound::findings(snapshot, workload, &inbound));
         scopes.insert(ClientScope::of(snapshot, workload));
     }
     let mut problems = ConnectionProblems::default();
@@ -37,11 +40,19 @@ pub fn diagnostics(snapshot: &Snapshot) -> Vec<Diagnostic> {
         }
         used.extend(outbound::used(&settings).cloned());
     }
-    let used = (!scopes.is_empty()).then_some(&used);
-    let unused = unused::findings(snapshot, used, &findings);
+    let unused = unused::findings(snapshot, (!scopes.is_empty()).then_some(&used), &findings);
     findings.extend(unused);
     findings.extend(problems.findings());
-    findings.into_iter().collect()
+    counted.extend(used);
+    let counted: BTreeSet<String> = counted.iter().map(ToString::to_string).collect();
+    findings.into_iter().map(|finding| partial(finding, &counted)).collect()
+}
+
+/// An object that loses for one workload or client may be in force for another one. All findings about an object are
+/// treated alike, so that their order stays.
+fn partial(finding: Diagnostic, counted: &BTreeSet<String>) -> Diagnostic {
+    let effect = finding.effect.filter(|_| !counted.contains(&finding.object));
+    Diagnostic { effect, ..finding }
 }
 
 /// What concerns one workload, as server and as client.
@@ -119,7 +130,13 @@ fn warning(object: &ObjectRef, origin: &Origin, field: &str, message: String) ->
         field: field.to_owned(),
         message,
         beaten_by: None,
+        effect: None,
     }
+}
+
+/// The same finding as one that means that the whole object has no effect.
+fn without_effect(finding: Diagnostic, effect: Effect) -> Diagnostic {
+    Diagnostic { effect: Some(effect), ..finding }
 }
 
 /// A warning out of a step of a trace.

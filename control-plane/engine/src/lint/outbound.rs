@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use eastwest_model::{
-    Diagnostic, Kind, ObjectRef, Origin,
+    Diagnostic, Effect, Kind, ObjectRef, Origin,
     policy::{DestinationRule, TrafficPolicy},
 };
 
-use super::{of_step, problems::ConnectionProblems, warning};
+use super::{of_step, problems::ConnectionProblems, warning, without_effect};
 use crate::{
     ClientScope, Snapshot,
     compute::{
@@ -32,7 +32,7 @@ pub(super) fn findings(
     let mut found = odd_labels(snapshot, &view, &backends);
     found.extend(unknown_ports(snapshot, &view, service, &backends));
     for cluster in &service.clusters {
-        found.extend(cluster.trace.steps().filter_map(of_trace));
+        found.extend(cluster.trace.steps().filter_map(|step| of_trace(snapshot, step)));
         found.extend(hidden_block(snapshot, cluster));
         found.extend(no_mutual_tls(snapshot, cluster));
         let endpoints = explain::endpoints(snapshot, &view, &backends, cluster, &cluster.tls);
@@ -57,7 +57,7 @@ pub(super) fn withheld_credentials(service: &OutboundService) -> impl Iterator<I
 }
 
 /// The steps of a trace that are probably not intended.
-fn of_trace(step: &Step) -> Option<Diagnostic> {
+fn of_trace(snapshot: &Snapshot, step: &Step) -> Option<Diagnostic> {
     let field = match &step.reason {
         Reason::Credential(CredentialReason::Withheld { .. }) => "spec.trafficPolicy.tls.credentialName",
         Reason::ClientTls(ClientTlsReason::MarkedByReplacedBlock { .. }) => {
@@ -75,7 +75,23 @@ fn of_trace(step: &Step) -> Option<Diagnostic> {
         },
         _ => return None,
     };
-    of_step(step, field)
+    let finding = of_step(step, field)?;
+    Some(Diagnostic { effect: effect(snapshot, step), ..finding })
+}
+
+/// What a step means for the whole rule, as far as this client goes.
+fn effect(snapshot: &Snapshot, step: &Step) -> Option<Effect> {
+    let Reason::DestinationRule(reason) = &step.reason else { return None };
+    match reason {
+        Rule::PartialHost | Rule::AliasHost => Some(Effect::None),
+        Rule::Shadowed { .. }
+        | Rule::HiddenBySelecting { .. }
+        | Rule::AddsNothing { .. }
+        | Rule::OtherExport { .. } => Some(Effect::Shadowed),
+        // Its subsets may still be in force.
+        Rule::PolicyIgnored { .. } => rule_of(snapshot, step)?.subsets.is_empty().then_some(Effect::Shadowed),
+        _ => None,
+    }
 }
 
 /// D3: the rule that ended the search has no block, and one that it hides has.
@@ -90,6 +106,7 @@ fn hidden_block(snapshot: &Snapshot, cluster: &OutboundCluster) -> Vec<Diagnosti
     let finding = |(rule, winner): (&DestinationRule, &ObjectRef)| {
         let message = format!("its tls block is hidden by {winner}, which has none (rule D3)");
         let finding = warning(&rule.meta.object, &rule.meta.origin, "spec.trafficPolicy.tls", message);
+        let finding = without_effect(finding, Effect::Shadowed);
         Diagnostic { beaten_by: Some(winner.clone()), ..finding }
     };
     hidden.map(finding).collect()

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use eastwest_model::{Diagnostic, Host, Kind, Meta, ObjectRef, policy::DestinationRule, service::Sidecar};
+use eastwest_model::{
+    Diagnostic, Effect, Host, Kind, Meta, ObjectRef, policy::DestinationRule, service::Sidecar,
+};
 
-use super::warning;
+use super::{warning, without_effect};
 use crate::Snapshot;
 
 /// Policies that select no workload, rules that match no host or serve no client, hosts that another object owns, and
@@ -33,7 +35,8 @@ fn policies_without_workloads(snapshot: &Snapshot) -> Vec<Diagnostic> {
                 && space.workloads.selected(&policy.selector).next().is_none()
             {
                 let message = format!("selects no workload of namespace {name} (rule P1)");
-                found.push(warning(&policy.meta.object, &policy.meta.origin, "spec.selector", message));
+                let finding = warning(&policy.meta.object, &policy.meta.origin, "spec.selector", message);
+                found.push(without_effect(finding, Effect::None));
             }
         }
     }
@@ -58,7 +61,8 @@ fn rules(
             } else {
                 continue;
             };
-            found.push(warning(&rule.meta.object, &rule.meta.origin, "spec.host", message));
+            let finding = warning(&rule.meta.object, &rule.meta.origin, "spec.host", message);
+            found.push(without_effect(finding, Effect::None));
         }
     }
     found
@@ -135,6 +139,7 @@ fn lost_sidecars(snapshot: &Snapshot) -> Vec<Diagnostic> {
             let message =
                 format!("ignored: {} is the older one without a workloadSelector", winner.meta.object);
             let finding = warning(&loser.meta.object, &loser.meta.origin, "spec", message);
+            let finding = without_effect(finding, Effect::Shadowed);
             found.push(Diagnostic { beaten_by: Some(winner.meta.object.clone()), ..finding });
         }
     }

@@ -5,6 +5,7 @@
 mod combinations;
 mod credentials;
 mod diffs;
+mod effects;
 mod mesh;
 mod pairs;
 mod properties;

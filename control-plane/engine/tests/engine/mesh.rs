@@ -9,7 +9,7 @@ use eastwest_engine::{
     lint, report,
 };
 use eastwest_manifest::parse;
-use eastwest_model::{Change, Diagnostic, MeshConfig, Severity, TrustDomain};
+use eastwest_model::{Change, Diagnostic, Effect, MeshConfig, Severity, TrustDomain};
 use serde_json::Value;
 
 /// A mesh; every part is YAML and the parts add up.
@@ -74,6 +74,15 @@ impl Mesh {
 
     pub(crate) fn diagnostics(&self) -> Vec<Diagnostic> {
         lint::diagnostics(&self.0)
+    }
+
+    /// What the findings say about the effect of one whole object, each with its winner.
+    pub(crate) fn effects(&self, object: &str) -> Vec<(Effect, String)> {
+        let found = self.diagnostics().into_iter().filter(|one| one.object == object);
+        let winner = |one: &Diagnostic| one.beaten_by.as_ref().map(ToString::to_string).unwrap_or_default();
+        let mut effects: Vec<_> = found.filter_map(|one| Some((one.effect?, winner(&one)))).collect();
+        effects.dedup();
+        effects
     }
 
     /// The messages about one object.

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     decode::{self, Key, Line, Object, Status},
+    facts::Fact,
     kinds::Resource,
 };
 
@@ -31,7 +32,14 @@ const LARGEST_STATUS: usize = 64 << 10;
 /// Makes of an object what readers receive.
 pub(crate) type Decode<T> = Arc<dyn Fn(&'static Resource, Object) -> T + Send + Sync>;
 
-/// What to watch: all objects of a resource, or one.
+/// An object as readers receive it, and what is noted of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Decoded<T> {
+    pub(crate) object: T,
+    pub(crate) fact: Option<Box<Fact>>,
+}
+
+/// What to watch: all objects of a resource, or those of one name in a namespace or in all of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) resource: &'static Resource,
@@ -40,6 +48,11 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    fn decoded<T>(&self, object: Object, decode: &Decode<T>) -> Decoded<T> {
+        let fact = Fact::of(self.resource, &object);
+        Decoded { object: decode(self.resource, object), fact }
+    }
+
     /// The path and query of a request.
     fn uri(&self, request: &Request) -> String {
         let Self { resource, version, object } = self;
@@ -47,7 +60,7 @@ impl Target {
             "" => format!("/api/{version}"),
             group => format!("/apis/{group}/{version}"),
         };
-        if let Some(Key { namespace, .. }) = object {
+        if let Some(Key { namespace, .. }) = object.as_ref().filter(|key| !key.is_everywhere()) {
             uri.push_str(&format!("/namespaces/{}", escape(namespace)));
         }
         uri.push_str(&format!("/{}", resource.plural));
@@ -76,7 +89,7 @@ impl Target {
 pub(crate) enum Connection<T> {
     Closed,
     /// A request whose answer is one event.
-    Page(Task<Event<T>>),
+    Page(Task<Event<Decoded<T>>>),
     /// The head of a watch.
     Head {
         head: Task<Result<Body, Failure>>,
@@ -115,7 +128,7 @@ impl<T: Send + 'static> Connection<T> {
     }
 
     /// The next event; pending for ever if there is no request. Cancel-safe.
-    pub(crate) async fn next(&mut self, decode: &Decode<T>) -> Event<T> {
+    pub(crate) async fn next(&mut self, decode: &Decode<T>) -> Event<Decoded<T>> {
         match self {
             Self::Closed => pending().await,
             Self::Page(page) => {
@@ -145,7 +158,7 @@ impl<T: Send + 'static> Connection<T> {
         }
     }
 
-    fn close(&mut self, event: Event<T>) -> Event<T> {
+    fn close(&mut self, event: Event<Decoded<T>>) -> Event<Decoded<T>> {
         *self = Self::Closed;
         event
     }
@@ -203,11 +216,11 @@ async fn page<T>(
     uri: &str,
     target: &Target,
     decode: &Decode<T>,
-) -> Result<Event<T>, Failure> {
+) -> Result<Event<Decoded<T>>, Failure> {
     let body = send(client, uri, false).await?;
     let bytes: Bytes = Limited::new(body, LARGEST_PAGE).collect().await.map_err(broken)?.to_bytes();
     let mut objects = Vec::new();
-    let mut take = |object: Object| objects.push((object.key.clone(), decode(target.resource, object)));
+    let mut take = |object: Object| objects.push((object.key.clone(), target.decoded(object, decode)));
     let meta = decode::page(target.resource, target.version, &bytes, &mut take);
     let meta = meta.map_err(|message| Failure::new(Cause::Malformed, message))?;
     let next = (!meta.next.is_empty()).then_some(meta.next);
@@ -244,10 +257,10 @@ async fn next_line(
     }
 }
 
-fn event<T>(target: &Target, line: &[u8], decode: &Decode<T>) -> Event<T> {
+fn event<T>(target: &Target, line: &[u8], decode: &Decode<T>) -> Event<Decoded<T>> {
     let changed = |added, object: Object| {
         let (key, version) = (object.key.clone(), object.version.clone());
-        Event::Changed { added, key, object: decode(target.resource, object), version }
+        Event::Changed { added, key, object: target.decoded(object, decode), version }
     };
     match decode::line(target.resource, target.version, line) {
         Ok(Line::Added(object)) => changed(true, object),
@@ -303,7 +316,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kinds::{RESOURCES, SECRET};
+    use crate::kinds::{OBSERVED_CONFIG_MAPS, RESOURCES, SECRET};
 
     #[test]
     fn requests_are_spelled_as_the_api_has_them() {
@@ -332,6 +345,12 @@ mod tests {
         assert_eq!(
             uri(&one, Request::Probe),
             "/api/v1/namespaces/shop/secrets?limit=1&fieldSelector=metadata.name%3Da%2Fb"
+        );
+        let everywhere =
+            Target { resource: OBSERVED_CONFIG_MAPS, version: "v1", object: Some(Key::everywhere("roots")) };
+        assert_eq!(
+            uri(&everywhere, Request::Page { next: None }),
+            "/api/v1/configmaps?limit=500&fieldSelector=metadata.name%3Droots"
         );
     }
 

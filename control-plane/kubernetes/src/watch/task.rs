@@ -9,13 +9,19 @@ use std::{
 use tokio::{sync::mpsc, time::sleep_until};
 use tracing::{debug, info, warn};
 
-pub(crate) use super::stream::{Decode, Target, get, reason};
+pub(crate) use super::stream::{Decode, Decoded, Target, get, reason};
 use super::{
     failure::{Cause, Failure},
     state::{Command, Delta, Event, Machine, Step, Timing},
     stream::Connection,
 };
-use crate::{decode::Key, kinds::Resource, log::Repeated, status::Record};
+use crate::{
+    decode::Key,
+    facts::{Facts, Noted},
+    kinds::Resource,
+    log::Repeated,
+    status::Record,
+};
 
 /// What all tasks share.
 #[derive(Clone)]
@@ -24,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) server: Arc<str>,
     pub(crate) timing: Timing,
     pub(crate) log: Arc<Repeated>,
+    pub(crate) facts: Facts,
 }
 
 /// A change of one resource, or of one object that is watched by name.
@@ -35,11 +42,35 @@ pub struct Update<T> {
     pub object: Option<Key>,
     /// The change.
     pub delta: Delta<T>,
+    /// The revision of the [`Facts`] of the resource; 0 if it has none.
+    pub revision: u64,
 }
 
 impl Target {
-    pub(crate) fn update<T>(&self, delta: Delta<T>) -> Update<T> {
-        Update { resource: self.resource, object: self.object.clone(), delta }
+    /// Notes the facts of a change and returns the update for readers.
+    fn update<T>(&self, delta: Delta<Decoded<T>>, facts: &Facts) -> Update<T> {
+        let Self { resource, version, object } = self;
+        let split =
+            |key: &Key, decoded: Decoded<T>| (decoded.object, decoded.fact.map(|fact| (key.clone(), fact)));
+        let (delta, noted) = match delta {
+            Delta::Resync(all) => {
+                let mut listed = Vec::new();
+                let all = all.into_iter().map(|(key, decoded)| {
+                    let (object, fact) = split(&key, decoded);
+                    listed.extend(fact);
+                    (key, object)
+                });
+                (Delta::Resync(all.collect()), Some(Noted::All(listed)))
+            }
+            Delta::Upsert(key, decoded) => {
+                let (object, fact) = split(&key, decoded);
+                (Delta::Upsert(key, object), fact.map(|(key, fact)| Noted::One(key, fact)))
+            }
+            Delta::Delete(key) => (Delta::Delete(key.clone()), Some(Noted::Gone(key))),
+        };
+        let noted = noted.filter(|_| resource.noted.is_some());
+        let revision = noted.map_or(0, |noted| facts.note(resource, version, noted));
+        Update { resource, object: object.clone(), delta, revision }
     }
 }
 
@@ -75,7 +106,7 @@ pub(crate) async fn follow<T: Send + 'static>(
             }
         }
         if let Some(delta) = delta
-            && out.send(target.update(delta)).await.is_err()
+            && out.send(target.update(delta, &shared.facts)).await.is_err()
         {
             return;
         }
@@ -122,7 +153,7 @@ fn report(shared: &Shared, target: &Target, record: &Record, failure: &Failure) 
 /// The RBAC rule that is missing.
 fn missing_rule(target: &Target) -> String {
     let Resource { group, plural, .. } = target.resource;
-    let place = match &target.object {
+    let place = match target.object.as_ref().filter(|key| !key.is_everywhere()) {
         Some(key) => format!("a Role in namespace {}", key.namespace),
         None => "the ClusterRole".to_owned(),
     };

@@ -350,6 +350,7 @@ impl Merge {
                 "is ignored here ({here}): the object also stands, otherwise, at {there}; keep one of them"
             ),
             beaten_by: None,
+            effect: None,
         }
     }
 

@@ -169,7 +169,7 @@ fn about_file(origin: &Origin) -> String {
 
 fn diagnostic(object: String, origin: &Origin, finding: Finding) -> Diagnostic {
     let Finding { severity, field, message } = finding;
-    Diagnostic { severity, object, origin: origin.clone(), field, message, beaten_by: None }
+    Diagnostic { severity, object, origin: origin.clone(), field, message, beaten_by: None, effect: None }
 }
 
 /// Reads the parts of an object that its kind defines; `None` = valid, but of no meaning here. Errors are noted in the

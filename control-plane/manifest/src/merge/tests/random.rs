@@ -100,6 +100,7 @@ fn problem(place: &str) -> Diagnostic {
         field: String::new(),
         message: "cannot be read".to_owned(),
         beaten_by: None,
+        effect: None,
     }
 }
 

@@ -1,0 +1,144 @@
+//! Status conditions out of findings. Pure: the time is an argument.
+
+use eastwest_model::{Diagnostic, Effect, Severity};
+use serde_json::{Value, json};
+
+use crate::request::shortened;
+
+/// The longest message, in bytes.
+const LONGEST: usize = 1000;
+
+/// One of our conditions, without the time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Condition {
+    pub(super) kind: &'static str,
+    pub(super) holds: bool,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
+/// What the findings about one object say of it, the errors first.
+///
+/// `is_read`: the parser knows the kind. Other kinds are accepted by nobody, and have no effect.
+pub(super) fn judge(findings: &[&Diagnostic], is_read: bool) -> Vec<Condition> {
+    if !is_read {
+        let message = "eastwest does not apply this kind of policy: it has no effect on the proxies that eastwest serves";
+        return vec![effective("NoEffect", message.to_owned())];
+    }
+    let errors: Vec<_> = findings.iter().filter(|one| one.severity == Severity::Error).collect();
+    if !errors.is_empty() {
+        let messages = errors.iter().map(|one| match one.field.as_str() {
+            "" => one.message.clone(),
+            field => format!("{field}: {}", one.message),
+        });
+        let refused = Condition {
+            kind: "Accepted",
+            holds: false,
+            reason: "Invalid",
+            message: joined(messages.collect()),
+        };
+        return vec![refused, effective("NoEffect", "this generation is refused, see Accepted".to_owned())];
+    }
+    let accepted =
+        Condition { kind: "Accepted", holds: true, reason: "Accepted", message: "is valid".to_owned() };
+    vec![accepted, effect(findings)]
+}
+
+fn effect(findings: &[&Diagnostic]) -> Condition {
+    let of = |effect| findings.iter().filter(move |one| one.effect == Some(effect));
+    let shadowed = of(Effect::Shadowed).map(|one| match &one.beaten_by {
+        Some(winner) => format!("{winner} wins: {}", one.message),
+        None => one.message.clone(),
+    });
+    let (reason, messages): (_, Vec<_>) = match shadowed.collect::<Vec<_>>() {
+        none if none.is_empty() => ("NoEffect", of(Effect::None).map(|one| one.message.clone()).collect()),
+        shadowed => ("Shadowed", shadowed),
+    };
+    if messages.is_empty() {
+        let message = "is in force".to_owned();
+        return Condition { kind: "Effective", holds: true, reason: "Effective", message };
+    }
+    effective(reason, joined(messages))
+}
+
+/// Something without effect.
+fn effective(reason: &'static str, message: String) -> Condition {
+    Condition { kind: "Effective", holds: false, reason, message }
+}
+
+/// The messages, as many as fit.
+fn joined(messages: Vec<String>) -> String {
+    let count = messages.len();
+    let mut text = String::new();
+    for (at, message) in messages.into_iter().enumerate() {
+        if at > 0 && text.len() + message.len() > LONGEST {
+            text.push_str(&format!("; and {} more", count - at));
+            break;
+        }
+        if at > 0 {
+            text.push_str("; ");
+        }
+        text.push_str(&message);
+    }
+    shortened(text, LONGEST)
+}
+
+/// The conditions that an object should have: those it has, with ours in their places. `None` if nothing differs.
+///
+/// Conditions of others stay. The time of a condition stays while its status does. `now` is in RFC 3339.
+pub(super) fn merged(known: &Value, wanted: &[Condition], generation: i64, now: &str) -> Option<Vec<Value>> {
+    let known = known.as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut all: Vec<Value> = Vec::new();
+    for one in known {
+        let ours = wanted.iter().find(|condition| one["type"] == condition.kind);
+        match ours {
+            None => all.push(one.clone()),
+            // One of each type is enough.
+            Some(condition) if all.iter().all(|other| other["type"] != condition.kind) => {
+                all.push(condition.over(one, generation, now));
+            }
+            Some(_) => {}
+        }
+    }
+    for condition in wanted.iter().filter(|condition| known.iter().all(|one| one["type"] != condition.kind)) {
+        all.push(condition.over(&Value::Null, generation, now));
+    }
+    (all != known).then_some(all)
+}
+
+/// Whether the status shows this condition of this generation already.
+pub(super) fn shows(known: &Value, condition: &Condition, generation: i64) -> bool {
+    let mut known = known.as_array().into_iter().flatten();
+    known.any(|one| one["type"] == condition.kind && condition.says(one, generation))
+}
+
+impl Condition {
+    fn status(&self) -> &'static str {
+        if self.holds { "True" } else { "False" }
+    }
+
+    /// Whether a condition of the API says the same of this generation.
+    fn says(&self, known: &Value, generation: i64) -> bool {
+        let observed = &known["observedGeneration"];
+        // Istio's schema allows both.
+        let observed = observed.as_i64().or_else(|| observed.as_str()?.parse().ok());
+        known["status"] == self.status()
+            && known["reason"] == self.reason
+            && known["message"] == self.message.as_str()
+            && observed == Some(generation)
+    }
+
+    /// This condition in place of the known one, or that one itself if it says the same.
+    fn over(&self, known: &Value, generation: i64, now: &str) -> Value {
+        let since = known["lastTransitionTime"].as_str();
+        if since.is_some() && self.says(known, generation) {
+            return known.clone();
+        }
+        let since = since.filter(|_| known["status"] == self.status()).unwrap_or(now);
+        json!({"type": self.kind, "status": self.status(), "reason": self.reason, "message": self.message,
+            "observedGeneration": generation, "lastTransitionTime": since})
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -214,7 +214,7 @@ impl Bench {
                 review: api.as_ref().map(|api| Arc::new(api.client())),
                 ..ProofConfig::default()
             },
-            ledger: LedgerConfig::of(&state),
+            ledger: Some(LedgerConfig::of(&state)),
             limits: Limits { requests: unlimited, failures: unlimited, ..Limits::default() },
         };
         let authority = CertificateAuthority::new(config, keys, now).unwrap();

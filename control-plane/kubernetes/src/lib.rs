@@ -26,7 +26,7 @@ pub use crate::{
     decode::{Key, Object},
     kinds::{CONFIG_MAP, DEFINITIONS, RESOURCES, Resource, SECRET},
     prune::Keep,
-    source::{NamedObject, Source},
+    source::{NamedObject, NamedSource, Source},
     status::{KindStatus, LastError, Report, State, Statuses},
     watch::{
         state::{Delta, Timing},

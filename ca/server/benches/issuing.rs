@@ -216,7 +216,7 @@ impl Bench {
                 review: api.as_ref().map(|api| Arc::new(api.client()) as _),
                 ..ProofConfig::default()
             },
-            ledger: LedgerConfig::of(&state),
+            ledger: Some(LedgerConfig::of(&state)),
             limits: Limits { requests: unlimited, failures: unlimited, ..Limits::default() },
         };
         let authority = CertificateAuthority::new(config, keys, now).unwrap();

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`authn`] | who a peer is: client certificate first, then bearer token |
 //! | `issuing` | the running CA, `istio.v1.auth.IstioCertificateService`, limits and status codes |
-//! | `trust` | signer and roots: in the state directory, provided by others, and in force |
+//! | `trust` | signer and roots: in a state directory or another storage, provided by others, and in force |
 //! | [`roots`] | where signer and roots come from, followed while everything runs |
 //! | [`bundles`] | trust bundles for other domains, for agents, and from other domains |
 //! | [`ledger`] | what was issued and refused, on disk before the answer leaves |
@@ -42,13 +42,16 @@ pub use issuing::{
     service, status,
 };
 pub use ledger::{LedgerConfig, LedgerError};
-pub use roots::{RootManager, RootsConfig, RootsError};
+pub use roots::{PluggedSecret, PluggedSource, RootManager, RootsConfig, RootsError};
 pub use tls::server_config;
 pub use trust::{
+    key_material::KeyMaterial,
     latest_expiry::LatestExpiry,
     provided_root::ProvidedRootError,
+    root_files,
     root_status::{self, RootStatus},
     serving_certificate::default_serving_names,
-    state_dir::{self, KeyMaterial, StateDir, StateError, StateLock, TOKEN_ISSUER},
-    test_root,
+    state_dir::{self, StateDir, StateLock, TOKEN_ISSUER},
+    state_error::{Place, StateError},
+    storage, test_root,
 };

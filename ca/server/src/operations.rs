@@ -26,7 +26,8 @@ use crate::{
     ledger::{Journal, LedgerConfig, LedgerError},
     trust::{
         latest_expiry::Signer,
-        state_dir::{StateDir, StateError, TOKEN_ISSUER, io_error},
+        state_dir::{StateDir, TOKEN_ISSUER},
+        state_error::{StateError, io_error},
     },
 };
 

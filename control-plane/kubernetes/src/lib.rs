@@ -32,7 +32,7 @@ pub use crate::{
     kinds::{CONFIG_MAP, DEFINITIONS, OBSERVED_CONFIG_MAPS, RESOURCES, Resource, SECRET},
     log::Repeated,
     prune::Keep,
-    source::{NamedObject, Source},
+    source::{NamedObject, NamedSource, Source},
     status::{KindStatus, LastError, Report, State, Statuses},
     watch::{
         state::{Delta, Timing},

@@ -188,6 +188,45 @@ impl<T: Send + 'static> Source<T> {
     }
 }
 
+/// Lists and watches of single objects alone. They end when it is dropped.
+pub struct NamedSource {
+    statuses: Statuses,
+    _tasks: JoinSet<()>,
+}
+
+impl NamedSource {
+    /// Lists and watches each of `objects` by name. Updates have what `decode` returns for each object.
+    ///
+    /// The API does not have to be available yet. Must be called within a tokio runtime.
+    pub fn start<T: Send + 'static>(
+        api: &Api,
+        timing: Timing,
+        objects: &BTreeSet<NamedObject>,
+        decode: impl Fn(&'static Resource, Object) -> T + Send + Sync + 'static,
+    ) -> (Self, mpsc::Receiver<Update<T>>) {
+        let (out, updates) = mpsc::channel(QUEUE);
+        let server = api.server();
+        let shared = Shared { client: api.client(), server: server.into(), timing, log: Arc::default() };
+        let statuses = Statuses::new(server.to_owned());
+        // ConfigMaps and Secrets are served without a definition.
+        let (_, served) = watch::channel(None);
+        let follower = Follower { shared, decode: Arc::new(decode), out, served };
+        let mut tasks = JoinSet::new();
+        for object in objects {
+            let (place, resource, key) = object.parts();
+            let record = statuses.record(place, resource, Some(key.clone()));
+            let (follower, key) = (follower.clone(), key.clone());
+            tasks.spawn(async move { follower.supervise(resource, Some(key), record).await });
+        }
+        (Self { statuses, _tasks: tasks }, updates)
+    }
+
+    /// The state of these lists and watches.
+    pub fn statuses(&self) -> Statuses {
+        self.statuses.clone()
+    }
+}
+
 /// What a task needs to list and watch a resource.
 struct Follower<T> {
     shared: Shared,

@@ -59,7 +59,7 @@ pub(super) async fn start(
         serving_names,
         serving_lifetime: SERVING_LIFETIME,
         proofs: config.proving.open(at.root_namespace, at.pods.clone(), at.pod_patience).await?,
-        ledger: LedgerConfig::of(at.state.path()),
+        ledger: Some(LedgerConfig::of(at.state.path())),
         limits: config.limits,
     };
     let ca = CertificateAuthority::new(ca, keys, OffsetDateTime::now_utc())?;

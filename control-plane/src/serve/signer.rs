@@ -4,7 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
 use eastwest_ca::{NewKey, NewRoot};
-use eastwest_ca_server::{KeyMaterial, RootManager, RootsConfig, StateDir, StateError, test_root};
+use eastwest_ca_server::{
+    KeyMaterial, PluggedSource, RootManager, RootsConfig, StateDir, StateError, test_root,
+};
 use eastwest_model::TrustDomain;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
@@ -58,8 +60,8 @@ impl SignerSource {
         let provided = match self {
             Self::Followed(config) => {
                 let roots = RootsConfig {
-                    state: state.clone(),
-                    ca_dir: config.ca_dir.clone(),
+                    state: state.clone().into(),
+                    plugged_in: config.ca_dir.clone().map(PluggedSource::Directory),
                     new_root: config.new_root(trust_domain),
                     automatic_rotation: config.automatic_rotation,
                 };

@@ -1,7 +1,6 @@
-//! The bundle of our own trust domain and its number, which is kept in the state directory.
+//! The bundle of our own trust domain and its number, which is kept with the state of the CA.
 
 use std::{
-    fs,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -9,13 +8,17 @@ use std::{
 
 use eastwest_ca::{SpiffeBundle, jwt::SvidKey, spiffe_bundle::Published};
 use eastwest_identity::TrustDomain;
-use eastwest_io::files;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::{
     issuing::certificate_authority::CertificateAuthority,
-    trust::state_dir::{StateDir, StateError, io_error},
+    trust::{
+        root_files::RootFiles,
+        state_dir::StateDir,
+        state_error::StateError,
+        storage::{Access, CaStorage, StateFiles},
+    },
 };
 
 /// How often consumers are told to look again, unless told otherwise (SPIFFE Federation §4.1 recommends it).
@@ -36,7 +39,7 @@ struct Record {
 /// The newest bundle of our own domain. Its number rises with every change, also across restarts.
 pub struct OwnBundle {
     ca: Arc<CertificateAuthority>,
-    state: StateDir,
+    state: Arc<dyn CaStorage>,
     refresh_hint: Duration,
     svid_key: Arc<SvidKey>,
     last: Mutex<Option<Last>>,
@@ -54,10 +57,11 @@ impl OwnBundle {
     /// The key for JWT-SVIDs cannot be read or made.
     pub fn new(
         ca: Arc<CertificateAuthority>,
-        state: StateDir,
+        state: impl Into<Arc<dyn CaStorage>>,
         refresh_hint: Duration,
     ) -> Result<Self, StateError> {
-        let svid_key = Arc::new(state.svid_key()?);
+        let state = state.into();
+        let svid_key = Arc::new(RootFiles::of(&*state).svid_key()?);
         Ok(Self { ca, state, refresh_hint, svid_key, last: Mutex::default() })
     }
 
@@ -80,7 +84,7 @@ impl OwnBundle {
             Some(known) if known.content == content => known.published.clone(),
             known => {
                 let before = known.as_ref().map(|known| &known.published);
-                record(&self.state, &content, now).unwrap_or_else(|error| {
+                record(&*self.state, &content, now).unwrap_or_else(|error| {
                     tracing::error!(%error, "the number of the trust bundle is not on record");
                     Published::next(before, &content, now)
                 })
@@ -100,27 +104,30 @@ pub fn of_state_dir(dir: &Path, now: OffsetDateTime) -> Result<SpiffeBundle, Sta
     let state = StateDir::open_existing(dir)?;
     let roots = state.load(now)?.roots;
     let hint = last_record(&state).map(|record| Duration::from_secs(record.spiffe_refresh_hint));
-    let content = SpiffeBundle::of_roots(&roots).with_jwt_keys(vec![state.svid_key()?.public()]);
+    let content = SpiffeBundle::of_roots(&roots).with_jwt_keys(vec![state.roots().svid_key()?.public()]);
     let content = content.refreshed_every(hint.unwrap_or(DEFAULT_REFRESH_HINT));
     let published = record(&state, &content, now)?;
     Ok(content.numbered(published.sequence))
 }
 
 /// What was published last; none if that is not known, and then the next number still is a greater one.
-fn last_record(state: &StateDir) -> Option<Record> {
-    serde_json::from_slice(&fs::read(state.file(RECORD)).ok()?).ok()
+fn last_record(state: &dyn StateFiles) -> Option<Record> {
+    serde_json::from_slice(&state.read(RECORD).ok()??).ok()
 }
 
 /// Puts `content` on record, unless it is there already, and tells its number.
-fn record(state: &StateDir, content: &SpiffeBundle, now: OffsetDateTime) -> Result<Published, StateError> {
+fn record(
+    state: &dyn StateFiles,
+    content: &SpiffeBundle,
+    now: OffsetDateTime,
+) -> Result<Published, StateError> {
     let before = last_record(state).map(|record| record.published);
     let published = Published::next(before.as_ref(), content, now);
     if before.as_ref() != Some(&published) {
         let spiffe_refresh_hint = content.refresh_hint().unwrap_or(DEFAULT_REFRESH_HINT).as_secs();
         let record = Record { spiffe_refresh_hint, published: published.clone() };
         let text = serde_json::to_string(&record).expect("numbers and text always become JSON");
-        let path = state.file(RECORD);
-        files::replace(&path, text.as_bytes(), files::SECRET).map_err(io_error("write", &path))?;
+        state.replace(RECORD, text.as_bytes(), Access::Private)?;
     }
     Ok(published)
 }

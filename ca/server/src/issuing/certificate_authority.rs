@@ -32,10 +32,10 @@ use crate::{
     scrape,
     trust::{
         ca_state::{CaState, Current},
+        key_material::KeyMaterial,
         latest_expiry::{LatestExpiry, Signer},
         root_status::RootStatus,
         serving_certificate::{ServingCertificate, ServingError},
-        state_dir::KeyMaterial,
         test_root,
     },
 };
@@ -60,8 +60,8 @@ pub struct CertificateAuthorityConfig {
     pub serving_lifetime: Duration,
     /// How peers authenticate.
     pub proofs: ProofConfig,
-    /// Where the ledger is kept.
-    pub ledger: LedgerConfig,
+    /// Where the ledger is kept. `None`: each record is an event of the log (target `ledger`) and is not kept.
+    pub ledger: Option<LedgerConfig>,
     /// Rate limits.
     pub limits: Limits,
 }
@@ -131,7 +131,7 @@ impl CertificateAuthority {
             current: current.clone(),
             guard: Guard::new(&config.limits),
             signers: Signers::start(config.limits.signers).map_err(StartError::Signers)?,
-            ledger: Arc::new(Writer::start(&config.ledger, issuer)?),
+            ledger: Arc::new(Writer::start(config.ledger.as_ref(), issuer)?),
             metrics: Metrics::new(config.proofs.pods.clone()),
         };
         Ok(Arc::new(Self {

@@ -4,7 +4,10 @@
 //! them on the disk (`fdatasync`), and only then lets the answers go: many requests share the cost of one commit. If a
 //! commit fails, its certificates are thrown away and the requests are answered Unavailable. The command line may
 //! append beside a server: a lock is held during each commit, and what others have appended is read first.
+//!
+//! A CA without a directory writes each record to the log instead (target `ledger`) and keeps none.
 
+mod book;
 mod journal;
 mod read;
 mod segment;

@@ -1,4 +1,4 @@
-//! The thread that writes the ledger.
+//! The thread that writes the ledger, on the disk or in the log.
 
 use std::{
     collections::VecDeque,
@@ -19,7 +19,7 @@ use eastwest_ca::{
 use thiserror::Error;
 use time::OffsetDateTime;
 
-use super::{Journal, LedgerConfig, LedgerError};
+use super::{LedgerConfig, LedgerError, book::Book};
 
 /// Most records that wait for the writer; signing waits when it is full.
 const QUEUE: usize = 4096;
@@ -82,17 +82,17 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Opens the ledger and starts the thread. The issuer that `issuer` gives certifies its key.
+    /// Opens the ledger and starts the thread; without `config`, records go to the log. The issuer that `issuer` gives certifies its key.
     ///
     /// # Errors
     /// The ledger cannot be used or written.
-    pub(crate) fn start(config: &LedgerConfig, issuer: IssuerInForce) -> Result<Self, LedgerError> {
-        let mut journal = Journal::open(config)?;
-        journal.commit(&[], &issuer(), OffsetDateTime::now_utc())?;
+    pub(crate) fn start(config: Option<&LedgerConfig>, issuer: IssuerInForce) -> Result<Self, LedgerError> {
+        let mut book = Book::open(config)?;
+        book.commit(&[], &issuer(), OffsetDateTime::now_utc())?;
         let (queue, messages) = mpsc::sync_channel(QUEUE);
         let state = Arc::new(LedgerState::default());
         let scribe = Scribe {
-            journal,
+            book,
             issuer,
             state: Arc::clone(&state),
             strangers: Refusals::new(WINDOW, MAX_STRANGERS),
@@ -173,13 +173,14 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-fn thread_error(config: &LedgerConfig, source: io::Error) -> LedgerError {
-    LedgerError::Io { action: "start the thread that writes", path: config.dir.clone(), source }
+fn thread_error(config: Option<&LedgerConfig>, source: io::Error) -> LedgerError {
+    let path = config.map(|config| config.dir.clone()).unwrap_or_default();
+    LedgerError::Io { action: "start the thread that writes", path, source }
 }
 
 /// The writing thread.
 struct Scribe {
-    journal: Journal,
+    book: Book,
     issuer: IssuerInForce,
     state: Arc<LedgerState>,
     strangers: Refusals,
@@ -207,8 +208,7 @@ impl Scribe {
         let counts = self.strangers.take().into_iter().chain(self.callers.take());
         self.carried.extend(counts.map(|refused| Event::Refused(Box::new(refused))));
         self.commit(Vec::new());
-        let head = self.journal.head();
-        tracing::info!(last = head.next - 1, head = %head.hash, "ledger closed");
+        self.book.close();
     }
 
     /// How long to wait for a message: until counts are due, or until a failing disk is tried again.
@@ -248,7 +248,7 @@ impl Scribe {
         if events.is_empty() && !failing {
             return;
         }
-        let written = self.journal.commit(&events, &(self.issuer)(), now);
+        let written = self.book.commit(&events, &(self.issuer)(), now);
         if let Err(error) = &written {
             tracing::error!(%error, "the ledger cannot be written: no certificate is issued until it can");
         } else if failing {
@@ -288,11 +288,11 @@ impl Scribe {
     }
 
     fn note_size(&self) {
-        let (bytes, segment) = self.journal.size();
-        if segment > 0 {
+        let (bytes, segment, records) = self.book.size();
+        if records > 0 {
             self.state.bytes.store(bytes, Ordering::Relaxed);
             self.state.segment.store(segment, Ordering::Relaxed);
-            self.state.records.store(self.journal.head().next - 1, Ordering::Relaxed);
+            self.state.records.store(records, Ordering::Relaxed);
         }
     }
 }

@@ -2,33 +2,35 @@
 
 use std::{
     io,
-    path::PathBuf,
     sync::{Arc, Weak},
     thread,
     time::Duration,
 };
 
 use eastwest_ca::{
-    CertificateSummary, Issuer as _, LocalIssuer, NewRoot, PluggedCa, Revocations, TrustBundle,
-    plugged::{PluggedError, PluggedFiles},
+    CertificateSummary, Issuer as _, LocalIssuer, PluggedCa, Revocations, TrustBundle, plugged::PluggedFiles,
 };
 use eastwest_io::{
     FolderWatch,
     watch::{Debounce, folder_id},
 };
-use thiserror::Error;
 use time::OffsetDateTime;
 
 use super::{
+    config::{RootsConfig, RootsError},
     memory::{self, Carried, InForce},
-    plugged_dir::{Look, PluggedDir},
+    plugged_source::{Look, PluggedIn},
     rotator::Rotator,
 };
 use crate::{
     issuing::certificate_authority::CertificateAuthority,
     trust::{
+        key_material::KeyMaterial,
+        latest_expiry::LatestExpiry,
+        root_files::{self, RootFiles},
         root_status::{Problems, RevocationStatus, RootStatus, Source, Subject, rfc3339},
-        state_dir::{KeyMaterial, StateDir, StateError},
+        state_error::StateError,
+        storage::CaStorage,
     },
 };
 
@@ -43,45 +45,14 @@ const PLUGGED_NEAR_ITS_END: time::Duration = time::Duration::days(30);
 /// The same for our own root.
 const OWN_NEAR_ITS_END: time::Duration = time::Duration::days(3);
 
-/// Where signer and roots may come from.
-#[derive(Debug, Clone)]
-pub struct RootsConfig {
-    /// Keeps our own root, and the token key in any case. To be locked before.
-    pub state: StateDir,
-    /// A directory from which a CA may be plugged in, now or later.
-    pub ca_dir: Option<PathBuf>,
-    /// What a root is, if one must be made.
-    pub new_root: NewRoot,
-    /// Whether our own root is rotated automatically.
-    pub automatic_rotation: bool,
-}
-
-/// Why the CA cannot start.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum RootsError {
-    /// The state directory cannot be used.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// The plugged-in CA cannot be used.
-    #[error("{}: {source}", dir.display())]
-    Plugged {
-        /// Its directory.
-        dir: PathBuf,
-        /// The problem.
-        source: PluggedError,
-    },
-    /// Its files cannot be read.
-    #[error("the plugged-in CA cannot be read: {0}")]
-    Read(#[from] io::Error),
-}
-
 /// Follows the sources of signer and roots, and installs what changed.
 pub struct RootManager {
-    state: StateDir,
-    plugged: Option<PluggedDir>,
+    state: Arc<dyn CaStorage>,
+    plugged: Option<PluggedIn>,
     judged: OffsetDateTime,
     source: Source,
+    /// Whether this process was the one that writes what is in force.
+    writer: bool,
     /// Of our own root; `None` where a CA is plugged in.
     rotator: Option<Rotator>,
     issuer: Arc<LocalIssuer>,
@@ -101,34 +72,39 @@ impl RootManager {
     /// An incomplete or bad plugged-in CA, or a state directory that cannot be used. Bad revocation lists are no
     /// reason not to start; they are told.
     pub fn open(config: RootsConfig, now: OffsetDateTime) -> Result<(Self, KeyMaterial), RootsError> {
-        let RootsConfig { state, ca_dir, new_root, automatic_rotation } = config;
-        let mut plugged = ca_dir.map(PluggedDir::new);
-        let files = plugged.as_mut().map(PluggedDir::take).transpose()?.cloned().unwrap_or_default();
-        let dir = plugged.as_ref().map(|plugged| plugged.path().to_owned());
-        let (source, rotator, material) = match dir.filter(|_| !files.is_empty()) {
-            Some(dir) => {
+        let RootsConfig { state, plugged_in, new_root, automatic_rotation } = config;
+        let mut plugged = plugged_in.map(PluggedIn::new);
+        let files = plugged.as_mut().map(PluggedIn::take).transpose()?.cloned().unwrap_or_default();
+        let found = plugged.as_ref().map(PluggedIn::source).filter(|_| !files.is_empty());
+        let (source, rotator, material) = match found {
+            Some(found) => {
                 let ca = PluggedCa::load(&files, now)
-                    .map_err(|source| RootsError::Plugged { dir: dir.clone(), source })?;
+                    .map_err(|source| RootsError::Plugged { place: found.place(), source })?;
                 let material = KeyMaterial {
                     issuer: Arc::new(ca.issuer),
                     roots: ca.roots,
                     latest_expiry: Arc::new(state.latest_expiry()),
-                    own_tokens: Some(state.own_tokens()?),
+                    own_tokens: state.own_tokens()?,
                 };
-                (Source::PluggedIn(dir), None, material)
+                (found.source(), None, material)
             }
             None => {
                 state.refuse_foreign_anchor()?;
-                let material = state.load_or_create(&new_root, now)?;
-                let rotator = Rotator::new(state.clone(), new_root, automatic_rotation, state.rotation()?);
-                (Source::StateDir(state.path().to_owned()), Some(rotator), material)
+                let material = root_files::load_or_create(&*state, &new_root, now)?;
+                let material = root_files::adopt(&*state, material)?;
+                let rotation = RootFiles::of(&*state).rotation()?;
+                let rotator = Rotator::new(Arc::clone(&state), new_root, automatic_rotation, rotation);
+                (state.source(), Some(rotator), material)
             }
         };
-        let before = InForce::read(&state)?.filter(|_| matches!(source, Source::PluggedIn(_)));
-        let carried =
-            before.and_then(|before| before.carry(&material.roots, material.latest_expiry.latest(), now));
-        let revocations = plugged.as_ref().map(|_| memory::lists(&state, now)).transpose()?;
+        let before = InForce::read(&*state)?.filter(|_| !matches!(source, Source::StateDir(_)));
+        let carried = before.and_then(|before| {
+            let until = material.latest_expiry.horizon(before.end(), now);
+            before.carry(&material.roots, until, now)
+        });
+        let revocations = plugged.as_ref().map(|_| memory::lists(&*state, now)).transpose()?;
         let mut manager = Self {
+            writer: state.is_writer(),
             state,
             plugged,
             judged: now,
@@ -163,7 +139,8 @@ impl RootManager {
     fn run(&mut self, ca: &Weak<CertificateAuthority>) {
         let mut watch = FolderWatch::new(DEBOUNCE);
         loop {
-            let folders = [Some(self.state.path()), self.plugged.as_ref().map(PluggedDir::path)];
+            let plugged = self.plugged.as_ref().and_then(|plugged| plugged.source().folder());
+            let folders = [self.state.folder(), plugged];
             let folders = folders.into_iter().flatten();
             watch.set(&folders.filter_map(|path| Some((path.to_owned(), folder_id(path)?))).collect());
             let Some(ca) = ca.upgrade() else { return };
@@ -176,7 +153,7 @@ impl RootManager {
     /// Reads the sources and installs what changed; returns whether to read again soon.
     fn look(&mut self, ca: &CertificateAuthority, now: OffsetDateTime) -> bool {
         let (mut changed, mut soon) = (false, false);
-        match self.plugged.as_mut().map(PluggedDir::look) {
+        match self.plugged.as_mut().map(PluggedIn::look) {
             None | Some(Ok(Look::Unchanged)) => {
                 if !self.problems.is_empty() && now - self.judged > RETRY {
                     let files = self.plugged.as_ref().map(|plugged| plugged.taken().clone());
@@ -192,38 +169,79 @@ impl RootManager {
             self.carried = None;
             changed = true;
         }
-        changed |= self.look_at_rotation(ca, now);
+        changed |= self.look_at_state(ca, now);
         self.judge_expiry(now);
+        let was_writer = std::mem::replace(&mut self.writer, self.state.is_writer());
         if changed {
             self.install(ca, now);
+        } else if self.writer && !was_writer {
+            self.publish_or_tell(now);
+            if self.source.is_plugged_in() {
+                self.remember_lists(now);
+            }
         }
         ca.set_root_status(self.status());
         soon || self.rotator.as_ref().is_some_and(Rotator::is_busy)
     }
 
-    /// Advances the rotation of our own root; returns whether anything must be installed.
-    fn look_at_rotation(&mut self, ca: &CertificateAuthority, now: OffsetDateTime) -> bool {
-        let Some(rotator) = &mut self.rotator else { return false };
-        let found = rotator.look(&ca.latest_expiry(), now);
-        let told = found.as_ref().map(|_| ()).map_err(|error| format!("{error}; signing goes on as before"));
-        self.problems.note(Subject::StateDir, told, now);
-        let Ok(Some(material)) = found else { return false };
-        // The same signer is kept, so that no new serving certificate is needed.
-        if !material.issuer.same_chain(&self.issuer) {
-            self.issuer = material.issuer;
+    /// Takes up what others wrote, and advances the rotation of our own root; returns whether anything must be installed.
+    fn look_at_state(&mut self, ca: &CertificateAuthority, now: OffsetDateTime) -> bool {
+        if self.rotator.is_none() && self.source_is_directory() {
+            return false;
         }
-        self.roots = material.roots;
+        let latest_expiry = ca.latest_expiry();
+        let refreshed = self.state.refresh(self.rotator.is_some(), now);
+        let replaced = *refreshed.as_ref().unwrap_or(&false);
+        let found = match &mut self.rotator {
+            Some(rotator) => rotator.look(&latest_expiry, replaced, now),
+            None => Ok(None),
+        };
+        let told = match (refreshed, &found) {
+            (Err(error), _) => Err(format!("{error}; signing goes on as before")),
+            (_, Err(error)) => Err(format!("{error}; signing goes on as before")),
+            (Ok(_), Ok(_)) => Ok(()),
+        };
+        self.problems.note(self.subject(), told, now);
+        let Ok(Some(found)) = found else { return false };
+        let same_signer = found.issuer.same_chain(&self.issuer);
+        let in_force = self.rotator.as_ref().is_some_and(Rotator::is_in_force);
+        if same_signer && in_force && found.bundle.pem() == self.roots.pem() {
+            return false;
+        }
+        if replaced && !found.bundle.contains(self.issuer.root()) {
+            let until = self.horizon(&latest_expiry, now);
+            self.carried = self.in_force().carry(&found.bundle, until, now);
+        }
+        // The same signer is kept, so that no new serving certificate is needed.
+        if !same_signer {
+            self.issuer = found.issuer;
+        }
+        self.roots = found.bundle;
         true
+    }
+
+    /// When nothing lives any more that was signed until now.
+    fn horizon(&self, latest_expiry: &LatestExpiry, now: OffsetDateTime) -> OffsetDateTime {
+        latest_expiry.horizon(self.issuer.validity().1, now)
+    }
+
+    fn source_is_directory(&self) -> bool {
+        matches!(self.state.source(), Source::StateDir(_))
+    }
+
+    /// The subject of problems with our own state.
+    fn subject(&self) -> Subject {
+        if self.source_is_directory() { Subject::StateDir } else { Subject::Secret }
     }
 
     /// Checks the files of the plugged-in CA; returns whether anything must be installed.
     fn judge(&mut self, files: &PluggedFiles, ca: &CertificateAuthority, now: OffsetDateTime) -> bool {
         self.judged = now;
-        let Some(dir) = self.plugged.as_ref().map(|plugged| plugged.path().to_owned()) else { return false };
-        if files.is_empty() && matches!(self.source, Source::PluggedIn(_)) {
+        let Some(from) = self.plugged.as_ref().map(|plugged| plugged.source().clone()) else { return false };
+        let place = from.place();
+        if files.is_empty() && self.source.is_plugged_in() {
             let message = format!(
-                "{}: the plugged-in CA is gone; signing goes on with the last one, but a restart would find none",
-                dir.display()
+                "{place}: the plugged-in CA is gone; signing goes on with the last one, but a restart would find none"
             );
             self.problems.found(Subject::PluggedInCa, message, now);
             return false;
@@ -233,10 +251,11 @@ impl RootManager {
         let told = loaded
             .as_ref()
             .map(|_| ())
-            .map_err(|error| format!("{}: {error}; signing goes on as before", dir.display()));
+            .map_err(|error| format!("{place}: {error}; signing goes on as before"));
         self.problems.note(Subject::PluggedInCa, told, now);
         if let Ok(Some(loaded)) = loaded {
-            changed |= self.adopt(loaded, Source::PluggedIn(dir), ca.latest_expiry().latest(), now);
+            let until = self.horizon(&ca.latest_expiry(), now);
+            changed |= self.adopt(loaded, from.source(), until, now);
         }
         self.judge_lists(files, now) || changed
     }
@@ -272,18 +291,16 @@ impl RootManager {
 
     /// Checks the revocation lists in `files`; returns whether the lists in force changed.
     fn judge_lists(&mut self, files: &PluggedFiles, now: OffsetDateTime) -> bool {
-        let Some(plugged) = &self.plugged else { return false };
+        let Some(place) = self.plugged.as_ref().map(|plugged| plugged.source().place()) else { return false };
         let lists = PluggedCa::revocations(&self.issuer, &self.roots, files, now);
         let told = match &lists {
             Err(error) => Err(format!(
-                "{}: ca-crl.pem: {error}; the lists before stay in force ({} revoked)",
-                plugged.path().display(),
+                "{place}: ca-crl.pem: {error}; the lists before stay in force ({} revoked)",
                 self.revocations.len()
             )),
             Ok(lists) => match lists.overdue_since(now) {
                 Some(since) => Err(format!(
-                    "{}: ca-crl.pem: a newer list should be there since {}; this one stays in force",
-                    plugged.path().display(),
+                    "{place}: ca-crl.pem: a newer list should be there since {}; this one stays in force",
                     rfc3339(since)
                 )),
                 None => Ok(()),
@@ -292,10 +309,8 @@ impl RootManager {
         self.problems.note(Subject::RevocationLists, told, now);
         let Some(lists) = lists.ok().filter(|lists| *lists != *self.revocations) else { return false };
         tracing::info!(revoked = lists.len(), lists = lists.lists(), "revocation lists taken");
-        if let Err(error) = memory::remember_lists(&self.state, &lists) {
-            self.problems.found(Subject::StateDir, error.to_string(), now);
-        }
         self.revocations = Arc::new(lists);
+        self.remember_lists(now);
         true
     }
 
@@ -304,8 +319,9 @@ impl RootManager {
         let (early, what) = match &self.source {
             // A rotation should have replaced it before.
             Source::StateDir(_) => (OWN_NEAR_ITS_END, "see `eastwest ca rotate`".to_owned()),
-            Source::PluggedIn(dir) => {
-                (PLUGGED_NEAR_ITS_END, format!("put its successor into {}", dir.display()))
+            Source::Secret(_) => (OWN_NEAR_ITS_END, "it should have been rotated before".to_owned()),
+            Source::PluggedIn(_) | Source::PluggedInSecret(_) => {
+                (PLUGGED_NEAR_ITS_END, format!("put its successor into {}", self.source))
             }
         };
         let near = now > until - early.min((until - from) / 12);
@@ -318,9 +334,7 @@ impl RootManager {
 
     fn install(&mut self, ca: &CertificateAuthority, now: OffsetDateTime) {
         // The trust anchor is written first: its readers must trust what is signed next.
-        if let Err(error) = self.publish() {
-            self.problems.found(Subject::StateDir, error.to_string(), now);
-        }
+        self.publish_or_tell(now);
         match ca.install(&self.issuer, self.all_roots(), now) {
             Ok(replaced) => {
                 if let Some(rotator) = &mut self.rotator {
@@ -330,13 +344,31 @@ impl RootManager {
                 let root = CertificateSummary::of(self.issuer.root()).map(|root| root.sha256);
                 tracing::info!(source = ?self.source, root_sha256 = root, "signer and roots replaced");
             }
-            Err(error) => self.problems.found(Subject::StateDir, error.to_string(), now),
+            Err(error) => self.problems.found(self.subject(), error.to_string(), now),
+        }
+    }
+
+    fn publish_or_tell(&mut self, now: OffsetDateTime) {
+        if let Err(error) = self.publish() {
+            self.problems.found(self.subject(), error.to_string(), now);
+        }
+    }
+
+    fn remember_lists(&mut self, now: OffsetDateTime) {
+        if !self.state.is_writer() {
+            return;
+        }
+        if let Err(error) = memory::remember_lists(&*self.state, &self.revocations) {
+            self.problems.found(self.subject(), error.to_string(), now);
         }
     }
 
     /// Writes the trust anchor for agents, and what the next server must know.
     fn publish(&self) -> Result<(), StateError> {
-        self.in_force().write(&self.state)?;
+        if !self.state.is_writer() {
+            return Ok(());
+        }
+        self.in_force().write(&*self.state)?;
         self.state.publish_roots(&self.roots_on_file())
     }
 
@@ -360,12 +392,20 @@ impl RootManager {
             (Source::PluggedIn(dir), _) => {
                 tracing::info!(dir = %dir.display(), "signing with the plugged-in CA")
             }
-            (Source::StateDir(state), Some(plugged)) => tracing::warn!(
-                "no CA in {} yet; signing with our own root of {} until one appears",
-                plugged.path().display(),
-                state.display()
-            ),
-            (Source::StateDir(_), None) => {}
+            (Source::PluggedInSecret(secret), _) => {
+                tracing::info!(%secret, "signing with the plugged-in CA")
+            }
+            (own, Some(plugged)) => {
+                let place = plugged.source().place();
+                if matches!(own, Source::StateDir(_)) {
+                    tracing::warn!(
+                        "no CA in {place} yet; signing with our own root of {own} until one appears"
+                    );
+                } else {
+                    tracing::info!("no CA in {place}; signing with our own root of {own}");
+                }
+            }
+            (_, None) => {}
         }
     }
 

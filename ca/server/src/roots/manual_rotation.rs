@@ -16,7 +16,9 @@ use time::OffsetDateTime;
 use super::steps::{self, RotateError};
 use crate::trust::{
     root_status::rfc3339,
-    state_dir::{StateDir, StateError, StateLock},
+    state_dir::{StateDir, StateLock},
+    state_error::StateError,
+    storage::CaStorage as _,
 };
 
 /// Longest time until a running server picks up a step.
@@ -68,24 +70,26 @@ pub fn rotate(
     state.refuse_foreign_anchor()?;
     {
         let _lock = state.lock_rotation()?;
-        let before = state.rotation()?;
-        let new = like(state.new_root_like(before.active().generation)?);
-        let rotation = steps::take(&state, before, step, &new, force, now)?;
+        let roots = state.roots();
+        let before = roots.rotation()?;
+        let new = like(roots.new_root_like(before.active().generation)?);
+        let rotation = steps::take(roots, before, step, &new, force, now)?;
         if alone.is_some() {
-            let rotation = rotation.taken_up(steps::covered(&state.latest_expiry(), now));
-            state.save_rotation(&rotation)?;
-            state.publish_roots(&state.load_rotation(&rotation, now)?.roots)?;
+            let covered = steps::covered(&state.latest_expiry(), &rotation, now);
+            let rotation = rotation.taken_up(covered);
+            roots.save_rotation(&rotation)?;
+            state.publish_roots(&roots.load_rotation(&rotation, now)?.bundle)?;
         }
     }
     let asked = Instant::now();
-    while alone.is_none() && state.rotation()?.awaits_signer() && asked.elapsed() < PATIENCE {
+    while alone.is_none() && state.roots().rotation()?.awaits_signer() && asked.elapsed() < PATIENCE {
         thread::sleep(LOOK);
     }
     Ok(seen(&state, alone.is_none(), now)?)
 }
 
 fn seen(state: &StateDir, served: bool, now: OffsetDateTime) -> Result<RotationView, StateError> {
-    let rotation = state.rotation()?;
+    let rotation = state.roots().rotation()?;
     let issued_until = state.latest_expiry().latest();
     Ok(RotationView {
         state_dir: state.path().to_owned(),

@@ -1,21 +1,21 @@
 //! State that is kept across restarts: the roots that were in force last, as long as certificates depend on them, and
-//! the last valid revocation lists. Public data only, in the state directory.
+//! the last valid revocation lists. Public data only, where the CA keeps its state.
 
-use std::{fs, io};
-
-use eastwest_ca::{Revocations, TrustBundle, pem};
-use eastwest_io::files;
+use eastwest_ca::{CertificateSummary, Revocations, TrustBundle, pem};
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, PrimitiveDateTime, format_description::well_known::Rfc3339};
 
 use crate::trust::{
     root_status::rfc3339,
-    state_dir::{StateDir, StateError, io_error},
+    state_error::StateError,
+    storage::{Access, StateFiles, read_text, write},
 };
 
-const IN_FORCE: &str = "in-force.json";
-const LISTS: &str = "revocations.pem";
+/// The file that says what was in force last.
+pub const IN_FORCE: &str = "in-force.json";
+/// The file with the last valid revocation lists.
+pub const LISTS: &str = "revocations.pem";
 
 /// Roots that no source names any more and that certificates still depend on.
 #[derive(Debug, Clone)]
@@ -56,10 +56,10 @@ impl InForce {
     ///
     /// # Errors
     /// The record cannot be read.
-    pub(super) fn read(state: &StateDir) -> Result<Option<Self>, StateError> {
-        let Some(text) = read(state, IN_FORCE)? else { return Ok(None) };
+    pub(super) fn read(state: &dyn StateFiles) -> Result<Option<Self>, StateError> {
+        let Some(text) = read_text(state, IN_FORCE)? else { return Ok(None) };
         Self::parse(&text).map(Some).map_err(|reason| StateError::Record {
-            path: state.file(IN_FORCE),
+            place: state.place(IN_FORCE),
             reason,
             forgotten: "roots of a CA before that one are no longer trusted",
         })
@@ -80,7 +80,7 @@ impl InForce {
     ///
     /// # Errors
     /// The system refused.
-    pub(super) fn write(&self, state: &StateDir) -> Result<(), StateError> {
+    pub(super) fn write(&self, state: &dyn StateFiles) -> Result<(), StateError> {
         let carried = self.carried.as_ref();
         let record = Record {
             root: pem::encode(pem::CERTIFICATE, &self.root),
@@ -89,9 +89,14 @@ impl InForce {
         };
         let text = serde_json::to_vec_pretty(&record).map_err(|error| {
             let reason = error.to_string();
-            StateError::Create { path: state.file(IN_FORCE), reason }
+            StateError::Create { place: state.place(IN_FORCE), reason }
         })?;
-        state.write(IN_FORCE, &text, files::SECRET)
+        write(state, IN_FORCE, &text, Access::Private)
+    }
+
+    /// When the root of the chain ends.
+    pub(super) fn end(&self) -> OffsetDateTime {
+        root_end(&self.root)
     }
 
     /// The roots that stay trusted beside `next`: all of these, if `next` lacks the root that signed before and
@@ -112,14 +117,38 @@ impl InForce {
     }
 }
 
+/// When a root ends; far in the future if it cannot be read.
+fn root_end(root: &CertificateDer<'static>) -> OffsetDateTime {
+    let end =
+        CertificateSummary::of(root).and_then(|root| OffsetDateTime::parse(&root.not_after, &Rfc3339).ok());
+    end.unwrap_or(PrimitiveDateTime::MAX.assume_utc())
+}
+
+/// The root of the chain that signed last, as the files of a CA say it; `None` if they do not.
+///
+/// # Errors
+/// The record cannot be read.
+pub fn last_root(files: &dyn StateFiles) -> Result<Option<CertificateDer<'static>>, StateError> {
+    Ok(InForce::read(files)?.map(|before| before.root))
+}
+
+/// Whether what is kept across restarts can be read.
+///
+/// # Errors
+/// One of the records cannot be read.
+pub fn check_memory(files: &dyn StateFiles, now: OffsetDateTime) -> Result<(), StateError> {
+    InForce::read(files)?;
+    lists(files, now).map(|_| ())
+}
+
 /// The last good revocation lists; none if nothing was revoked.
 ///
 /// # Errors
 /// The record cannot be read.
-pub(super) fn lists(state: &StateDir, now: OffsetDateTime) -> Result<Revocations, StateError> {
-    let Some(text) = read(state, LISTS)? else { return Ok(Revocations::default()) };
+pub(super) fn lists(state: &dyn StateFiles, now: OffsetDateTime) -> Result<Revocations, StateError> {
+    let Some(text) = read_text(state, LISTS)? else { return Ok(Revocations::default()) };
     Revocations::from_own_pem(&text, now).map_err(|error| StateError::Record {
-        path: state.file(LISTS),
+        place: state.place(LISTS),
         reason: error.to_string(),
         forgotten: "nothing is revoked until ca-crl.pem of the plugged-in CA is good",
     })
@@ -129,20 +158,11 @@ pub(super) fn lists(state: &StateDir, now: OffsetDateTime) -> Result<Revocations
 ///
 /// # Errors
 /// The system refused.
-pub(super) fn remember_lists(state: &StateDir, lists: &Revocations) -> Result<(), StateError> {
+pub(super) fn remember_lists(state: &dyn StateFiles, lists: &Revocations) -> Result<(), StateError> {
     if lists.lists() == 0 {
         return state.remove(LISTS);
     }
-    state.write(LISTS, lists.pem().as_bytes(), files::SECRET)
-}
-
-fn read(state: &StateDir, name: &str) -> Result<Option<String>, StateError> {
-    let path = state.file(name);
-    match fs::read_to_string(&path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(io_error("read", &path)(error)),
-    }
+    write(state, LISTS, lists.pem().as_bytes(), Access::Private)
 }
 
 #[cfg(test)]
@@ -152,6 +172,7 @@ mod tests {
     use time::Duration;
 
     use super::*;
+    use crate::trust::state_dir::StateDir;
 
     fn bundle(now: OffsetDateTime) -> TrustBundle {
         let new = NewRoot::of(TrustDomain::parse("td").unwrap());

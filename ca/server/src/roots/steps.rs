@@ -1,4 +1,4 @@
-//! One step of a rotation on disk: first new files, then the record, then the removal of old files. After a crash in
+//! One step of a rotation among the files of a CA: first new files, then the record, then the removal of old files. After a crash in
 //! between, the next attempt replaces the files that are left.
 
 use eastwest_ca::{
@@ -8,16 +8,13 @@ use eastwest_ca::{
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
 
-use crate::trust::{
-    latest_expiry::LatestExpiry,
-    state_dir::{StateDir, StateError},
-};
+use crate::trust::{latest_expiry::LatestExpiry, root_files::RootFiles, state_error::StateError};
 
 /// Why a step was not taken.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RotateError {
-    /// The state directory cannot be used.
+    /// The files cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
     /// It would be wrong.
@@ -25,16 +22,25 @@ pub enum RotateError {
     Refused(#[from] Refused),
 }
 
-/// When nothing lives any more that was issued until `now`: certificates are good for the whole of their last second.
-pub(super) fn covered(latest_expiry: &LatestExpiry, now: OffsetDateTime) -> OffsetDateTime {
+/// When nothing lives any more that was issued until `now` by the signer before the last step of `rotation`:
+/// certificates are good for the whole of their last second.
+pub(super) fn covered(
+    latest_expiry: &LatestExpiry,
+    rotation: &Rotation,
+    now: OffsetDateTime,
+) -> OffsetDateTime {
     let now = now.replace_nanosecond(0).unwrap_or(now);
-    let latest = latest_expiry.latest();
+    let signer = match rotation.phase() {
+        Phase::Retiring { old, .. } => old,
+        _ => rotation.active(),
+    };
+    let latest = latest_expiry.horizon(signer.not_after, now);
     if latest < now { now } else { latest + Duration::SECOND }
 }
 
-/// Takes a step. Call it with the rotation's lock held.
+/// Takes a step. Call it within an edit of the rotation.
 pub(super) fn take(
-    state: &StateDir,
+    roots: RootFiles<'_>,
     rotation: Rotation,
     step: Step,
     new: &NewRoot,
@@ -49,14 +55,14 @@ pub(super) fn take(
         Step::Prepare => {
             rotation.check(step, now)?;
             let new = NewRoot { generation: rotation.next_generation(), ..new.clone() };
-            rotation.prepare(state.make_root(&new, now)?, now)?
+            rotation.prepare(roots.make_root(&new, now)?, now)?
         }
         step => rotation.advance(step, force, now)?,
     };
-    state.save_rotation(&rotation)?;
+    roots.save_rotation(&rotation)?;
     match (step, unborn) {
-        (Step::Retire, _) => state.destroy_retired_keys(&rotation)?,
-        (Step::Abandon, Some(generation)) => state.forget_root(generation)?,
+        (Step::Retire, _) => roots.destroy_retired_keys(&rotation)?,
+        (Step::Abandon, Some(generation)) => roots.forget_root(generation)?,
         _ => {}
     }
     Ok(rotation)

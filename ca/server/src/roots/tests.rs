@@ -38,7 +38,7 @@ fn take(state: &StateDir, step: Step) -> Result<RotationView, RotateError> {
 fn bundle(state: &StateDir) -> usize {
     let loaded = state.load(now()).unwrap();
     assert_eq!(fs::read_to_string(state.root_cert_path()).unwrap(), loaded.roots.pem());
-    let trusted = state.rotation().unwrap().trusted().len();
+    let trusted = state.roots().rotation().unwrap().trusted().len();
     assert_eq!(loaded.roots.certificates().count(), trusted);
     trusted
 }
@@ -72,7 +72,7 @@ fn all_steps_without_a_server() {
     for step in [Step::Prepare, Step::Publish, Step::Activate, Step::Retire] {
         take(&state, step).unwrap();
     }
-    assert_eq!(state.rotation().unwrap().active().generation, 3);
+    assert_eq!(state.roots().rotation().unwrap().active().generation, 3);
     assert!(!exists(&state, "ca-2-key.pem") && exists(&state, "ca-3-key.pem"));
     let summary = crate::operations::show(state.path(), now()).unwrap();
     assert_eq!(summary.roots[0].subject, "O=shop.example, CN=root 3");
@@ -91,7 +91,9 @@ fn certificates_that_live_hold_a_step_back() {
         panic!("{refused}")
     };
     assert!((now() + Duration::minutes(59)..now() + Duration::minutes(70)).contains(&earliest), "{earliest}");
-    let Phase::Published { .. } = state.rotation().unwrap().phase() else { panic!("nothing was changed") };
+    let Phase::Published { .. } = state.roots().rotation().unwrap().phase() else {
+        panic!("nothing was changed")
+    };
     let later = earliest + Duration::SECOND;
     manual_rotation::rotate(state.path(), Step::Activate, |new| new, false, later).unwrap();
     manual_rotation::rotate(state.path(), Step::Retire, |new| new, false, now()).unwrap_err();
@@ -138,7 +140,7 @@ fn crashes_in_the_middle_of_a_step() {
     fs::write(state.path().join("ca-key.pem"), key).unwrap();
     restart();
     assert_eq!(bundle(&state), 1);
-    assert_eq!(state.rotation().unwrap().active().generation, 2);
+    assert_eq!(state.roots().rotation().unwrap().active().generation, 2);
     take(&state, Step::Prepare).unwrap();
     for step in [Step::Publish, Step::Activate, Step::Retire] {
         take(&state, step).unwrap();

@@ -13,8 +13,10 @@ use std::{
 use eastwest_ca::{Grant, IssueError, IssuedCertificate, Issuer, LocalIssuer, VerifiedCsr};
 use eastwest_io::files;
 use rustls_pki_types::CertificateDer;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
+/// How late another replica may follow a change of the signer.
+const FOLLOW: Duration = Duration::minutes(2);
 /// The share of a certificate's life by which the record runs ahead, so that not every certificate costs a write.
 const AHEAD: i32 = 8;
 
@@ -26,6 +28,8 @@ pub struct LatestExpiry {
     /// What the file says; never less than `latest`, unless the file cannot be written.
     recorded: AtomicI64,
     file: Option<PathBuf>,
+    /// The longest life of a certificate, where replicas issue that this process knows nothing of.
+    longest: Option<Duration>,
     /// Held while the file is written.
     writing: Mutex<()>,
 }
@@ -37,6 +41,7 @@ impl Default for LatestExpiry {
             latest: AtomicI64::new(0),
             recorded: AtomicI64::new(i64::MAX),
             file: None,
+            longest: None,
             writing: Mutex::default(),
         }
     }
@@ -50,11 +55,27 @@ impl LatestExpiry {
             latest: recorded.into(),
             recorded: recorded.into(),
             file: Some(file),
+            longest: None,
             writing: Mutex::default(),
         }
     }
 
-    /// The latest end of all certificates issued, or somewhat later.
+    /// Of one of several replicas that issue certificates of at most `longest` with the same signer.
+    pub fn of_replicas(longest: Duration) -> Self {
+        Self { longest: Some(longest), ..Self::default() }
+    }
+
+    /// When all certificates have run out, or somewhat later, that were issued until `now` with a signer that ends at
+    /// `signer_end`. Of replicas, nobody knows what the others have issued: it is as if all of them had just issued
+    /// one of the longest life, and went on for a while.
+    pub fn horizon(&self, signer_end: OffsetDateTime, now: OffsetDateTime) -> OffsetDateTime {
+        match self.longest {
+            None => self.latest(),
+            Some(longest) => now.saturating_add(longest).saturating_add(FOLLOW).min(signer_end),
+        }
+    }
+
+    /// The latest end of all certificates that this process issued or that are on record, or somewhat later.
     pub fn latest(&self) -> OffsetDateTime {
         let own = self.latest.load(Ordering::Acquire);
         // Another process may have issued some by hand.
@@ -178,6 +199,14 @@ mod tests {
         assert_eq!(server.latest(), at(10_000));
         server.note(at(1950), at(1150));
         assert_eq!(LatestExpiry::kept_in(file).latest(), at(10_000));
+    }
+
+    #[test]
+    fn among_replicas_the_longest_life_counts_and_no_more_than_the_signer_has() {
+        let replica = LatestExpiry::of_replicas(Duration::seconds(1000));
+        replica.note(at(500), at(0));
+        assert_eq!(replica.horizon(at(10_000), at(100)), at(1220));
+        assert_eq!(replica.horizon(at(600), at(100)), at(600));
     }
 
     #[test]

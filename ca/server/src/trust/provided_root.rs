@@ -8,7 +8,7 @@ use eastwest_ca::{
 use thiserror::Error;
 use time::OffsetDateTime;
 
-use crate::trust::state_dir::KeyMaterial;
+use crate::trust::key_material::KeyMaterial;
 
 /// Why a given root cannot be used. Never says anything about the key's content.
 #[derive(Debug, Error)]

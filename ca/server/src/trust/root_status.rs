@@ -1,23 +1,63 @@
 //! The signer and roots in force and their problems, for a page, for metrics and for the log.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use eastwest_ca::{CertificateSummary, rotation::Rotation};
 use eastwest_io::{SourceProblem, SourceStatus, source_status::Change};
 use prometheus::proto::MetricFamily;
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::scrape::{counter, gauge, number};
 
 /// Where the signer comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", content = "directory", rename_all = "kebab-case")]
+///
+/// As JSON: `{"kind": "state-dir|plugged-in", "directory": "…"}` or
+/// `{"kind": "secret|plugged-in-secret", "place": "Secret NAMESPACE/NAME"}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A root of our own, kept in a state directory.
     StateDir(PathBuf),
     /// A CA that is plugged in from a directory.
     PluggedIn(PathBuf),
+    /// A root of our own, kept in a Kubernetes Secret: `NAMESPACE/NAME`.
+    Secret(String),
+    /// A CA that is plugged in from a Kubernetes Secret: `NAMESPACE/NAME`.
+    PluggedInSecret(String),
+}
+
+impl Source {
+    /// Whether it is a CA of somebody else.
+    pub fn is_plugged_in(&self) -> bool {
+        matches!(self, Self::PluggedIn(_) | Self::PluggedInSecret(_))
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StateDir(path) | Self::PluggedIn(path) => path.display().fmt(f),
+            Self::Secret(name) | Self::PluggedInSecret(name) => write!(f, "Secret {name}"),
+        }
+    }
+}
+
+impl Serialize for Source {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (kind, content) = match self {
+            Self::StateDir(_) => ("state-dir", "directory"),
+            Self::PluggedIn(_) => ("plugged-in", "directory"),
+            Self::Secret(_) => ("secret", "place"),
+            Self::PluggedInSecret(_) => ("plugged-in-secret", "place"),
+        };
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("kind", kind)?;
+        match self {
+            Self::StateDir(path) | Self::PluggedIn(path) => map.serialize_entry(content, path)?,
+            Self::Secret(_) | Self::PluggedInSecret(_) => map.serialize_entry(content, &self.to_string())?,
+        }
+        map.end()
+    }
 }
 
 /// The subject of a problem.
@@ -29,6 +69,8 @@ pub(crate) enum Subject {
     RevocationLists,
     /// The state directory.
     StateDir,
+    /// The Secrets with our own root and what replicas share.
+    Secret,
     /// The end of the signing chain.
     Expiry,
 }
@@ -126,6 +168,7 @@ impl Subject {
             Self::PluggedInCa => "plugged-in-ca",
             Self::RevocationLists => "revocation-lists",
             Self::StateDir => "state-dir",
+            Self::Secret => "ca-secret",
             Self::Expiry => "expiry",
         }
     }
@@ -136,6 +179,7 @@ impl Subject {
             Self::PluggedInCa => "plugged-in CA",
             Self::RevocationLists => "revocation lists",
             Self::StateDir => "state directory",
+            Self::Secret => "CA Secret",
             Self::Expiry => "expiry",
         }
     }
@@ -144,4 +188,19 @@ impl Subject {
 pub(crate) fn rfc3339(time: OffsetDateTime) -> String {
     let time = time.replace_nanosecond(0).unwrap_or(time);
     time.format(&Rfc3339).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_told_by_kind_and_place() {
+        let json = |source: Source| serde_json::to_string(&source).unwrap();
+        assert_eq!(json(Source::StateDir("/a".into())), r#"{"kind":"state-dir","directory":"/a"}"#);
+        assert_eq!(json(Source::PluggedIn("/a".into())), r#"{"kind":"plugged-in","directory":"/a"}"#);
+        assert_eq!(json(Source::Secret("a/b".into())), r#"{"kind":"secret","place":"Secret a/b"}"#);
+        let plugged = json(Source::PluggedInSecret("a/b".into()));
+        assert_eq!(plugged, r#"{"kind":"plugged-in-secret","place":"Secret a/b"}"#);
+    }
 }

@@ -9,51 +9,31 @@ use std::{
 };
 
 use eastwest_ca::{
-    CertificateSummary, KeySet, LocalIssuer, NewKey, NewRoot, PrivateKey, TokenKey, TrustBundle,
-    TrustedIssuer,
-    issuer::LoadError,
-    jwt::{SvidKey, TokenKeyError},
+    CertificateSummary, KeySet, NewRoot, PrivateKey, TokenKey, TrustBundle, TrustedIssuer, issuer::LoadError,
     public_key::KeyKind,
-    rotation::Rotation,
 };
 use eastwest_io::files;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::trust::latest_expiry::LatestExpiry;
-
-mod error;
-mod slots;
-
-pub(crate) use self::error::io_error;
-pub use self::{error::StateError, slots::RotationLock};
+use crate::trust::{
+    key_material::KeyMaterial,
+    latest_expiry::LatestExpiry,
+    root_files::{self, CA_CERTIFICATE, CA_KEY, ROOTS, ROTATION, RootFiles, Roots},
+    root_status::Source,
+    state_error::{Place, StateError, io_error},
+    storage::{self, Access, CaStorage, Edit, StateFiles},
+};
 
 /// `iss` of the tokens that the token key signs.
 pub const TOKEN_ISSUER: &str = "eastwest";
 
-const CA_KEY: &str = "ca-key.pem";
-const CA_CERTIFICATE: &str = "ca-cert.pem";
-const ROOTS: &str = "root-cert.pem";
 const TOKEN_KEY: &str = "token-key.pem";
 const TOKEN_JWKS: &str = "token-jwks.json";
 const HORIZON: &str = "issued-until";
-const ROTATION: &str = "rotation.json";
 const ROTATION_LOCK: &str = "rotation.lock";
-const SVID_KEY: &str = "jwt-svid-key.pem";
 const FEDERATED: &str = "federated";
 const LOCK: &str = "lock";
-
-/// What a CA signs with, from wherever it was kept.
-pub struct KeyMaterial {
-    /// Signs certificates.
-    pub issuer: Arc<LocalIssuer>,
-    /// What peers trust.
-    pub roots: TrustBundle,
-    /// Until when the certificates live that were issued, kept beside the key.
-    pub latest_expiry: Arc<LatestExpiry>,
-    /// Issuer of the tokens that our own token key signs, its audiences still empty.
-    pub own_tokens: Option<TrustedIssuer>,
-}
 
 /// A state directory that nobody else may enter.
 #[derive(Debug, Clone)]
@@ -64,6 +44,12 @@ pub struct StateDir {
 /// The right of one process to serve from a state directory, held until it is dropped.
 #[derive(Debug)]
 pub struct StateLock {
+    _file: File,
+}
+
+/// The right to change the rotation, held until it is dropped. Held for moments only.
+#[derive(Debug)]
+pub(crate) struct RotationLock {
     _file: File,
 }
 
@@ -86,7 +72,7 @@ impl StateDir {
     /// # Errors
     /// There is no such directory, or it has permissions for others.
     pub fn open_existing(path: &Path) -> Result<Self, StateError> {
-        if path.is_dir() { Self::open(path) } else { Err(StateError::NoCa(path.to_owned())) }
+        if path.is_dir() { Self::open(path) } else { Err(StateError::NoCa(path.into())) }
     }
 
     /// Takes the directory for this process.
@@ -104,40 +90,9 @@ impl StateDir {
         }
     }
 
-    /// Until when the certificates live that were issued from here.
-    pub fn latest_expiry(&self) -> LatestExpiry {
-        LatestExpiry::kept_in(self.file(HORIZON))
-    }
-
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Refuses to sign with our own root when the trust anchor on file is that of another CA: whoever trusts it would
-    /// refuse everything.
-    ///
-    /// # Errors
-    /// [`StateError::ForeignAnchor`].
-    pub fn refuse_foreign_anchor(&self) -> Result<(), StateError> {
-        let anchor =
-            fs::read_to_string(self.file(ROOTS)).ok().and_then(|text| TrustBundle::from_pem(&text).ok());
-        let Some(anchor) = anchor else { return Ok(()) };
-        let own = self.rotation().and_then(|rotation| self.root_certificates(rotation.active().generation));
-        let foreign = match own {
-            Ok(own) => !own.certificates().any(|root| anchor.contains(root)),
-            // With a key but no certificate something was lost, which others tell.
-            Err(_) => [CA_KEY, CA_CERTIFICATE, ROTATION].iter().all(|name| !self.file(name).exists()),
-        };
-        if !foreign {
-            return Ok(());
-        }
-        let root = anchor.certificates().next().and_then(CertificateSummary::of);
-        let root =
-            root.map_or_else(String::new, |CertificateSummary { subject, sha256, not_after, .. }| {
-                format!("{subject}, SHA-256 {sha256}, until {not_after}")
-            });
-        Err(StateError::ForeignAnchor { path: self.file(ROOTS), root })
     }
 
     /// Where bundles of other trust domains are kept.
@@ -156,8 +111,7 @@ impl StateDir {
     /// # Errors
     /// Anything half-written, mismatched, readable by others or out of date is refused, never replaced.
     pub fn load_or_create(&self, new: &NewRoot, now: OffsetDateTime) -> Result<KeyMaterial, StateError> {
-        self.create_absent(new, now)?;
-        self.adopt(self.load(now)?)
+        root_files::adopt(self, root_files::load_or_create(self, new, now)?)
     }
 
     /// Serves `material`, wherever it was kept, from here: adds our token key, made if absent, and writes the trust
@@ -166,9 +120,7 @@ impl StateDir {
     /// # Errors
     /// The token key cannot be read or made, or a file cannot be written.
     pub fn adopt(&self, material: KeyMaterial) -> Result<KeyMaterial, StateError> {
-        let own_tokens = self.own_tokens()?;
-        self.publish_roots(&material.roots)?;
-        Ok(KeyMaterial { own_tokens: Some(own_tokens), ..material })
+        root_files::adopt(self, material)
     }
 
     /// Takes `key` for the root that [`Self::load_or_create`] will make. Call it with the lock held.
@@ -181,29 +133,10 @@ impl StateDir {
         if kind == KeyKind::Ed25519 {
             return Err(self.create_error(LoadError::KeyKind(kind)));
         }
-        if self.file(CA_CERTIFICATE).exists() || !self.create_key_file(&path, key)? {
+        if self.exists(CA_CERTIFICATE) || !self.create(CA_KEY, key.to_pem().as_bytes(), Access::Private)? {
             return Err(StateError::Exists(path));
         }
         Ok(())
-    }
-
-    /// The issuer of our own tokens; makes the token key if absent, and writes its key set.
-    ///
-    /// # Errors
-    /// The key cannot be read or made.
-    pub fn own_tokens(&self) -> Result<TrustedIssuer, StateError> {
-        let tokens = self.token_key()?;
-        self.write(TOKEN_JWKS, tokens.jwks().as_bytes(), files::PUBLIC)?;
-        let keys = KeySet::from_json(&tokens.jwks()).map_err(|error| self.create_error(error))?;
-        Ok(TrustedIssuer { issuer: TOKEN_ISSUER.to_owned(), audiences: Vec::new(), keys })
-    }
-
-    /// Writes the trust anchor for agents.
-    ///
-    /// # Errors
-    /// The system refused.
-    pub fn publish_roots(&self, roots: &TrustBundle) -> Result<(), StateError> {
-        self.write(ROOTS, roots.pem().as_bytes(), files::PUBLIC)
     }
 
     /// Loads the CA without its token key.
@@ -211,47 +144,9 @@ impl StateDir {
     /// # Errors
     /// There is none, or it cannot be used.
     pub fn load(&self, now: OffsetDateTime) -> Result<KeyMaterial, StateError> {
-        let active = match self.file(ROTATION).exists() {
-            true => self.rotation()?,
-            false if self.file(CA_CERTIFICATE).exists() => self.rotation()?,
-            false if self.file(CA_KEY).exists() => {
-                return Err(StateError::Missing {
-                    missing: self.file(CA_CERTIFICATE),
-                    present: self.file(CA_KEY),
-                });
-            }
-            false => return Err(StateError::NoCa(self.path.clone())),
-        };
-        self.load_rotation(&active, now)
-    }
-
-    /// Loads the CA as `rotation` says, without its token key.
-    ///
-    /// # Errors
-    /// A file is missing or cannot be used.
-    pub fn load_rotation(&self, rotation: &Rotation, now: OffsetDateTime) -> Result<KeyMaterial, StateError> {
-        let (key, certificate) = slots::names(rotation.active().generation);
-        let (key_path, certificate_path) = (self.file(&key), self.file(&certificate));
-        for (missing, present) in [(&key_path, &certificate_path), (&certificate_path, &key_path)] {
-            if !missing.exists() {
-                let (missing, present) = (missing.clone(), present.clone());
-                return Err(StateError::Missing { missing, present });
-            }
-        }
-        let key = self.read_key(&key_path)?;
-        let own = self.root_certificates(rotation.active().generation)?;
-        let chain = own.certificates().cloned().collect();
-        let issuer = LocalIssuer::new(key, chain, &own, now).map_err(|source| StateError::Pair {
-            certificate: certificate_path,
-            key: key_path,
-            source,
-        })?;
-        let mut roots = own;
-        for other in rotation.trusted().into_iter().skip(1) {
-            roots = roots.and(&self.root_certificates(other)?);
-        }
+        let Roots { issuer, bundle } = self.roots().load(now)?;
         let latest_expiry = Arc::new(self.latest_expiry());
-        Ok(KeyMaterial { issuer: Arc::new(issuer), roots, latest_expiry, own_tokens: None })
+        Ok(KeyMaterial { issuer, roots: bundle, latest_expiry, own_tokens: None })
     }
 
     /// The token key, made if absent. Of several processes that make one at the same time, one wins.
@@ -259,94 +154,36 @@ impl StateDir {
     /// # Errors
     /// It cannot be read or made.
     pub fn token_key(&self) -> Result<TokenKey, StateError> {
-        self.signing_key(TOKEN_KEY, TokenKey::new)
+        self.roots().signing_key(TOKEN_KEY, TokenKey::new)
     }
 
-    /// The key of JWT-SVIDs, made if absent like the token key.
+    /// The roots that may vouch for the ledger: those of this directory, also if they have retired, and the trust anchor
+    /// for agents, which is that of a CA that was given or plugged in.
     ///
     /// # Errors
-    /// It cannot be read or made.
-    pub fn svid_key(&self) -> Result<SvidKey, StateError> {
-        self.signing_key(SVID_KEY, SvidKey::new)
+    /// There is none, or one cannot be read.
+    pub fn ledger_roots(&self) -> Result<TrustBundle, StateError> {
+        let own = self.roots().all_certificates()?;
+        let anchor = self.exists(ROOTS).then(|| self.roots().bundle(ROOTS)).transpose()?;
+        let all = own.into_iter().chain(anchor).reduce(|all, further| all.and(&further));
+        all.ok_or_else(|| StateError::NoCa(self.path.clone().into()))
     }
 
-    fn signing_key<K>(
-        &self,
-        name: &str,
-        of: impl FnOnce(&PrivateKey) -> Result<K, TokenKeyError>,
-    ) -> Result<K, StateError> {
-        let path = self.file(name);
-        if !path.exists() {
-            self.create_key(name, NewKey::P256)?;
-        }
-        let key = self.read_key(&path)?;
-        of(&key).map_err(|source| StateError::TokenKey { path, source })
+    /// The roots among its files.
+    pub(crate) fn roots(&self) -> RootFiles<'_> {
+        RootFiles::of(self)
     }
 
-    /// Makes key and certificate if neither is there. The trust anchor is written last, so a key alone, without it,
-    /// is what a crash in here leaves behind: such a key has signed nothing yet and gets its certificate now.
-    fn create_absent(&self, new: &NewRoot, now: OffsetDateTime) -> Result<(), StateError> {
-        let (key, certificate, roots) = (self.file(CA_KEY), self.file(CA_CERTIFICATE), self.file(ROOTS));
-        if certificate.exists() {
-            return Ok(());
-        }
-        if roots.exists() {
-            return Err(StateError::Missing { missing: certificate, present: roots });
-        }
-        if !key.exists() {
-            self.create_key(CA_KEY, new.key)?;
-        }
-        self.certify(&key, &certificate, new, now)
-    }
-
-    /// Signs the root of the key in `key` by itself, into `certificate`, unless that is there.
-    fn certify(
-        &self,
-        key: &Path,
-        certificate: &Path,
-        new: &NewRoot,
-        now: OffsetDateTime,
-    ) -> Result<(), StateError> {
-        let root = new.sign(&self.read_key(key)?, now);
-        let roots = TrustBundle::new(vec![root.map_err(|error| self.create_error(error))?]);
-        let roots = roots.map_err(|error| self.create_error(error))?;
-        files::create(certificate, roots.pem().as_bytes(), files::PUBLIC)
-            .map(|_| ())
-            .map_err(io_error("write", certificate))
-    }
-
-    fn create_key(&self, name: &str, kind: NewKey) -> Result<(), StateError> {
-        let key = PrivateKey::generate_as(kind).map_err(|error| self.create_error(error))?;
-        self.create_key_file(&self.file(name), &key).map(|_| ())
-    }
-
-    /// Writes a key unless there is one; says whether it did.
-    fn create_key_file(&self, path: &Path, key: &PrivateKey) -> Result<bool, StateError> {
-        files::create(path, key.to_pem().as_bytes(), files::SECRET).map_err(io_error("write", path))
-    }
-
-    fn read_key(&self, path: &Path) -> Result<PrivateKey, StateError> {
-        self.check_mode(path, files::SECRET)?;
-        let text = Zeroizing::new(fs::read_to_string(path).map_err(io_error("read", path))?);
-        PrivateKey::from_pem(&text).map_err(|source| StateError::Key { path: path.to_owned(), source })
-    }
-
-    /// Writes a file if its content differs.
-    pub(crate) fn write(&self, name: &str, content: &[u8], mode: u32) -> Result<(), StateError> {
-        let path = self.file(name);
-        if fs::read(&path).is_ok_and(|old| old == content) {
-            return Ok(());
-        }
-        files::replace(&path, content, mode).map_err(io_error("write", &path))
-    }
-
-    /// Removes a file, if it is there, and makes that last.
-    pub(crate) fn remove(&self, name: &str) -> Result<(), StateError> {
-        let path = self.file(name);
-        match files::remove(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &path)(error)),
-            _ => Ok(()),
-        }
+    /// Waits for the right to change the rotation: servers and people at the command line take turns.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub(crate) fn lock_rotation(&self) -> Result<RotationLock, StateError> {
+        let path = self.file(ROTATION_LOCK);
+        let file = OpenOptions::new().create(true).append(true).mode(files::SECRET).open(&path);
+        let file = file.map_err(io_error("open", &path))?;
+        file.lock().map_err(io_error("lock", &path))?;
+        Ok(RotationLock { _file: file })
     }
 
     fn check_mode(&self, path: &Path, wanted: u32) -> Result<(), StateError> {
@@ -358,12 +195,129 @@ impl StateDir {
         }
     }
 
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
+    fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
     fn create_error(&self, reason: impl ToString) -> StateError {
-        StateError::Create { path: self.path.clone(), reason: reason.to_string() }
+        StateError::Create { place: self.path.clone().into(), reason: reason.to_string() }
+    }
+}
+
+impl StateFiles for StateDir {
+    fn place(&self, name: &str) -> Place {
+        self.file(name).into()
+    }
+
+    fn all(&self) -> Place {
+        self.path.clone().into()
+    }
+
+    fn exists(&self, name: &str) -> bool {
+        self.file(name).exists()
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StateError> {
+        let path = self.file(name);
+        match fs::read(&path) {
+            Ok(content) => Ok(Some(Zeroizing::new(content))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error("read", &path)(error)),
+        }
+    }
+
+    fn check_private(&self, name: &str) -> Result<(), StateError> {
+        self.check_mode(&self.file(name), files::SECRET)
+    }
+
+    fn create(&self, name: &str, content: &[u8], access: Access) -> Result<bool, StateError> {
+        let path = self.file(name);
+        files::create(&path, content, mode(access)).map_err(io_error("write", &path))
+    }
+
+    fn replace(&self, name: &str, content: &[u8], access: Access) -> Result<(), StateError> {
+        let path = self.file(name);
+        files::replace(&path, content, mode(access)).map_err(io_error("write", &path))
+    }
+
+    fn remove(&self, name: &str) -> Result<(), StateError> {
+        let path = self.file(name);
+        match files::remove(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl CaStorage for StateDir {
+    fn source(&self) -> Source {
+        Source::StateDir(self.path.clone())
+    }
+
+    fn edit(
+        &self,
+        purpose: Edit,
+        edit: &mut dyn FnMut(&dyn StateFiles) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
+        // The first root is made under the lock of the whole directory.
+        let _lock = (purpose == Edit::Rotation).then(|| self.lock_rotation()).transpose()?;
+        edit(self)
+    }
+
+    fn latest_expiry(&self) -> LatestExpiry {
+        LatestExpiry::kept_in(self.file(HORIZON))
+    }
+
+    /// Makes the token key if absent, and writes its key set.
+    fn own_tokens(&self) -> Result<Option<TrustedIssuer>, StateError> {
+        let tokens = self.token_key()?;
+        storage::write(self, TOKEN_JWKS, tokens.jwks().as_bytes(), Access::Public)?;
+        let keys = KeySet::from_json(&tokens.jwks()).map_err(|error| self.create_error(error))?;
+        Ok(Some(TrustedIssuer { issuer: TOKEN_ISSUER.to_owned(), audiences: Vec::new(), keys }))
+    }
+
+    /// Whoever trusts another anchor on file would refuse everything.
+    fn refuse_foreign_anchor(&self) -> Result<(), StateError> {
+        let anchor =
+            fs::read_to_string(self.file(ROOTS)).ok().and_then(|text| TrustBundle::from_pem(&text).ok());
+        let Some(anchor) = anchor else { return Ok(()) };
+        let roots = self.roots();
+        let own = roots.rotation().and_then(|rotation| roots.certificates(rotation.active().generation));
+        let foreign = match own {
+            Ok(own) => !own.certificates().any(|root| anchor.contains(root)),
+            // With a key but no certificate something was lost, which others tell.
+            Err(_) => [CA_KEY, CA_CERTIFICATE, ROTATION].iter().all(|name| !self.exists(name)),
+        };
+        if !foreign {
+            return Ok(());
+        }
+        let root = anchor.certificates().next().and_then(CertificateSummary::of);
+        let root =
+            root.map_or_else(String::new, |CertificateSummary { subject, sha256, not_after, .. }| {
+                format!("{subject}, SHA-256 {sha256}, until {not_after}")
+            });
+        Err(StateError::ForeignAnchor { path: self.file(ROOTS), root })
+    }
+
+    fn publish_roots(&self, roots: &TrustBundle) -> Result<(), StateError> {
+        storage::write(self, ROOTS, roots.pem().as_bytes(), Access::Public)
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        Some(&self.path)
+    }
+}
+
+impl From<StateDir> for Arc<dyn CaStorage> {
+    fn from(dir: StateDir) -> Self {
+        Arc::new(dir)
+    }
+}
+
+fn mode(access: Access) -> u32 {
+    match access {
+        Access::Private => files::SECRET,
+        Access::Public => files::PUBLIC,
     }
 }
 

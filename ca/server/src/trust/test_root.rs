@@ -3,7 +3,7 @@
 use eastwest_ca::{TrustBundle, pem};
 use time::OffsetDateTime;
 
-use crate::trust::{provided_root::ProvidedRootError, state_dir::KeyMaterial};
+use crate::trust::{key_material::KeyMaterial, provided_root::ProvidedRootError};
 
 /// Its certificate, which never changes; its subject says what it is.
 pub const CERTIFICATE_PEM: &str = include_str!("test_root/root-cert.pem");

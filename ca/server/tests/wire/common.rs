@@ -111,7 +111,7 @@ impl Ca {
             serving_names: default_serving_names("istio-system", &[tls.ip()]),
             serving_lifetime: Duration::from_secs(24 * 3600),
             proofs: ProofConfig { audiences: vec!["istio-ca".to_owned()], ..proofs },
-            ledger: LedgerConfig::of(&state(&dir)),
+            ledger: Some(LedgerConfig::of(&state(&dir))),
             limits,
         };
         let authority = CertificateAuthority::new(config, keys, now).unwrap();

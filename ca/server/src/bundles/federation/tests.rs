@@ -55,7 +55,7 @@ impl Domain {
             serving_names: vec!["localhost".parse::<ServingName>().unwrap()],
             serving_lifetime: LIMIT,
             proofs: ProofConfig::default(),
-            ledger: LedgerConfig::of(&dir.path().join("state")),
+            ledger: Some(LedgerConfig::of(&dir.path().join("state"))),
             limits: Limits::default(),
         };
         let ca = CertificateAuthority::new(config, keys, now()).unwrap();

@@ -1,28 +1,85 @@
-//! Errors of a state directory.
+//! Where the state of a CA lies, and why it cannot be used.
 
 use std::{
-    io,
+    fmt, io,
     path::{Path, PathBuf},
 };
 
 use eastwest_ca::{bundle::BundleError, issuer::LoadError, jwt::TokenKeyError, key::PrivateKeyError};
 use thiserror::Error;
 
-/// How to repair a damaged state directory.
-const REMEDY: &str =
-    "restore it from a backup, or move the whole state directory away to begin anew with a new root";
+/// Where something of a CA's state lies, for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A directory or a file.
+    Path(PathBuf),
+    /// A Kubernetes Secret, or one key of it.
+    Secret {
+        /// `NAMESPACE/NAME`.
+        name: String,
+        /// The key.
+        key: Option<String>,
+    },
+}
 
-/// Why a state directory cannot be used. The operator must correct it.
+impl Place {
+    /// How to repair what is damaged there.
+    fn remedy(&self) -> &'static str {
+        match self {
+            Self::Path(_) => {
+                "restore it from a backup, or move the whole state directory away to begin anew with a new root"
+            }
+            Self::Secret { .. } => {
+                "restore the Secret from a backup, or delete it to begin anew with what eastwest makes"
+            }
+        }
+    }
+
+    fn without_ca(&self) -> &'static str {
+        match self {
+            Self::Path(_) => {
+                "there is no CA in this directory; run `eastwest ca init` or `eastwest serve` first"
+            }
+            Self::Secret { .. } => {
+                "there is no CA in this Secret; restore it from a backup, or delete it to begin anew with a new root"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => path.display().fmt(f),
+            Self::Secret { name, key: None } => write!(f, "Secret {name}"),
+            Self::Secret { name, key: Some(key) } => write!(f, "Secret {name}, {key}"),
+        }
+    }
+}
+
+impl From<PathBuf> for Place {
+    fn from(path: PathBuf) -> Self {
+        Self::Path(path)
+    }
+}
+
+impl From<&Path> for Place {
+    fn from(path: &Path) -> Self {
+        Self::Path(path.to_owned())
+    }
+}
+
+/// Why the state of a CA cannot be used. The operator must correct it.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StateError {
     /// The system refused to read or write.
-    #[error("{}: cannot {action}: {source}", path.display())]
+    #[error("{place}: cannot {action}: {source}")]
     Io {
         /// The action that failed.
         action: &'static str,
         /// On which file.
-        path: PathBuf,
+        place: Place,
         /// The error of the system.
         source: io::Error,
     },
@@ -40,15 +97,15 @@ pub enum StateError {
     #[error("{}: another eastwest uses this state directory; stop it, or choose another --state-dir", .0.display())]
     Locked(PathBuf),
     /// There is no CA in it.
-    #[error("{}: there is no CA in this directory; run `eastwest ca init` or `eastwest serve` first", .0.display())]
-    NoCa(PathBuf),
+    #[error("{}: {}", .0, .0.without_ca())]
+    NoCa(Place),
     /// One of the files is missing.
-    #[error("{}: is missing although {} is there; {REMEDY}", missing.display(), present.display())]
+    #[error("{missing}: is missing although {present} is there; {}", missing.remedy())]
     Missing {
         /// The file that is missing.
-        missing: PathBuf,
+        missing: Place,
         /// A file that makes no sense without it.
-        present: PathBuf,
+        present: Place,
     },
     /// A key is to be imported where one is.
     #[error("{}: there is a CA key already, and it is not replaced; import into an empty --state-dir", .0.display())]
@@ -68,69 +125,77 @@ pub enum StateError {
         root: String,
     },
     /// The record of the rotation cannot be read or written.
-    #[error("{}: {reason}; {REMEDY}", path.display())]
+    #[error("{place}: {reason}; {}", place.remedy())]
     Rotation {
         /// Which file.
-        path: PathBuf,
+        place: Place,
         /// The problem.
         reason: String,
     },
     /// What the last server left for the next one cannot be read.
-    #[error("{}: {reason}; restore it from a backup, or remove it: then {forgotten}", path.display())]
+    #[error("{place}: {reason}; restore it from a backup, or remove it: then {forgotten}")]
     Record {
         /// Which file.
-        path: PathBuf,
+        place: Place,
         /// The problem.
         reason: String,
         /// What is lost without it.
         forgotten: &'static str,
     },
     /// A private key that cannot be read.
-    #[error("{}: {source}; {REMEDY}", path.display())]
+    #[error("{place}: {source}; {}", place.remedy())]
     Key {
         /// Which file.
-        path: PathBuf,
+        place: Place,
         /// The problem.
         source: PrivateKeyError,
     },
     /// A CA certificate that cannot be read.
-    #[error("{}: {source}; {REMEDY}", path.display())]
+    #[error("{place}: {source}; {}", place.remedy())]
     Certificate {
         /// Which file.
-        path: PathBuf,
+        place: Place,
         /// The problem.
         source: BundleError,
     },
     /// Key and certificate do not belong together, or the certificate is not valid now.
-    #[error("{} with {}: {source}; {REMEDY}", certificate.display(), key.display())]
+    #[error("{certificate} with {key}: {source}; {}", certificate.remedy())]
     Pair {
         /// The certificate's file.
-        certificate: PathBuf,
+        certificate: Place,
         /// The key's file.
-        key: PathBuf,
+        key: Place,
         /// The problem.
         source: LoadError,
     },
     /// The token key cannot sign.
-    #[error("{}: {source}; {REMEDY}", path.display())]
+    #[error("{place}: {source}; {}", place.remedy())]
     TokenKey {
         /// Which file.
-        path: PathBuf,
+        place: Place,
         /// The problem.
         source: TokenKeyError,
     },
     /// A key or certificate could not be made.
-    #[error("{}: cannot make a new CA: {reason}", path.display())]
+    #[error("{place}: cannot make a new CA: {reason}")]
     Create {
         /// Which directory.
-        path: PathBuf,
+        place: Place,
         /// The problem.
+        reason: String,
+    },
+    /// What was there is gone, or not known yet.
+    #[error("{place}: {reason}")]
+    Unavailable {
+        /// Which file, or all of them.
+        place: Place,
+        /// The problem, with its remedy.
         reason: String,
     },
 }
 
 /// Adds the action and the file to an error of the system.
 pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
-    let path = path.to_owned();
-    move |source| StateError::Io { action, path, source }
+    let place = path.into();
+    move |source| StateError::Io { action, place, source }
 }

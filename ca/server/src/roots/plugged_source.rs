@@ -1,13 +1,16 @@
-//! The directory of a plugged-in CA. It is read until two reads agree: files may be written one after the other, and a
-//! mounted Secret is replaced as a whole through a symbolic link.
+//! Where a CA is plugged in. A directory is read until two reads agree: files may be written one after the other, and a
+//! mounted Secret is replaced as a whole through a symbolic link. A Secret of the Kubernetes API always is one whole.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use eastwest_ca::plugged::{self, PluggedFiles};
 use zeroize::Zeroizing;
+
+use crate::trust::{root_status::Source, state_error::Place};
 
 /// Larger files are no certificates.
 const MAX_FILE: u64 = 1 << 20;
@@ -22,20 +25,74 @@ pub(super) enum Look {
     Changed(PluggedFiles),
 }
 
-/// A directory in which a CA lies or may appear.
-pub(super) struct PluggedDir {
-    path: PathBuf,
+/// A Secret in which a CA lies or may appear.
+pub trait PluggedSecret: fmt::Debug + Send + Sync {
+    /// `NAMESPACE/NAME`.
+    fn name(&self) -> &str;
+
+    /// Its files; none if there is no such Secret.
+    ///
+    /// # Errors
+    /// It is not known whether there is one.
+    fn files(&self) -> io::Result<PluggedFiles>;
+}
+
+/// Where a CA lies that is plugged in, or may appear.
+#[derive(Debug, Clone)]
+pub enum PluggedSource {
+    /// A directory.
+    Directory(PathBuf),
+    /// A Secret of the Kubernetes API.
+    Secret(Arc<dyn PluggedSecret>),
+}
+
+impl PluggedSource {
+    /// Where it is, for messages.
+    pub(super) fn place(&self) -> Place {
+        match self {
+            Self::Directory(path) => path.clone().into(),
+            Self::Secret(secret) => Place::Secret { name: secret.name().to_owned(), key: None },
+        }
+    }
+
+    /// The source of a signer that lies there.
+    pub(super) fn source(&self) -> Source {
+        match self {
+            Self::Directory(path) => Source::PluggedIn(path.clone()),
+            Self::Secret(secret) => Source::PluggedInSecret(secret.name().to_owned()),
+        }
+    }
+
+    /// The folder that must be watched.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Directory(path) => Some(path),
+            Self::Secret(_) => None,
+        }
+    }
+
+    fn read(&self) -> io::Result<PluggedFiles> {
+        match self {
+            Self::Directory(path) => read(path),
+            Self::Secret(secret) => secret.files(),
+        }
+    }
+}
+
+/// A source of a CA, and what was read from it.
+pub(super) struct PluggedIn {
+    source: PluggedSource,
     taken: PluggedFiles,
     last: Option<PluggedFiles>,
 }
 
-impl PluggedDir {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, taken: PluggedFiles::default(), last: None }
+impl PluggedIn {
+    pub(super) fn new(source: PluggedSource) -> Self {
+        Self { source, taken: PluggedFiles::default(), last: None }
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    pub(super) fn source(&self) -> &PluggedSource {
+        &self.source
     }
 
     /// What was taken last.
@@ -45,17 +102,18 @@ impl PluggedDir {
 
     /// Takes what is there now.
     pub(super) fn take(&mut self) -> io::Result<&PluggedFiles> {
-        self.taken = read(&self.path)?;
+        self.taken = self.source.read()?;
         Ok(&self.taken)
     }
 
     pub(super) fn look(&mut self) -> io::Result<Look> {
-        let found = read(&self.path)?;
+        let found = self.source.read()?;
         if found == self.taken {
             self.last = None;
             return Ok(Look::Unchanged);
         }
-        if self.last.as_ref() == Some(&found) {
+        let whole = matches!(self.source, PluggedSource::Secret(_));
+        if whole || self.last.as_ref() == Some(&found) {
             self.last = None;
             self.taken = found.clone();
             return Ok(Look::Changed(found));
@@ -95,6 +153,10 @@ mod tests {
 
     use super::*;
 
+    fn of_dir(path: PathBuf) -> PluggedIn {
+        PluggedIn::new(PluggedSource::Directory(path))
+    }
+
     fn changed(look: io::Result<Look>) -> bool {
         matches!(look.unwrap(), Look::Changed(_))
     }
@@ -103,7 +165,7 @@ mod tests {
     fn two_looks_must_agree() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("absent");
-        let mut plugged = PluggedDir::new(path.clone());
+        let mut plugged = of_dir(path.clone());
         assert!(plugged.take().unwrap().is_empty());
         assert!(matches!(plugged.look().unwrap(), Look::Unchanged));
         fs::create_dir(&path).unwrap();
@@ -131,7 +193,7 @@ mod tests {
         }
         symlink("..v1", dir.path().join("..data")).unwrap();
         symlink("..data/tls.crt", dir.path().join("tls.crt")).unwrap();
-        let mut plugged = PluggedDir::new(dir.path().to_owned());
+        let mut plugged = of_dir(dir.path().to_owned());
         let one = plugged.take().unwrap().clone();
         symlink("..v2", dir.path().join("..data_tmp")).unwrap();
         fs::rename(dir.path().join("..data_tmp"), dir.path().join("..data")).unwrap();
@@ -143,7 +205,7 @@ mod tests {
     fn what_cannot_be_read_is_named() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("ca-key.pem")).unwrap();
-        let told = PluggedDir::new(dir.path().to_owned()).take().map(|_| ()).unwrap_err().to_string();
+        let told = of_dir(dir.path().to_owned()).take().map(|_| ()).unwrap_err().to_string();
         assert!(told.contains("ca-key.pem"), "{told}");
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use eastwest_engine::{Snapshot, explain, lint, report};
+use eastwest_kubernetes::Progress;
 use eastwest_model::{Diagnostic, WorkloadKey};
 use eastwest_proto::json::JsonError;
 use eastwest_translate::{ResourceType, render::render};
@@ -66,6 +67,8 @@ pub(crate) struct World {
     pub(crate) snapshot: Arc<Snapshot>,
     /// Findings of the sources: what was refused and why.
     pub(crate) input: Arc<Vec<Diagnostic>>,
+    /// How far the updates of the Kubernetes API have been taken in.
+    pub(crate) progress: Progress,
 }
 
 impl World {

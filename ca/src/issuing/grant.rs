@@ -40,6 +40,11 @@ impl Lifetimes {
         }
     }
 
+    /// The longest life.
+    pub fn maximum(&self) -> Duration {
+        self.max
+    }
+
     /// These bounds for a caller whose proof allows at most `most`.
     fn within(self, most: Option<Duration>) -> Self {
         let Some(most) = most else { return self };

@@ -22,6 +22,7 @@ use crate::{
     client::Api,
     credentials::CredentialNames,
     decode::{Key, Object},
+    facts::Progress,
     kinds::RESOURCES,
     source::{NamedObject, Source},
     status::{State, Statuses},
@@ -71,11 +72,23 @@ impl Feed {
         self.0.source.statuses()
     }
 
-    /// Sends everything that the API has as one batch, and then its changes, until `batches` is closed.
-    pub async fn run(self, id: SourceId, batches: mpsc::Sender<Batch>) {
+    /// The lists and watches.
+    pub fn source(&mut self) -> &mut Source<Document> {
+        &mut self.0.source
+    }
+
+    /// Sends everything that the API has as one batch, and then its changes, until `batches` is closed. With each batch goes
+    /// how far the updates in it and before lead.
+    pub async fn run<T: From<(Batch, Progress)>>(self, id: SourceId, batches: mpsc::Sender<T>) {
         let mut following = self.0;
         let mut updates = following.first().await;
-        while batches.send(batch(&id, updates.drain(..))).await.is_ok() {
+        let mut progress = Progress::default();
+        loop {
+            updates.iter().for_each(|update| progress.take(update.resource, update.revision));
+            let sent = (batch(&id, updates.drain(..)), progress.clone());
+            if batches.send(sent.into()).await.is_err() {
+                return;
+            }
             if following.updates.recv_many(&mut updates, BATCH).await == 0 {
                 return;
             }

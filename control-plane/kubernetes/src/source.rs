@@ -206,14 +206,15 @@ impl NamedSource {
     ) -> (Self, mpsc::Receiver<Update<T>>) {
         let (out, updates) = mpsc::channel(QUEUE);
         let server = api.server();
-        let shared = Shared { client: api.client(), server: server.into(), timing, log: Arc::default() };
+        let (log, facts) = (Arc::default(), Facts::default());
+        let shared = Shared { client: api.client(), server: server.into(), timing, log, facts };
         let statuses = Statuses::new(server.to_owned());
         // ConfigMaps and Secrets are served without a definition.
         let (_, served) = watch::channel(None);
         let follower = Follower { shared, decode: Arc::new(decode), out, served };
         let mut tasks = JoinSet::new();
         for object in objects {
-            let (place, resource, key) = object.parts();
+            let (place, (resource, key)) = (object.place(), object.resource_and_key());
             let record = statuses.record(place, resource, Some(key.clone()));
             let (follower, key) = (follower.clone(), key.clone());
             tasks.spawn(async move { follower.supervise(resource, Some(key), record).await });

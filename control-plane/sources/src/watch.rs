@@ -33,11 +33,11 @@ const RESCAN: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// Only if `path` cannot be read at the start.
-pub fn follow(
+pub fn follow<T: From<Batch> + Send + 'static>(
     source: SourceId,
     path: &Path,
     defaults: MeshConfig,
-    batches: Sender<Batch>,
+    batches: Sender<T>,
 ) -> Result<(), SourceError> {
     let follower = Follower::open(source, path, defaults)?;
     follower.start(batches).map_err(|reason| SourceError { path: path.to_owned(), reason })
@@ -59,18 +59,18 @@ impl Follower {
         Ok(Self { source, rescan: RESCAN, scanner, directory, watch: FolderWatch::new(DEBOUNCE) })
     }
 
-    fn start(self, batches: Sender<Batch>) -> io::Result<()> {
+    fn start<T: From<Batch> + Send + 'static>(self, batches: Sender<T>) -> io::Result<()> {
         thread::Builder::new().name("manifests".to_owned()).spawn(move || self.run(&batches)).map(drop)
     }
 
     /// Until the receiver is dropped.
-    fn run(mut self, batches: &Sender<Batch>) {
+    fn run<T: From<Batch>>(mut self, batches: &Sender<T>) {
         let mut is_first = true;
         while !batches.is_closed() {
             let updates = self.directory.update(self.scanner.look(SystemTime::now()));
             if is_first || !updates.is_empty() {
                 is_first = false;
-                if batches.blocking_send(Batch { source: self.source.clone(), updates }).is_err() {
+                if batches.blocking_send(Batch { source: self.source.clone(), updates }.into()).is_err() {
                     return;
                 }
             }

@@ -3,6 +3,7 @@
 
 mod bundles;
 pub(crate) mod ca;
+mod cluster;
 mod istiod;
 mod jobs;
 mod kubernetes;
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 pub(crate) use self::kubernetes::ApiArgs;
-use self::{bundles::BundleArgs, ca::CaArgs, roots::RootArgs};
+use self::{bundles::BundleArgs, ca::CaArgs, cluster::ClusterArgs, roots::RootArgs};
 use super::{Exit, Failure, Result, init_logs, runtime, world::MeshArgs};
 use crate::{
     config::{Problems, address},
@@ -34,9 +35,11 @@ pub(crate) struct ServeArgs {
     /// Kubernetes mode: follow the Kubernetes API].
     #[arg(long, value_name = "DIR", env = "EASTWEST_CONFIG_DIR")]
     config_dir: Option<PathBuf>,
-    /// Directory for the CA key, the CA certificate and the token key. It is created with mode 0700.
-    #[arg(long, value_name = "DIR", default_value = ".eastwest", env = "EASTWEST_STATE_DIR")]
-    state_dir: PathBuf,
+    /// Directory for the CA key, the CA certificate, the token key and the ledger. It is created with mode 0700. In
+    /// Kubernetes mode keys are in Secrets, and only the ledger goes here [default: in directory mode .eastwest, in Kubernetes
+    /// mode none: the ledger goes to the log].
+    #[arg(long, value_name = "DIR", env = "EASTWEST_STATE_DIR")]
+    state_dir: Option<PathBuf>,
     #[command(flatten)]
     mesh: MeshArgs,
     /// Address of plaintext gRPC: xDS for local use, never the CA. With port 0 the system chooses a port [default: in
@@ -51,6 +54,8 @@ pub(crate) struct ServeArgs {
     /// Kubernetes mode 0.0.0.0:15014].
     #[arg(long, value_name = "ADDR", env = "EASTWEST_HTTP_ADDR")]
     http_addr: Option<String>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     #[command(flatten)]
     ca: CaArgs,
     #[command(flatten)]
@@ -72,17 +77,27 @@ impl ServeArgs {
     fn read(self, problems: &mut Problems) -> Option<Config> {
         let cluster = self.config_dir.is_none();
         let mesh = self.mesh.read(problems);
+        let root_namespace = mesh.as_ref().map(|mesh| mesh.root_namespace.to_string());
         let ports = self.ports(cluster, problems);
         let api = self.ca.api_options();
         let ca = self.ca.read(problems, USUAL_LIFE, cluster);
         let roots = self.roots.read(problems);
+        if cluster && roots.as_ref().is_some_and(|roots| roots.ca_dir.is_some()) {
+            problems.add(
+                "--ca-dir",
+                "in Kubernetes mode a CA is plugged in as the Secret cacerts in --namespace",
+            );
+        }
         let bundles = self.bundles.read(problems);
         Some(Config {
             input: match self.config_dir {
                 Some(directory) => InputSource::Directory(directory),
-                None => InputSource::Kubernetes(api),
+                None => InputSource::Kubernetes(self.cluster.read(api, root_namespace?)),
             },
-            state: StatePlace::Kept(self.state_dir),
+            state: match cluster {
+                true => StatePlace::Cluster { directory: self.state_dir },
+                false => StatePlace::Kept(self.state_dir.unwrap_or_else(|| ".eastwest".into())),
+            },
             mesh: mesh?,
             ports: ports?,
             ca: ca?,

@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::Arc};
 use anyhow::Context;
 use clap::{ArgMatches, Args, Command, FromArgMatches, error::ErrorKind, parser::ValueSource};
 use eastwest_engine::Index;
-use eastwest_kubernetes::ApiOptions;
+use eastwest_kubernetes::{ApiOptions, Progress};
 use eastwest_model::{MeshConfig, TrustDomain};
 use serde_json::Value;
 
@@ -130,7 +130,8 @@ impl WorldArgs {
         for change in loaded.changes {
             index.apply(change);
         }
-        let world = World { snapshot: index.freeze(), input: Arc::new(loaded.diagnostics) };
+        let (input, progress) = (Arc::new(loaded.diagnostics), Progress::default());
+        let world = World { snapshot: index.freeze(), input, progress };
         Ok(world.answer(question)?)
     }
 }

@@ -15,7 +15,7 @@ use eastwest_ca_server::{
 use eastwest_model::{MeshConfig, TrustDomain};
 use tokio::net::TcpListener;
 
-use super::process::Process;
+use super::{process::Process, state::State};
 
 /// The validated configuration of trust bundles.
 pub(crate) struct BundleConfig {
@@ -73,11 +73,11 @@ pub(super) fn start(
     config: &BundleConfig,
     endpoint: Option<Endpoint>,
     ca: &Arc<CertificateAuthority>,
-    state: &StateDir,
+    state: &State,
     mesh: &MeshConfig,
     process: &mut Process,
 ) -> anyhow::Result<(Arc<OwnBundle>, IdentityService)> {
-    let own = Arc::new(OwnBundle::new(Arc::clone(ca), state.clone(), config.refresh_hint)?);
+    let own = Arc::new(OwnBundle::new(Arc::clone(ca), state.storage(), config.refresh_hint)?);
     if let Some(endpoint) = endpoint {
         let certificate = endpoint.certificate(ca, mesh)?;
         ca.tell_of(certificate.followed());
@@ -94,7 +94,7 @@ pub(super) fn start(
 }
 
 /// The store of other domains' bundles, with those that are known at the start.
-fn store(relationships: &[Relationship], state: &StateDir, own: &TrustDomain) -> anyhow::Result<Arc<Store>> {
+fn store(relationships: &[Relationship], state: &State, own: &TrustDomain) -> anyhow::Result<Arc<Store>> {
     let mut domains = Vec::new();
     for relationship in relationships {
         let (Source::Endpoint { domain, .. } | Source::File(domain, _)) = &relationship.source else {
@@ -111,5 +111,5 @@ fn store(relationships: &[Relationship], state: &StateDir, own: &TrustDomain) ->
             domains.push((domain.clone(), bootstrap.transpose()?));
         }
     }
-    Ok(Arc::new(Store::open(Some(state.federated_dir()), domains)))
+    Ok(Arc::new(Store::open(state.directory().map(StateDir::federated_dir), domains)))
 }

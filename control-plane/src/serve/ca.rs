@@ -4,13 +4,12 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use eastwest_ca::{Lifetimes, ServingName, SharedPods};
 use eastwest_ca_server::{
-    CertificateAuthority, CertificateAuthorityConfig, KeyMaterial, LedgerConfig, Limits, StateDir,
-    default_serving_names, test_root,
+    CertificateAuthority, CertificateAuthorityConfig, KeyMaterial, Limits, default_serving_names, test_root,
 };
 use eastwest_model::TrustDomain;
 use time::OffsetDateTime;
 
-use super::proofs::ProvingConfig;
+use super::{proofs::ProvingConfig, state::State};
 
 /// Life of our own serving certificate.
 const SERVING_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -30,8 +29,8 @@ pub(super) struct Place<'a> {
     pub(super) root_namespace: &'a str,
     /// Address of its TLS port.
     pub(super) tls: IpAddr,
-    /// Its state directory.
-    pub(super) state: &'a StateDir,
+    /// Its state.
+    pub(super) state: &'a State,
     /// The pods of its mesh, if it has one.
     pub(super) pods: Option<SharedPods>,
     /// How long a request waits for the pod of its token to become known.
@@ -59,7 +58,7 @@ pub(super) async fn start(
         serving_names,
         serving_lifetime: SERVING_LIFETIME,
         proofs: config.proving.open(at.root_namespace, at.pods.clone(), at.pod_patience).await?,
-        ledger: Some(LedgerConfig::of(at.state.path())),
+        ledger: at.state.ledger(),
         limits: config.limits,
     };
     let ca = CertificateAuthority::new(ca, keys, OffsetDateTime::now_utc())?;

@@ -3,22 +3,46 @@
 use std::{collections::BTreeSet, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use eastwest_kubernetes::{Api, ApiOptions, Feed, Timing};
+use eastwest_cluster::Published;
+use eastwest_kubernetes::{Facts, Progress, Statuses};
 use eastwest_manifest::merge::{Batch, Merge, SourceId};
 use eastwest_model::{Change, Diagnostic, MeshConfig, Severity};
 use tokio::sync::mpsc;
 
-use super::{process::Process, sources::Sources, startup::Startup};
+use super::{
+    cluster::{Cluster, ClusterConfig, Watches},
+    process::Process,
+    sources::Sources,
+};
 
 /// How many batches may wait; they are taken in together.
 const WAITING: usize = 64;
+
+/// A batch as it comes from its source.
+pub(super) struct Delivery {
+    batch: Batch,
+    /// How far the updates of the Kubernetes API lead with it.
+    progress: Option<Progress>,
+}
+
+impl From<Batch> for Delivery {
+    fn from(batch: Batch) -> Self {
+        Self { batch, progress: None }
+    }
+}
+
+impl From<(Batch, Progress)> for Delivery {
+    fn from((batch, progress): (Batch, Progress)) -> Self {
+        Self { batch, progress: Some(progress) }
+    }
+}
 
 /// Where the objects of the mesh come from.
 pub(crate) enum InputSource {
     /// Manifests in a directory.
     Directory(PathBuf),
     /// The Kubernetes API.
-    Kubernetes(ApiOptions),
+    Kubernetes(ClusterConfig),
 }
 
 impl InputSource {
@@ -29,7 +53,7 @@ impl InputSource {
     pub(super) async fn open(&self) -> anyhow::Result<OpenInput> {
         Ok(match self {
             Self::Directory(path) => OpenInput::Directory(path.clone()),
-            Self::Kubernetes(options) => OpenInput::Kubernetes(Api::find(options).await?),
+            Self::Kubernetes(config) => OpenInput::Kubernetes(config.open().await?),
         })
     }
 }
@@ -39,14 +63,14 @@ pub(super) enum OpenInput {
     /// Manifests in a directory.
     Directory(PathBuf),
     /// The Kubernetes API.
-    Kubernetes(Api),
+    Kubernetes(Cluster),
 }
 
 impl OpenInput {
     fn id(&self) -> SourceId {
         match self {
             Self::Directory(path) => SourceId::new(format!("directory {}", path.display())),
-            Self::Kubernetes(api) => SourceId::new(format!("Kubernetes API {}", api.server())),
+            Self::Kubernetes(cluster) => SourceId::new(format!("Kubernetes API {}", cluster.api.server())),
         }
     }
 
@@ -59,34 +83,53 @@ impl OpenInput {
         }
     }
 
-    /// Follows the source. Returns its state, and the input once the source has stated what it has, with the changes that
-    /// lead there.
+    /// Follows the source. The input has its batches.
     ///
     /// # Errors
     /// A directory that cannot be read at all. An API that does not answer is waited for.
-    pub(super) async fn follow(
+    pub(super) fn follow(
         &self,
         mesh: &MeshConfig,
-        startup: &Startup,
         process: &mut Process,
-    ) -> anyhow::Result<(Sources, Input, Vec<Change>)> {
-        let (mut input, batches) = Input::new(&[self.id()]);
-        let sources = match self {
+    ) -> anyhow::Result<(Followed, Input)> {
+        let (input, batches) = Input::new(&[self.id()]);
+        let followed = match self {
             Self::Directory(path) => {
                 eastwest_sources::follow(self.id(), path, mesh.clone(), batches).context("--config-dir")?;
-                Sources::Directory(path.clone())
+                Followed::Directory(path.clone())
             }
-            Self::Kubernetes(api) => {
-                let feed = Feed::start(api, Timing::default(), mesh.clone());
-                let sources = Sources::Kubernetes(feed.statuses());
+            Self::Kubernetes(cluster) => {
+                let Watches { feed, statuses, facts, published } = cluster.follow(mesh, process);
                 process.spawn(feed.run(self.id(), batches));
-                sources
+                Followed::Kubernetes { statuses, facts, published }
             }
         };
-        startup.follows(sources.clone());
-        startup.waits("the input is being read");
-        let first = input.first().await.context("the input ended before it was read")?;
-        Ok((sources, input, first))
+        Ok((followed, input))
+    }
+}
+
+/// A source that is followed.
+pub(super) enum Followed {
+    /// Manifests in a directory.
+    Directory(PathBuf),
+    /// The Kubernetes API.
+    Kubernetes {
+        /// The state of the watches.
+        statuses: Statuses,
+        /// What the API has of the objects that are written to.
+        facts: Facts,
+        /// How far the roots are published.
+        published: Published,
+    },
+}
+
+impl Followed {
+    /// The state of the source.
+    pub(super) fn sources(&self) -> Sources {
+        match self {
+            Self::Directory(path) => Sources::Directory(path.clone()),
+            Self::Kubernetes { statuses, .. } => Sources::Kubernetes(statuses.clone()),
+        }
     }
 }
 
@@ -94,7 +137,7 @@ impl fmt::Display for OpenInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Directory(path) => write!(f, "manifests     {}", path.display()),
-            Self::Kubernetes(api) => write!(f, "Kubernetes    {}", api.origin()),
+            Self::Kubernetes(cluster) => write!(f, "Kubernetes    {}", cluster.api.origin()),
         }
     }
 }
@@ -104,20 +147,21 @@ pub(super) struct Input {
     merge: Merge,
     /// Sources of which nothing came yet.
     silent: BTreeSet<SourceId>,
-    batches: mpsc::Receiver<Batch>,
+    batches: mpsc::Receiver<Delivery>,
+    progress: Progress,
 }
 
 impl Input {
     /// The input of these sources, and where they send to. Of two that state the same object the earlier one wins.
-    fn new(sources: &[SourceId]) -> (Self, mpsc::Sender<Batch>) {
+    fn new(sources: &[SourceId]) -> (Self, mpsc::Sender<Delivery>) {
         let (sender, batches) = mpsc::channel(WAITING);
         let (merge, silent) = (Merge::new(sources.iter().cloned()), sources.iter().cloned().collect());
-        (Self { merge, silent, batches }, sender)
+        (Self { merge, silent, batches, progress: Progress::default() }, sender)
     }
 
     /// The changes that build the world as it is when every source has sent its first batch, which states everything
     /// that it has. `None`: the sources ended before.
-    async fn first(&mut self) -> Option<Vec<Change>> {
+    pub(super) async fn first(&mut self) -> Option<Vec<Change>> {
         let mut changes = Vec::new();
         while !self.silent.is_empty() {
             changes.extend(self.next().await?);
@@ -133,13 +177,21 @@ impl Input {
             return None;
         }
         let mut changes = Vec::new();
-        for batch in batches {
+        for Delivery { batch, progress } in batches {
             self.silent.remove(&batch.source);
+            if let Some(progress) = progress {
+                self.progress = progress;
+            }
             let effect = self.merge.apply(batch);
             log(&effect.found, &effect.solved);
             changes.extend(effect.changes);
         }
         Some(changes)
+    }
+
+    /// How far the updates of the Kubernetes API have been taken in.
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// Everything that is wrong or surprising now, errors first. The same list as long as nothing in it is different.
@@ -179,10 +231,10 @@ mod tests {
     async fn the_first_changes_wait_for_every_source() {
         let (mut input, sender) = Input::new(&["one", "two"].map(SourceId::new));
         for name in ["a", "b"] {
-            sender.try_send(batch("one", name)).unwrap();
+            sender.try_send(batch("one", name).into()).unwrap();
         }
         assert!(tokio::time::timeout(std::time::Duration::from_millis(50), input.first()).await.is_err());
-        sender.try_send(Batch { source: SourceId::new("two"), updates: Vec::new() }).unwrap();
+        sender.try_send(Batch { source: SourceId::new("two"), updates: Vec::new() }.into()).unwrap();
         assert!(input.first().await.is_some());
     }
 }

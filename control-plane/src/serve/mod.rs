@@ -4,6 +4,7 @@
 mod authorizer;
 mod bundles;
 mod ca;
+mod cluster;
 mod http;
 mod input;
 mod metrics;
@@ -17,9 +18,11 @@ mod signer;
 mod sources;
 mod standalone;
 mod startup;
+mod state;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
+use anyhow::{Context as _, bail};
 use eastwest_ca_server::{CertificateAuthority, OwnBundle};
 use eastwest_model::MeshConfig;
 use eastwest_xds_server::XdsServer;
@@ -30,26 +33,28 @@ use self::{
     authorizer::ProxyAuthorizer,
     bundles::Endpoint,
     ca::Place,
-    input::OpenInput,
+    input::{Followed, OpenInput},
     ports::{Ports, Services},
-    process::{LockedState, Process},
+    process::Process,
     proofs::WatchedPods,
     publisher::Publisher,
     shutdown::Shutdown,
     sources::Sources,
     startup::Startup,
+    state::State,
 };
 pub(crate) use self::{
     bundles::{BundleConfig, EndpointConfig},
     ca::CaConfig,
+    cluster::ClusterConfig,
     input::InputSource,
     ports::PortAddresses,
-    process::StatePlace,
     proofs::{
         JobConfig, KeyPlace, KubernetesConfig, NodeConfig, ProvingConfig, TokenConfig, TokenIssuerConfig,
     },
     signer::{RootConfig, SignerSource},
     standalone::{StandaloneConfig, run as run_standalone},
+    state::StatePlace,
 };
 use crate::{output::write_out, query::World};
 
@@ -89,10 +94,11 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         // The start may wait for the Kubernetes API.
         () = shutdown.requested() => None,
     };
-    match started {
-        Some(services) => process.run(ports.serve(services, shutdown)).await,
-        None => Ok(()),
-    }
+    let Some((services, source)) = started else { return Ok(()) };
+    let serving = process.run(ports.serve(services, shutdown.clone()));
+    let OpenInput::Kubernetes(cluster) = source else { return serving.await };
+    let (served, ()) = tokio::join!(serving, cluster.end(shutdown));
+    served
 }
 
 /// Starts everything behind the ports. It is ready when this returns.
@@ -101,25 +107,29 @@ async fn start(
     addresses: PortAddresses,
     startup: &Startup,
     process: &mut Process,
-) -> anyhow::Result<Services> {
+) -> anyhow::Result<(Services, OpenInput)> {
     let endpoint = Endpoint::bind(config.bundles.endpoint.as_ref()).await?;
     let endpoint_address = endpoint.as_ref().map(Endpoint::address).transpose()?;
     let source = config.input.open().await?;
-    let (sources, input, first) = source.follow(&config.mesh, startup, process).await?;
+    let (followed, mut input) = source.follow(&config.mesh, process)?;
+    let sources = followed.sources();
+    startup.follows(sources.clone());
+    startup.waits("the input is being read");
+    let first = input.first().await.context("the input ended before it was read")?;
     let (publisher, subscribers, world) = Publisher::new(config.mesh.clone(), input, first);
     startup.waits("the certificate authority is starting");
-    let state = config.state.open()?;
+    let state = open_state(config, &source)?;
     let mesh = world.borrow().snapshot.mesh().clone();
     let pods = Some(Arc::new(WatchedPods(world.clone())) as _);
     let pod_patience = source.pod_patience();
     let place = Place {
         root_namespace: &mesh.root_namespace,
         tls: addresses.tls.ip(),
-        state: &state.dir,
+        state: &state,
         pods,
         pod_patience,
     };
-    let ca = process.start_ca(&config.ca, &config.signer, mesh.trust_domain.clone(), &place).await?;
+    let ca = process.start_ca(&config.ca, &config.signer, mesh.trust_domain.clone(), &place, startup).await?;
 
     let shutdown = process.shutdown().clone();
     let xds = |peer_authenticator| {
@@ -133,7 +143,7 @@ async fn start(
     };
     let plaintext_xds = xds(None);
     let xds = xds(Some(ca.peer_authenticator())).sharing(plaintext_xds.connections());
-    let (bundle, identity) = bundles::start(&config.bundles, endpoint, &ca, &state.dir, &mesh, process)?;
+    let (bundle, identity) = bundles::start(&config.bundles, endpoint, &ca, &state, &mesh, process)?;
     let metrics = metrics::registry(&ca)?;
     metrics::register_mesh(&metrics, Arc::clone(xds.connections()), world.clone(), sources.clone())?;
     let shared =
@@ -141,10 +151,28 @@ async fn start(
 
     process.spawn(publisher.run());
     process.spawn(follow_trust_domain(ca.clone(), world.clone()));
+    if let (OpenInput::Kubernetes(cluster), Followed::Kubernetes { facts, published, .. }) =
+        (&source, followed)
+    {
+        cluster.write(&ca, world.clone(), facts, process);
+        cluster.publish(&published, startup).await;
+    }
     startup.ends(http::routes(Arc::new(shared)));
     print_ready(&source, &state, &world.borrow().clone(), &addresses, endpoint_address)?;
     process.keep(state);
-    Ok(Services { plaintext_xds: Some(plaintext_xds), xds: Some(xds), ca, identity })
+    Ok((Services { plaintext_xds: Some(plaintext_xds), xds: Some(xds), ca, identity }, source))
+}
+
+/// Opens the state directory or the Secrets.
+fn open_state(config: &Config, source: &OpenInput) -> anyhow::Result<State> {
+    let directory = config.state.open_directory()?;
+    Ok(match (source, directory) {
+        (OpenInput::Kubernetes(cluster), directory) => {
+            State::Cluster { secrets: cluster.secrets(config.ca.lifetimes.maximum()), directory }
+        }
+        (OpenInput::Directory(_), Some(directory)) => State::Directory(directory),
+        (OpenInput::Directory(_), None) => bail!("directory mode needs a --state-dir"),
+    })
 }
 
 /// Keeps the trust domain of the CA equal to that of the mesh.
@@ -163,7 +191,7 @@ async fn follow_trust_domain(ca: Arc<CertificateAuthority>, mut world: watch::Re
 /// Prints the line that programs wait for, and what to do next.
 fn print_ready(
     source: &OpenInput,
-    state: &LockedState,
+    state: &State,
     world: &World,
     addresses: &PortAddresses,
     endpoint: Option<SocketAddr>,
@@ -172,7 +200,6 @@ fn print_ready(
     let grpc = plaintext.map_or_else(String::new, |address| format!(" grpc={address}"));
     let bundle = endpoint.map_or_else(String::new, |address| format!(" bundle={address}"));
     write_out(&format!("eastwest ready{grpc} tls={tls} http={http}{bundle}"))?;
-    let state = state.path().display();
     let local =
         plaintext.map_or_else(String::new, |address| format!("  xDS, local    {address} (plaintext)\n"));
     let example = world.snapshot.workloads().next();
@@ -180,10 +207,25 @@ fn print_ready(
     let account = example.map_or("NAMESPACE/SERVICE-ACCOUNT".to_owned(), |one| {
         format!("{}/{}", one.meta.namespace(), one.service_account.as_deref().unwrap_or("default"))
     });
+    let (anchor, last) = match (source, state.path()) {
+        (OpenInput::Kubernetes(cluster), _) => (
+            format!(
+                "ConfigMap istio-ca-root-cert in every namespace\n  keys          Secret {}/{}",
+                cluster.namespace(),
+                eastwest_cluster::secrets::ROOTS_SECRET
+            ),
+            format!("eastwest status --sources --server http://{http}"),
+        ),
+        (OpenInput::Directory(_), path) => {
+            let state = path.unwrap_or(Path::new("")).display();
+            let token = format!("eastwest token --service-account {account} --state-dir {state}");
+            (format!("{state}/root-cert.pem"), token)
+        }
+    };
     write_out(&format!(
-        "\n  {source} (followed)\n  trust anchor  {state}/root-cert.pem\n  \
+        "\n  {source} (followed)\n  trust anchor  {anchor}\n  \
          xDS and CA    {tls} (TLS)\n{local}  pages         http://{http}/debug/list\n\n\
          Try next:\n  eastwest tls {workload} --server http://{http}\n  eastwest check --server http://{http}\n  \
-         eastwest token --service-account {account} --state-dir {state}\n"
+         {last}\n"
     ))
 }

@@ -1,16 +1,10 @@
 //! A serving process from start to end: signals, state directory, certificate authority, background tasks, drain. Every
 //! kind of server uses it; a kind decides where its input and its signer come from, and what it serves.
 
-use std::{
-    fs::Permissions,
-    io,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, sync::Arc};
 
-use anyhow::{Context as _, bail};
-use eastwest_ca_server::{CertificateAuthority, StateDir, StateLock};
+use anyhow::bail;
+use eastwest_ca_server::CertificateAuthority;
 use eastwest_model::TrustDomain;
 use tokio::task::JoinSet;
 
@@ -18,14 +12,16 @@ use super::{
     ca::{self, CaConfig, Place},
     shutdown::Shutdown,
     signer::SignerSource,
+    startup::Startup,
+    state::State,
 };
 
 /// A process that serves until SIGTERM or SIGINT.
 pub(super) struct Process {
     shutdown: Shutdown,
     background: JoinSet<()>,
-    /// Locked for as long as the process runs.
-    state: Option<LockedState>,
+    /// Kept for as long as the process runs.
+    state: Option<State>,
 }
 
 impl Process {
@@ -42,8 +38,8 @@ impl Process {
         &self.shutdown
     }
 
-    /// Keeps `state` locked until the process ends.
-    pub(super) fn keep(&mut self, state: LockedState) {
+    /// Keeps `state` until the process ends.
+    pub(super) fn keep(&mut self, state: State) {
         self.state = Some(state);
     }
 
@@ -63,8 +59,9 @@ impl Process {
         signer: &SignerSource,
         trust_domain: TrustDomain,
         place: &Place<'_>,
+        startup: &Startup,
     ) -> anyhow::Result<Arc<CertificateAuthority>> {
-        let (roots, keys) = signer.open(place.state, &trust_domain)?;
+        let (roots, keys) = signer.open(place.state, &trust_domain, startup).await?;
         let ca = ca::start(config, keys, trust_domain, place).await?;
         roots.map(|roots| roots.follow(&ca)).transpose()?;
         self.spawn(ca.clone().renew_serving_certificate());
@@ -87,51 +84,4 @@ impl Process {
             }
         }
     }
-}
-
-/// Where a process keeps its state.
-pub(crate) enum StatePlace {
-    /// In a directory that stays.
-    Kept(PathBuf),
-    /// In a directory for this run, removed at its end.
-    Temporary,
-}
-
-/// A state directory that no other process can use meanwhile.
-pub(super) struct LockedState {
-    pub(super) dir: StateDir,
-    _lock: StateLock,
-    _temporary: Option<tempfile::TempDir>,
-}
-
-impl StatePlace {
-    /// Opens and locks the directory.
-    ///
-    /// # Errors
-    /// It cannot be used, or another process uses it.
-    pub(super) fn open(&self) -> anyhow::Result<LockedState> {
-        let (path, temporary) = match self {
-            Self::Kept(path) => (path.clone(), None),
-            Self::Temporary => {
-                let directory = temporary_directory()?;
-                (directory.path().to_owned(), Some(directory))
-            }
-        };
-        let dir = StateDir::open(&path)?;
-        let lock = dir.lock()?;
-        Ok(LockedState { dir, _lock: lock, _temporary: temporary })
-    }
-}
-
-impl LockedState {
-    pub(super) fn path(&self) -> &Path {
-        self.dir.path()
-    }
-}
-
-/// A directory that only this user can access.
-fn temporary_directory() -> anyhow::Result<tempfile::TempDir> {
-    let mut builder = tempfile::Builder::new();
-    let directory = builder.prefix("eastwest-ca-").permissions(Permissions::from_mode(0o700)).tempdir();
-    directory.context("--ephemeral: no directory can be made; is TMPDIR writable?")
 }

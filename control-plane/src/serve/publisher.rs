@@ -67,8 +67,11 @@ impl Publisher {
     ) -> (Self, Subscribers, watch::Receiver<World>) {
         let mut index = Index::new(mesh);
         first.into_iter().for_each(|change| drop(index.apply(change)));
-        let (world, reader) =
-            watch::channel(World { snapshot: index.freeze(), input: Arc::clone(input.diagnostics()) });
+        let (world, reader) = watch::channel(World {
+            snapshot: index.freeze(),
+            input: Arc::clone(input.diagnostics()),
+            progress: input.progress().clone(),
+        });
         let (sender, waiting) = mpsc::channel(WAITING);
         let publisher =
             Self { input, index, fleet: Fleet::default(), world, waiting, views: BTreeMap::new() };
@@ -93,13 +96,19 @@ impl Publisher {
 
     fn take_in(&mut self, changes: Vec<Change>) {
         let same_findings = Arc::ptr_eq(&self.world.borrow().input, self.input.diagnostics());
+        let progress = self.input.progress().clone();
         if changes.is_empty() && same_findings {
+            self.world.send_if_modified(|world| {
+                let differs = world.progress != progress;
+                world.progress = progress;
+                differs
+            });
             return;
         }
         let mut dirty = DirtySet::default();
         dirty.extend(changes.into_iter().map(|change| self.index.apply(change)));
         let (snapshot, input) = (self.index.freeze(), Arc::clone(self.input.diagnostics()));
-        self.world.send_replace(World { snapshot: Arc::clone(&snapshot), input });
+        self.world.send_replace(World { snapshot: Arc::clone(&snapshot), input, progress });
         if !dirty.is_empty() {
             self.publish(&snapshot, &dirty);
         }

@@ -4,12 +4,17 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
 use eastwest_ca::{NewKey, NewRoot};
-use eastwest_ca_server::{
-    KeyMaterial, PluggedSource, RootManager, RootsConfig, StateDir, StateError, test_root,
-};
+use eastwest_ca_server::{KeyMaterial, PluggedSource, RootManager, RootsConfig, StateError, test_root};
+use eastwest_cluster::CaSecrets;
 use eastwest_model::TrustDomain;
 use time::OffsetDateTime;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
+
+use super::{startup::Startup, state::State};
+
+/// How often the start looks why the Secrets are not open yet.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What the CA signs with.
 pub(crate) enum SignerSource {
@@ -51,16 +56,24 @@ impl SignerSource {
     ///
     /// # Errors
     /// The source cannot be used, or `state` has a root although another one is given.
-    pub(super) fn open(
+    pub(super) async fn open(
         &self,
-        state: &StateDir,
+        state: &State,
         trust_domain: &TrustDomain,
+        startup: &Startup,
     ) -> anyhow::Result<(Option<RootManager>, KeyMaterial)> {
         let now = OffsetDateTime::now_utc();
+        let directory = match (self, state) {
+            (Self::Followed(config), State::Cluster { secrets, .. }) => {
+                let (manager, keys) = open_secrets(config, secrets, trust_domain, startup).await;
+                return Ok((Some(manager), keys));
+            }
+            (_, state) => state.directory().context("a root of one's own needs a --state-dir")?,
+        };
         let provided = match self {
             Self::Followed(config) => {
                 let roots = RootsConfig {
-                    state: state.clone().into(),
+                    state: directory.clone().into(),
                     plugged_in: config.ca_dir.clone().map(PluggedSource::Directory),
                     new_root: config.new_root(trust_domain),
                     automatic_rotation: config.automatic_rotation,
@@ -73,14 +86,33 @@ impl SignerSource {
             }
             Self::Test => test_root::key_material(now)?,
         };
-        match state.load(now) {
-            Err(StateError::NoCa(_)) => Ok((None, state.adopt(provided)?)),
+        match directory.load(now) {
+            Err(StateError::NoCa(_)) => Ok((None, directory.adopt(provided)?)),
             Ok(_) => bail!(
                 "--state-dir: {} has a root of its own (ca-cert.pem): leave the given one away to sign with that, or \
                  choose another directory or --ephemeral to sign with the given one",
-                state.path().display()
+                directory.path().display()
             ),
             Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Opens the Secrets of the CA; waits until they can be used, and tells why not yet.
+async fn open_secrets(
+    config: &RootConfig,
+    secrets: &CaSecrets,
+    trust_domain: &TrustDomain,
+    startup: &Startup,
+) -> (RootManager, KeyMaterial) {
+    let opened = secrets.open(config.new_root(trust_domain), config.automatic_rotation);
+    let mut opened = std::pin::pin!(opened);
+    loop {
+        match timeout(LOOK, &mut opened).await {
+            Ok(opened) => return opened,
+            Err(_) => {
+                startup.waits(secrets.problem().unwrap_or_else(|| "the CA's Secrets are read".to_owned()))
+            }
         }
     }
 }

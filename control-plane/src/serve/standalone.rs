@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use eastwest_ca_server::{
     CertificateAuthority, OwnBundle,
     bundles::{DEFAULT_REFRESH_HINT, IdentityService, federation, publish},
@@ -16,10 +16,11 @@ use super::{
     metrics,
     pages::{self, Served},
     ports::{PortAddresses, Ports, Services},
-    process::{Process, StatePlace},
+    process::Process,
     shutdown::Shutdown,
     signer::SignerSource,
     startup::Startup,
+    state::{State, StatePlace},
 };
 use crate::output::write_out;
 
@@ -73,18 +74,19 @@ pub(crate) async fn run(config: StandaloneConfig) -> anyhow::Result<()> {
     let startup = Startup::new(shutdown.clone());
     let ports = Ports::bind(&config.ports, startup.pages(), &shutdown).await?;
     let addresses = ports.addresses()?;
-    let state = config.state.open()?;
+    let locked = config.state.open_directory()?.context("a CA without a mesh needs a --state-dir")?;
+    let state = State::Directory(locked);
     let place = Place {
         root_namespace: ROOT_NAMESPACE,
         tls: addresses.tls.ip(),
-        state: &state.dir,
+        state: &state,
         pods: None,
         pod_patience: Duration::ZERO,
     };
-    let ca = process.start_ca(&config.ca, &config.signer, config.trust_domain, &place).await?;
+    let ca = process.start_ca(&config.ca, &config.signer, config.trust_domain, &place, &startup).await?;
     warn_of_test_root(&ca, addresses.tls, config.insecure_remote)?;
 
-    let bundle = Arc::new(OwnBundle::new(ca.clone(), state.dir.clone(), DEFAULT_REFRESH_HINT)?);
+    let bundle = Arc::new(OwnBundle::new(ca.clone(), state.storage(), DEFAULT_REFRESH_HINT)?);
     let (published, publishing) = publish(Arc::clone(&bundle), federation::nobody());
     process.spawn(publishing);
     let identity = IdentityService::new(&ca, published, bundle.svid_key(), shutdown.token());
@@ -92,7 +94,7 @@ pub(crate) async fn run(config: StandaloneConfig) -> anyhow::Result<()> {
     let served = Arc::new(Standalone { ca: ca.clone(), bundle, metrics, shutdown: shutdown.clone() });
     startup.ends(pages::common::<Standalone>(&[]).with_state(served));
     let services = Services { plaintext_xds: None, xds: None, ca: ca.clone(), identity };
-    print_ready(&ca, state.path(), &addresses)?;
+    print_ready(&ca, state.path().unwrap_or(Path::new("")), &addresses)?;
     process.run(ports.serve(services, shutdown)).await
 }
 

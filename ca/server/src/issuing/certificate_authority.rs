@@ -16,6 +16,7 @@ use eastwest_proto::istio::v1::auth::istio_certificate_service_server::IstioCert
 use prometheus::{Registry, proto::MetricFamily};
 use thiserror::Error;
 use time::OffsetDateTime;
+use tokio::sync::watch;
 
 use crate::{
     authn::{
@@ -273,6 +274,11 @@ impl CertificateAuthority {
     /// Summaries of the roots.
     pub fn roots(&self) -> Vec<CertificateSummary> {
         self.ca_state().roots.certificates().filter_map(CertificateSummary::of).collect()
+    }
+
+    /// Notifies when signer, roots, revocations or trust domain are replaced.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.current.changes()
     }
 
     /// The roots as PEM.

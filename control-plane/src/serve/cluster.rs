@@ -1,0 +1,202 @@
+//! A replica of the control plane in a cluster: the election of the one that writes, and what that one writes.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use eastwest_ca_server::CertificateAuthority;
+use eastwest_cluster::{
+    CaSecrets, Election, Findings, Published, election, events::Recorder, publish_roots, write_statuses,
+};
+use eastwest_engine::lint;
+use eastwest_kubernetes::{Api, ApiOptions, Facts, Feed, Statuses, Timing};
+use eastwest_model::MeshConfig;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use super::{process::Process, shutdown::Shutdown, startup::Startup};
+use crate::query::World;
+
+/// How long the start waits to become the leader. A leader is ready when the roots are published.
+const ELECTION: Duration = Duration::from_secs(1);
+/// The shortest time between two looks for findings about the whole mesh.
+const LINT: Duration = Duration::from_secs(1);
+/// How often the start looks whether the roots are published.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The configuration of Kubernetes mode, valid.
+pub(crate) struct ClusterConfig {
+    /// Where the API is.
+    pub(crate) api: ApiOptions,
+    /// The namespace of our own objects.
+    pub(crate) namespace: String,
+    /// Whether replicas elect the one that writes; else this process writes.
+    pub(crate) leader_elect: bool,
+    /// The name of this replica: its pod or host.
+    pub(crate) replica: String,
+}
+
+/// A replica in a cluster.
+pub(super) struct Cluster {
+    pub(super) api: Api,
+    namespace: String,
+    identity: String,
+    election: Option<Election>,
+    leads: watch::Receiver<bool>,
+    /// Without an election, this process leads for as long as this lives.
+    _leads: Option<watch::Sender<bool>>,
+    /// The trusted roots, PEM.
+    roots: watch::Sender<String>,
+}
+
+impl ClusterConfig {
+    /// Opens the API and takes part in the election.
+    ///
+    /// # Errors
+    /// A kubeconfig that cannot be used.
+    pub(super) async fn open(&self) -> anyhow::Result<Cluster> {
+        let api = Api::find(&self.api).await?;
+        let identity = election::identity(&self.replica);
+        let (election, leads, always) = if self.leader_elect {
+            let (election, leads) = Election::start(&api, &self.namespace, identity.clone());
+            (Some(election), leads, None)
+        } else {
+            let (always, leads) = watch::channel(true);
+            (None, leads, Some(always))
+        };
+        let (namespace, roots) = (self.namespace.clone(), watch::Sender::default());
+        Ok(Cluster { api, namespace, identity, election, leads, _leads: always, roots })
+    }
+}
+
+/// What is followed in a cluster.
+pub(super) struct Watches {
+    /// The lists and watches of the mesh.
+    pub(super) feed: Feed,
+    /// Their state.
+    pub(super) statuses: Statuses,
+    /// The objects that are written to.
+    pub(super) facts: Facts,
+    /// How far the roots are published.
+    pub(super) published: Published,
+}
+
+impl Cluster {
+    /// Follows the API, and publishes the roots once they are known.
+    pub(super) fn follow(&self, mesh: &MeshConfig, process: &mut Process) -> Watches {
+        let mut feed = Feed::start(&self.api, Timing::default(), mesh.clone());
+        let (leads, roots) = (self.leads.clone(), self.roots.subscribe());
+        let (published, publishing) = publish_roots(&self.api, feed.source(), leads, roots);
+        process.spawn(publishing);
+        let (statuses, facts) = (feed.statuses(), feed.source().facts());
+        Watches { feed, statuses, facts, published }
+    }
+
+    /// The Secrets of the CA; `longest` is the longest life of a certificate.
+    pub(super) fn secrets(&self, longest: Duration) -> CaSecrets {
+        CaSecrets::follow(&self.api, &self.namespace, self.leads.clone(), longest, Timing::default())
+    }
+
+    /// Writes what follows from the roots of `ca` and from `world`, whenever this replica leads.
+    pub(super) fn write(
+        &self,
+        ca: &Arc<CertificateAuthority>,
+        world: watch::Receiver<World>,
+        facts: Facts,
+        process: &mut Process,
+    ) {
+        self.roots.send_replace(ca.roots_pem());
+        process.spawn(follow_roots(Arc::clone(ca), self.roots.clone()));
+        let (findings, found) = watch::channel(None);
+        process.spawn(find(world, self.leads.clone(), findings));
+        let recorder = Recorder::new(&self.api, &self.identity);
+        process.spawn(write_statuses(&self.api, facts, self.leads.clone(), found, recorder));
+    }
+
+    /// Waits until the roots are published, if this replica leads soon.
+    pub(super) async fn publish(&self, published: &Published, startup: &Startup) {
+        startup.waits("the election of the replica that writes");
+        let mut leads = self.leads.clone();
+        if timeout(ELECTION, leads.wait_for(|leads| *leads)).await.is_err() {
+            // Another replica leads, or nobody can: both are no reason not to serve.
+            return;
+        }
+        while !published.is_ready() {
+            let publication = published.now();
+            let problems = publication.problems.join("; ");
+            startup.waits(format!(
+                "the roots are not yet in {} of {} namespaces. {problems}",
+                publication.missing, publication.namespaces
+            ));
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Gives the Lease up when the shutdown begins.
+    pub(super) async fn end(self, shutdown: Shutdown) {
+        shutdown.requested().await;
+        if let Some(election) = self.election {
+            election.release().await;
+        }
+    }
+
+    /// The namespace of our own objects.
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+}
+
+/// Keeps `roots` equal to those of the CA.
+async fn follow_roots(ca: Arc<CertificateAuthority>, roots: watch::Sender<String>) {
+    let mut changes = ca.changes();
+    loop {
+        let pem = ca.roots_pem();
+        roots.send_if_modified(|known| {
+            let differs = *known != pem;
+            if differs {
+                *known = pem;
+            }
+            differs
+        });
+        if changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Keeps the findings about the mesh up to date while this replica leads. They are found in a thread of their own, for they
+/// concern the whole mesh.
+async fn find(
+    mut world: watch::Receiver<World>,
+    mut leads: watch::Receiver<bool>,
+    findings: watch::Sender<Option<Findings>>,
+) {
+    loop {
+        if leads.wait_for(|leads| *leads).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        let again = Instant::now() + LINT;
+        let current = world.borrow_and_update().clone();
+        let found = tokio::task::spawn_blocking(move || {
+            let all = current.input.iter().cloned().chain(lint::diagnostics(&current.snapshot));
+            Findings { found: Arc::new(all.collect()), progress: current.progress }
+        });
+        match found.await.context("the search for findings") {
+            Ok(found) => {
+                findings.send_if_modified(|known| {
+                    let differs = known.as_ref() != Some(&found);
+                    if differs {
+                        *known = Some(found);
+                    }
+                    differs
+                });
+            }
+            Err(error) => tracing::error!("{error:#}"),
+        }
+        sleep_until(again).await;
+        if world.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -8,12 +8,15 @@
 
 use std::time::Duration;
 
+mod ca_secrets;
 mod cluster;
 mod definitions;
+mod election;
 mod faults;
 mod follower;
 mod history;
 mod http_relay;
+mod replica;
 mod rights;
 mod watching;
 

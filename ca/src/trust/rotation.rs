@@ -44,9 +44,11 @@ pub struct RootSlot {
 }
 
 impl RootSlot {
-    fn prepare_at(&self) -> OffsetDateTime {
+    /// `longest` is how long certificates may live that were issued before the publication.
+    fn prepare_at(&self, longest: Duration) -> OffsetDateTime {
         let life = self.not_after - self.not_before;
-        max(self.not_before + life / 2, self.not_after - PREPARE_EARLY)
+        let early = max(PREPARE_EARLY, longest.saturating_add(ACTIVATE_EARLY).saturating_add(Duration::DAY));
+        max(self.not_before + life / 2, self.not_after.saturating_sub(early))
     }
 
     fn activate_at(&self) -> OffsetDateTime {
@@ -292,26 +294,36 @@ impl Rotation {
 
     /// The step that is due at `now` by the schedule, if one is, and safe.
     pub fn due(&self, now: OffsetDateTime) -> Option<Step> {
-        let next = self.plan(now).into_iter().next()?;
+        self.due_before(Duration::ZERO, now)
+    }
+
+    /// The same where it is as if every certificate lived for `longest`: the next root is published early enough for it
+    /// to sign before the end of the active one.
+    pub fn due_before(&self, longest: Duration, now: OffsetDateTime) -> Option<Step> {
+        let next = self.planned(longest, now).into_iter().next()?;
         let due = next.automatic_at.is_some_and(|at| at <= now) && self.check(next.step, now).is_ok();
         due.then_some(next.step)
     }
 
     /// What is still to come until one root is left, in order; what is not known yet is left open.
     pub fn plan(&self, now: OffsetDateTime) -> Vec<PlannedStep> {
+        self.planned(Duration::ZERO, now)
+    }
+
+    fn planned(&self, longest: Duration, now: OffsetDateTime) -> Vec<PlannedStep> {
         let step = |step, safe_from, automatic_at, why| PlannedStep { step, safe_from, automatic_at, why };
         let active = &self.active;
         let prepare = step(
             Step::Prepare,
             Some(now),
-            Some(active.prepare_at()),
+            Some(active.prepare_at(longest)),
             "by itself at half of the root's life, at most 30 days before its end",
         );
         let publish = |safe| {
             step(
                 Step::Publish,
                 safe,
-                Some(active.prepare_at()),
+                Some(active.prepare_at(longest)),
                 "right after it is prepared; a larger bundle breaks nothing",
             )
         };

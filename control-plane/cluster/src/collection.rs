@@ -123,3 +123,27 @@ impl Collection {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_refusal_names_the_missing_rule() {
+        let service = tower::service_fn(|_: Request<kube::client::Body>| async {
+            let status = Status::failure("leases is forbidden", "Forbidden").with_code(403);
+            let body = serde_json::to_vec(&status).unwrap_or_default();
+            let answer = http::Response::builder().status(403).body(kube::client::Body::from(body));
+            Ok::<_, std::io::Error>(answer.expect("a status and a body"))
+        });
+        let leases =
+            Collection::leases(kube::Client::new(service, "default"), "mesh", Duration::from_secs(5));
+        let told = leases.update("eastwest-leader", Vec::new()).await.unwrap_err().to_string();
+        let rule = r#"a Role in namespace mesh: apiGroups: ["coordination.k8s.io"], resources: ["leases"], resourceNames: ["eastwest-leader"], verbs: [update]"#;
+        assert!(told.contains("leases is forbidden") && told.contains(rule), "{told}");
+        let told = leases.create(Vec::new()).await.unwrap_err().to_string();
+        assert!(told.contains(r#"resources: ["leases"], verbs: [create]"#), "{told}");
+    }
+}

@@ -233,3 +233,19 @@ impl Complaints {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receiver_whose_election_is_gone_does_not_lead() {
+        let (leads, receiver) = watch::channel(false);
+        let leads = Leads(leads);
+        assert!(leads.tell(true) && !leads.tell(true), "told once");
+        assert!(*receiver.borrow());
+        drop(leads);
+        assert!(!*receiver.borrow());
+        assert_ne!(identity("a"), identity("a"));
+    }
+}

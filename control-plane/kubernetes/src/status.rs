@@ -196,18 +196,24 @@ impl Statuses {
         }
     }
 
-    /// The sources that are not synced, each with the reason: for readiness. Secrets do not count, which rules name and
-    /// which we may not be allowed to read.
+    /// The sources that are not synced, each with the reason.
     pub fn unsynced(&self, now: SystemTime) -> Vec<String> {
+        self.unsynced_of(now, |_| true)
+    }
+
+    /// The sources without which a mesh is not known, as [`Statuses::unsynced`]. Secrets are not among them: rules name
+    /// them, and we may not be allowed to read them.
+    pub fn unready(&self, now: SystemTime) -> Vec<String> {
+        self.unsynced_of(now, |source| source.kind != crate::kinds::SECRET.kind)
+    }
+
+    fn unsynced_of(&self, now: SystemTime, counts: impl Fn(&KindStatus) -> bool) -> Vec<String> {
         let report = self.report(now);
         let fallback = |source: &KindStatus| {
             report.definitions == "polled" && source.kind == crate::kinds::DEFINITIONS.kind
         };
-        let optional =
-            |source: &KindStatus| source.object.is_some() && source.kind == crate::kinds::SECRET.kind;
-        let unsynced = report.sources.iter().filter(|source| !source.synced && !optional(source));
-        let missing = unsynced.filter(|source| !fallback(source));
-        missing.map(KindStatus::problem).collect()
+        let unsynced = report.sources.iter().filter(|source| !source.synced && counts(source));
+        unsynced.filter(|source| !fallback(source)).map(KindStatus::problem).collect()
     }
 
     /// Notifies when `state`, `live` or `synced` of a source changed.

@@ -53,7 +53,7 @@ impl InputSource {
     pub(super) async fn open(&self) -> anyhow::Result<OpenInput> {
         Ok(match self {
             Self::Directory(path) => OpenInput::Directory(path.clone()),
-            Self::Kubernetes(config) => OpenInput::Kubernetes(config.open().await?),
+            Self::Kubernetes(config) => OpenInput::Kubernetes(Box::new(config.open().await?)),
         })
     }
 }
@@ -63,7 +63,7 @@ pub(super) enum OpenInput {
     /// Manifests in a directory.
     Directory(PathBuf),
     /// The Kubernetes API.
-    Kubernetes(Cluster),
+    Kubernetes(Box<Cluster>),
 }
 
 impl OpenInput {

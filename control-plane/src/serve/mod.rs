@@ -111,6 +111,7 @@ async fn start(
     let endpoint = Endpoint::bind(config.bundles.endpoint.as_ref()).await?;
     let endpoint_address = endpoint.as_ref().map(Endpoint::address).transpose()?;
     let source = config.input.open().await?;
+    let state = open_state(config, &source)?;
     let (followed, mut input) = source.follow(&config.mesh, process)?;
     let sources = followed.sources();
     startup.follows(sources.clone());
@@ -118,7 +119,6 @@ async fn start(
     let first = input.first().await.context("the input ended before it was read")?;
     let (publisher, subscribers, world) = Publisher::new(config.mesh.clone(), input, first);
     startup.waits("the certificate authority is starting");
-    let state = open_state(config, &source)?;
     let mesh = world.borrow().snapshot.mesh().clone();
     let pods = Some(Arc::new(WatchedPods(world.clone())) as _);
     let pod_patience = source.pod_patience();

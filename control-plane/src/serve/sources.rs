@@ -25,7 +25,7 @@ impl Sources {
     pub(super) fn unsynced(&self) -> Vec<String> {
         match self {
             Self::Directory(_) => Vec::new(),
-            Self::Kubernetes(statuses) => statuses.unsynced(SystemTime::now()),
+            Self::Kubernetes(statuses) => statuses.unready(SystemTime::now()),
         }
     }
 

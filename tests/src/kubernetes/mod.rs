@@ -72,6 +72,11 @@ impl Kubernetes {
         url(self.port)
     }
 
+    /// Its port on loopback.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The root of its serving certificate, PEM.
     pub fn ca(&self) -> &Path {
         &self.credentials.ca

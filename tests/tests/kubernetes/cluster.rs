@@ -182,6 +182,19 @@ impl Cluster {
         self.create(&format!("/api/v1/namespaces/{namespace}/pods"), &pod)
     }
 
+    /// A node, without which a pod cannot have one.
+    pub(crate) fn node(&self, name: &str) {
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+        self.try_ask("POST", "/api/v1/nodes", Some(&node));
+    }
+
+    /// A pod on a node, as the API has it.
+    pub(crate) fn pod_on(&self, namespace: &str, name: &str, node: &str) -> Value {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}},
+            "spec": {"nodeName": node, "containers": [{"name": "app", "image": "app"}]}});
+        self.create(&format!("/api/v1/namespaces/{namespace}/pods"), &pod)
+    }
+
     /// Names of a namespaced resource, as the API lists them now.
     pub(crate) fn names(&self, collection: &str) -> BTreeSet<String> {
         let list = self.ask("GET", collection, None);

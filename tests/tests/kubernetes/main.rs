@@ -8,14 +8,19 @@
 
 use std::time::Duration;
 
+mod ca_secrets;
 mod cases;
 mod cluster;
 mod definitions;
+mod election;
 mod faults;
 mod follower;
 mod history;
 mod http_relay;
+mod replica;
 mod rights;
+mod server;
+mod serving;
 mod watching;
 
 /// How long anything may take that should happen soon.

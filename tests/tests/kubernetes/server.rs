@@ -1,6 +1,6 @@
 //! The real `eastwest serve` in Kubernetes mode.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
 use eastwest_tests::{
     process::{Process, run, until},
@@ -100,13 +100,6 @@ impl Server {
         Ok(serde_json::from_str(&run(command)?)?)
     }
 
-    /// The trusted roots, as the CA says them.
-    pub(crate) fn roots(&self) -> String {
-        let page = self.page("/debug/ca");
-        let roots = page["roots"].as_array().unwrap().iter();
-        roots.map(|root| root["pem"].as_str().unwrap_or_default()).collect()
-    }
-
     /// Ends it with SIGTERM and waits.
     pub(crate) fn terminate(&mut self) {
         self.process.signal(nix::sys::signal::Signal::SIGTERM).unwrap();
@@ -125,24 +118,4 @@ pub(crate) fn eastwest() -> Command {
 fn free_address() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
-}
-
-/// A kubeconfig file of a service account that may do what `rules` say.
-pub(crate) fn restricted(cluster: &Cluster, rules: &Value) -> PathBuf {
-    let namespace = cluster.namespace();
-    let account = serde_json::json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "eastwest"}});
-    cluster.create(&format!("/api/v1/namespaces/{namespace}/serviceaccounts"), &account);
-    let role = serde_json::json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
-        "metadata": {"name": namespace}, "rules": rules});
-    cluster.create("/apis/rbac.authorization.k8s.io/v1/clusterroles", &role);
-    let binding = serde_json::json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
-        "metadata": {"name": namespace},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": namespace},
-        "subjects": [{"kind": "ServiceAccount", "namespace": namespace, "name": "eastwest"}]});
-    cluster.create("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", &binding);
-    let request = serde_json::json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
-        "spec": {"expirationSeconds": 3600}});
-    let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/eastwest/token");
-    let answer = cluster.create(&path, &request);
-    cluster.kubeconfig_of(answer["status"]["token"].as_str().unwrap())
 }

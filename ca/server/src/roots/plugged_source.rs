@@ -51,7 +51,7 @@ impl PluggedSource {
     pub(super) fn place(&self) -> Place {
         match self {
             Self::Directory(path) => path.clone().into(),
-            Self::Secret(secret) => Place::Secret { name: secret.name().to_owned(), key: None },
+            Self::Secret(secret) => Place::Secret(secret.name().to_owned()),
         }
     }
 

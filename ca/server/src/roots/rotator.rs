@@ -63,7 +63,7 @@ impl Rotator {
         now: OffsetDateTime,
     ) -> Result<Option<Roots>, RotateError> {
         self.rotation = RootFiles::of(&*self.state).rotation()?;
-        if self.state.is_writer() && (self.may_tell(replaced) || self.due(now)) {
+        if self.state.is_writer() && (self.may_tell(replaced) || self.due(latest_expiry, now)) {
             self.act(latest_expiry, replaced, now)?;
         }
         if self.is_in_force() && !replaced {
@@ -97,7 +97,7 @@ impl Rotator {
                 rotation = rotation.taken_up(covered);
                 roots.save_rotation(&rotation)?;
             }
-            let step = rotation.due(now).filter(|_| automatic);
+            let step = rotation.due_before(latest_expiry.longest(), now).filter(|_| automatic);
             let taken = step.map(|step| steps::take(roots, rotation.clone(), step, new_root, false, now));
             acted = Some(match taken {
                 None => (Ok(rotation), None, tells),
@@ -118,8 +118,8 @@ impl Rotator {
         Ok(())
     }
 
-    fn due(&self, now: OffsetDateTime) -> bool {
-        self.automatic && self.rotation.due(now).is_some()
+    fn due(&self, latest_expiry: &LatestExpiry, now: OffsetDateTime) -> bool {
+        self.automatic && self.rotation.due_before(latest_expiry.longest(), now).is_some()
     }
 
     /// Whether the record waits for us to tell until when the certificates before the last step live, and we can.

@@ -71,8 +71,13 @@ impl LatestExpiry {
     pub fn horizon(&self, signer_end: OffsetDateTime, now: OffsetDateTime) -> OffsetDateTime {
         match self.longest {
             None => self.latest(),
-            Some(longest) => now.saturating_add(longest).saturating_add(FOLLOW).min(signer_end),
+            Some(_) => now.saturating_add(self.longest()).min(signer_end),
         }
+    }
+
+    /// The longest life that a certificate of another replica may have; zero without replicas.
+    pub fn longest(&self) -> Duration {
+        self.longest.map_or(Duration::ZERO, |longest| longest.saturating_add(FOLLOW))
     }
 
     /// The latest end of all certificates that this process issued or that are on record, or somewhat later.

@@ -13,23 +13,23 @@ use thiserror::Error;
 pub enum Place {
     /// A directory or a file.
     Path(PathBuf),
-    /// A Kubernetes Secret, or one key of it.
-    Secret {
-        /// `NAMESPACE/NAME`.
-        name: String,
-        /// The key.
-        key: Option<String>,
-    },
+    /// A Kubernetes Secret or one key of it: `NAMESPACE/NAME` or `NAMESPACE/NAME, KEY`.
+    Secret(String),
 }
 
 impl Place {
+    /// A key of the Secret `NAMESPACE/NAME`.
+    pub fn key_of_secret(name: &str, key: &str) -> Self {
+        Self::Secret(format!("{name}, {key}"))
+    }
+
     /// How to repair what is damaged there.
     fn remedy(&self) -> &'static str {
         match self {
             Self::Path(_) => {
                 "restore it from a backup, or move the whole state directory away to begin anew with a new root"
             }
-            Self::Secret { .. } => {
+            Self::Secret(_) => {
                 "restore the Secret from a backup, or delete it to begin anew with what eastwest makes"
             }
         }
@@ -40,7 +40,7 @@ impl Place {
             Self::Path(_) => {
                 "there is no CA in this directory; run `eastwest ca init` or `eastwest serve` first"
             }
-            Self::Secret { .. } => {
+            Self::Secret(_) => {
                 "there is no CA in this Secret; restore it from a backup, or delete it to begin anew with a new root"
             }
         }
@@ -51,8 +51,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(path) => path.display().fmt(f),
-            Self::Secret { name, key: None } => write!(f, "Secret {name}"),
-            Self::Secret { name, key: Some(key) } => write!(f, "Secret {name}, {key}"),
+            Self::Secret(name) => write!(f, "Secret {name}"),
         }
     }
 }

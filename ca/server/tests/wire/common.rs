@@ -92,6 +92,15 @@ impl Ca {
     }
 
     pub(crate) async fn start_within(limits: Limits, proofs: ProofConfig) -> Self {
+        Self::start_all(limits, proofs, true).await
+    }
+
+    /// One whose ledger is not kept.
+    pub(crate) async fn start_without_ledger() -> Self {
+        Self::start_all(Limits::default(), ProofConfig::default(), false).await
+    }
+
+    async fn start_all(limits: Limits, proofs: ProofConfig, ledger: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let now = OffsetDateTime::now_utc();
         let trust_domain = TrustDomain::parse("cluster.local").unwrap();
@@ -111,7 +120,7 @@ impl Ca {
             serving_names: default_serving_names("istio-system", &[tls.ip()]),
             serving_lifetime: Duration::from_secs(24 * 3600),
             proofs: ProofConfig { audiences: vec!["istio-ca".to_owned()], ..proofs },
-            ledger: Some(LedgerConfig::of(&state(&dir))),
+            ledger: ledger.then(|| LedgerConfig::of(&state(&dir))),
             limits,
         };
         let authority = CertificateAuthority::new(config, keys, now).unwrap();

@@ -68,4 +68,15 @@ async fn the_log_says_why_and_holds_no_secret() {
     for secret in ["PRIVATE KEY", "Bearer ey"] {
         assert!(!log.text().contains(secret), "{secret}");
     }
+    // Without a place for its ledger, a CA writes the records here.
+    let unkept = Ca::start_without_ledger().await;
+    let token = operations::token(&unkept.path(), "shop", "unkept", "istio-ca", Duration::from_secs(60), now);
+    let said = || log.text().lines().filter(|line| line.contains(r#"record={"event":"issued""#)).count();
+    assert_eq!(said(), 0, "a ledger that is kept is not in the log");
+    unkept.client().token(&token.unwrap()).await.create(request()).await.unwrap();
+    let text = log.text();
+    let record = text.lines().find(|line| line.contains(r#"record={"event":"issued""#)).unwrap();
+    assert!(record.contains(" ledger: not kept") && record.contains("/ns/shop/sa/unkept"), "{record}");
+    assert!(!unkept.path().join("ledger").exists());
+    assert!(unkept.authority.is_able_to_sign(now));
 }

@@ -91,10 +91,17 @@ fn an_unsafe_step_says_from_when_it_is_safe_and_what_would_break() {
 #[test]
 fn the_schedule() {
     let long = slot(1, START, Duration::days(3650));
-    assert_eq!(long.prepare_at(), long.not_after - Duration::days(30));
+    assert_eq!(long.prepare_at(Duration::ZERO), long.not_after - Duration::days(30));
+    let longest = Duration::days(90);
+    assert_eq!(long.prepare_at(longest), long.activate_at() - longest - Duration::DAY, "in time to sign");
+    let by = |time| Rotation::of(long.clone()).due_before(longest, time);
+    assert_eq!(
+        (by(long.not_after - Duration::days(99)), by(long.not_after - Duration::days(98))),
+        (None, Some(Step::Prepare))
+    );
     assert_eq!(long.activate_at(), long.not_after - Duration::days(7));
     let short = slot(1, START, HOUR * 6);
-    assert_eq!((short.prepare_at(), short.activate_at()), (START + HOUR * 3, START + HOUR * 5));
+    assert_eq!((short.prepare_at(longest), short.activate_at()), (START + HOUR * 3, START + HOUR * 5));
     assert_eq!(Rotation::of(short.clone()).due(START + HOUR * 3 - Duration::SECOND), None);
     assert_eq!(Rotation::of(short).due(START + HOUR * 3), Some(Step::Prepare));
 }

@@ -39,11 +39,11 @@ impl Files {
 
 impl StateFiles for Files {
     fn place(&self, name: &str) -> Place {
-        Place::Secret { name: self.secret.clone(), key: Some(layout::key_of(name, self.active)) }
+        Place::key_of_secret(&self.secret, &layout::key_of(name, self.active))
     }
 
     fn all(&self) -> Place {
-        Place::Secret { name: self.secret.clone(), key: None }
+        Place::Secret(self.secret.clone())
     }
 
     fn exists(&self, name: &str) -> bool {

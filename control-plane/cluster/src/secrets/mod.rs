@@ -127,15 +127,18 @@ impl CaSecrets {
         let (mut pause, mut logged) = (FIRST_PAUSE, None);
         loop {
             updates.borrow_and_update();
-            let problem = match self.unread() {
-                Some(problem) => problem,
-                None => match attempt(config.clone()).await {
-                    Ok(opened) => {
-                        self.set_problem(None);
-                        return opened;
-                    }
-                    Err(problem) => problem,
-                },
+            if let Some(problem) = self.unread() {
+                // The watches log what fails.
+                self.set_problem(Some(problem));
+                let _ = timeout(FIRST_PAUSE, updates.changed()).await;
+                continue;
+            }
+            let problem = match attempt(config.clone()).await {
+                Ok(opened) => {
+                    self.set_problem(None);
+                    return opened;
+                }
+                Err(problem) => problem,
             };
             self.log(&problem, &mut logged);
             self.set_problem(Some(problem));

@@ -41,7 +41,7 @@ impl fmt::Debug for Store {
 
 impl Store {
     fn place(&self, which: Which) -> Place {
-        Place::Secret { name: self.0.name(which), key: None }
+        Place::Secret(self.0.name(which))
     }
 }
 
@@ -50,7 +50,7 @@ impl StateFiles for Store {
         let which = home(name);
         match self.0.files(which) {
             Ok(files) => files.place(name),
-            Err(_) => Place::Secret { name: self.0.name(which), key: Some(name.to_owned()) },
+            Err(_) => Place::key_of_secret(&self.0.name(which), name),
         }
     }
 

@@ -77,7 +77,7 @@ impl Inner {
     }
 
     fn place(&self, which: Which) -> Place {
-        Place::Secret { name: self.name(which), key: None }
+        Place::Secret(self.name(which))
     }
 
     /// What the API said of the Secret with a plugged-in CA.

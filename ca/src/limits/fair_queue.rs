@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn one_owner_cannot_fill_it_and_nobody_can_overfill_it() {
+    fn one_owner_cannot_fill_the_queue_and_its_length_is_bounded() {
         let mut queue = FairQueue::new(6, 4);
         let accepted = (0..10).filter(|n| queue.push("crowd", *n).is_ok()).count();
         assert_eq!(accepted, 4);

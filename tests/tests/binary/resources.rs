@@ -123,7 +123,7 @@ fn held(received: &Received) -> BTreeMap<String, String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_reconnects_is_sent_only_what_is_new_to_him() {
+async fn a_client_that_reconnects_is_sent_only_changes() {
     let bench = Bench::new();
     let server = bench.serve(&[]);
     let (stream, warm) = Stream::warm(&server, Variant::Delta, &STOREFRONT).await;
@@ -231,7 +231,7 @@ async fn stock_envoy_is_not_sent_a_type_of_ours() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_assignment_that_nobody_knows_is_empty() {
+async fn an_unknown_assignment_is_empty() {
     let bench = Bench::new();
     let server = bench.serve(&[]);
     let unknown = "outbound|80||nobody.bookshop.svc.cluster.local".to_owned();

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn mangled_ids_are_refused_by_name_of_field_and_remedy() {
+    fn malformed_ids_are_refused_with_field_and_remedy() {
         for (id, expected) in [
             ("", "expected type~ip~pod.namespace~domain"),
             ("sidecar~10.0.0.7~web.shop", "expected type~ip~pod.namespace~domain"),

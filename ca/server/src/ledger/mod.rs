@@ -1,9 +1,9 @@
 //! The ledger on disk. Nothing is returned to a caller before its record is written.
 //!
-//! One thread writes. It takes all records that wait, appends them with a checkpoint in one write, has the system put
-//! them on the disk (`fdatasync`), and only then lets the answers go: many requests share the cost of one commit. If a
-//! commit fails, its certificates are thrown away and the requests are answered Unavailable. The command line may
-//! append beside a server: a lock is held during each commit, and what others have appended is read first.
+//! One thread writes. It appends all waiting records with a checkpoint in one write, syncs the file (`fdatasync`), and
+//! then releases the responses: many requests share the cost of one commit. If a commit fails, its certificates are
+//! discarded and the requests are answered with Unavailable. Commands may append while a server runs: a lock is held
+//! during each commit, and what other processes have appended is read first.
 
 mod journal;
 mod read;
@@ -25,14 +25,14 @@ pub(crate) use writer::{LedgerState, Writer};
 /// Name of the folder in a state directory.
 const FOLDER: &str = "ledger";
 
-/// Where the ledger is kept and when a new file is begun.
+/// Where the ledger is stored and when a new file is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerConfig {
-    /// The directory; made with mode 0700.
+    /// The directory; created with mode 0700.
     pub dir: PathBuf,
-    /// A file is followed by another once it has this many bytes.
+    /// The size of a file, in bytes, from which on the next one is started.
     pub segment_bytes: u64,
-    /// Or once it is this old.
+    /// The age of a file from which on the next one is started.
     pub segment_age: Duration,
 }
 

@@ -20,12 +20,12 @@ pub enum RotateError {
     /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
-    /// It would be wrong.
+    /// The step is refused in this phase.
     #[error(transparent)]
     Refused(#[from] Refused),
 }
 
-/// When nothing lives any more that was issued until `now`: certificates are good for the whole of their last second.
+/// When everything that was issued until `now` has expired: a certificate is valid for the whole of its last second.
 pub(super) fn covered(latest_expiry: &LatestExpiry, now: OffsetDateTime) -> OffsetDateTime {
     let now = now.replace_nanosecond(0).unwrap_or(now);
     let latest = latest_expiry.latest();
@@ -41,7 +41,7 @@ pub(super) fn take(
     force: bool,
     now: OffsetDateTime,
 ) -> Result<Rotation, RotateError> {
-    let unborn = match rotation.phase() {
+    let dropped = match rotation.phase() {
         Phase::Prepared { next } | Phase::Published { next, .. } => Some(next.generation),
         Phase::Steady | Phase::Retiring { .. } => None,
     };
@@ -54,7 +54,7 @@ pub(super) fn take(
         step => rotation.advance(step, force, now)?,
     };
     state.save_rotation(&rotation)?;
-    match (step, unborn) {
+    match (step, dropped) {
         (Step::Retire, _) => state.destroy_retired_keys(&rotation)?,
         (Step::Abandon, Some(generation)) => state.forget_root(generation)?,
         _ => {}

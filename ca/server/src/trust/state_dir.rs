@@ -1,4 +1,4 @@
-//! The state directory: the CA's key and certificate and the token key, for nobody but us.
+//! The state directory: the CA's key and certificate and the token key. No other user has access.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -43,25 +43,25 @@ const SVID_KEY: &str = "jwt-svid-key.pem";
 const FEDERATED: &str = "federated";
 const LOCK: &str = "lock";
 
-/// What a CA signs with, from wherever it was kept.
+/// Keys and certificates of a CA, from any source.
 pub struct KeyMaterial {
     /// Signs certificates.
     pub issuer: Arc<LocalIssuer>,
-    /// What peers trust.
+    /// The trust bundle.
     pub roots: TrustBundle,
-    /// Until when the certificates live that were issued, kept beside the key.
+    /// The latest expiry of all issued certificates, stored with the key.
     pub latest_expiry: Arc<LatestExpiry>,
-    /// Issuer of the tokens that our own token key signs, its audiences still empty.
+    /// The issuer of tokens that our own token key signs. Its audiences are empty and set later.
     pub own_tokens: Option<TrustedIssuer>,
 }
 
-/// A state directory that nobody else may enter.
+/// A state directory to which no other user has access.
 #[derive(Debug, Clone)]
 pub struct StateDir {
     path: PathBuf,
 }
 
-/// The right of one process to serve from a state directory, held until it is dropped.
+/// The lock of the process that serves from a state directory, held until it is dropped.
 #[derive(Debug)]
 pub struct StateLock {
     _file: File,
@@ -89,10 +89,10 @@ impl StateDir {
         if path.is_dir() { Self::open(path) } else { Err(StateError::NoCa(path.to_owned())) }
     }
 
-    /// Takes the directory for this process.
+    /// Locks the directory for this process.
     ///
     /// # Errors
-    /// Another process has it.
+    /// Another process holds the lock.
     pub fn lock(&self) -> Result<StateLock, StateError> {
         let path = self.file(LOCK);
         let file = OpenOptions::new().create(true).append(true).mode(files::SECRET).open(&path);
@@ -104,18 +104,18 @@ impl StateDir {
         }
     }
 
-    /// Until when the certificates live that were issued from here.
+    /// The latest expiry of all certificates that this CA issued.
     pub fn latest_expiry(&self) -> LatestExpiry {
         LatestExpiry::kept_in(self.file(HORIZON))
     }
 
-    /// Where it is.
+    /// The path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Refuses to sign with our own root when the trust anchor on file is that of another CA: whoever trusts it would
-    /// refuse everything.
+    /// Refuses to sign with our own root when the trust anchor on file is that of another CA: peers that trust it would
+    /// reject all our certificates.
     ///
     /// # Errors
     /// [`StateError::ForeignAnchor`].
@@ -126,7 +126,7 @@ impl StateDir {
         let own = self.rotation().and_then(|rotation| self.root_certificates(rotation.active().generation));
         let foreign = match own {
             Ok(own) => !own.certificates().any(|root| anchor.contains(root)),
-            // With a key but no certificate something was lost, which others tell.
+            // A key without a certificate is reported by `load`.
             Err(_) => [CA_KEY, CA_CERTIFICATE, ROTATION].iter().all(|name| !self.file(name).exists()),
         };
         if !foreign {
@@ -140,27 +140,27 @@ impl StateDir {
         Err(StateError::ForeignAnchor { path: self.file(ROOTS), root })
     }
 
-    /// Where bundles of other trust domains are kept.
+    /// The folder of the bundles of other trust domains.
     pub fn federated_dir(&self) -> PathBuf {
         self.file(FEDERATED)
     }
 
-    /// Where the trust anchor is written for agents.
+    /// The file of the trust anchor, which agents read.
     pub fn root_cert_path(&self) -> PathBuf {
         self.file(ROOTS)
     }
 
-    /// Loads the CA and the token key, or makes what is absent; then writes the trust anchor and the token key's
+    /// Loads the CA and the token key, or creates what is absent; then writes the trust anchor and the token key's
     /// key set. Call it with the lock held.
     ///
     /// # Errors
-    /// Anything half-written, mismatched, readable by others or out of date is refused, never replaced.
+    /// A file that is incomplete, mismatched, readable by others or expired is refused and never replaced.
     pub fn load_or_create(&self, new: &NewRoot, now: OffsetDateTime) -> Result<KeyMaterial, StateError> {
         self.create_absent(new, now)?;
         self.adopt(self.load(now)?)
     }
 
-    /// Serves `material`, wherever it was kept, from here: adds our token key, made if absent, and writes the trust
+    /// Uses `material` of any source with this directory: adds our token key, created if absent, and writes the trust
     /// anchor and the token key's key set. Call it with the lock held.
     ///
     /// # Errors
@@ -171,10 +171,10 @@ impl StateDir {
         Ok(KeyMaterial { own_tokens: Some(own_tokens), ..material })
     }
 
-    /// Takes `key` for the root that [`Self::load_or_create`] will make. Call it with the lock held.
+    /// Stores `key` for the root that [`Self::load_or_create`] will create. Call it with the lock held.
     ///
     /// # Errors
-    /// There is a CA already, or its key.
+    /// There is already a CA or a CA key.
     pub fn import_key(&self, key: &PrivateKey) -> Result<(), StateError> {
         let path = self.file(CA_KEY);
         let kind = key.public().map_err(|error| self.create_error(error))?.kind();
@@ -225,7 +225,7 @@ impl StateDir {
         self.load_rotation(&active, now)
     }
 
-    /// Loads the CA as `rotation` says, without its token key.
+    /// Loads the CA in the state `rotation`, without its token key.
     ///
     /// # Errors
     /// A file is missing or cannot be used.
@@ -254,7 +254,7 @@ impl StateDir {
         Ok(KeyMaterial { issuer: Arc::new(issuer), roots, latest_expiry, own_tokens: None })
     }
 
-    /// The token key, made if absent. Of several processes that make one at the same time, one wins.
+    /// The token key, created if absent. If several processes create it at the same time, all use the first one.
     ///
     /// # Errors
     /// It cannot be read or made.
@@ -262,7 +262,7 @@ impl StateDir {
         self.signing_key(TOKEN_KEY, TokenKey::new)
     }
 
-    /// The key of JWT-SVIDs, made if absent like the token key.
+    /// The key of JWT-SVIDs, created if absent like the token key.
     ///
     /// # Errors
     /// It cannot be read or made.
@@ -283,8 +283,8 @@ impl StateDir {
         of(&key).map_err(|source| StateError::TokenKey { path, source })
     }
 
-    /// Makes key and certificate if neither is there. The trust anchor is written last, so a key alone, without it,
-    /// is what a crash in here leaves behind: such a key has signed nothing yet and gets its certificate now.
+    /// Creates key and certificate if neither exists. The trust anchor is written last: a key without an anchor is left
+    /// by a crash in this function. It has signed nothing yet, and gets its certificate now.
     fn create_absent(&self, new: &NewRoot, now: OffsetDateTime) -> Result<(), StateError> {
         let (key, certificate, roots) = (self.file(CA_KEY), self.file(CA_CERTIFICATE), self.file(ROOTS));
         if certificate.exists() {
@@ -299,7 +299,7 @@ impl StateDir {
         self.certify(&key, &certificate, new, now)
     }
 
-    /// Signs the root of the key in `key` by itself, into `certificate`, unless that is there.
+    /// Writes a self-signed root for the key in the file `key` to the file `certificate`, unless that exists.
     fn certify(
         &self,
         key: &Path,
@@ -320,7 +320,7 @@ impl StateDir {
         self.create_key_file(&self.file(name), &key).map(|_| ())
     }
 
-    /// Writes a key unless there is one; says whether it did.
+    /// Writes a key unless the file exists. Returns whether it was written.
     fn create_key_file(&self, path: &Path, key: &PrivateKey) -> Result<bool, StateError> {
         files::create(path, key.to_pem().as_bytes(), files::SECRET).map_err(io_error("write", path))
     }
@@ -340,7 +340,7 @@ impl StateDir {
         files::replace(&path, content, mode).map_err(io_error("write", &path))
     }
 
-    /// Removes a file, if it is there, and makes that last.
+    /// Removes a file, if it exists, and syncs the folder.
     pub(crate) fn remove(&self, name: &str) -> Result<(), StateError> {
         let path = self.file(name);
         match files::remove(&path) {

@@ -88,7 +88,7 @@ async fn keys_at_an_address_are_followed_and_survive_its_failures() {
 }
 
 #[tokio::test]
-async fn a_server_with_a_certificate_of_somebody_else_is_not_believed() {
+async fn a_server_with_the_certificate_of_another_host_is_not_trusted() {
     let (web, other) = (Web::start(true).await, Web::start(true).await);
     let issuer = Issuer::new("https://cluster", "k");
     web.serve([("/keys", issuer.jwks())]);

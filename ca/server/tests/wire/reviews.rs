@@ -255,7 +255,7 @@ async fn a_reviewed_token_may_represent_too() {
 }
 
 #[tokio::test]
-async fn a_kubeconfig_that_cannot_be_used_is_told_with_its_field() {
+async fn an_unusable_kubeconfig_is_reported_with_its_field() {
     let api = Api::start().await;
     let open = |user| {
         KubernetesApi::of_kubeconfig(&api.kubeconfig(user)).map(drop).map_err(|error| error.to_string())

@@ -131,7 +131,7 @@ fn and_for_nobody_else() {
 }
 
 #[test]
-fn the_caller_must_be_a_trusted_pod_that_lives() {
+fn the_caller_must_be_a_trusted_pod_that_exists() {
     use ImpersonationError as E;
     let reviews = "spiffe://td/ns/shop/sa/reviews";
     let untrusted = token("shop/reviews", Some(("reviews-0", "uid-reviews-0")), Some("n1"));

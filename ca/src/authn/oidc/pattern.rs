@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_that_let_strangers_in_are_refused() {
+    fn patterns_that_admit_foreign_jobs_are_refused() {
         for bad in [
             "*",
             "**",

@@ -80,7 +80,7 @@ fn a2_a_namespace_that_disables_hides_a_strict_workload_from_its_clients() {
 }
 
 #[test]
-fn a_mix_is_told_endpoint_by_endpoint() {
+fn a_mix_is_reported_for_each_endpoint() {
     let outside = outsider("rail", "depot-1", "10.0.2.2", "app: depot");
     assert_eq!(verdict(std::slice::from_ref(&outside)), Verdict::Mixed);
     let explained = with(&[outside, block("ISTIO_MUTUAL")]).explain("yard/client", DEPOT, 80).unwrap();
@@ -171,7 +171,7 @@ fn every_loser_is_named_with_the_rule_that_beat_it() {
 }
 
 #[test]
-fn rules_that_nobody_uses_are_reported() {
+fn unused_rules_are_reported() {
     let mesh = with(&[
         rule("port", "third", 1, &format!("host: {DEPOT}, trafficPolicy: {{tls: {{mode: DISABLE}}}}")),
         rule("rail", "partial", 2, "host: depot.rail, trafficPolicy: {tls: {mode: DISABLE}}"),

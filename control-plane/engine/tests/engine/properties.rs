@@ -128,7 +128,7 @@ fn a_dirty_set_never_misses_what_changed() {
 }
 
 #[test]
-fn strangers_never_matter() {
+fn unrelated_objects_change_no_setting() {
     for seed in 0..SEEDS {
         let mut random = Random::new(seed);
         let objects = worlds::world(&mut random, 40);

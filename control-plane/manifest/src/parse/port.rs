@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn protocols_are_told_by_app_protocol_or_name() {
+    fn protocols_are_read_from_app_protocol_or_name() {
         use Protocol::{Http, Http2, Tcp, Undeclared};
         let cases = [
             (None, "http", 80, Some(Http)),

@@ -147,7 +147,7 @@ impl Certificate {
     pub fn of_ca(ca: Arc<CertificateAuthority>, namespace: &str) -> Result<Self, CertificateError> {
         let own = OwnSvid { ca, namespace: namespace.to_owned() };
         let (first, _) = own.issue(OffsetDateTime::now_utc())?;
-        let followed = Arc::new(SourceStatus::new(SUBJECT, "our own authority"));
+        let followed = Arc::new(SourceStatus::new(SUBJECT, "our own CA"));
         Ok(Self {
             presented: Arc::new(PresentedCertificate(ArcSwap::from(first))),
             source: Source::Svid(own),

@@ -1,5 +1,5 @@
-//! The roots of a state directory, one after the other: which one signs and which are trusted stands in one file, which
-//! is replaced as a whole, so a crash leaves the state before or the one after.
+//! The roots of a state directory. One file records which root signs and which are trusted. It is replaced as a whole,
+//! so a crash leaves the state before or after the change.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -17,13 +17,13 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{CA_CERTIFICATE, CA_KEY, ROTATION, ROTATION_LOCK, StateDir, StateError, io_error};
 
-/// The right to change the rotation, held until it is dropped. Held for moments only.
+/// The lock for changes of the rotation, held until it is dropped. Hold it for a short time only.
 #[derive(Debug)]
 pub struct RotationLock {
     _file: File,
 }
 
-/// The files of a root's key and certificate. Those of the first have the names that they had before there were more.
+/// The files of a root's key and certificate. Those of the first root have no number.
 pub(super) fn names(generation: u32) -> (String, String) {
     match generation {
         1 => (CA_KEY.to_owned(), CA_CERTIFICATE.to_owned()),
@@ -32,7 +32,7 @@ pub(super) fn names(generation: u32) -> (String, String) {
 }
 
 impl StateDir {
-    /// Waits for the right to change the rotation: servers and people at the command line take turns.
+    /// Waits for the lock of the rotation, which servers and commands share.
     ///
     /// # Errors
     /// The system refused.
@@ -44,7 +44,7 @@ impl StateDir {
         Ok(RotationLock { _file: file })
     }
 
-    /// How far the rotation is. A directory that never saw one has its first root and no other.
+    /// The state of the rotation. A directory without a record has its first root only.
     ///
     /// # Errors
     /// There is no CA, or its record is damaged.
@@ -58,7 +58,7 @@ impl StateDir {
         }
     }
 
-    /// Puts a state of the rotation in force. Call it with the rotation's lock held.
+    /// Writes the state of the rotation. Call it with the rotation's lock held.
     ///
     /// # Errors
     /// The system refused; the state before stays in force.
@@ -69,7 +69,7 @@ impl StateDir {
         files::replace(&path, &text, files::PUBLIC).map_err(io_error("write", &path))
     }
 
-    /// Makes key and certificate of a root that is not in force yet, in place of what a crash may have left of one.
+    /// Makes key and certificate of a root that is not in force yet, replacing files that a crash may have left.
     ///
     /// # Errors
     /// The system refused.
@@ -81,7 +81,7 @@ impl StateDir {
         self.slot(new.generation)
     }
 
-    /// What a successor of a root would be.
+    /// The parameters of a successor of a root.
     ///
     /// # Errors
     /// The root cannot be read.
@@ -113,8 +113,8 @@ impl StateDir {
         retired.map(|generation| names(generation).0).try_for_each(|key| self.remove(&key))
     }
 
-    /// The roots that may vouch for the ledger: those of this directory, also if they have retired, and the trust anchor
-    /// for agents, which is that of a CA that was given or plugged in.
+    /// The roots that verify the ledger: those of this directory, also retired ones, and the trust anchor for agents,
+    /// which is that of a provided or plugged-in CA.
     ///
     /// # Errors
     /// There is none, or one cannot be read.

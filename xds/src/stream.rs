@@ -123,8 +123,8 @@ impl Stream {
 
     /// Sends a subscribed resource again without a request: a client that got a new or changed cluster waits for its
     /// endpoints even if it has them (XDS.md X41). Delta clients do not request them. State-of-the-world clients
-    /// repeat their last request. If it arrives before the endpoints are sent, they are the response to it; if after, its
-    /// nonce is stale. In both cases they are sent once.
+    /// repeat their last request. If it arrives before the endpoints are sent, they are the response to it; if after,
+    /// its nonce is stale. In both cases they are sent once.
     fn repeat(&mut self, type_url: &TypeUrl, name: &Arc<str>) {
         if let Some(state) = self.types.get_mut(type_url) {
             state.repeat(name);

@@ -104,7 +104,7 @@ impl Subscription {
         }
     }
 
-    /// Delta: names are subscribed and unsubscribed (XDS.md X30 to X33). Returns whether the client waits for a response.
+    /// Delta: names are subscribed and unsubscribed (XDS.md X30 to X33). Returns whether a response is due.
     pub(crate) fn change(&mut self, subscribe: &[String], unsubscribe: &[String]) -> bool {
         self.ever_named |= !subscribe.is_empty();
         subscribe.iter().for_each(|name| self.subscribe(name));
@@ -264,7 +264,7 @@ impl Subscription {
         }
     }
 
-    /// Forgets names that are not subscribed any more, so that they are sent again after a new subscription (XDS.md X22).
+    /// Forgets names that are no longer subscribed, so that a new subscription sends them again (XDS.md X22).
     fn forget_unsubscribed(&mut self) {
         if !self.wildcard {
             let unsubscribed: Vec<_> =

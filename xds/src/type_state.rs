@@ -118,7 +118,7 @@ impl TypeState {
         }
     }
 
-    /// What to send next of this type, if anything. If it must wait, `wakeup` is moved forward to the end of the ACK timeout.
+    /// What to send next of this type, if anything. If it must wait for an ACK, `wakeup` is set.
     pub(crate) fn next(
         &mut self,
         set: &Arc<ResourceSet>,

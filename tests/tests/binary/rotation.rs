@@ -34,7 +34,9 @@ async fn a_rotation_by_hand_beside_a_running_server() {
     for text in ["a server runs", "root 1", "prepare", "publish", "activate", "retire", "by itself"] {
         assert!(plan.success().contains(text), "{text}: {}", plan.out);
     }
-    bench.run(&["ca", "rotate", "--step", "activate"]).failure(1, &["activate", "run the step prepare first"]);
+    bench
+        .run(&["ca", "rotate", "--step", "activate"])
+        .failure(1, &["activate", "run the step prepare first"]);
     assert_eq!(step(&bench, "prepare", &["--root-key-type", "p384"])["phase"], "prepared");
     bench.run(&["ca", "rotate", "--step", "activate"]).failure(1, &["run the step publish first"]);
     let (_, chain) = ask(&bench, &server, None, 12).await;

@@ -2,8 +2,8 @@
 //!
 //! tonic's own encoder copies every message into a buffer that the stream keeps. Here the frames are the shared
 //! bytes themselves, and the session is polled only when the transport can take more: no
-//! response is made before the client has read the ones before it, so a slow client costs bounded memory and delays no other
-//! stream (XDS.md X46).
+//! response is made before the client has read the ones before it, so a slow client costs bounded memory and delays
+//! no other stream (XDS.md X46).
 
 use std::collections::VecDeque;
 use std::pin::Pin;

@@ -187,7 +187,7 @@ impl Connections {
         }
     }
 
-    /// Counts an ACK or NACK. Types that were never sent are not counted, because clients could name any number of them.
+    /// Counts an ACK or NACK. Types that were never sent are not counted: clients could name any number of them.
     pub(crate) fn count_answer(&self, type_url: &str, reaction: &Reaction) {
         let Some(tally) = self.tallies.get(type_url) else { return };
         let counter = match reaction {

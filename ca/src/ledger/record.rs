@@ -13,7 +13,7 @@ use crate::{
     x509::csr::VerifiedCsr,
 };
 
-/// Longest reason in bytes: parts of it are a stranger's.
+/// The longest reason, in bytes: parts of it come from unauthenticated peers.
 const MAX_REASON: usize = 512;
 
 /// One record.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 /// Items of many owners. Each owner's leave in the order in which they came; owners take turns. Whoever brings a
-/// thousand items waits a thousand turns, and whoever brings one waits for one item of each other owner.
+/// thousand items waits a thousand turns, and the owner of one item waits for one item of each other owner.
 #[derive(Debug)]
 pub struct FairQueue<K, T> {
     max_items: usize,

@@ -41,8 +41,8 @@ impl Method for BearerTokens {
     }
 }
 
-/// A token that is bound to a pod dies with it (CA.md A20). Where no pods are known at all, it lives to its
-/// end.
+/// A token that is bound to a pod is refused when the pod is gone (CA.md A20). Where no pods are known at all, it is
+/// valid until it expires.
 fn check_binding(caller: &Caller, pods: Option<&(dyn Pods + Send + Sync)>) -> Result<(), AuthnError> {
     let (Some(bound), Some(pods)) = (caller.proof.pod(), pods) else { return Ok(()) };
     if let Some(account) = ServiceAccount::of(&caller.identity) {

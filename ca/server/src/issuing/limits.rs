@@ -63,7 +63,7 @@ impl Owner {
 pub(crate) struct Guard {
     failures: Mutex<RateLimiter<IpAddr>>,
     requests: Mutex<RateLimiter<Owner>>,
-    /// Counted apart, so that whoever asks for many tokens still renews its certificate.
+    /// Counted apart, so that a caller that requests many tokens can still renew its certificate.
     tokens: Mutex<RateLimiter<Owner>>,
 }
 

@@ -415,7 +415,7 @@ fn client_certificates() {
     assert_eq!(peer::identify(&many, &roots, &domain(), NOW), Err(PeerError::TooMany(11)));
 }
 
-/// A root that has run out vouches for nobody, even for a leaf that has not.
+/// An expired root verifies no leaf, even one that has not expired.
 #[test]
 fn an_expired_root_verifies_no_certificate() {
     let (root_key, leaf_key) = (PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap());
@@ -454,7 +454,7 @@ fn no_ca_below_path_length_zero() {
     }
 }
 
-/// CA.md A7: our own serving certificate is nobody's identity.
+/// CA.md A7: our own serving certificate proves no identity.
 #[test]
 fn serving_certificates_carry_no_identity() {
     let ca = Ca::new();

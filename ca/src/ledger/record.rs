@@ -119,7 +119,7 @@ impl Issued {
     }
 }
 
-/// A JWT-SVID that was issued. The token itself is nowhere: whoever finds one compares its `jti`.
+/// A JWT-SVID that was issued. The token itself is not recorded: a token that was found is compared by its `jti`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JwtSvid {
     /// Whom it names, its `sub`.

@@ -81,7 +81,7 @@ fn a_port_in_use_is_reported_with_its_flag_and_a_remedy() {
 }
 
 #[test]
-fn a_state_directory_open_to_others_is_refused_with_the_command_that_mends_it() {
+fn a_state_directory_open_to_others_is_refused_with_the_remedy() {
     let bench = Bench::new();
     bench.run(&["ca", "init"]).success();
     set_mode(&bench.state(), 0o750);

@@ -71,7 +71,7 @@ async fn a_bound_token_is_good_while_the_manifests_have_its_pod() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn trusted_node_accounts_speak_for_the_pods_of_their_nodes() {
+async fn trusted_node_accounts_represent_the_pods_of_their_nodes() {
     for (flags, variables, expected) in [
         (&["--trusted-node-account", "istio-system/ztunnel"][..], &[][..], Code::Ok),
         (&[], &[("CA_TRUSTED_NODE_ACCOUNTS", "a/b, istio-system/ztunnel")], Code::Ok),

@@ -161,7 +161,7 @@ async fn our_own_type_says_what_the_command_prints() {
         if member.pod != STOREFRONT.pod {
             continue;
         }
-        // A rule whose host names nobody: a warning that comes while the proxy is connected.
+        // A rule whose host does not exist: a warning that comes while the proxy is connected.
         bench.write("late.yaml", LATE_RULE);
         let received = stream.accept().await;
         let printed = bench.run(&["tls", &name, "--server", &server.url(), "-o", "json"]).json();

@@ -99,7 +99,7 @@ async fn a_secret_goes_to_the_proxy_that_a_rule_selects_and_follows_its_renewal(
     }
 }
 
-/// Whoever is not entitled gets no Secret, and the stream goes on.
+/// A proxy that is not entitled gets no Secret, and its stream goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_other_proxy_gets_the_secret() {
     let bench = Bench::new();

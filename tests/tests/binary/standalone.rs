@@ -156,7 +156,7 @@ fn each_ephemeral_run_has_a_root_and_a_trust_domain_of_its_own() {
     assert_ne!(one.trust_domain, two.trust_domain);
     assert!(one.trust_domain.starts_with("ci-") && one.trust_domain.ends_with(".test"));
     assert_ne!(one.fingerprint(), two.fingerprint());
-    // The other run's token is signed by a stranger.
+    // The token of the other run has an unknown signer.
     let token = bench.run(&[
         "token",
         "--service-account",
@@ -326,7 +326,7 @@ fn wait_ready_waits_for_a_server_that_comes_and_says_why_when_none_does() {
     bench
         .run(&[&waiting[..], &["--timeout", "200ms"]].concat())
         .failure(1, &[&server, "is not ready after 200ms", "refused"]);
-    // Somebody who listens and says nothing is not ready either.
+    // A port that accepts connections and sends nothing is not ready either.
     let silent = TcpListener::bind(port).unwrap();
     bench.run(&[&waiting[..], &["--timeout", "200ms"]].concat()).failure(1, &["it does not answer"]);
     drop(silent);

@@ -62,7 +62,7 @@ async fn the_connections_page_names_node_and_proven_identity() {
     server.until("/debug/syncz", |page| page.as_array().is_some_and(Vec::is_empty));
 }
 
-/// Everybody here has the identity of the storefront.
+/// All clients here have the identity of the storefront.
 async fn storefront(bench: &Bench, server: &Server, by_token: bool) -> (Channel, Option<String>) {
     if by_token {
         let channel = tls(server.tls, &bench.root(), None).await.unwrap();
@@ -225,7 +225,7 @@ async fn a_half_closed_stream_ends_with_ok() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_that_no_manifest_knows_yet_is_served_by_its_word() {
+async fn a_pod_without_a_manifest_is_served_by_its_own_claims() {
     let bench = Bench::new();
     let server = bench.serve(&[]);
     let member = Member { pod: "storefront-7", address: "10.77.0.17", ..STOREFRONT };

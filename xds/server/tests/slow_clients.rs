@@ -1,4 +1,4 @@
-//! XDS.md X46: a client that does not read costs bounded memory and delays nobody.
+//! XDS.md X46: a client that does not read costs bounded memory and delays no other client.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod peers;

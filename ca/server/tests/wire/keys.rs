@@ -50,7 +50,7 @@ async fn keys_at_an_address_are_followed_and_survive_its_failures() {
     assert_eq!(web.count(), 1, "once read, keys are kept");
     let asked = web.pages().asked[0].clone();
     assert!(asked.headers.contains("eastwest/") && asked.body.is_empty(), "{asked:?}");
-    // The Kubernetes API answers 406 to whoever does not take that.
+    // The Kubernetes API answers 406 to clients that do not accept that.
     assert!(asked.headers.contains("application/jwk-set+json"), "{asked:?}");
 
     // The issuer rotates: the new key is fetched because a token names it, and as seldom as allowed.

@@ -1,4 +1,4 @@
-//! Nothing is issued that the ledger does not know, and strangers cannot fill it.
+//! Nothing is issued without a record in the ledger, and unauthenticated callers cannot fill it.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -65,7 +65,7 @@ async fn what_was_answered_is_in_the_ledger() {
     assert!(refused.reason.contains("allowed are"), "{}", refused.reason);
 }
 
-/// A ledger that cannot be written: nobody gets a certificate, and the CA says that it cannot sign. When the cause is
+/// A ledger that cannot be written: no certificate is issued, and the CA says that it cannot sign. When the cause is
 /// gone, it goes on by itself.
 #[tokio::test]
 async fn no_ledger_no_certificate() {

@@ -149,7 +149,7 @@ async fn only_live_pods_of_the_same_node() {
 
 /// CA.md A12 and A13.
 #[tokio::test]
-async fn only_trusted_pods_that_live_may_ask() {
+async fn only_trusted_pods_that_exist_may_ask() {
     let node = Node::start().await;
     let bound = |account, pod, uid, on| node.issuer.bound(account, pod, uid, on);
     for (what, token) in [
@@ -213,7 +213,7 @@ async fn a_bound_token_is_refused_once_its_pod_is_gone() {
     assert_eq!(node.ask(&token, "").await, Code::Unauthenticated);
 }
 
-/// Two pods of one identity are told apart by the metrics, and one that is gone is not told as late.
+/// The metrics distinguish two pods of one identity, and do not report one that is gone as overdue.
 #[tokio::test]
 async fn metrics_tell_of_each_pods_certificate() {
     let node = Node::start().await;

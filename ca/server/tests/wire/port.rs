@@ -58,7 +58,7 @@ async fn nothing_is_resumed() {
     }
 }
 
-/// Whoever shows a certificate must hold its key.
+/// A client must hold the key of the certificate that it presents.
 #[tokio::test]
 async fn a_certificate_without_its_key_does_not_get_in() {
     let ca = Ca::start().await;
@@ -77,7 +77,7 @@ async fn a_certificate_without_its_key_does_not_get_in() {
     assert!(stream.read(&mut [0; 64]).await.is_err());
 }
 
-/// Peers that connect and say nothing keep nobody out.
+/// Peers that connect and send nothing do not block others.
 #[tokio::test]
 async fn silent_peers_delay_no_other_peer() {
     let ca = Ca::start().await;

@@ -1,4 +1,4 @@
-//! Lists are taken or refused, and a revoked certificate is nobody's identity.
+//! Lists are accepted or refused, and a revoked certificate proves no identity.
 
 use eastwest_identity::{SpiffeId, TrustDomain};
 use rcgen::{

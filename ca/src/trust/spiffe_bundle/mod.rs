@@ -2,7 +2,7 @@
 //! S37 to S45).
 //!
 //! A bundle does not name its trust domain, so its holder stores the name with it. Nothing here puts two
-//! bundles together: the keys of one domain must never vouch for another.
+//! bundles together: the keys of one domain must never verify identities of another.
 
 mod document;
 mod jwk;
@@ -43,7 +43,7 @@ impl JwtKey {
         jwk::jwt_key(&members.into(), kid)
     }
 
-    /// It alone, as a JWK Set for whoever verifies any signature, without its `use`.
+    /// It alone, as a JWK Set for verifiers of any signature, without its `use`.
     pub(crate) fn key_set(&self) -> String {
         let mut members = self.members.clone();
         members.remove("use");

@@ -125,7 +125,7 @@ fn what_no_service_knows_is_passed_through_or_refused() {
 }
 
 #[test]
-fn a_pod_called_by_its_own_address_still_has_its_say() {
+fn the_policy_of_a_pod_counts_for_calls_by_its_own_address() {
     assert_eq!(with(&[]).explain("yard/client", "10.0.2.1", 8080).unwrap().verdict, Verdict::Passthrough);
     let explained = with(&[strict()]).explain("yard/client", "10.0.2.1", 8080).unwrap();
     assert_eq!((explained.verdict, explained.cluster.as_str()), (Verdict::Refused, "PassthroughCluster"));

@@ -465,7 +465,7 @@ fn p9_a_pod_outside_the_mesh_is_plaintext_beside_one_inside() {
 }
 
 #[test]
-fn p1_a_third_namespace_has_no_say() {
+fn p1_policies_of_a_third_namespace_do_not_count() {
     let mesh = with(&[
         policy("yard", "all", 1, "mtls: {mode: DISABLE}"),
         policy("yard", "depot", 1, "selector: {matchLabels: {app: depot}}, mtls: {mode: DISABLE}"),

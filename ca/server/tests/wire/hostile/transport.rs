@@ -105,7 +105,7 @@ async fn client_certificates_that_are_no_certificates_end_the_connection() {
     }
 }
 
-/// A handshake byte by byte keeps nobody else waiting.
+/// A handshake byte by byte delays no other peer.
 #[tokio::test]
 async fn slow_handshakes_delay_no_other_peer() {
     let siege = Siege::begin().await;

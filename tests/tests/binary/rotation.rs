@@ -31,7 +31,7 @@ async fn a_rotation_by_hand_beside_a_running_server() {
     let (held, _) = ask(&bench, &server, None, 12).await;
 
     let plan = bench.run(&["ca", "rotate"]);
-    for text in ["a server runs", "root 1", "prepare", "publish", "activate", "retire", "by itself"] {
+    for text in ["a server runs", "root 1", "prepare", "publish", "activate", "retire", "automatic"] {
         assert!(plan.success().contains(text), "{text}: {}", plan.out);
     }
     bench

@@ -277,7 +277,7 @@ fn damaged_requests_never_panic() {
 
 /// Leaves end with the chain (CA.md C7), and none is made outside of its life.
 #[test]
-fn lives_are_cut_at_the_chain() {
+fn lifetimes_end_with_the_chain() {
     let ca = Ca::at(NOW - 3640 * DAY);
     let left = ca.leaf(REVIEWS, 90 * 24 * 3600, GOOD[0].1);
     assert_eq!(left.not_after, ca.issuer.not_after());
@@ -415,9 +415,9 @@ fn client_certificates() {
     assert_eq!(peer::identify(&many, &roots, &domain(), NOW), Err(PeerError::TooMany(11)));
 }
 
-/// A root that has run out vouches for nobody, even for a leaf that has not.
+/// An expired root verifies no leaf, even one that has not expired.
 #[test]
-fn expired_roots_vouch_for_nobody() {
+fn an_expired_root_verifies_no_certificate() {
     let (root_key, leaf_key) = (PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap());
     let params = ca_params("root");
     let root = CertificateDer::from(params.self_signed(&root_key).unwrap());
@@ -454,7 +454,7 @@ fn no_ca_below_path_length_zero() {
     }
 }
 
-/// CA.md A7: our own serving certificate is nobody's identity.
+/// CA.md A7: our own serving certificate proves no identity.
 #[test]
 fn serving_certificates_carry_no_identity() {
     let ca = Ca::new();

@@ -32,7 +32,7 @@ fn the_attacks_are_many_and_each_has_a_name() {
     assert!(attacks.len() - names.len() <= 10, "{} of {}", names.len(), attacks.len());
 }
 
-/// What a stranger sends is not repeated to anybody: it may be a private key.
+/// Errors do not repeat what was sent: it may be a private key.
 #[test]
 fn no_error_repeats_what_was_sent() {
     for attack in attacks() {

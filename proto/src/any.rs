@@ -20,7 +20,7 @@ pub struct Any {
     pub value: Bytes,
 }
 
-/// Why [`Any::unpack`] gave no message; the fault of whoever made the `Any`.
+/// Why [`Any::unpack`] gave no message. The creator of the `Any` made a mistake.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum UnpackError {
     /// It holds a message of another type.

@@ -55,10 +55,10 @@ pub const OPEN: Server =
 pub const DEMANDING: Server =
     Server { host: "demanding.example.org", port: 9443, certified: "demanding.example.org", demanding: true };
 /// A server whose certificate is for another host.
-pub const IMPOSTOR: Server =
-    Server { host: "impostor.example.org", port: 7443, certified: "external.example.org", demanding: false };
+pub const MISNAMED: Server =
+    Server { host: "misnamed.example.org", port: 7443, certified: "external.example.org", demanding: false };
 /// All servers.
-pub const SERVERS: [Server; 3] = [OPEN, DEMANDING, IMPOSTOR];
+pub const SERVERS: [Server; 3] = [OPEN, DEMANDING, MISNAMED];
 
 /// The outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! What became of the responses of one type: sent, accepted, rejected.
+//! The responses of one type on one stream: sent, acknowledged (ACK), rejected (NACK).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,14 +7,14 @@ use crate::request::Reaction;
 use crate::resource::Version;
 use crate::subscription::Subscription;
 
-/// How long a push waits for the answer to the one before it. Some clients never answer after dropping a
-/// subscription, so the wait must end (XDS.md X57).
-const ACK_PATIENCE: Duration = Duration::from_secs(1);
+/// The longest time that a push waits for the ACK or NACK of the response before it. Some clients send neither after
+/// they dropped a subscription, so there must be a limit (XDS.md X57).
+const ACK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The longest error text that is kept, in bytes.
 const MAX_ERROR: usize = 4096;
 
-/// Where a type stands on a stream, named as `istioctl proxy-status` does (XDS.md X59).
+/// The state of a type on a stream, named as `istioctl proxy-status` does (XDS.md X59).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncState {
     /// Requested, but nothing was sent yet.
@@ -23,7 +23,7 @@ pub enum SyncState {
     Synced,
     /// The last response is not answered yet.
     Stale,
-    /// Something that the client was last sent is rejected.
+    /// The client rejected a resource, and it was not replaced yet.
     Error,
 }
 
@@ -60,13 +60,13 @@ pub(crate) struct Sent {
     answered: bool,
 }
 
-/// A response that the client refused, in whole or in part.
+/// A response that the client rejected (NACK), in whole or in part.
 #[derive(Debug)]
 pub(crate) struct Rejection {
     pub(crate) message: String,
     serial: Serial,
-    /// The resources that the message names, as they were sent. As long as one of them has not been replaced, the
-    /// client is without it, whatever else it accepts meanwhile.
+    /// The resources that the message names, with the versions that were sent. The rejection stands until all of them
+    /// are replaced, whatever else the client accepts meanwhile.
     resources: Vec<(Arc<str>, Version)>,
 }
 
@@ -96,10 +96,10 @@ impl Delivery {
             return self.reject(serial, message, subscription);
         }
         self.acked = self.acked.max(Some(serial));
-        let cured = self.rejection.as_ref().is_some_and(|rejection| {
-            serial > rejection.serial && (complete || rejection.is_overcome(subscription))
+        let resolved = self.rejection.as_ref().is_some_and(|rejection| {
+            serial > rejection.serial && (complete || rejection.is_resolved(subscription))
         });
-        if cured {
+        if resolved {
             self.rejection = None;
         }
         if latest { Reaction::Ack } else { Reaction::Stale }
@@ -114,13 +114,13 @@ impl Delivery {
         Reaction::Nack(message)
     }
 
-    /// When a further push may go out; `None` if at once.
-    pub(crate) fn waits_until(&self, now: Instant) -> Option<Instant> {
-        let until = self.sent.as_ref().filter(|sent| !sent.answered).map(|sent| sent.at + ACK_PATIENCE);
+    /// The end of the ACK timeout of the latest response; `None` if it is answered or the time is over.
+    pub(crate) fn ack_deadline(&self, now: Instant) -> Option<Instant> {
+        let until = self.sent.as_ref().filter(|sent| !sent.answered).map(|sent| sent.at + ACK_TIMEOUT);
         until.filter(|until| *until > now)
     }
 
-    /// Where this type stands.
+    /// The state of this type.
     pub(crate) fn state(&self) -> SyncState {
         match (&self.sent, &self.rejection) {
             (None, _) => SyncState::NotSent,
@@ -132,8 +132,8 @@ impl Delivery {
 }
 
 impl Rejection {
-    /// Whether everything that the client complained of has been replaced or is no longer wanted.
-    fn is_overcome(&self, subscription: &Subscription) -> bool {
+    /// Whether all rejected resources have been replaced or are no longer subscribed.
+    fn is_resolved(&self, subscription: &Subscription) -> bool {
         self.resources.iter().all(|(name, version)| subscription.held_version(name) != Some(*version))
     }
 }
@@ -147,7 +147,7 @@ fn shorten(mut message: String) -> String {
     message
 }
 
-/// Whether `message` speaks of the resource `name`: the name stands in it, not as part of a longer one.
+/// Whether `message` contains the name of a resource, not only as part of a longer name.
 fn mentions(message: &str, name: &str) -> bool {
     let joins = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '|');
     !name.is_empty()

@@ -1,8 +1,8 @@
-//! What a client can do that ends its stream.
+//! Errors of a client that end its stream.
 
 use crate::type_url::{EmptyTypeUrl, TypeUrl};
 
-/// Why a stream cannot go on. All are the client's doing; nobody else is affected.
+/// Why a stream ends. All are errors of its client; other streams are not affected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
     /// A request without a type.

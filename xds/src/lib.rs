@@ -1,9 +1,9 @@
-//! The xDS protocol without I/O: subscriptions and what a stream must send next.
+//! The xDS protocol without I/O: subscriptions and the next response of a stream.
 //!
 //! Resources are encoded once ([`EncodedResource`]), collected in immutable sets by type ([`ResourceSet`]), and
-//! these in a [`View`]: what one proxy may see. A [`Stream`] takes requests in and says what to send so that the
-//! client comes to hold its part of the view, in state-of-the-world and delta form alike. No clock, no tokio, no
-//! messages: `xds/server` brings the bytes.
+//! these in a [`View`]: the resources that one proxy may get. A [`Stream`] applies requests and returns the responses
+//! that bring the client up to date with the view, in both variants. The crate has no clock, no tokio and no messages:
+//! `xds/server` sends and receives.
 
 mod delivery;
 mod error;

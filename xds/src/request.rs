@@ -1,4 +1,4 @@
-//! What a client says, in the form common to both variants.
+//! A discovery request, in the form common to both variants.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 pub struct Request {
     /// The type that the request is about.
     pub type_url: String,
-    /// The nonce of the response that is answered; empty if none is.
+    /// The nonce of the response that is acknowledged or rejected; empty if there is none.
     pub nonce: String,
-    /// Set if that response was rejected: the client's words (XDS.md X11).
+    /// The text of `error_detail`, if that response was rejected (NACK, XDS.md X11).
     pub error: Option<String>,
-    /// What the client wants from now on.
+    /// The change of the subscription.
     pub interest: Interest,
 }
 
-/// How a request speaks of the subscription.
+/// How a request changes the subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Interest {
     /// State-of-the-world: the complete list of names.
@@ -32,7 +32,7 @@ pub enum Interest {
 }
 
 impl Interest {
-    /// The names that are asked for: all of them in state-of-the-world, those that are new in delta.
+    /// The requested names: all of them in state-of-the-world, those that are new in delta.
     pub fn names(&self) -> &[String] {
         match self {
             Self::Names(names) => names,
@@ -47,16 +47,16 @@ impl Default for Interest {
     }
 }
 
-/// What a request meant, for logs and metrics.
+/// The meaning of a request, for logs and metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reaction {
     /// The first request of its type on the stream.
     First,
     /// A response was accepted.
     Ack,
-    /// A response was rejected; the client's words, cut to a bounded length.
+    /// A response was rejected; the text of `error_detail`, cut to a bounded length.
     Nack(String),
-    /// The request answers an outdated response. In state-of-the-world it counts for nothing.
+    /// The nonce is not the latest one. In state-of-the-world such a request is ignored.
     Stale,
     /// No response is answered: only the subscription changes.
     Spontaneous,

@@ -111,7 +111,7 @@ impl EncodedResource {
         }
     }
 
-    /// Says that a client which gets this resource, new or changed, waits until the named other resource is sent
+    /// Declares that a client which gets this resource, new or changed, waits until the named other resource is sent
     /// (again). An EDS cluster is warmed by its `ClusterLoadAssignment` (XDS.md X41).
     #[must_use]
     pub fn warmed_by(mut self, type_url: TypeUrl, name: &str) -> Self {
@@ -139,7 +139,7 @@ impl EncodedResource {
         self.frame.slice(self.body_start..)
     }
 
-    /// What a client that got this resource waits for.
+    /// The resource that a client waits for after it got this one.
     pub(crate) fn companion(&self) -> Option<&(TypeUrl, Arc<str>)> {
         self.warmed_by.as_ref()
     }

@@ -1,4 +1,4 @@
-//! What is sent to a client, and its wire format.
+//! A discovery response and its wire format.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::resource::{EncodedResource, Version, put_bytes};
 use crate::set::{ResourceSet, join};
 use crate::type_url::TypeUrl;
 
-/// The two forms of the protocol (XDS.md X1).
+/// The two variants of the protocol (XDS.md X1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     /// `DiscoveryRequest` and `DiscoveryResponse`: lists.
@@ -24,13 +24,13 @@ pub struct Response {
     pub variant: Variant,
     /// The type of all resources.
     pub type_url: TypeUrl,
-    /// Fresh on this stream.
+    /// Used once on this stream.
     pub nonce: String,
     /// The version of everything that the client holds once it has applied this response.
     pub version: Version,
     /// New and changed resources; in state-of-the-world all of a type whose responses are complete.
     pub resources: Payload,
-    /// Names that are gone; empty in state-of-the-world.
+    /// Names of removed resources; empty in state-of-the-world.
     pub removed: Vec<Arc<str>>,
 }
 
@@ -73,7 +73,7 @@ const NONCE: u32 = 5;
 const REMOVED: u32 = 6;
 
 impl Response {
-    /// The encoded message, in pieces: first what is this stream's own, then the resources, shared where it pays.
+    /// The encoded message in pieces: first the fields of this stream, then the resources. Large ones are shared bytes.
     pub fn encode(&self) -> Vec<Bytes> {
         let mut head = Vec::with_capacity(160);
         put_bytes(&mut head, VERSION, self.version.to_string().as_bytes());

@@ -9,12 +9,12 @@ use bytes::Bytes;
 use crate::resource::{EncodedResource, Version};
 use crate::type_url::TypeUrl;
 
-/// Makes the answer for a name that does not exist, e.g. an empty `ClusterLoadAssignment` (XDS.md X23).
+/// Makes the response for a name that does not exist, e.g. an empty `ClusterLoadAssignment` (XDS.md X23).
 pub type AbsentResource = fn(&str) -> EncodedResource;
 
 /// The resources of one type within a view: immutable, sorted by name.
 ///
-/// The set's version moves with, and only with, its content.
+/// The version of the set changes with its content and only with it.
 pub struct ResourceSet {
     type_url: TypeUrl,
     resources: Vec<Arc<EncodedResource>>,
@@ -25,7 +25,7 @@ pub struct ResourceSet {
     joined_delta: OnceLock<Bytes>,
 }
 
-/// How a set differs from the one before it; saves every stream that was up to date from comparing whole sets.
+/// How a set differs from the one before it; a stream that was up to date need not compare whole sets.
 struct Step {
     from: Version,
     names: Vec<Arc<str>>,
@@ -56,14 +56,14 @@ impl ResourceSet {
         }
     }
 
-    /// Lets requested names that do not exist be answered by `absent` instead of silence.
+    /// Answers subscribed names that do not exist with `absent`; without it they get no response.
     #[must_use]
     pub fn answering_absent(mut self, absent: AbsentResource) -> Self {
         self.absent = Some(absent);
         self
     }
 
-    /// The set that follows this one: the same `Arc` if the content is the same, so that nobody need look closer.
+    /// The set that follows this one: the same `Arc` if the content is the same, so that readers see no change.
     #[must_use]
     pub fn next(self: &Arc<Self>, resources: impl IntoIterator<Item = Arc<EncodedResource>>) -> Arc<Self> {
         let mut next = Self::new(self.type_url.clone(), resources);
@@ -155,7 +155,7 @@ impl ResourceSet {
         self.resources.iter()
     }
 
-    /// What to say about a name that was asked for and does not exist.
+    /// The response for a subscribed name that does not exist, if the type has one.
     pub(crate) fn absent(&self, name: &str) -> Option<Arc<EncodedResource>> {
         self.absent.map(|absent| Arc::new(absent(name)))
     }

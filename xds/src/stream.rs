@@ -1,4 +1,4 @@
-//! One discovery stream: what was asked, and what must be sent next.
+//! One discovery stream: its subscriptions, and the next response.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::error::StreamError;
 use crate::request::{Reaction, Request};
 use crate::resource::Version;
 use crate::response::{Response, Variant};
-use crate::type_state::{Moment, Phase, TypeState};
+use crate::type_state::{Phase, PushContext, TypeState};
 use crate::type_url::TypeUrl;
 use crate::view::View;
 
@@ -24,16 +24,16 @@ pub const MAX_TYPES: usize = 64;
 ///
 /// # Order
 /// One view is sent as: clusters, endpoints, listeners, routes, secrets, others; and at last what *leaves* clusters
-/// and endpoints, when nothing refers to it any more (XDS.md X40). In state-of-the-world, where absence
-/// deletes, a cluster response that has news therefore still lists the leaving clusters, and a second one without
-/// them closes the push. If a newer view comes in between, the walk starts again from the top with it: whatever was
-/// sent before is still there, so no reference dangles.
+/// and endpoints, when nothing refers to it any more (XDS.md X40). In state-of-the-world, a resource
+/// that is absent from a response is deleted. A changed cluster response therefore still lists the clusters that leave,
+/// and a second one without them ends the push. If a newer view comes in between, the push starts again with that
+/// view: everything that was sent before is still there, so every reference stays valid.
 ///
-/// # No gates
+/// # Independent types
 /// Clients hold their ACK of clusters back while these warm (ENVOY.md E13), so no type waits for
-/// the ACK of another. Only pushes to a state-of-the-world subscription *by name* wait, and not for long, for the
-/// answer to the last one: its requests count only with the latest nonce (XDS.md X13), and without the pause a
-/// quick sequence of pushes could outrun every change of the names.
+/// the ACK of another. Only pushes to a state-of-the-world subscription *by name* wait, for a limited time, for the
+/// ACK of the last one: its requests count only with the latest nonce (XDS.md X13). Without the wait, every change
+/// of the names could be stale during a quick sequence of pushes.
 #[derive(Debug)]
 pub struct Stream {
     variant: Variant,
@@ -54,7 +54,7 @@ impl Nonces {
         format!("{}-{serial}", self.prefix)
     }
 
-    /// The serial number of a nonce that this stream gave out.
+    /// The serial number of a nonce of this stream.
     fn read(&self, nonce: &str) -> Option<Serial> {
         let serial = nonce.strip_prefix(&self.prefix)?.strip_prefix('-')?.parse().ok()?;
         (serial <= self.last).then_some(serial)
@@ -62,14 +62,14 @@ impl Nonces {
 }
 
 impl Stream {
-    /// A new stream. `nonce_prefix` should differ from stream to stream, so that nonces of an earlier one are not
-    /// taken for our own.
+    /// A new stream. `nonce_prefix` should differ from stream to stream, so that nonces of an earlier stream
+    /// are recognized as foreign.
     pub fn new(variant: Variant, nonce_prefix: impl Into<String>) -> Self {
         let nonces = Nonces { prefix: nonce_prefix.into(), last: 0 };
         Self { variant, nonces, types: BTreeMap::new(), wakeup: None }
     }
 
-    /// Takes in a request. What it makes necessary is seen by the next [`next_response`](Self::next_response).
+    /// Applies a request. Call [`next_response`](Self::next_response) afterwards.
     ///
     /// # Errors
     /// The stream must be ended with the error; see [`StreamError`].
@@ -87,7 +87,7 @@ impl Stream {
         Ok(Reaction::First)
     }
 
-    /// What must be sent next so that the client comes to hold its part of `view`; `None` if nothing.
+    /// The next response that brings the client up to date with `view`; `None` if it is.
     ///
     /// The response counts as sent. `now` is used for [`next_wakeup`](Self::next_wakeup) only.
     pub fn next_response(&mut self, view: &View, now: Instant) -> Option<Response> {
@@ -95,13 +95,13 @@ impl Stream {
         for phase in [Phase::Make, Phase::Break] {
             for (type_url, state) in &mut self.types {
                 let Some(set) = view.get(type_url) else { continue };
-                let moment = Moment { variant: self.variant, phase, now, serial: self.nonces.last + 1 };
-                let Some(push) = state.next(set, &moment, &mut self.wakeup) else { continue };
-                self.nonces.last = moment.serial;
+                let context = PushContext { variant: self.variant, phase, now, serial: self.nonces.last + 1 };
+                let Some(push) = state.next(set, &context, &mut self.wakeup) else { continue };
+                self.nonces.last = context.serial;
                 let response = Response {
                     variant: self.variant,
                     type_url: type_url.clone(),
-                    nonce: self.nonces.text(moment.serial),
+                    nonce: self.nonces.text(context.serial),
                     version: push.version,
                     resources: push.resources,
                     removed: push.removed,
@@ -121,17 +121,17 @@ impl Stream {
         self.wakeup
     }
 
-    /// Sends a subscribed resource again, unasked: a client that got a new or changed cluster waits for its
-    /// endpoints even if it has them (XDS.md X41). Delta clients do not ask for them. State-of-the-world clients
-    /// repeat their last request: if that arrives before the endpoints go out, it is answered by them; if after, it
-    /// bears an outdated nonce. Either way they are sent once.
+    /// Sends a subscribed resource again without a request: a client that got a new or changed cluster waits for its
+    /// endpoints even if it has them (XDS.md X41). Delta clients do not request them. State-of-the-world clients
+    /// repeat their last request. If it arrives before the endpoints are sent, they are the response to it; if after,
+    /// its nonce is stale. In both cases they are sent once.
     fn repeat(&mut self, type_url: &TypeUrl, name: &Arc<str>) {
         if let Some(state) = self.types.get_mut(type_url) {
             state.repeat(name);
         }
     }
 
-    /// Which form of the protocol this stream speaks.
+    /// The variant of the protocol on this stream.
     pub fn variant(&self) -> Variant {
         self.variant
     }
@@ -157,7 +157,7 @@ impl Stream {
         }
     }
 
-    /// Name and version of what the client was sent of a type, or said that it has.
+    /// Name and version of the resources of a type that the client holds.
     pub fn held(&self, type_url: &TypeUrl) -> impl Iterator<Item = (&Arc<str>, Version)> {
         self.types.get(type_url).into_iter().flat_map(|state| state.subscription.held())
     }
@@ -168,9 +168,9 @@ impl Stream {
 pub struct SyncStatus {
     /// The type.
     pub type_url: TypeUrl,
-    /// The state in one word.
+    /// The state.
     pub state: SyncState,
-    /// Everything is subscribed.
+    /// The wildcard is subscribed.
     pub wildcard: bool,
     /// The number of subscribed names.
     pub names: usize,
@@ -182,7 +182,7 @@ pub struct SyncStatus {
     pub sent_version: Option<Version>,
     /// The nonce of the latest accepted response.
     pub acked_nonce: Option<String>,
-    /// Why the client is without something it was last sent, in its own words.
+    /// The error of the NACK that is not resolved yet, as the client sent it.
     pub error: Option<String>,
     /// How many responses were rejected.
     pub rejects: u64,

@@ -1,4 +1,5 @@
-//! What a client wants of one type and what it holds: one object for both variants (XDS.md X60).
+//! The subscription of a stream to one type, and the resources that the client holds: one object for both variants
+//! (XDS.md X60).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,11 +11,11 @@ use crate::set::ResourceSet;
 /// The name that stands for all resources.
 const WILDCARD: &str = "*";
 
-/// Interest in the resources of one type, and the last thing the client was told about each.
+/// The subscribed names of one type, and what was last sent for each of them.
 #[derive(Debug, Default)]
 pub(crate) struct Subscription {
     wildcard: bool,
-    /// Once anything was named, an empty list no longer means everything (XDS.md X19).
+    /// A name was subscribed before: an empty list no longer means the wildcard (XDS.md X19).
     ever_named: bool,
     names: BTreeSet<Arc<str>>,
     held: BTreeMap<Arc<str>, Held>,
@@ -22,16 +23,16 @@ pub(crate) struct Subscription {
     version: Version,
 }
 
-/// What a client knows about one resource. No entry: nothing; if the name is subscribed it must be told.
+/// What the client holds of one resource. A subscribed name without an entry must be answered.
 #[derive(Clone, Debug)]
 enum Held {
-    /// Sent on this stream. Kept whole: a resource that leaves may have to be shown once more.
+    /// Sent on this stream. The bytes are kept, because a resource that is to be removed may be listed once more.
     Sent(Arc<EncodedResource>),
-    /// The client said that it has this version from an earlier stream.
+    /// The client has this version from an earlier stream (`initial_resource_versions`).
     Claimed(Version),
-    /// The client waits to be told anew, whatever it holds.
+    /// The client waits for the resource, whatever it holds.
     Unknown,
-    /// The client was told that there is no such resource.
+    /// The client was sent the removal of this resource.
     Absent,
 }
 
@@ -50,24 +51,24 @@ impl Held {
 pub(crate) struct Diff {
     /// New or changed, sorted by name.
     pub(crate) changed: Vec<Arc<EncodedResource>>,
-    /// Asked for, and not there.
+    /// Subscribed, but the resource does not exist.
     pub(crate) missing: Vec<Arc<str>>,
-    /// Gone; the client may still be using it.
+    /// Removed; the client may still use it.
     pub(crate) leaving: Vec<Arc<str>>,
-    /// Gone as well, but there is something to say instead (an empty assignment).
+    /// Removed as well, but replaced by an empty resource (an empty assignment).
     pub(crate) emptied: Vec<Arc<EncodedResource>>,
 }
 
 impl Diff {
-    /// Whether something goes that the client may still be using.
-    pub(crate) fn takes_away(&self) -> bool {
+    /// Whether a resource is removed that the client may still use.
+    pub(crate) fn has_removals(&self) -> bool {
         !self.emptied.is_empty() || !self.leaving.is_empty()
     }
 }
 
 impl Subscription {
-    /// State-of-the-world: `names` is the complete list (XDS.md X16 to X22). Returns whether the client now
-    /// wants something that it did not want before.
+    /// State-of-the-world: `names` is the complete list (XDS.md X16 to X22). Returns whether a name or the
+    /// wildcard was added.
     pub(crate) fn replace(&mut self, names: Vec<String>, empty_means_all: bool) -> bool {
         let all = names.is_empty() && !self.ever_named && empty_means_all;
         let wildcard = all || names.iter().any(|name| name == WILDCARD);
@@ -82,7 +83,7 @@ impl Subscription {
         let grown = !added.is_empty() || (wildcard && !self.wildcard);
         self.wildcard = wildcard;
         self.names = wanted;
-        self.forget_unwanted();
+        self.forget_unsubscribed();
         grown
     }
 
@@ -103,7 +104,7 @@ impl Subscription {
         }
     }
 
-    /// Delta: names come and go (XDS.md X30 to X33). Returns whether the client waits for something.
+    /// Delta: names are subscribed and unsubscribed (XDS.md X30 to X33). Returns whether a response is due.
     pub(crate) fn change(&mut self, subscribe: &[String], unsubscribe: &[String]) -> bool {
         self.ever_named |= !subscribe.is_empty();
         subscribe.iter().for_each(|name| self.subscribe(name));
@@ -124,11 +125,11 @@ impl Subscription {
         }
     }
 
-    /// Returns whether the client must be told something: a name dropped beside the wildcard is still wanted.
+    /// Returns whether a response is due: with the wildcard, a name that is unsubscribed is still subscribed.
     fn unsubscribe(&mut self, name: &str) -> bool {
         if name == WILDCARD {
             self.wildcard = false;
-            self.forget_unwanted();
+            self.forget_unsubscribed();
         } else if self.names.remove(name) {
             if self.wildcard {
                 self.hold(name.into(), Held::Unknown);
@@ -139,7 +140,7 @@ impl Subscription {
         false
     }
 
-    /// Lets `name` be sent again, even unchanged. Returns whether the client wants it at all.
+    /// Marks `name` to be sent again, even if it did not change. Returns whether it is subscribed.
     pub(crate) fn repeat(&mut self, name: &Arc<str>) -> bool {
         let wanted = self.wants(name);
         if wanted {
@@ -148,13 +149,13 @@ impl Subscription {
         wanted
     }
 
-    /// Whether a resource of this name would be sent.
+    /// Whether the name is subscribed, by itself or by the wildcard.
     fn wants(&self, name: &str) -> bool {
         self.wildcard || self.names.contains(name)
     }
 
-    /// What is to be said so that the client holds what `set` has for it. If everything was said about the set of
-    /// version `since`, only the difference between the sets is looked at.
+    /// The difference between what the client holds and `set`. If the set of version `since` was sent before, only the
+    /// names that changed since then are compared.
     pub(crate) fn diff(&self, set: &ResourceSet, since: Option<Version>) -> Diff {
         let mut diff = Diff::default();
         match since.and_then(|version| set.changed_since(version)) {
@@ -164,7 +165,7 @@ impl Subscription {
         diff
     }
 
-    /// Every name there may be something to say about.
+    /// All names that may have to be sent or removed.
     fn candidates<'a>(&'a self, set: &'a ResourceSet) -> BTreeSet<&'a Arc<str>> {
         let all = set.iter().filter(|_| self.wildcard).map(|resource| resource.name());
         self.names.iter().chain(self.held.keys()).chain(all).collect()
@@ -196,8 +197,8 @@ impl Subscription {
         }
     }
 
-    /// Records that the client is being told this.
-    pub(crate) fn told(&mut self, changed: &[Arc<EncodedResource>], removed: &[Arc<str>]) {
+    /// Records what a response contains.
+    pub(crate) fn record_sent(&mut self, changed: &[Arc<EncodedResource>], removed: &[Arc<str>]) {
         for resource in changed {
             self.hold(Arc::clone(resource.name()), Held::Sent(Arc::clone(resource)));
         }
@@ -210,8 +211,8 @@ impl Subscription {
         }
     }
 
-    /// Everything of `set` that the client wants, for types whose responses are complete. Resources that are about
-    /// to be taken away (`leaving`) are shown as they were last sent.
+    /// All subscribed resources of `set`, for types whose responses are complete. Resources that are removed later
+    /// (`leaving`) are listed as they were last sent.
     pub(crate) fn listing(&self, set: &Arc<ResourceSet>, leaving: &[Arc<str>]) -> Payload {
         if self.wildcard && leaving.is_empty() {
             return Payload::Whole(Arc::clone(set));
@@ -224,12 +225,12 @@ impl Subscription {
         Payload::Some(wanted.chain(stale).cloned().collect())
     }
 
-    /// The version of everything that the client holds: moves with, and only with, content (XDS.md X7).
+    /// The version of everything that the client holds. It changes with the content and only with it (XDS.md X7).
     pub(crate) fn version(&self) -> Version {
         self.version
     }
 
-    /// Whether everything is wanted.
+    /// Whether the wildcard is subscribed.
     pub(crate) fn is_wildcard(&self) -> bool {
         self.wildcard
     }
@@ -263,12 +264,12 @@ impl Subscription {
         }
     }
 
-    /// What is dropped is forgotten, so that it is sent again when it is wanted again (XDS.md X22).
-    fn forget_unwanted(&mut self) {
+    /// Forgets names that are no longer subscribed, so that a new subscription sends them again (XDS.md X22).
+    fn forget_unsubscribed(&mut self) {
         if !self.wildcard {
-            let unwanted: Vec<_> =
+            let unsubscribed: Vec<_> =
                 self.held.keys().filter(|name| !self.names.contains(*name)).cloned().collect();
-            unwanted.iter().for_each(|name| self.unhold(name));
+            unsubscribed.iter().for_each(|name| self.unhold(name));
         }
     }
 }

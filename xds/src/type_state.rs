@@ -20,23 +20,23 @@ pub const MAX_NAMES: usize = 100_000;
 pub(crate) struct TypeState {
     pub(crate) subscription: Subscription,
     pub(crate) delivery: Delivery,
-    /// The client has been told everything about the set of this version.
-    settled: Option<Version>,
-    /// The first request is answered even if there is nothing to say (XDS.md X6 and X27).
+    /// The version of the set that was sent last, if all that is subscribed of it was sent.
+    sent_set: Option<Version>,
+    /// The first request of the type has no response yet. It gets one even if it is empty (XDS.md X6 and X27).
     answer_due: bool,
-    /// The client waits for something: do not hold it back.
-    prompt: bool,
+    /// The client waits for a resource: the next push does not wait for an ACK.
+    immediate: bool,
 }
 
-/// Make before break: first what comes, then what goes (XDS.md X40).
+/// Make before break: additions and changes are sent first, removals last (XDS.md X40).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Make,
     Break,
 }
 
-/// The circumstances of a push.
-pub(crate) struct Moment {
+/// What a push depends on besides subscription and resources.
+pub(crate) struct PushContext {
     pub(crate) variant: Variant,
     pub(crate) phase: Phase,
     pub(crate) now: Instant,
@@ -49,7 +49,7 @@ pub(crate) struct Push {
     pub(crate) resources: Payload,
     pub(crate) removed: Vec<Arc<str>>,
     pub(crate) version: Version,
-    /// What the client now waits for, though it may have it already.
+    /// Resources that the client now waits for. They are sent again even if it has them.
     pub(crate) warming: Vec<(TypeUrl, Arc<str>)>,
 }
 
@@ -69,9 +69,9 @@ impl TypeState {
         Ok(Self {
             subscription,
             delivery: Delivery::default(),
-            settled: None,
+            sent_set: None,
             answer_due: true,
-            prompt: true,
+            immediate: true,
         })
     }
 
@@ -97,10 +97,10 @@ impl TypeState {
         };
         check_size(type_url, &self.subscription)?;
         if waits {
-            self.settled = None;
-            self.prompt = true;
+            self.sent_set = None;
+            self.immediate = true;
         }
-        // A rejection counts even if the client does not say of what.
+        // A NACK without a nonce rejects the latest response.
         let latest = self.delivery.sent.as_ref().map(|sent| sent.serial);
         let answered = nonce.flatten().or(latest.filter(|_| request.error.is_some()));
         Ok(match answered {
@@ -110,69 +110,76 @@ impl TypeState {
         })
     }
 
-    /// Lets a resource be sent again.
+    /// Marks a resource to be sent again.
     pub(crate) fn repeat(&mut self, name: &Arc<str>) {
         if self.subscription.repeat(name) {
-            self.settled = None;
-            self.prompt = true;
+            self.sent_set = None;
+            self.immediate = true;
         }
     }
 
-    /// What to send next of this type, if anything. If it must wait, `wakeup` is moved forward to the end of the wait.
+    /// What to send next of this type, if anything. If it must wait for an ACK, `wakeup` is set.
     pub(crate) fn next(
         &mut self,
         set: &Arc<ResourceSet>,
-        moment: &Moment,
+        context: &PushContext,
         wakeup: &mut Option<Instant>,
     ) -> Option<Push> {
-        if self.settled == Some(set.version()) && !self.answer_due {
+        if self.sent_set == Some(set.version()) && !self.answer_due {
             return None;
         }
-        if let Some(until) = self.held_back(moment) {
+        if let Some(until) = self.ack_deadline(context) {
             *wakeup = Some(wakeup.map_or(until, |other| other.min(until)));
             return None;
         }
-        let diff = self.subscription.diff(set, self.settled);
-        let keep = moment.phase == Phase::Make && set.type_url().leaves_last() && diff.takes_away();
+        let diff = self.subscription.diff(set, self.sent_set);
+        let keep = context.phase == Phase::Make && set.type_url().leaves_last() && diff.has_removals();
         if keep && diff.changed.is_empty() {
             return None;
         }
         if !keep {
-            self.settled = Some(set.version());
+            self.sent_set = Some(set.version());
         }
-        self.push(set, diff, keep, moment)
+        self.push(set, diff, keep, context)
     }
 
-    /// Turns a difference into a response; with `keep` what leaves stays for the time being.
-    fn push(&mut self, set: &Arc<ResourceSet>, diff: Diff, keep: bool, moment: &Moment) -> Option<Push> {
+    /// Turns a difference into a response. With `keep`, removals are left for the last phase.
+    fn push(
+        &mut self,
+        set: &Arc<ResourceSet>,
+        diff: Diff,
+        keep: bool,
+        context: &PushContext,
+    ) -> Option<Push> {
         let Diff { mut changed, missing: mut removed, mut leaving, emptied } = diff;
         if !keep {
             changed.extend(emptied);
             removed.append(&mut leaving);
         }
-        let sotw = moment.variant == Variant::StateOfTheWorld;
+        let sotw = context.variant == Variant::StateOfTheWorld;
         let complete = sotw && set.type_url().is_complete();
-        let sayable = !changed.is_empty() || (!removed.is_empty() && (complete || !sotw));
-        self.prompt = false;
-        if !sayable && !self.answer_due {
-            self.subscription.told(&changed, &removed);
+        let has_content = !changed.is_empty() || (!removed.is_empty() && (complete || !sotw));
+        self.immediate = false;
+        if !has_content && !self.answer_due {
+            self.subscription.record_sent(&changed, &removed);
             return None;
         }
         let listing = complete.then(|| self.subscription.listing(set, &leaving));
-        self.subscription.told(&changed, &removed);
+        self.subscription.record_sent(&changed, &removed);
         self.answer_due = false;
         let warming = changed.iter().filter_map(|resource| resource.companion().cloned()).collect();
         let resources = listing.unwrap_or_else(|| Payload::new(changed, set));
         let version = self.subscription.version();
-        self.delivery.send(moment.serial, version, moment.now);
+        self.delivery.send(context.serial, version, context.now);
         let removed = if sotw { Vec::new() } else { removed };
         Some(Push { resources, removed, version, warming })
     }
 
-    /// Until when a push must wait, if it must; see [`Stream`](crate::Stream), "No gates".
-    fn held_back(&self, moment: &Moment) -> Option<Instant> {
-        let by_name = moment.variant == Variant::StateOfTheWorld && !self.subscription.is_wildcard();
-        (by_name && !self.prompt).then(|| self.delivery.waits_until(moment.now)).flatten()
+    /// When the wait for the ACK of the last response ends, if this push must wait for it; see
+    /// [`Stream`](crate::Stream), "Independent types".
+    fn ack_deadline(&self, context: &PushContext) -> Option<Instant> {
+        let by_name = context.variant == Variant::StateOfTheWorld && !self.subscription.is_wildcard();
+        (by_name && !self.immediate).then(|| self.delivery.ack_deadline(context.now)).flatten()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Type URLs and what the protocol says about each type.
+//! Type URLs and the rules of the protocol for each type.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -19,7 +19,7 @@ enum Url {
     Other(Arc<str>),
 }
 
-/// A request on an aggregated stream must say which type it is about (XDS.md X4).
+/// A request on an aggregated stream must name its type (XDS.md X4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("type_url is empty: name the resource type, e.g. {}", TypeUrl::CLUSTER)]
 pub struct EmptyTypeUrl;

@@ -1,4 +1,4 @@
-//! What one proxy is entitled to see.
+//! The resources that one proxy may get.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ impl View {
         Self { sets: sets.into_iter().map(|set| (set.type_url().clone(), set)).collect() }
     }
 
-    /// The view that follows this one: the same `Arc` if every set is the same, so that nobody need be told.
+    /// The view that follows this one: the same `Arc` if every set is the same, so that readers see no change.
     #[must_use]
     pub fn next(self: &Arc<Self>, sets: impl IntoIterator<Item = Arc<ResourceSet>>) -> Arc<Self> {
         let next = Self::new(sets);

@@ -1,4 +1,4 @@
-//! Random requests and views: nothing panics, and what a client has in the end is its part of the view.
+//! Random requests and views: nothing panics, and in the end a client holds its part of the view.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -143,7 +143,7 @@ impl World {
         self.send(&type_url, nonce, None, interest);
     }
 
-    /// Something that no client should say; it must not hurt. It changes no subscription.
+    /// A request that no client should send. It must do no harm and change no subscription.
     fn garbage(&mut self) {
         let type_url = TypeUrl::parse(["test/x", "test/y"][self.roll(2) as usize]).unwrap();
         let nonce = ["", "s-", "s-0", "s-99999", "s--1", "nonsense"][self.roll(6) as usize].to_owned();

@@ -178,10 +178,10 @@ impl CaClient {
 
     /// A channel over that one connection.
     async fn channel(&self, stream: TlsStream<TcpStream>) -> Result<Channel, IssueError> {
-        let authority = &self.config.control_plane;
-        let uri = |scheme| format!("{scheme}://{authority}");
+        let address = &self.config.control_plane;
+        let uri = |scheme| format!("{scheme}://{address}");
         let unusable = |error: &dyn std::fmt::Display| {
-            IssueError::Refused(Box::new(Status::internal(format!("cannot use {authority}: {error}"))))
+            IssueError::Refused(Box::new(Status::internal(format!("cannot use {address}: {error}"))))
         };
         let endpoint = Endpoint::from_shared(uri("http")).map_err(|error| unusable(&error))?;
         let origin = uri("https").parse().map_err(|error: http::uri::InvalidUri| unusable(&error))?;

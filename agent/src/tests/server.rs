@@ -54,7 +54,7 @@ pub(crate) struct Call {
     pub(crate) with_certificate: bool,
 }
 
-/// The state that outlives a stop of the server.
+/// The state that stays when the server stops.
 pub(crate) struct FakeCa {
     pub(crate) ca: TestCa,
     behaviour: Mutex<Behaviour>,

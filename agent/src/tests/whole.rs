@@ -147,7 +147,7 @@ async fn a_ca_that_refuses_the_old_certificate_is_asked_with_the_token_alone() {
     let begun = Instant::now();
     let mut agent = TestAgent::start(life).await;
     agent.status_becomes("/healthz/ready", 200, "ready").await;
-    // A CA that lost its state: same address, other root, so our certificate is a stranger's.
+    // A CA that lost its state: same address, other root, so it does not accept our certificate.
     let lost = FakeCa::new(|ca, csr| Ok(ca.answer(csr, HOUR)));
     fs::write(agent.dir.path().join("root-cert.pem"), &lost.ca.root_pem).unwrap();
     agent.serving.take().unwrap().stop().await;

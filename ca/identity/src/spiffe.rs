@@ -9,7 +9,7 @@ use crate::names::{is_dns_label, is_dns_subdomain};
 
 /// Longest trust domain name in bytes (SPIFFE-ID §2.1).
 const MAX_TRUST_DOMAIN: usize = 255;
-/// Longest SPIFFE ID in bytes that everybody must accept (SPIFFE-ID §2.3); we never issue a longer one.
+/// The longest SPIFFE ID in bytes that implementations must accept (SPIFFE-ID §2.3). We never issue a longer one.
 const MAX_ID: usize = 2048;
 
 /// Why a text is not a trust domain or a SPIFFE ID; one variant per rule (CA.md S1 to S19).

@@ -54,7 +54,7 @@ impl FolderWatch {
         let (sender, events) = mpsc::sync_channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             if event.as_ref().map_or(true, changes_something) {
-                // Full: a wake-up is already due. Disconnected: nobody waits any more.
+                // Full: a wake-up is already due. Disconnected: there is no receiver any more.
                 let _ = sender.try_send(());
             }
         });

@@ -185,7 +185,7 @@ enum Proofs {
 /// A running CA, and clients for it.
 struct Bench {
     dir: tempfile::TempDir,
-    authority: Arc<CertificateAuthority>,
+    certificate_authority: Arc<CertificateAuthority>,
     issued: IssuedKey,
     address: SocketAddr,
     clients: Runtime,
@@ -219,9 +219,9 @@ impl Bench {
             ledger: Some(LedgerConfig::of(&state)),
             limits: Limits { requests: unlimited, failures: unlimited, ..Limits::default() },
         };
-        let authority = CertificateAuthority::new(config, keys, now).unwrap();
+        let certificate_authority = CertificateAuthority::new(config, keys, now).unwrap();
         let server = runtime("server");
-        let service = Arc::clone(&authority);
+        let service = Arc::clone(&certificate_authority);
         let address = server.block_on(async move {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
@@ -231,7 +231,7 @@ impl Bench {
         });
         let identity = "spiffe://cluster.local/ns/shop/sa/reviews".parse().unwrap();
         let issued = operations::issue(&state, &identity, None, Lifetimes::default(), now).unwrap();
-        Self { dir, authority, issued, address, clients, server, _api: api }
+        Self { dir, certificate_authority, issued, address, clients, server, _api: api }
     }
 
     fn tokens(&self, number: usize) -> Vec<MetadataValue<Ascii>> {
@@ -246,7 +246,7 @@ impl Bench {
 
     fn tls(&self, proofs: &Proofs) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
-        for root in pem::certificates(&self.authority.roots_pem()).unwrap() {
+        for root in pem::certificates(&self.certificate_authority.roots_pem()).unwrap() {
             roots.add(root).unwrap();
         }
         let builder = ClientConfig::builder_with_provider(Arc::new(provider::default_provider()))
@@ -271,7 +271,7 @@ impl Bench {
         if std::env::var("ISSUING_ONLY").is_ok_and(|only| !name.contains(&only)) {
             return;
         }
-        let address = self.server.block_on(bare::serve(server_config(&self.authority)));
+        let address = self.server.block_on(bare::serve(server_config(&self.certificate_authority)));
         let tls = self.tls(&Proofs::Tokens(Vec::new()));
         let before = server_cpu();
         self.clients.block_on(bare::connect(address, tls, connections, IN_FLIGHT_NEW));

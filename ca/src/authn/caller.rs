@@ -73,6 +73,30 @@ impl Proof {
         }
     }
 
+    /// `iss` of the token, if it is part of the proof.
+    pub fn issuer(&self) -> Option<&str> {
+        match self {
+            Self::Token { issuer, .. } | Self::Oidc { issuer, .. } => Some(issuer),
+            Self::ClientCertificate { .. } | Self::Reviewed { .. } | Self::Operator => None,
+        }
+    }
+
+    /// `sub` of the token, where the identity does not follow from it alone.
+    pub fn subject(&self) -> Option<&str> {
+        match self {
+            Self::Oidc { subject, .. } => Some(subject),
+            _ => None,
+        }
+    }
+
+    /// Serial number of the certificate, in hexadecimal.
+    pub fn serial(&self) -> Option<&str> {
+        match self {
+            Self::ClientCertificate { serial, .. } => Some(serial),
+            _ => None,
+        }
+    }
+
     /// When the proof expires; `None` if it does not.
     pub fn expires(&self) -> Option<OffsetDateTime> {
         match self {

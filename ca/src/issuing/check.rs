@@ -1,4 +1,4 @@
-//! Checks a finished certificate before it is returned, so that no mistake of a profile or a library is handed out.
+//! Checks a finished certificate before it is returned, so that no mistake of a profile or a library reaches a caller.
 
 use eastwest_identity::SpiffeId;
 use x509_parser::certificate::X509Certificate;

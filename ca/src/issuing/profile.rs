@@ -103,7 +103,7 @@ pub(crate) fn leaf(
     Ok(contents)
 }
 
-/// The certificate that our own servers show. It names no SPIFFE ID, so nobody can be taken for us by it.
+/// The certificate that our own servers show. It names no SPIFFE ID, so it proves no workload identity.
 pub(crate) fn serving(names: &[ServingName], serial: [u8; 16], window: Window) -> der::Result<Contents> {
     let name = |name: &ServingName| match name {
         ServingName::Dns(name) => Ia5String::new(name).map(GeneralName::DnsName),

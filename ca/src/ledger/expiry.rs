@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_of_one_identity_are_told_apart_until_they_are_gone() {
+    fn pods_of_one_identity_are_distinguished_until_they_are_gone() {
         let mut expiries = Expiries::new(9);
         expiries.note(&in_pod("late", issued("a", "1", 0, 90)), |_| true);
         expiries.note(&in_pod("on-time", issued("a", "2", 0, 90)), |_| true);

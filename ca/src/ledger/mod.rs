@@ -5,7 +5,7 @@
 //! ```
 //! - A [line](chain) is `{"hash":"…","record":{…}}`. The hash is taken over the hash before it and the bytes of the
 //!   record as they stand, so nothing can be changed, left out or put in without breaking all that follows.
-//! - A checkpoint signs the hash before it with the [ledger key](key). Whoever writes ends each commit with one, so
+//! - A checkpoint signs the hash before it with the [ledger key](key). Each commit ends with one, so
 //!   every record stands under a signature.
 //! - A signer record holds a certificate of the ledger key by the CA. When the CA rotates, the key is certified anew
 //!   and stays: the whole ledger can be verified with the roots of any of its certificates.

@@ -8,15 +8,12 @@ use time::OffsetDateTime;
 
 use super::hash::Hash;
 use crate::{
-    authn::{
-        caller::{Caller, Proof},
-        jwt::SignedSvid,
-    },
+    authn::{caller::Caller, jwt::SignedSvid},
     issuing::{grant::Grant, issuer::IssuedCertificate},
     x509::csr::VerifiedCsr,
 };
 
-/// Longest reason in bytes: parts of it are a stranger's.
+/// The longest reason, in bytes: parts of it come from unauthenticated peers.
 const MAX_REASON: usize = 512;
 
 /// One record.
@@ -122,7 +119,7 @@ impl Issued {
     }
 }
 
-/// A JWT-SVID that was issued. The token itself is nowhere: whoever finds one compares its `jti`.
+/// A JWT-SVID that was issued. The token itself is not recorded: a token that was found is compared by its `jti`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JwtSvid {
     /// Whom it names, its `sub`.
@@ -254,18 +251,12 @@ impl Requester {
     /// An authenticated peer.
     pub fn caller(caller: &Caller, peer: Option<IpAddr>) -> Self {
         let proof = &caller.proof;
-        let (proof_issuer, proof_subject, proof_serial) = match proof {
-            Proof::ClientCertificate { serial, .. } => (None, None, Some(serial)),
-            Proof::Token { issuer, .. } => (Some(issuer), None, None),
-            Proof::Oidc { issuer, subject, .. } => (Some(issuer), Some(subject), None),
-            Proof::Reviewed { .. } | Proof::Operator => (None, None, None),
-        };
         Self {
             caller: Some(caller.identity.clone()),
             proof: Some(proof.kind().to_owned()),
-            proof_issuer: proof_issuer.cloned(),
-            proof_subject: proof_subject.cloned(),
-            proof_serial: proof_serial.cloned(),
+            proof_issuer: proof.issuer().map(str::to_owned),
+            proof_subject: proof.subject().map(str::to_owned),
+            proof_serial: proof.serial().map(str::to_owned),
             pod: proof.pod().map(|pod| pod.name.clone()),
             pod_uid: proof.pod().map(|pod| pod.uid.clone()),
             node: proof.node().map(|node| node.name.clone()),

@@ -17,7 +17,7 @@ pub struct Refusals {
     tallies: BTreeMap<Source, Tally>,
 }
 
-/// Who was refused what with which code; an empty name stands for all that were too many to be named.
+/// Who was refused what with which code; an empty name stands for all callers beyond the limit of names.
 type Source = (String, Wanted, String);
 
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl Refusals {
     }
 }
 
-/// The name of whoever was refused.
+/// The name of the refused caller.
 fn source(requester: &Requester) -> String {
     match (&requester.caller, requester.peer) {
         (Some(caller), _) => caller.to_string(),

@@ -159,7 +159,7 @@ fn removed_inserted_and_swapped_records_are_found() {
     assert_eq!(gap.unwrap_err().problem, Problem::MissingSegment(2));
 }
 
-/// Somebody without the ledger key writes a chain of their own.
+/// A chain that was written without the ledger key.
 #[test]
 fn forged_checkpoints_are_found() {
     let (issuer, roots) = ca();
@@ -184,7 +184,7 @@ fn forged_checkpoints_are_found() {
     assert!(matches!(forged(workload), Problem::Signer(_)));
 }
 
-/// A key that our root does not vouch for, first seen in its first checkpoint.
+/// A key that our root does not certify, first seen in its first checkpoint.
 #[test]
 fn a_key_of_another_ca_is_found() {
     let ((stranger, _), (_, roots)) = (ca(), ca());
@@ -215,7 +215,7 @@ fn below(root: &PrivateKey, usages: Vec<ExtendedKeyUsagePurpose>) -> (LocalIssue
 }
 
 /// Whatever the CA that is plugged in says of usages, its ledger can be verified; a certificate of the same CA that is
-/// not for signing documents vouches for no checkpoint.
+/// not for signing documents verifies no checkpoint.
 #[test]
 fn a_ca_below_a_root_vouches_for_the_key_whatever_its_own_usages() {
     let root = PrivateKey::generate().unwrap();

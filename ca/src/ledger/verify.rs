@@ -57,7 +57,7 @@ pub enum Problem {
     /// A checkpoint by a key of which no certificate came before it.
     #[error("the checkpoint's key {0} has no certificate in the ledger before it")]
     UnknownKey(String),
-    /// A checkpoint by a key that none of the roots vouches for.
+    /// A checkpoint by a key that none of the roots certifies.
     #[error("no given root vouches for the checkpoint's key {0}: give the roots of that time with --roots")]
     Untrusted(String),
     /// A signature that does not verify.
@@ -94,7 +94,7 @@ pub struct Report {
     pub refused: u64,
     /// How often half a record was cut off after a crash.
     pub repaired: u64,
-    /// How many checkpoints vouch for them.
+    /// The number of checkpoints that verify them.
     pub checkpoints: u64,
     /// Records after the last checkpoint: of a commit that a crash cut short.
     pub uncovered: u64,
@@ -121,14 +121,14 @@ pub struct Verifier<'a> {
 #[derive(Debug)]
 struct Signer {
     key: PublicKey,
-    /// Whether a root vouches for it.
+    /// Whether a root certifies it.
     trusted: bool,
     /// Segment and line of its first checkpoint.
     first: Option<(u64, u64)>,
 }
 
 impl<'a> Verifier<'a> {
-    /// Trusts the ledger keys that one of `roots` vouches for.
+    /// Trusts the ledger keys that one of `roots` certifies.
     pub fn new(roots: &'a TrustBundle) -> Self {
         let report = Report { head: Hash::GENESIS.to_string(), ..Report::default() };
         Self { roots, head: None, line: 0, segment: 0, keys: BTreeMap::new(), report }
@@ -168,7 +168,7 @@ impl<'a> Verifier<'a> {
     /// Ends the ledger.
     ///
     /// # Errors
-    /// A checkpoint by a key that no root vouches for.
+    /// A checkpoint by a key that no root certifies.
     pub fn finish(self) -> Result<Report, Broken> {
         let untrusted = self.keys.iter().filter(|(_, signer)| !signer.trusted);
         let first = untrusted.filter_map(|(id, signer)| Some((signer.first?, id))).min();

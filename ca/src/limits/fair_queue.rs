@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 /// Items of many owners. Each owner's leave in the order in which they came; owners take turns. Whoever brings a
-/// thousand items waits a thousand turns, and whoever brings one waits for one item of each other owner.
+/// thousand items waits a thousand turns, and the owner of one item waits for one item of each other owner.
 #[derive(Debug)]
 pub struct FairQueue<K, T> {
     max_items: usize,
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn one_owner_cannot_fill_it_and_nobody_can_overfill_it() {
+    fn one_owner_cannot_fill_the_queue_and_its_length_is_bounded() {
         let mut queue = FairQueue::new(6, 4);
         let accepted = (0..10).filter(|n| queue.push("crowd", *n).is_ok()).count();
         assert_eq!(accepted, 4);

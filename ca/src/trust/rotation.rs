@@ -9,11 +9,10 @@
 //! |---|---|---|
 //! | steady, prepared | the active root | the active root |
 //! | published | the active root | both: workloads get the next one when they renew |
-//! | retiring | the next root, now the active one | both: certificates of the old one still live |
+//! | retiring | the next root, now the active one | both: certificates of the old one are still valid |
 //!
-//! A step is safe when nothing depends on the state before it any more: `activate` when every certificate has run out
-//! that was handed out without the next root, `retire` when every certificate of the old root has. Pure: facts and
-//! `now` come in, a state or a refusal goes out.
+//! `activate` is safe when all certificates that were issued without the next root have expired, `retire` when all
+//! certificates of the old root have. The functions are pure: they take `now` and return a state or a refusal.
 
 use std::{cmp::max, fmt};
 
@@ -35,10 +34,10 @@ pub struct RootSlot {
     pub generation: u32,
     /// SHA-256 of its certificate in hexadecimal.
     pub sha256: String,
-    /// Start of its life.
+    /// Start of its validity.
     #[serde(with = "rfc3339")]
     pub not_before: OffsetDateTime,
-    /// End of its life.
+    /// End of its validity.
     #[serde(with = "rfc3339")]
     pub not_after: OffsetDateTime,
 }
@@ -75,8 +74,8 @@ pub enum Phase {
         /// Since when.
         #[serde(with = "rfc3339")]
         since: OffsetDateTime,
-        /// When the last certificate expires that was handed out without the next root; `None` until the signer has taken
-        /// up the publication.
+        /// When the last certificate expires that was issued without the next root; `None` until the signer has
+        /// applied the publication.
         #[serde(with = "rfc3339::option", default)]
         covered: Option<OffsetDateTime>,
     },
@@ -130,12 +129,12 @@ pub enum Refused {
     Order {
         /// The step.
         step: Step,
-        /// What stands in the way, and what comes first.
+        /// Why, and which step comes first.
         reason: &'static str,
     },
     /// The step would break connections. It can be forced.
     #[error("{step}: {}; {breaks}", earliest.map_or_else(
-        || "not safe yet: the running server has not taken up the last step".to_owned(),
+        || "not safe yet: the running server has not applied the last step".to_owned(),
         |earliest| format!("not safe before {}", rfc3339::text(earliest)),
     ))]
     Unsafe {
@@ -159,14 +158,14 @@ pub struct PlannedStep {
     /// When a server takes it automatically, as far as is known.
     #[serde(with = "rfc3339::option")]
     pub automatic_at: Option<OffsetDateTime>,
-    /// Why not before.
+    /// When the step is safe or automatic, and why.
     pub why: &'static str,
 }
 
-const BREAKS_ACTIVATE: &str = "workloads that have not renewed since the next root was published do not know it, and would \
-                               refuse everybody with a certificate of it";
+const BREAKS_ACTIVATE: &str = "workloads that have not renewed since the next root was published do not trust it, and would \
+                               reject all certificates that it signs";
 const BREAKS_RETIRE: &str = "certificates that the old root signed are still in use, and workloads that renew would \
-                             refuse everybody who shows one";
+                             reject them";
 
 /// The roots of a CA and the rotation from one to the next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -218,7 +217,7 @@ impl Rotation {
         matches!(self.phase, Phase::Published { covered: None, .. } | Phase::Retiring { covered: None, .. })
     }
 
-    /// The signer has taken up the last step, and nothing that it issued before lives beyond `until`.
+    /// Records that the signer has applied the last step, and that everything it issued before expires by `until`.
     #[must_use]
     pub fn taken_up(mut self, until: OffsetDateTime) -> Self {
         if let Phase::Published { covered, .. } | Phase::Retiring { covered, .. } = &mut self.phase {
@@ -242,19 +241,19 @@ impl Rotation {
             }
             (Step::Retire, Phase::Retiring { covered, .. }) => safe(step, *covered, BREAKS_RETIRE, now),
             (Step::Prepare, Phase::Retiring { .. }) => {
-                order("the old root has not retired yet; retire comes first")
+                order("the old root is still trusted; run the step retire first")
             }
             (Step::Prepare, _) => {
                 order("there is a next root already; publish and activate it, or abandon it")
             }
             (Step::Publish | Step::Activate | Step::Abandon, Phase::Steady | Phase::Retiring { .. }) => {
-                order("there is no next root; prepare comes first")
+                order("there is no next root; run the step prepare first")
             }
             (Step::Publish, Phase::Published { .. }) => order("the next root is published already"),
             (Step::Activate, Phase::Prepared { .. }) => {
-                order("nobody knows the next root; publish comes first")
+                order("the next root is not published; run the step publish first")
             }
-            (Step::Retire, _) => order("there is no old root; activate comes first"),
+            (Step::Retire, _) => order("there is no old root; run the step activate first"),
         }
     }
 
@@ -286,7 +285,7 @@ impl Rotation {
             }
             (Step::Prepare, phase) => {
                 let _ = phase;
-                return Err(Refused::Order { step, reason: "the next root is not given" });
+                return Err(Refused::Order { step, reason: "prepare needs a new root" });
             }
             (Step::Publish | Step::Activate | Step::Retire | Step::Abandon, _) => Self::of(active),
         })
@@ -305,7 +304,7 @@ impl Rotation {
         due.then_some(next.step)
     }
 
-    /// What is still to come until one root is left, in order; what is not known yet is left open.
+    /// The steps until one root is left, in order; times that are not known yet are `None`.
     pub fn plan(&self, now: OffsetDateTime) -> Vec<PlannedStep> {
         self.planned(Duration::ZERO, now)
     }
@@ -317,14 +316,14 @@ impl Rotation {
             Step::Prepare,
             Some(now),
             Some(active.prepare_at(longest)),
-            "by itself at half of the root's life, at most 30 days before its end",
+            "automatic at half of the root's lifetime, at most 30 days before its end",
         );
         let publish = |safe| {
             step(
                 Step::Publish,
                 safe,
                 Some(active.prepare_at(longest)),
-                "right after it is prepared; a larger bundle breaks nothing",
+                "automatic right after prepare; another root in the bundle breaks no connection",
             )
         };
         let activate = |safe: Option<OffsetDateTime>| {
@@ -333,12 +332,12 @@ impl Rotation {
                 Step::Activate,
                 safe,
                 safe.map(|safe| safe.max(at)),
-                "when every certificate has run out that was issued before the publication: until then somebody may not know the \
-                 next root; by itself from five sixths of the root's life, at most 7 days before its end",
+                "safe when all certificates that were issued before the publication have expired: until then a workload may not \
+                 trust the next root; automatic from five sixths of the root's lifetime, at most 7 days before its end",
             )
         };
         let retire = |safe| {
-            step(Step::Retire, safe, safe, "when every certificate has run out that the old root signed")
+            step(Step::Retire, safe, safe, "safe when all certificates that the old root signed have expired")
         };
         match &self.phase {
             Phase::Steady => vec![prepare, publish(None), activate(None), retire(None)],

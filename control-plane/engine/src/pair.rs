@@ -38,7 +38,7 @@ pub enum ConnectionOutcome {
     MutualTls,
     /// Plaintext.
     Plaintext,
-    /// TLS that a rule originates; whoever listens there must answer it.
+    /// TLS that a rule originates; the server must speak it.
     Tls,
     /// The two sides do not fit.
     Refused,

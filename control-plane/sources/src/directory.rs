@@ -27,7 +27,7 @@ pub(crate) enum Reading {
 pub(crate) struct Look {
     /// The manifests; a file that is not here is gone.
     pub(crate) files: BTreeMap<Name, Reading>,
-    /// Folders that cannot be read and why; the root is the empty path. Nobody knows what is in them.
+    /// Folders that cannot be read and why; the root is the empty path. Their content is unknown.
     pub(crate) closed: BTreeMap<Name, String>,
 }
 

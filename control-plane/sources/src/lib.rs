@@ -1,4 +1,4 @@
-//! Where the world comes from: Kubernetes manifests in a directory, read and followed.
+//! A source of objects: Kubernetes manifests in a directory, read and followed.
 //!
 //! ```text
 //! watch (thread, events) → scan (text of changed files) → directory (what is different, parsed) → Batch → merge
@@ -68,7 +68,7 @@ pub fn load_both(
 ) -> Result<(Loaded, Loaded), SourceError> {
     let (mut before, mut after) = (Scanner::open(before)?, Scanner::open(after)?);
     let mut loading = Loading::new(defaults);
-    // Nothing is half-written when somebody asks: no file counts as fresh.
+    // A command reads complete files: no file counts as being written.
     let first = loading.step(&mut before, SystemTime::UNIX_EPOCH);
     Ok((first, loading.step(&mut after, SystemTime::UNIX_EPOCH)))
 }

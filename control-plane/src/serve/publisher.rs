@@ -142,7 +142,7 @@ impl Publisher {
     /// account.
     fn prune(&mut self, snapshot: &Snapshot) {
         let gone = self.views.iter().filter(|(_, view)| view.is_closed()).map(|(key, _)| key.clone());
-        let gone: Vec<_> = gone.chain(self.fleet.impostors(snapshot)).collect();
+        let gone: Vec<_> = gone.chain(self.fleet.with_other_service_account(snapshot)).collect();
         for key in &gone {
             self.fleet.disconnect(key);
             self.views.remove(key);

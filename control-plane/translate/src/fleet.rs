@@ -138,24 +138,24 @@ impl Fleet {
         self.proxies.remove(key);
     }
 
-    /// The proxies that were authorized with another service account than their Pod turns out to have: they must
-    /// authenticate again.
-    pub fn impostors(&self, snapshot: &Snapshot) -> Vec<ProxyKey> {
-        let is_impostor = |key: &&ProxyKey| {
+    /// The proxies that were authorized with a service account that their Pod does not have: they must authenticate
+    /// again.
+    pub fn with_other_service_account(&self, snapshot: &Snapshot) -> Vec<ProxyKey> {
+        let differs = |key: &&ProxyKey| {
             let real = snapshot.workload(&key.workload).and_then(|pod| pod.service_account.as_ref());
             real.is_some_and(|real| key.service_account.as_ref().is_some_and(|account| account != real))
         };
-        self.proxies.keys().filter(is_impostor).cloned().collect()
+        self.proxies.keys().filter(differs).cloned().collect()
     }
 
-    /// Brings every proxy that `dirty` may concern up to date, and returns those that are to see something else now.
+    /// Updates every proxy that `dirty` may concern, and returns the views that changed.
     pub fn update(&mut self, snapshot: &Snapshot, dirty: &DirtySet) -> Vec<(ProxyKey, Arc<View>)> {
         let moved = self.move_to_scopes(snapshot, dirty);
         self.forget_unused_scopes();
         let renewed = self.renew_scopes(snapshot, dirty);
         let mut changed = Vec::new();
         for (key, proxy) in &mut self.proxies {
-            // A change cannot name who is not in the world.
+            // A dirty set does not name workloads that are not in the world.
             let inbound = dirty.inbound_of(&key.workload) || snapshot.workload(&key.workload).is_none();
             if !inbound && !moved.contains(key) && !renewed.contains(&proxy.scope) {
                 continue;

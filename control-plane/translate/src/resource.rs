@@ -36,7 +36,7 @@ impl Cache {
         Arc::clone(made)
     }
 
-    /// Drops what nobody but the cache holds, once that may be half of it: looking costs as much as there is, and a
+    /// Drops what only the cache holds, once that may be half of it: looking costs as much as there is, and a
     /// small change must not.
     pub(crate) fn forget_unused(&mut self) {
         if self.made.len() > 2 * self.in_use {

@@ -63,7 +63,7 @@ fn serve(name: &str, ports: &[&str]) -> Result<()> {
 fn accept(listener: &TcpListener, name: &str, greets: bool) {
     for stream in listener.incoming().flatten() {
         let name = name.to_owned();
-        // A client that goes away ends its thread; nobody asks how.
+        // A client that disconnects ends its thread; the result does not matter.
         thread::spawn(move || answer(stream, &name, greets));
     }
 }

@@ -23,7 +23,7 @@ pub enum Mode {
     Pass,
     /// They pass later.
     Delay(Duration),
-    /// They are held back, and nobody closes anything: a load balancer that forgot the connection.
+    /// They are dropped and no side closes: a load balancer that lost the connection.
     Stall,
     /// Connections are reset, new ones too.
     Cut,

@@ -97,7 +97,7 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
 }
 
 #[test]
-fn edges_only_point_down_and_stand_in_the_picture() {
+fn dependencies_point_down_and_are_in_the_picture() {
     let layers: BTreeMap<_, _> = LAYERS.iter().map(|(name, layer, uses)| (*name, (*layer, *uses))).collect();
     let dependencies = dependencies();
     let drawn: BTreeSet<_> = layers.keys().map(|name| (*name).to_owned()).collect();

@@ -51,7 +51,7 @@ fn a_server_that_is_none_of_ours_is_named() {
 }
 
 #[test]
-fn mistakes_about_bundles_are_told_together() {
+fn mistakes_about_bundles_are_reported_together() {
     let bench = Bench::new();
     let flags = [
         "--bundle-addr",

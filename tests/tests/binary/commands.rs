@@ -188,7 +188,7 @@ fn wrong_usage_exits_2_and_says_how_it_is_written() {
 }
 
 #[test]
-fn a_server_that_does_not_answer_is_told_with_a_remedy() {
+fn a_server_that_does_not_answer_is_reported_with_a_remedy() {
     let bench = Bench::new();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let refused = bench.run(&["tls", "a/b", "--server", &format!("http://{free}")]);

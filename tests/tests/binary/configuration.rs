@@ -5,7 +5,7 @@ use std::fs;
 use crate::harness::{Bench, set_mode};
 
 #[test]
-fn all_mistakes_are_told_at_once_by_the_names_of_their_flags() {
+fn all_mistakes_are_reported_at_once_with_their_flags() {
     let bench = Bench::new();
     let refused = bench.refused(&[
         "--trust-domain",
@@ -41,7 +41,7 @@ fn all_mistakes_are_told_at_once_by_the_names_of_their_flags() {
 }
 
 #[test]
-fn a_mistake_in_the_environment_is_told_by_the_name_of_the_flag() {
+fn a_mistake_in_the_environment_is_reported_with_its_flag() {
     let bench = Bench::new();
     let variables = [("EASTWEST_CONFIG_DIR", "manifests"), ("EASTWEST_MAX_CERT_TTL", "never")];
     bench.run_with(&["serve"], &variables).failure(2, &["--max-cert-ttl", "\"never\"", "90d"]);
@@ -70,7 +70,7 @@ fn an_error_says_everything_once() {
 }
 
 #[test]
-fn a_port_in_use_is_told_with_its_flag_and_a_remedy() {
+fn a_port_in_use_is_reported_with_its_flag_and_a_remedy() {
     let bench = Bench::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -81,7 +81,7 @@ fn a_port_in_use_is_told_with_its_flag_and_a_remedy() {
 }
 
 #[test]
-fn a_state_directory_open_to_others_is_refused_with_the_command_that_mends_it() {
+fn a_state_directory_open_to_others_is_refused_with_the_remedy() {
     let bench = Bench::new();
     bench.run(&["ca", "init"]).success();
     set_mode(&bench.state(), 0o750);

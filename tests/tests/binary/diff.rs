@@ -74,7 +74,7 @@ fn where_manifests_stand_and_in_which_order_never_matters() {
 
 /// What diff foretells is what explain says once the change is made.
 #[test]
-fn what_is_foretold_comes_true() {
+fn the_predicted_change_is_the_real_one() {
     let bench = Bench::new();
     for (name, _) in CHANGES {
         let told = apply(&bench, name, "json").json();
@@ -185,7 +185,7 @@ fn what_is_refused_keeps_its_version_of_before() {
 }
 
 #[test]
-fn wrong_usage_is_told() {
+fn wrong_usage_is_reported() {
     let bench = Bench::new();
     diff(&bench, &[]).failure(2, &["--filename", "--against"]);
     diff(&bench, &["--against", "manifests", "--delete", "x"]).failure(2, &["--against"]);

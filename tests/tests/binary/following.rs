@@ -116,7 +116,7 @@ async fn a_pod_that_is_not_ready_leaves_the_assignments_it_was_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_edit_that_changes_no_setting_reaches_nobody() {
+async fn an_edit_that_changes_no_setting_updates_no_proxy() {
     let bench = Bench::new();
     let server = bench.serve(&[]);
     let (mut storefront, _) = Stream::warm(&server, Variant::Delta, &STOREFRONT).await;
@@ -172,7 +172,7 @@ fn is_not_empty(page: &Value) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_file_changes_nothing_and_is_told_until_it_is_mended() {
+async fn a_broken_file_changes_nothing_and_is_reported_until_it_is_corrected() {
     let bench = Bench::new();
     let server = bench.serve(&[]);
     let (mut payments, _) = Stream::warm(&server, Variant::Delta, &PAYMENTS).await;
@@ -403,7 +403,7 @@ async fn a_mesh_config_that_cannot_be_read_keeps_the_one_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_that_turns_out_to_be_somebody_elses_loses_its_stream() {
+async fn a_stream_ends_when_its_pod_has_another_service_account() {
     let bench = Bench::new();
     let server = bench.serve(&[]);
     let (mut catalog, _) = Stream::warm(&server, Variant::Delta, &CATALOG).await;

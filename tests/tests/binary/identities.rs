@@ -40,7 +40,7 @@ fn ids_that_are_none_are_refused_by_name() {
     bench.run(&["ca", "issue", &long, "--out", "certs"]).failure(2, &["SPIFFE-ID", "longer than 255 bytes"]);
     let long = format!("spiffe://td/{}", "a".repeat(2048 - 11));
     bench.run(&["ca", "issue", &long, "--out", "certs"]).failure(2, &["SPIFFE-ID", "longer than 2048 bytes"]);
-    // CA.md S23: a trust domain is an ID, but nobody's.
+    // CA.md S23: a trust domain is an ID, but of no workload.
     bench
         .run(&["ca", "issue", "spiffe://td", "--out", "certs"])
         .failure(2, &["not an identity of a workload"]);

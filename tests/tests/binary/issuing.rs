@@ -98,7 +98,7 @@ async fn a_held_certificate_renews_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_proves_nothing_is_unauthenticated_and_learns_nothing() {
+async fn a_caller_without_proof_is_unauthenticated_and_gets_no_details() {
     let (bench, stranger) = (Bench::new(), Bench::new());
     let server = bench.serve(&[]);
     let now = OffsetDateTime::now_utc().unix_timestamp();
@@ -175,7 +175,7 @@ async fn lifetimes_are_those_of_the_flags() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_signing_request_is_told_what_is_wrong_and_the_next_one_is_signed() {
+async fn a_bad_signing_request_is_refused_with_the_reason_and_the_next_one_is_signed() {
     let bench = Bench::new();
     let server = bench.serve(&[]);
     let token = bench.token("bookshop/storefront");
@@ -234,7 +234,7 @@ async fn the_serving_certificate_has_the_names_that_are_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callers_of_another_cluster_are_nobodies() {
+async fn callers_of_another_cluster_are_unauthenticated() {
     let bench = Bench::new();
     let server = bench.serve(&["--cluster-id", "east"]);
     let token = bench.token("bookshop/storefront");
@@ -334,7 +334,7 @@ fn the_authority_is_shown_before_and_while_a_server_runs() {
 }
 
 #[test]
-fn mistakes_in_an_order_for_a_certificate_are_told_together() {
+fn mistakes_in_a_certificate_request_are_reported_together() {
     let bench = Bench::new();
     bench.run(&["ca", "init"]).success();
     let refused = bench.run(&["ca", "issue", "storefront", "--ttl", "long"]);

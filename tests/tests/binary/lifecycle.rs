@@ -205,7 +205,7 @@ fn a_restarted_or_killed_server_keeps_its_root_and_its_token_key() {
 }
 
 #[test]
-fn garbage_at_the_ports_harms_nobody() {
+fn garbage_at_the_ports_affects_no_other_client() {
     use std::io::Write as _;
     let bench = Bench::new();
     let server = bench.serve(&[]);

@@ -167,7 +167,7 @@ fn an_incomplete_or_bad_ca_is_refused_at_the_start() {
     place.bench.refused(&["--ca-dir", "cacerts"]).failure(1, &["tls.crt", "are both there"]);
 }
 
-/// A restart without the CA that everybody trusts must not begin to sign with another one.
+/// A restart without the CA that workloads trust must not begin to sign with another one.
 #[test]
 fn a_plugged_in_ca_that_is_lost_is_not_silently_replaced() {
     let place = Place::new();

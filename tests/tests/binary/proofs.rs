@@ -71,7 +71,7 @@ async fn a_bound_token_is_good_while_the_manifests_have_its_pod() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn trusted_node_accounts_speak_for_the_pods_of_their_nodes() {
+async fn trusted_node_accounts_represent_the_pods_of_their_nodes() {
     for (flags, variables, expected) in [
         (&["--trusted-node-account", "istio-system/ztunnel"][..], &[][..], Code::Ok),
         (&[], &[("CA_TRUSTED_NODE_ACCOUNTS", "a/b, istio-system/ztunnel")], Code::Ok),
@@ -141,7 +141,7 @@ fn mistakes_in_settings_of_proofs_name_their_flags() {
 }
 
 #[test]
-fn oidc_rules_that_are_wrong_are_told_with_their_fields() {
+fn wrong_oidc_rules_are_reported_with_their_fields() {
     let bench = Bench::new();
     std::fs::write(bench.path("rules.yaml"), "rules: [{name: a, match: {ref: '*'}}]").unwrap();
     let told = ["--oidc-rules", "rules[0].issuer", "rules[0].match.ref", "rules[0].maxTTL"];
@@ -150,7 +150,7 @@ fn oidc_rules_that_are_wrong_are_told_with_their_fields() {
 }
 
 #[test]
-fn an_api_that_cannot_be_found_is_told() {
+fn an_api_that_cannot_be_found_is_reported() {
     let bench = Bench::new();
     bench.refused(&["--token-review"]).failure(1, &["--token-review", "--kubeconfig"]);
     bench.refused(&["--token-review", "--kubeconfig", "nowhere"]).failure(1, &["--kubeconfig", "nowhere"]);

@@ -123,7 +123,7 @@ fn held(received: &Received) -> BTreeMap<String, String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_reconnects_is_sent_only_what_is_new_to_him() {
+async fn a_client_that_reconnects_is_sent_only_changes() {
     let bench = Bench::new();
     let server = bench.serve(&[]);
     let (stream, warm) = Stream::warm(&server, Variant::Delta, &STOREFRONT).await;
@@ -161,7 +161,7 @@ async fn our_own_type_says_what_the_command_prints() {
         if member.pod != STOREFRONT.pod {
             continue;
         }
-        // A rule whose host names nobody: a warning that comes while the proxy is connected.
+        // A rule whose host does not exist: a warning that comes while the proxy is connected.
         bench.write("late.yaml", LATE_RULE);
         let received = stream.accept().await;
         let printed = bench.run(&["tls", &name, "--server", &server.url(), "-o", "json"]).json();
@@ -231,7 +231,7 @@ async fn stock_envoy_is_not_sent_a_type_of_ours() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_assignment_that_nobody_knows_is_empty() {
+async fn an_unknown_assignment_is_empty() {
     let bench = Bench::new();
     let server = bench.serve(&[]);
     let unknown = "outbound|80||nobody.bookshop.svc.cluster.local".to_owned();

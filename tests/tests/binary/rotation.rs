@@ -1,4 +1,4 @@
-//! A root that follows another: by hand beside a running server, and by itself.
+//! Rotation of the root: manual with a running server, and automatic.
 
 use std::collections::BTreeSet;
 
@@ -31,14 +31,16 @@ async fn a_rotation_by_hand_beside_a_running_server() {
     let (held, _) = ask(&bench, &server, None, 12).await;
 
     let plan = bench.run(&["ca", "rotate"]);
-    for text in ["a server runs", "root 1", "prepare", "publish", "activate", "retire", "by itself"] {
+    for text in ["a server runs", "root 1", "prepare", "publish", "activate", "retire", "automatic"] {
         assert!(plan.success().contains(text), "{text}: {}", plan.out);
     }
-    bench.run(&["ca", "rotate", "--step", "activate"]).failure(1, &["activate", "prepare comes first"]);
+    bench
+        .run(&["ca", "rotate", "--step", "activate"])
+        .failure(1, &["activate", "run the step prepare first"]);
     assert_eq!(step(&bench, "prepare", &["--root-key-type", "p384"])["phase"], "prepared");
-    bench.run(&["ca", "rotate", "--step", "activate"]).failure(1, &["publish comes first"]);
+    bench.run(&["ca", "rotate", "--step", "activate"]).failure(1, &["run the step publish first"]);
     let (_, chain) = ask(&bench, &server, None, 12).await;
-    assert_eq!(certificates(&chain[1]), old, "nobody knows it yet");
+    assert_eq!(certificates(&chain[1]), old, "not published yet");
 
     let view = step(&bench, "publish", &[]);
     assert!(view["covered"].is_string(), "the server has taken it up: {view}");
@@ -49,18 +51,21 @@ async fn a_rotation_by_hand_beside_a_running_server() {
     assert_eq!((both.len(), &both[0]), (2, &old[0]), "both are in the bundle");
     assert_eq!(certificates(&bench.root()), both);
     let early = bench.run(&["ca", "rotate", "--step", "activate"]);
-    early.failure(1, &["not safe before 20", "would refuse everybody", "Nothing was changed", "--wait"]);
+    early.failure(
+        1,
+        &["not safe before 20", "would reject all certificates", "Nothing was changed", "--wait"],
+    );
 
     let view = step(&bench, "activate", &["--wait"]);
     assert_eq!((&view["phase"], &view["active"]["generation"]), (&"retiring".into(), &2.into()));
-    // The server's own certificate leads to the new root; whoever has the old bundle alone was to have renewed.
+    // The serving certificate chains to the new root: clients with the old bundle alone must have renewed by now.
     let new = both[1].clone();
     let (fresh, chain) = ask(&bench, &server, None, 12).await;
     assert_eq!(certificates(&chain[1]), [new.clone(), old[0].clone()]);
     ask(&bench, &server, Some(&fresh), 12).await;
     drop(held);
     bench.run(&["ca", "rotate", "--step", "retire"]).failure(1, &["retire: not safe before"]);
-    bench.run(&["ca", "rotate", "--step", "prepare"]).failure(1, &["retire comes first"]);
+    bench.run(&["ca", "rotate", "--step", "prepare"]).failure(1, &["run the step retire first"]);
     assert_eq!(step(&bench, "retire", &["--wait"])["phase"], "steady");
     until(
         "the old root to go",
@@ -89,7 +94,7 @@ async fn a_forced_step_says_what_breaks() {
     let forced = bench.run(&["ca", "rotate", "--step", "activate", "--force"]);
     assert!(forced.success().contains("root 2"), "{forced:?}");
     assert!(
-        forced.err.contains("warning: forced") && forced.err.contains("would refuse everybody"),
+        forced.err.contains("warning: forced") && forced.err.contains("would reject all certificates"),
         "{forced:?}"
     );
     bench.run(&["ca", "rotate", "--step", "publish", "--force"]).failure(1, &["there is no next root"]);

@@ -99,9 +99,9 @@ async fn a_secret_goes_to_the_proxy_that_a_rule_selects_and_follows_its_renewal(
     }
 }
 
-/// Whoever is not entitled gets no Secret, and the stream goes on.
+/// A proxy that is not entitled gets no Secret, and its stream goes on.
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_else_gets_it() {
+async fn no_other_proxy_gets_the_secret() {
     let bench = Bench::new();
     bench.write("partner.yaml", RULE);
     write_secret(&bench);

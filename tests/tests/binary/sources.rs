@@ -57,7 +57,7 @@ fn solved(server: &Server, subject: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_file_is_told_with_its_name_until_it_is_mended_and_a_good_one_is_taken() {
+async fn a_bad_file_is_reported_until_it_is_corrected_and_a_good_one_is_used() {
     let bench = Bench::new();
     drop(bench.serve(&[]));
     let jwks = fs::read_to_string(bench.state().join("token-jwks.json")).unwrap();

@@ -1,4 +1,4 @@
-//! `eastwest ca serve`, `wait-ready` and `issue`: the authority without a mesh, as a CI job meets it.
+//! `eastwest ca serve`, `wait-ready` and `issue`: the CA without a mesh, as a CI job uses it.
 
 use std::{
     fs,
@@ -33,7 +33,7 @@ const FREE: [(&str, &str); 2] =
 const TEST_ROOT: &str = "4ceb183227bfcd23cc688b7752596b30fbe6687bbd47b0e3d7ce20babbe1c1a4";
 
 /// A running `eastwest ca serve`.
-struct Authority {
+struct CaServer {
     process: Process,
     tls: SocketAddr,
     http: SocketAddr,
@@ -41,7 +41,7 @@ struct Authority {
     state: PathBuf,
 }
 
-impl Authority {
+impl CaServer {
     fn start(bench: &Bench, flags: &[&str]) -> Self {
         Self::start_with(bench, flags, &[])
     }
@@ -125,7 +125,7 @@ fn remaining(leaf: &CertificateSummary) -> i64 {
 #[test]
 fn a_ci_job_gets_a_certificate_in_three_commands_and_nothing_stays_behind() {
     let bench = Bench::new();
-    let ca = Authority::start(&bench, &["--ephemeral"]);
+    let ca = CaServer::start(&bench, &["--ephemeral"]);
     let waited = bench.run(&["ca", "wait-ready", "--server", &ca.http.to_string()]);
     assert!(waited.success().contains("is ready"), "{}", waited.out);
     let issued = bench.run(&words(&ca.issue("certs", &["--service-account", "shop/reviews"])));
@@ -152,11 +152,11 @@ fn a_ci_job_gets_a_certificate_in_three_commands_and_nothing_stays_behind() {
 #[test]
 fn each_ephemeral_run_has_a_root_and_a_trust_domain_of_its_own() {
     let bench = Bench::new();
-    let [one, two] = [(); 2].map(|()| Authority::start(&bench, &["--ephemeral"]));
+    let [one, two] = [(); 2].map(|()| CaServer::start(&bench, &["--ephemeral"]));
     assert_ne!(one.trust_domain, two.trust_domain);
     assert!(one.trust_domain.starts_with("ci-") && one.trust_domain.ends_with(".test"));
     assert_ne!(one.fingerprint(), two.fingerprint());
-    // The other run's token is signed by a stranger.
+    // The token of the other run has an unknown signer.
     let token = bench.run(&[
         "token",
         "--service-account",
@@ -175,11 +175,11 @@ fn each_ephemeral_run_has_a_root_and_a_trust_domain_of_its_own() {
 #[test]
 fn the_trust_domain_and_the_root_of_a_state_directory_stay() {
     let bench = Bench::new();
-    let first = Authority::start(&bench, &["--trust-domain", "run-7.example"]);
+    let first = CaServer::start(&bench, &["--trust-domain", "run-7.example"]);
     assert_eq!((first.trust_domain.as_str(), &first.state), ("run-7.example", &bench.state()));
     let root = first.fingerprint();
     first.stop();
-    let again = Authority::start(&bench, &["--trust-domain", "run-7.example", "--cert-ttl", "5m"]);
+    let again = CaServer::start(&bench, &["--trust-domain", "run-7.example", "--cert-ttl", "5m"]);
     assert_eq!(again.fingerprint(), root);
     bench.run(&words(&again.issue("certs", &["spiffe://run-7.example/ns/shop/sa/reviews"]))).success();
     assert!((290..=300).contains(&remaining(&leaf(&bench.path("certs")))));
@@ -200,14 +200,14 @@ fn a_root_that_was_given_is_asked_for_again() {
     let (certificate, _) = some_root(&bench);
     let root = CertificateSummary::of(&certificates(&certificate)[0]).unwrap();
     let given = ["--root-cert", "origin/ca-cert.pem", "--root-key", "origin/ca-key.pem"];
-    Authority::start(&bench, &given).stop();
+    CaServer::start(&bench, &given).stop();
     let ways = ["--root-cert and --root-key", "EASTWEST_ROOT_CERT_PEM", "--ca-dir", "remove this file"];
     let told = [&["root-cert.pem", root.subject.as_str(), root.sha256.as_str()], &ways[..]].concat();
     bench.run_with(&["ca", "serve"], &FREE).failure(1, &told);
     bench.refused(&[]).failure(1, &told);
-    Authority::start(&bench, &given).stop();
+    CaServer::start(&bench, &given).stop();
     fs::remove_file(bench.state().join("root-cert.pem")).unwrap();
-    assert_ne!(Authority::start(&bench, &[]).fingerprint(), root.sha256);
+    assert_ne!(CaServer::start(&bench, &[]).fingerprint(), root.sha256);
 }
 
 /// Certificate and key of a root, PEM.
@@ -226,7 +226,7 @@ fn a_root_comes_from_files_or_from_the_environment_and_its_key_is_shown_nowhere(
     let by_environment =
         [("EASTWEST_ROOT_CERT_PEM", certificate.as_str()), ("EASTWEST_ROOT_KEY_PEM", key.as_str())];
     for (flags, variables) in [(&by_files[..], &[][..]), (&by_files[..1], &by_environment[..])] {
-        let ca = Authority::start_with(&bench, flags, variables);
+        let ca = CaServer::start_with(&bench, flags, variables);
         assert_eq!(ca.fingerprint(), wanted);
         bench.run(&words(&ca.issue("certs", &["--service-account", "shop/reviews"]))).success();
         let secret = key.lines().nth(1).unwrap();
@@ -238,7 +238,7 @@ fn a_root_comes_from_files_or_from_the_environment_and_its_key_is_shown_nowhere(
 }
 
 #[test]
-fn roots_that_cannot_be_used_are_told_with_what_to_do() {
+fn unusable_roots_are_reported_with_a_remedy() {
     let bench = Bench::new();
     let (certificate, key) = some_root(&bench);
     let other = PrivateKey::generate().unwrap().to_pem().to_string();
@@ -277,7 +277,7 @@ fn the_test_root_is_always_the_same_and_says_loudly_what_it_is() {
     for (flags, fingerprint) in
         [(&["--ephemeral"][..], None), (&["--ephemeral", "--insecure-test-root"], Some(TEST_ROOT))]
     {
-        let ca = Authority::start(&bench, flags);
+        let ca = CaServer::start(&bench, flags);
         let insecure = fingerprint.is_some();
         let (_, metrics) = ca.page("/metrics");
         assert!(
@@ -313,7 +313,7 @@ fn the_test_root_serves_this_machine_alone_however_it_came() {
         let arguments = [&["ca", "serve"], flags].concat();
         bench.run_with(&arguments, &everywhere).failure(code, &["loopback", "--insecure-allow-remote"]);
         let told = [flags, &["--insecure-allow-remote"]].concat();
-        assert_eq!(Authority::start_with(&bench, &told, &everywhere).debug()["insecure_test_root"], true);
+        assert_eq!(CaServer::start_with(&bench, &told, &everywhere).debug()["insecure_test_root"], true);
     }
 }
 
@@ -326,7 +326,7 @@ fn wait_ready_waits_for_a_server_that_comes_and_says_why_when_none_does() {
     bench
         .run(&[&waiting[..], &["--timeout", "200ms"]].concat())
         .failure(1, &[&server, "is not ready after 200ms", "refused"]);
-    // Somebody who listens and says nothing is not ready either.
+    // A port that accepts connections and sends nothing is not ready either.
     let silent = TcpListener::bind(port).unwrap();
     bench.run(&[&waiting[..], &["--timeout", "200ms"]].concat()).failure(1, &["it does not answer"]);
     drop(silent);
@@ -335,7 +335,7 @@ fn wait_ready_waits_for_a_server_that_comes_and_says_why_when_none_does() {
     command.env("EASTWEST_TIMEOUT", "20s");
     let mut waits = Process::spawn("eastwest ca wait-ready", command, &log).unwrap();
     assert!(waits.ended().unwrap().is_none());
-    let _ca = Authority::start(&bench, &["--ephemeral", "--http-addr", &server]);
+    let _ca = CaServer::start(&bench, &["--ephemeral", "--http-addr", &server]);
     assert!(waits.wait(PATIENCE).unwrap().success(), "{}", waits.output());
     bench
         .run(&["ca", "wait-ready", "--server", "https://127.0.0.1:1", "--timeout", "never"])
@@ -343,9 +343,9 @@ fn wait_ready_waits_for_a_server_that_comes_and_says_why_when_none_does() {
 }
 
 #[test]
-fn mistakes_in_an_order_at_a_server_are_told_with_what_to_do() {
+fn mistakes_in_a_request_to_a_server_are_reported_with_a_remedy() {
     let bench = Bench::new();
-    let ca = Authority::start(&bench, &["--ephemeral"]);
+    let ca = CaServer::start(&bench, &["--ephemeral"]);
     let reviews = ["--service-account", "shop/reviews"];
     let order = |flags: &[&str]| bench.run(&words(&ca.issue("certs", flags)));
     order(&[]).failure(2, &["SPIFFE-ID", "--service-account"]);
@@ -369,7 +369,7 @@ fn mistakes_in_an_order_at_a_server_are_told_with_what_to_do() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_authority_alone_lists_what_it_serves_and_no_xds() {
     let bench = Bench::new();
-    let ca = Authority::start(&bench, &["--ephemeral"]);
+    let ca = CaServer::start(&bench, &["--ephemeral"]);
     let root = fs::read_to_string(ca.state.join("root-cert.pem")).unwrap();
     let mut reflection = ServerReflectionClient::new(tls(ca.tls, &root, None).await.unwrap());
     let message_request = Some(MessageRequest::ListServices(String::new()));
@@ -398,7 +398,7 @@ fn a_crash_leaves_no_core_dump() {
         .env_clear()
         .envs(FREE)
         .current_dir(bench.path(""));
-    let mut ca = Authority::spawn(&bench, command);
+    let mut ca = CaServer::spawn(&bench, command);
     ca.process.signal(Signal::SIGABRT).unwrap();
     let status = ca.process.wait(Duration::from_secs(10)).unwrap();
     assert_eq!((status.signal(), status.core_dumped()), (Some(Signal::SIGABRT as i32), false));

@@ -62,7 +62,7 @@ async fn the_connections_page_names_node_and_proven_identity() {
     server.until("/debug/syncz", |page| page.as_array().is_some_and(Vec::is_empty));
 }
 
-/// Everybody here has the identity of the storefront.
+/// All clients here have the identity of the storefront.
 async fn storefront(bench: &Bench, server: &Server, by_token: bool) -> (Channel, Option<String>) {
     if by_token {
         let channel = tls(server.tls, &bench.root(), None).await.unwrap();
@@ -73,7 +73,7 @@ async fn storefront(bench: &Bench, server: &Server, by_token: bool) -> (Channel,
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_gets_the_configuration_of_somebody_else() {
+async fn no_proxy_gets_the_configuration_of_another() {
     let bench = Bench::new();
     let server = bench.serve(&[]);
     let id = |member: &Member| node(member).id;
@@ -99,7 +99,7 @@ async fn nobody_gets_the_configuration_of_somebody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_tls_port_is_closed_to_nobodies() {
+async fn the_tls_port_refuses_unauthenticated_peers() {
     let (bench, stranger) = (Bench::new(), Bench::new());
     let server = bench.serve(&[]);
     let foreign = stranger.token("bookshop/storefront");
@@ -114,7 +114,7 @@ async fn the_tls_port_is_closed_to_nobodies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mangled_node_is_told_which_part_is_wrong() {
+async fn a_malformed_node_is_refused_with_the_wrong_part() {
     let bench = Bench::new();
     let server = bench.serve(&[]);
     let mangled = [
@@ -163,7 +163,7 @@ async fn a_proxy_whose_role_is_not_served_is_refused_by_the_name_of_its_role() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_empty_type_is_refused_and_an_unknown_one_harms_nothing() {
+async fn an_empty_type_is_refused_and_an_unknown_one_is_ignored() {
     let bench = Bench::new();
     let server = bench.serve(&[]);
     for variant in VARIANTS {
@@ -214,7 +214,7 @@ async fn streams_of_one_node_are_independent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_has_said_all_is_let_go() {
+async fn a_half_closed_stream_ends_with_ok() {
     let bench = Bench::new();
     let server = bench.serve(&[]);
     for variant in VARIANTS {
@@ -225,7 +225,7 @@ async fn a_client_that_has_said_all_is_let_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_that_no_manifest_knows_yet_is_served_by_its_word() {
+async fn a_pod_without_a_manifest_is_served_by_its_own_claims() {
     let bench = Bench::new();
     let server = bench.serve(&[]);
     let member = Member { pod: "storefront-7", address: "10.77.0.17", ..STOREFRONT };

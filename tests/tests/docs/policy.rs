@@ -2,8 +2,8 @@
 
 use eastwest_tests::pages::{page, quoted, root, rows, tests};
 
-/// The letters of the rules and how many there are of each.
-const RULES: &[(char, u8)] = &[('P', 10), ('I', 7), ('D', 11), ('T', 4), ('O', 9), ('A', 8), ('V', 3)];
+/// The letters of the rules, in the order of the page.
+const LETTERS: &[char] = &['P', 'I', 'D', 'T', 'O', 'A', 'V'];
 /// Rules that are known gaps: no test holds them.
 const GAPS: &[&str] = &["I7"];
 
@@ -12,8 +12,13 @@ fn every_rule_has_its_place_and_its_test() {
     let page = page("POLICY.md").unwrap();
     let (rules, quirks) = (rows(&page, "rule"), rows(&page, "quirk"));
     let named: Vec<&str> = rules.iter().map(|row| row[0].as_str()).collect();
-    let expected: Vec<String> =
-        RULES.iter().flat_map(|(letter, most)| (1..=*most).map(move |at| format!("{letter}{at}"))).collect();
+    let expected: Vec<String> = LETTERS
+        .iter()
+        .flat_map(|letter| {
+            let most = named.iter().filter(|name| name.starts_with(*letter)).count();
+            (1..=most).map(move |at| format!("{letter}{at}"))
+        })
+        .collect();
     assert_eq!(named, expected, "the rules, each once, in order");
     let tests = tests().unwrap();
     let exists = |name: &str| match name.starts_with(|first: char| first.is_ascii_digit()) {

@@ -32,7 +32,7 @@ fn keys_come_from_the_api_by_its_address_or_by_discovery() {
     let start = |flags: &[&str]| {
         ControlPlane::start(cluster.dir(), &[&["ca", "serve", "--token-issuer", &issuer], flags].concat())
     };
-    // A service account may read the keys of any cluster; strangers may not.
+    // A service account may read the keys of any cluster; unauthenticated clients may not.
     let server = start(&ours);
     server.issues(&bound, "shop/reviews");
     server.refuses(&other, "shop/reviews", "not for us");

@@ -89,7 +89,7 @@ fn a_client_certificate_does_as_well_as_a_token_at_the_api() {
 
 #[test]
 #[ignore = "needs the Kubernetes API that cargo xtask tools builds"]
-fn an_api_that_hangs_lets_nobody_in_until_it_answers_again() {
+fn while_an_api_hangs_no_caller_is_authenticated() {
     let cluster = Cluster::start();
     cluster.let_us_review();
     cluster.account(REVIEWS);

@@ -54,7 +54,7 @@ fn check(scene: &Scene) -> Result<String> {
 
 #[test]
 #[ignore = "needs root and stock Envoy"]
-fn a_secret_is_handed_to_the_sidecar_that_a_rule_selects_and_renewed_there() -> Result<()> {
+fn a_secret_is_sent_to_the_sidecar_that_a_rule_selects_and_renewed_there() -> Result<()> {
     let scene = Scene::start()?;
     // The Secret is not there at first. A host that is new with its rule is never called in plaintext.
     let newcomer = Server { host: "newcomer.example.org", ..DEMANDING };

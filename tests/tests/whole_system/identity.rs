@@ -2,7 +2,7 @@
 //!
 //! The capture proves TLS, the requested name and that nothing can be read. TLS 1.3 hides the
 //! certificates, so the server's `x-forwarded-client-cert` tells which two identities Envoy has
-//! verified, and an impostor, who has a certificate of the mesh but not the right one, is refused.
+//! verified, and a server with the certificate of another workload of the mesh is refused.
 
 use std::time::Duration;
 
@@ -65,10 +65,10 @@ fn calls_are_mutual_tls_with_the_right_identities() -> Result<()> {
 #[ignore = "needs root and stock Envoy"]
 fn a_server_with_another_identity_is_refused() -> Result<()> {
     let mesh = Mesh::start()?;
-    let (client, impostor) = (mesh.lift(STOREFRONT)?, mesh.lift(WAREHOUSE)?);
+    let (client, other) = (mesh.lift(STOREFRONT)?, mesh.lift(WAREHOUSE)?);
     assert!(client.call(&WAREHOUSE, 80, "/")?.is_ok(), "its own certificate is a valid one");
 
-    impostor.namespace.add_address(ORDERS.address)?;
+    other.namespace.add_address(ORDERS.address)?;
     let answer = client.call(&ORDERS, 80, "/")?;
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(!client.echoes(&ORDERS.cluster_ip(), 5000)?);

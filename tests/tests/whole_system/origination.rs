@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use eastwest_tests::{
     bookshop::LEGACY,
     mesh::nothing_was_refused,
-    outside::{DEMANDING, IMPOSTOR, OPEN, Outcome, PATIENCE, Scene, Server},
+    outside::{DEMANDING, MISNAMED, OPEN, Outcome, PATIENCE, Scene, Server},
     process::until,
 };
 
@@ -64,13 +64,13 @@ const CASES: [Case; 17] = [
     case("DISABLE", OPEN, "{mode: DISABLE}", NotTls),
     case(
         "SIMPLE, another host's certificate",
-        IMPOSTOR,
+        MISNAMED,
         "{mode: SIMPLE, caCertificates: DIR/servers.pem}",
         NameRefused,
     ),
     case(
         "SIMPLE, that host's name in the rule",
-        IMPOSTOR,
+        MISNAMED,
         "{mode: SIMPLE, caCertificates: DIR/servers.pem, subjectAltNames: [external.example.org]}",
         Served,
     ),
@@ -122,7 +122,7 @@ fn a_rule_decides_whom_outside_the_mesh_is_called_and_how() -> Result<()> {
     assert_eq!(wrong, Vec::<String>::new());
     the_host_header_names_the_server(&scene)?;
     nothing_was_refused(&scene.mesh, &[&scene.client])?;
-    a_missing_file_costs_nobody_else(&scene)
+    a_missing_file_affects_no_other_host(&scene)
 }
 
 /// Without SNI in the rule, the server gets the name that the application called.
@@ -137,7 +137,7 @@ fn the_host_header_names_the_server(scene: &Scene) -> Result<()> {
 
 /// A rule that names a file which is not there: connections to that host fail, none goes out in plaintext, and
 /// everything else goes on. The file counts as soon as it is there, and again when it changes.
-fn a_missing_file_costs_nobody_else(scene: &Scene) -> Result<()> {
+fn a_missing_file_affects_no_other_host(scene: &Scene) -> Result<()> {
     const LATE: &str =
         "{mode: SIMPLE, caCertificates: DIR/late.pem, subjectAltNames: [external.example.org]}";
     const SKIP: &str = "{mode: SIMPLE, insecureSkipVerify: true}";
@@ -153,11 +153,11 @@ fn a_missing_file_costs_nobody_else(scene: &Scene) -> Result<()> {
     // If the previous setting stayed in force, the call would be plaintext.
     scene.switch(OPEN, &[(OPEN.host, "{mode: DISABLE}")])?;
     assert_eq!(scene.observe(OPEN)?.0, NotTls);
-    scene.switch(OPEN, &[(OPEN.host, LATE), (IMPOSTOR.host, SKIP)])?;
+    scene.switch(OPEN, &[(OPEN.host, LATE), (MISNAMED.host, SKIP)])?;
     let answer = scene.call(OPEN)?;
     println!("without its file: {} {}", answer.status, answer.body);
     assert_eq!(answer.status, 503, "{answer:?}");
-    assert_eq!(scene.observe(IMPOSTOR)?.0, Served, "the rest of the same change is in force");
+    assert_eq!(scene.observe(MISNAMED)?.0, Served, "the rest of the same change is in force");
     assert_eq!(scene.client.call(&LEGACY, 80, "/")?.seen()?["pod"], "legacy-0", "others are called as ever");
 
     write("servers.pem")?;

@@ -1,4 +1,4 @@
-//! How a host decides which client may open a stream and what it sees.
+//! Authorization of streams by the host: which client may open one, and its view.
 
 use std::fmt;
 use std::future;

@@ -1,8 +1,9 @@
 //! The response side of a stream as an HTTP body that shares the resources' bytes.
 //!
 //! tonic's own encoder copies every message into a buffer that the stream keeps. Here the frames are the shared
-//! bytes themselves, and the session is polled only when the transport can take more: what a slow client does not
-//! read is never made, so it costs no memory and delays nobody (XDS.md X46).
+//! bytes themselves, and the session is polled only when the transport can take more: no
+//! response is made before the client has read the ones before it, so a slow client costs bounded memory and delays
+//! no other stream (XDS.md X46).
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -14,7 +15,7 @@ use http_body::{Body, Frame};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-/// What a session runs as: it sends messages to the body that polls it, and ends with a status.
+/// A running session: it sends messages to the body that polls it, and ends with a status.
 pub(crate) type SessionFuture = Pin<Box<dyn Future<Output = Result<(), Status>> + Send>>;
 
 /// The pieces of one gRPC message.

@@ -13,7 +13,7 @@ use crate::node::Node;
 /// All streams that are open at the moment, and totals by resource type since the start.
 #[derive(Debug)]
 pub struct Connections {
-    /// Distinguishes the nonces of this process from those of earlier ones.
+    /// Makes the nonces of this process differ from those of earlier ones.
     epoch: u64,
     opened: AtomicU64,
     open: DashMap<u64, Arc<Connection>>,
@@ -88,19 +88,19 @@ pub struct TypeStatus {
     pub type_url: String,
     /// `SYNCED`, `STALE`, `NOT SENT` or `ERROR`.
     pub state: &'static str,
-    /// Everything is subscribed.
+    /// The wildcard is subscribed.
     pub wildcard: bool,
     /// The number of subscribed names.
     pub names: usize,
-    /// The number of resources the client was sent and still wants.
+    /// The number of resources that the client holds.
     pub resources: usize,
-    /// The version of what the client was sent, all in all.
+    /// The version of everything that the client holds.
     pub version: Option<String>,
     /// The nonce of the latest response.
     pub sent_nonce: Option<String>,
     /// The nonce of the latest accepted response.
     pub acked_nonce: Option<String>,
-    /// Why the client is without something it was last sent, in its own words.
+    /// The error of the NACK that is not resolved yet, as the client sent it.
     pub error: Option<String>,
     /// How many responses it rejected.
     pub rejects: u64,
@@ -187,7 +187,7 @@ impl Connections {
         }
     }
 
-    /// Counts an answer. Types that were never sent are not counted: clients could invent any number of them.
+    /// Counts an ACK or NACK. Types that were never sent are not counted: clients could name any number of them.
     pub(crate) fn count_answer(&self, type_url: &str, reaction: &Reaction) {
         let Some(tally) = self.tallies.get(type_url) else { return };
         let counter = match reaction {

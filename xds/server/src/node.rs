@@ -1,4 +1,4 @@
-//! Who a proxy says it is: `type~ip~pod.namespace~domain` and metadata.
+//! The node of a client: its id `type~ip~pod.namespace~domain` and its metadata.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -53,7 +53,7 @@ impl NodeKind {
     }
 }
 
-/// What is wrong with the node of a first request. The client is to blame.
+/// Why the node of a first request is refused. The client must correct it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NodeError {
     /// There is no node at all.
@@ -75,7 +75,7 @@ pub enum NodeError {
     NoNamespace(Quoted),
 }
 
-/// Foreign text in an error, quoted, escaped and cut to a bearable length.
+/// Text of a client in an error: quoted, escaped and cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quoted(String);
 
@@ -141,7 +141,7 @@ impl Node {
         &self.domain
     }
 
-    /// The program that asks (`user_agent_name`), e.g. `envoy`; empty if it does not say.
+    /// The client's program (`user_agent_name`), e.g. `envoy`; empty if it is not set.
     pub fn user_agent(&self) -> &str {
         &self.user_agent
     }
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn mangled_ids_are_refused_by_name_of_field_and_remedy() {
+    fn malformed_ids_are_refused_with_field_and_remedy() {
         for (id, expected) in [
             ("", "expected type~ip~pod.namespace~domain"),
             ("sidecar~10.0.0.7~web.shop", "expected type~ip~pod.namespace~domain"),

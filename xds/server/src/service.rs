@@ -146,7 +146,7 @@ impl Service<Request<Body>> for SecretDiscovery {
     }
 }
 
-/// The last part of `/package.Service/Method`; the router saw to the rest.
+/// The last part of `/package.Service/Method`; the router has checked the rest.
 fn method(request: &Request<Body>) -> &str {
     request.uri().path().rsplit('/').next().unwrap_or_default()
 }

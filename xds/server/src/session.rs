@@ -65,12 +65,12 @@ async fn open<M: DiscoveryMessage>(
     let node = Node::parse(first.take_node()).map_err(|error| status::node(&error))?;
     let authorized = host.authorizer.authorize(call, &node).await?;
     let registration = host.connections.register(&node, authorized.identity, M::VARIANT);
-    take_in(host, &registration, first.into_request())?;
+    apply(host, &registration, first.into_request())?;
     Ok(Some((registration, authorized.view, authorized.end)))
 }
 
 /// Applies a request to the protocol state; logs and counts its meaning.
-fn take_in(host: &Host, registration: &Registration, mut request: Request) -> Result<(), Status> {
+fn apply(host: &Host, registration: &Registration, mut request: Request) -> Result<(), Status> {
     if let Some(only) = &host.only {
         if request.type_url.is_empty() {
             request.type_url = only.to_string();
@@ -114,7 +114,7 @@ impl Session {
                 status = &mut self.end => return Err(status),
                 message = requests.message(), if requests_left > 0 => match message? {
                     Some(message) => {
-                        take_in(&self.host, &self.registration, message.into_request())?;
+                        apply(&self.host, &self.registration, message.into_request())?;
                         dirty = true;
                         requests_left -= 1;
                     }
@@ -147,10 +147,10 @@ impl Session {
     }
 }
 
-/// Waits until `moment`; for ever if there is none.
-async fn until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+/// Waits until `deadline`; for ever if there is none.
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
 }

@@ -1,4 +1,4 @@
-//! XDS.md X46: a client that does not read costs bounded memory and delays nobody.
+//! XDS.md X46: a client that does not read costs bounded memory and delays no other client.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod peers;
@@ -20,7 +20,7 @@ fn big(edition: u32) -> View {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_a_slow_reader_and_it_gets_the_latest_state() {
+async fn a_slow_client_delays_no_other_and_gets_the_latest_state() {
     for variant in VARIANTS {
         let host = Host::start(big(0)).await;
         let mut slow = Vec::new();

@@ -49,7 +49,7 @@ async fn x26_an_unchanged_view_sends_nothing() {
 }
 
 #[tokio::test]
-async fn x2_a_mangled_node_is_refused_with_field_and_remedy() {
+async fn x2_a_malformed_node_is_refused_with_field_and_remedy() {
     for variant in VARIANTS {
         let host = Host::start(view(&[])).await;
         for (bad, expected) in [

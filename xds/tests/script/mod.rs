@@ -13,7 +13,7 @@
 //! | `gets CDS a=1 -c` | exactly this is sent next; `-c` = removed |
 //! | `quiet` | nothing is sent |
 //! | `wait` | a second passes |
-//! | `state CDS SYNCED`, `error CDS text` | what the status says |
+//! | `state CDS SYNCED`, `error CDS text` | state and error in the status |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -53,7 +53,7 @@ fn every_field_is_one_that_envoy_knows() {
 }
 
 #[test]
-fn what_is_said_of_internal_listeners_is_so() {
+fn internal_listeners_are_declared_in_metadata_and_bootstrap() {
     for allowed in [true, false] {
         let mut settings = settings("127.0.0.1:15012", None);
         settings.config.internal_listeners = allowed;

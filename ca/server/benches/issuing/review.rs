@@ -31,7 +31,7 @@ impl Api {
     }
 }
 
-/// Everybody is the same service account.
+/// All callers have the same service account.
 fn says(asked: &Asked) -> Value {
     let question: Value = serde_json::from_str(&asked.body).unwrap();
     json!({"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1", "status": {

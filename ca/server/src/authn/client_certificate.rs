@@ -101,7 +101,7 @@ mod tests {
         assert!(!judge(&others, 0));
     }
 
-    /// What is known must not outlive the bundle it was known by, wherever the next one lies.
+    /// A verified path counts for its bundle alone, even if the next bundle has the same address in memory.
     #[test]
     fn bundles_come_and_go() {
         let now = OffsetDateTime::now_utc();

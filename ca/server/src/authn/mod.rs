@@ -32,7 +32,7 @@ use tonic::{Extensions, metadata::MetadataMap};
 
 use self::token::BearerToken;
 
-/// Longest reason in bytes that goes to a log: parts of it are a stranger's.
+/// The longest reason in a log, in bytes: parts of it come from unauthenticated peers.
 const MAX_REASON: usize = 512;
 
 /// The credentials of a request. Not to be logged: the headers hold a token.

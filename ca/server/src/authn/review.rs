@@ -70,7 +70,7 @@ impl ReviewedTokens {
     /// The flight of a token: the one that is under way or landed well, else a new one.
     fn flight(&self, key: Key, now: OffsetDateTime) -> Result<Arc<Flight>, AuthnError> {
         let holds = |flight: &Arc<Flight>| match flight.get() {
-            // Nobody else has it once all who waited gave up.
+            // There is no other owner once all waiting requests have ended.
             None => Arc::strong_count(flight) > 1,
             Some(Ok((_, until))) => *until > now,
             Some(Err(_)) => false,

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// How often consumers are told to look again, unless told otherwise (SPIFFE Federation §4.1 recommends it).
+/// The default refresh hint for consumers (recommended by SPIFFE Federation §4.1).
 pub const DEFAULT_REFRESH_HINT: Duration = Duration::from_secs(300);
 
 /// Which content was published last, under which number and with which hint.
@@ -30,7 +30,7 @@ const RECORD: &str = "bundle-sequence.json";
 /// The file [`RECORD`].
 #[derive(Serialize, Deserialize)]
 struct Record {
-    /// The hint is content, so whoever publishes without an opinion of his own uses the last one.
+    /// The refresh hint is part of the content, so a publisher without a hint uses the last one.
     spiffe_refresh_hint: u64,
     #[serde(flatten)]
     published: Published,

@@ -10,7 +10,7 @@ use std::{
 
 use eastwest_ca::{
     Caller,
-    rate_limit::{Admission, Rate},
+    rate_limit::{Rate, RateLimiter},
 };
 use eastwest_io::accept::network;
 
@@ -61,18 +61,18 @@ impl Owner {
 /// Applies the limits.
 #[derive(Debug)]
 pub(crate) struct Guard {
-    failures: Mutex<Admission<IpAddr>>,
-    requests: Mutex<Admission<Owner>>,
-    /// Counted apart, so that whoever asks for many tokens still renews its certificate.
-    tokens: Mutex<Admission<Owner>>,
+    failures: Mutex<RateLimiter<IpAddr>>,
+    requests: Mutex<RateLimiter<Owner>>,
+    /// Counted apart, so that a caller that requests many tokens can still renew its certificate.
+    tokens: Mutex<RateLimiter<Owner>>,
 }
 
 impl Guard {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
-            failures: Mutex::new(Admission::new(limits.failures, MAX_PEERS)),
-            requests: Mutex::new(Admission::new(limits.requests, MAX_CALLERS)),
-            tokens: Mutex::new(Admission::new(limits.requests, MAX_CALLERS)),
+            failures: Mutex::new(RateLimiter::new(limits.failures, MAX_PEERS)),
+            requests: Mutex::new(RateLimiter::new(limits.requests, MAX_CALLERS)),
+            tokens: Mutex::new(RateLimiter::new(limits.requests, MAX_CALLERS)),
         }
     }
 
@@ -101,7 +101,7 @@ impl Guard {
     }
 }
 
-fn admit(requests: &Mutex<Admission<Owner>>, owner: &Owner, now: Instant) -> Result<(), RequestError> {
+fn admit(requests: &Mutex<RateLimiter<Owner>>, owner: &Owner, now: Instant) -> Result<(), RequestError> {
     let mut requests = requests.lock().unwrap_or_else(PoisonError::into_inner);
     requests.admit(owner.clone(), now).map_err(|retry| RequestError::TooManyRequests { retry })
 }

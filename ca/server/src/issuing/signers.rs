@@ -121,7 +121,7 @@ impl Drop for Signers {
         self.shared.lock().closed = true;
         self.shared.work.notify_all();
         for thread in self.threads.drain(..) {
-            let _ = thread.join(); // a job that panicked has answered nobody, which the service says
+            let _ = thread.join(); // a job that panicked sent no answer, which the service reports
         }
     }
 }
@@ -143,7 +143,7 @@ mod tests {
         Owner::of(&eastwest_ca::Caller::new(identity, eastwest_ca::caller::Proof::Operator))
     }
 
-    /// Whoever is called calls the next, until all are at work.
+    /// Each thread that is called calls the next, until all are busy.
     #[test]
     fn as_many_work_as_there_is_work_for() {
         let signers = Signers::start(4).unwrap();

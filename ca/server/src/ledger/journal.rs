@@ -17,7 +17,7 @@ use super::{
 
 const KEY: &str = "key.pem";
 
-/// The writing end of a ledger. Several processes may have one each: they take turns.
+/// A writer of a ledger. Several processes may each have one; a lock serializes their commits.
 #[derive(Debug)]
 pub(crate) struct Journal {
     config: LedgerConfig,
@@ -27,10 +27,10 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Opens the ledger, making it and its key if absent.
+    /// Opens the ledger; creates it and its key if absent.
     ///
     /// # Errors
-    /// The directory or the key cannot be used. What is in the ledger is read with the first commit.
+    /// The directory or the key cannot be used. The records are read with the first commit.
     pub(crate) fn open(config: &LedgerConfig) -> Result<Self, LedgerError> {
         segment::make_dir(&config.dir)?;
         let lock = segment::lock_file(&config.dir)?;
@@ -40,7 +40,7 @@ impl Journal {
     /// Appends `events` and a checkpoint. When this returns, they are on the disk.
     ///
     /// # Errors
-    /// Nothing of it was written, or nothing of it will count.
+    /// Nothing was written, or what was written is cut off by the next commit.
     pub(crate) fn commit(
         &mut self,
         events: &[Event],
@@ -78,12 +78,12 @@ impl Journal {
         self.segment.as_ref().map_or((0, 0), |segment| (segment.length, segment.number))
     }
 
-    /// Where the ledger ends.
+    /// The position and hash of the last record.
     pub(crate) fn head(&self) -> Head {
         self.segment.as_ref().map_or(Head::GENESIS, |segment| segment.head)
     }
 
-    /// Reads what other processes have appended, and notes what a crash of theirs or ours left behind.
+    /// Reads what other processes have appended, and records what a crash left of an incomplete commit.
     fn catch_up(&mut self) -> Result<Option<Event>, LedgerError> {
         let dir = &self.config.dir;
         let torn = match &mut self.segment {
@@ -111,7 +111,7 @@ fn follow(dir: &Path, old: Option<&Segment>, now: OffsetDateTime) -> Result<Segm
     Segment::create(dir, number, head, now)
 }
 
-/// The newest segment that has a first line, and what was cut off behind it.
+/// The newest segment with a first line, and what was cut off after it.
 fn newest(dir: &Path) -> Result<(Option<Segment>, Option<Torn>), LedgerError> {
     let mut cut = None;
     for number in segment::numbers(dir)?.into_iter().rev() {
@@ -128,7 +128,7 @@ fn record_error(error: impl ToString) -> LedgerError {
     LedgerError::Record(error.to_string())
 }
 
-/// The ledger key, made if absent. Of several processes that make one at the same time, one wins.
+/// The ledger key, created if absent. If several processes create it at the same time, all use the first one.
 fn key(dir: &Path) -> Result<LedgerKey, LedgerError> {
     let path = dir.join(KEY);
     let reason = |reason: String| LedgerError::Key { path: path.clone(), reason };
@@ -145,7 +145,7 @@ fn key(dir: &Path) -> Result<LedgerKey, LedgerError> {
     LedgerKey::new(key).map_err(|error| reason(error.to_string()))
 }
 
-/// The turn to commit; ends when it is dropped.
+/// The lock of a commit, held until it is dropped.
 struct Turn<'a>(&'a File);
 
 impl<'a> Turn<'a> {

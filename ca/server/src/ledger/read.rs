@@ -15,13 +15,13 @@ use super::{FOLDER, LedgerError, io_error, segment};
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// There is none.
+    /// There is no ledger.
     #[error("{}: there is no ledger here; the first certificate begins one", .0.display())]
     None(std::path::PathBuf),
     /// A file cannot be read.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// A record that was there is not any more.
+    /// A record that is known from before is missing.
     #[error("the ledger has no record {number} with the hash {hash}: it was cut short, or is another ledger")]
     Missing {
         /// Its number.
@@ -41,7 +41,7 @@ pub struct Query {
     pub identity: Option<String>,
     /// Of this serial number of a certificate, or this `jti` of a JWT-SVID, in hexadecimal.
     pub serial: Option<String>,
-    /// About one kind alone.
+    /// Of one kind.
     pub wanted: Option<Wanted>,
     /// Written at this time or later.
     pub since: Option<OffsetDateTime>,
@@ -106,7 +106,7 @@ pub fn query(
     (found, report)
 }
 
-/// Shows every record, with the hash of the ledger after it, to `see`.
+/// Calls `see` with every record and the hash of the ledger after it.
 fn read(
     state_dir: &Path,
     roots: &TrustBundle,

@@ -16,7 +16,7 @@ use super::{LedgerError, io_error};
 const EXTENSION: &str = "jsonl";
 const LOCK: &str = "lock";
 
-/// Makes the directory of a ledger, if absent.
+/// Creates the directory of a ledger, if absent.
 pub(super) fn make_dir(dir: &Path) -> Result<(), LedgerError> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error("create the directory", dir))
 }
@@ -76,18 +76,18 @@ pub(super) struct Segment {
     file: File,
     path: PathBuf,
     pub(super) number: u64,
-    /// Bytes that are part of the ledger.
+    /// The length of the valid part, in bytes.
     pub(super) length: u64,
     /// When it began.
     pub(super) began: OffsetDateTime,
-    /// Where the ledger ends.
+    /// The position and hash of the last record.
     pub(super) head: Head,
     /// Ledger key and CA key of the last signer in it.
     pub(super) signer: Option<(String, String)>,
 }
 
 impl Segment {
-    /// Creates the segment that follows `head`; another process may not have done so meanwhile.
+    /// Creates the segment that follows `head`; fails if another process has created it.
     pub(super) fn create(
         dir: &Path,
         number: u64,
@@ -101,8 +101,8 @@ impl Segment {
         Ok(Self { file, path, number, length: 0, began: now, head, signer: None })
     }
 
-    /// Opens a segment and reads it to its end. What a crash left of a commit is cut off; if that is all there is, the
-    /// file is removed.
+    /// Opens a segment and reads it to its end. An incomplete commit of a crash is cut off; if nothing else is in the
+    /// file, it is removed.
     pub(super) fn open(dir: &Path, number: u64) -> Result<(Option<Self>, Option<Torn>), LedgerError> {
         let path = path(dir, number);
         let text = fs::read(&path).map_err(io_error("read", &path))?;
@@ -137,8 +137,8 @@ impl Segment {
         self.take_in(&text)
     }
 
-    /// Goes through the lines of `text`, which begins at our length. The first that does not follow, and all after
-    /// it, are cut off if no checkpoint comes after: then nobody was ever answered on their account.
+    /// Reads the lines of `text`, which begins at our length. The first line that does not continue the chain, and all
+    /// after it, are cut off if no checkpoint follows: no request was answered for such records.
     fn take_in(&mut self, text: &[u8]) -> Result<Option<Torn>, LedgerError> {
         let mut rest = text;
         let mut lines = 0;
@@ -162,11 +162,11 @@ impl Segment {
         Ok(Torn::of(rest))
     }
 
-    /// Appends whole lines and has the system put them on the disk. If that fails, they are cut off again.
+    /// Appends whole lines and syncs the file. If that fails, they are cut off again.
     pub(super) fn append(&mut self, lines: &[u8], head: Head) -> Result<(), LedgerError> {
         let written = self.file.write_all_at(lines, self.length).and_then(|()| self.file.sync_data());
         if let Err(source) = written {
-            // If this fails too, whoever opens the ledger next cuts them off.
+            // If this fails too, the next process that opens the ledger cuts them off.
             let _ = self.cut();
             return Err(io_error("write", &self.path)(source));
         }
@@ -175,7 +175,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Removes whatever follows the part that counts.
+    /// Cuts off everything after the valid part.
     fn cut(&mut self) -> Result<(), LedgerError> {
         self.file.set_len(self.length).map_err(io_error("cut", &self.path))?;
         self.file.sync_data().map_err(io_error("cut", &self.path))
@@ -197,7 +197,7 @@ fn beginning(text: &[u8]) -> Option<(Head, OffsetDateTime)> {
     Some((Head { next: record.seq, hash: previous }, record.time))
 }
 
-/// Whether a whole checkpoint stands in `text`: then a commit was finished.
+/// Whether `text` has a whole checkpoint: then a commit was completed.
 fn has_checkpoint(text: &[u8]) -> bool {
     let checkpoint = |line: &[u8]| {
         let record = Line::parse(line).and_then(|line| serde_json::from_slice::<Record>(line.record).ok());

@@ -21,13 +21,13 @@ use time::OffsetDateTime;
 
 use super::{LedgerConfig, LedgerError, book::Book};
 
-/// Most records that wait for the writer; signing waits when it is full.
+/// The capacity of the queue of records; signing waits when it is full.
 const QUEUE: usize = 4096;
 /// Most records of one commit.
 const BATCH: usize = 1024;
 /// How long refusals of one source are counted before the count is written.
 const WINDOW: time::Duration = time::Duration::minutes(1);
-/// Most sources in such a time that are named: of those who proved nothing, and of callers.
+/// The largest number of sources that are named in that time: unauthenticated ones, and callers.
 const MAX_STRANGERS: usize = 64;
 const MAX_CALLERS: usize = 1024;
 /// Most refusals that are kept while the disk is full.
@@ -37,15 +37,15 @@ const LINGER: Duration = Duration::from_millis(2);
 /// How often writing is tried again while it fails.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// The record was not written, so its certificate or token must not be handed out. The log has the reason.
+/// The record was not written, so its certificate or token must not be returned. The log has the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the ledger cannot be written")]
 pub struct Unwritten;
 
-/// Gives the issuer that is in force: it certifies the key of the ledger.
+/// Returns the current issuer, which certifies the key of the ledger.
 pub(crate) type IssuerInForce = Box<dyn Fn() -> Arc<LocalIssuer> + Send>;
 
-/// What to do with a record once it is on the disk, or will never be.
+/// What to do when a record is on the disk, or could not be written.
 type Done = Box<dyn FnOnce(Result<Event, Unwritten>) + Send>;
 
 enum Message {
@@ -73,7 +73,7 @@ pub(crate) struct LedgerState {
     pub(crate) uncounted: AtomicU64,
 }
 
-/// The writing end of the ledger for the rest of the CA. Dropping it writes what is left.
+/// The ledger as the rest of the CA uses it. Dropping it writes the waiting records.
 #[derive(Debug)]
 pub(crate) struct Writer {
     queue: Option<SyncSender<Message>>,

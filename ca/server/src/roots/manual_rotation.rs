@@ -21,7 +21,7 @@ use crate::trust::{
     storage::CaStorage as _,
 };
 
-/// Longest time until a running server picks up a step.
+/// The longest time to wait until a running server has applied a step.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Interval between two checks.
 const LOOK: Duration = Duration::from_millis(50);
@@ -53,8 +53,8 @@ pub fn view(dir: &Path, now: OffsetDateTime) -> Result<RotationView, StateError>
     seen(&state, served, now)
 }
 
-/// Takes a step; with `force`, also one that breaks connections. `key` and `life` say what a next root is like; else it
-/// is like the one before. Beside a running server, waits until it has taken the step up.
+/// Takes a step; with `force`, also one that breaks connections. `like` sets key type and lifetime of a next root;
+/// the default is those of the root before. With a running server, waits until it has applied the step.
 ///
 /// # Errors
 /// The step is refused, or the directory cannot be used.
@@ -100,7 +100,7 @@ fn seen(state: &StateDir, served: bool, now: OffsetDateTime) -> Result<RotationV
     })
 }
 
-/// The right of a server, if there is none; `None` if there is one.
+/// The lock of the server, if no server runs; `None` if one runs.
 fn unserved(state: &StateDir) -> Result<Option<StateLock>, StateError> {
     match state.lock() {
         Ok(lock) => Ok(Some(lock)),

@@ -17,7 +17,7 @@ pub enum RotateError {
     /// The files cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
-    /// It would be wrong.
+    /// The step is refused in this phase.
     #[error(transparent)]
     Refused(#[from] Refused),
 }
@@ -47,7 +47,7 @@ pub(super) fn take(
     force: bool,
     now: OffsetDateTime,
 ) -> Result<Rotation, RotateError> {
-    let unborn = match rotation.phase() {
+    let dropped = match rotation.phase() {
         Phase::Prepared { next } | Phase::Published { next, .. } => Some(next.generation),
         Phase::Steady | Phase::Retiring { .. } => None,
     };
@@ -60,7 +60,7 @@ pub(super) fn take(
         step => rotation.advance(step, force, now)?,
     };
     roots.save_rotation(&rotation)?;
-    match (step, unborn) {
+    match (step, dropped) {
         (Step::Retire, _) => roots.destroy_retired_keys(&rotation)?,
         (Step::Abandon, Some(generation)) => roots.forget_root(generation)?,
         _ => {}

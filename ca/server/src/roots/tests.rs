@@ -53,7 +53,7 @@ fn all_steps_without_a_server() {
     let first = state.load(now()).unwrap();
     assert_eq!(bundle(&state), 1);
     take(&state, Step::Prepare).unwrap();
-    assert_eq!(bundle(&state), 1, "nobody knows it yet");
+    assert_eq!(bundle(&state), 1, "not published yet");
     take(&state, Step::Publish).unwrap();
     assert_eq!(bundle(&state), 2);
     assert!(state.load(now()).unwrap().issuer.same_chain(&first.issuer), "the old one signs");

@@ -103,10 +103,10 @@ pub enum StateError {
     Missing {
         /// The file that is missing.
         missing: Place,
-        /// A file that makes no sense without it.
+        /// A file that depends on it.
         present: Place,
     },
-    /// A key is to be imported where one is.
+    /// A key is to be imported, but there is one already.
     #[error("{}: there is a CA key already, and it is not replaced; import into an empty --state-dir", .0.display())]
     Exists(PathBuf),
     /// The last CA was provided or plugged in and no longer is.
@@ -131,7 +131,7 @@ pub enum StateError {
         /// The problem.
         reason: String,
     },
-    /// What the last server left for the next one cannot be read.
+    /// A record of an earlier server cannot be read.
     #[error("{place}: {reason}; restore it from a backup, or remove it: then {forgotten}")]
     Record {
         /// Which file.

@@ -24,7 +24,7 @@ async fn a_token_gets_a_certificate_and_the_certificate_renews_itself() {
     let mut client = ca.client().token(&ca.token("shop", "reviews")).await;
     let answer = client.create(request()).await.unwrap();
     let [leaf, roots] = &answer.cert_chain[..] else { panic!("leaf and roots: {answer:?}") };
-    assert_eq!(*roots, ca.authority.roots_pem());
+    assert_eq!(*roots, ca.certificate_authority.roots_pem());
     let leaf = CertificateSummary::of(&pem::certificates(leaf).unwrap()[0]).unwrap();
     assert_eq!((leaf.subject.as_str(), &leaf.names[..]), ("", &[REVIEWS.to_owned()][..]));
 
@@ -217,7 +217,7 @@ async fn impersonation_is_unauthenticated() {
 /// CA.md A23.
 /// CA.md A16.
 #[tokio::test]
-async fn peers_of_other_clusters_are_nobody() {
+async fn peers_of_other_clusters_are_unauthenticated() {
     let ca = Ca::start().await;
     let mut client = ca.client().token(&ca.token("shop", "reviews")).await;
     for (clusters, expected) in [
@@ -233,7 +233,7 @@ async fn peers_of_other_clusters_are_nobody() {
 }
 
 #[tokio::test]
-async fn plaintext_peers_are_nobody() {
+async fn plaintext_peers_are_unauthenticated() {
     let ca = Ca::start().await;
     let mut client = Client::plaintext(ca.plaintext, &ca.token("shop", "reviews")).await;
     assert_eq!(code(client.create(request()).await), Code::Unauthenticated);
@@ -297,7 +297,7 @@ async fn many_at_once_get_distinct_serial_numbers() {
 async fn the_trust_domain_can_change() {
     let ca = Ca::start().await;
     let old = ca.issue(REVIEWS, MINUTE, now());
-    ca.authority.set_trust_domain(&"example.org".parse().unwrap());
+    ca.certificate_authority.set_trust_domain(&"example.org".parse().unwrap());
     let mut client = ca.client().token(&ca.token("shop", "reviews")).await;
     assert_eq!(identity(&client.create(request()).await.unwrap()), "spiffe://example.org/ns/shop/sa/reviews");
     assert_eq!(code(ca.client().certificate(&old).await.create(request()).await), Code::Unauthenticated);

@@ -67,7 +67,7 @@ pub(crate) fn not_after(answer: &IstioCertificateResponse) -> OffsetDateTime {
 /// A running CA with a TLS port and a plaintext port.
 pub(crate) struct Ca {
     dir: tempfile::TempDir,
-    pub(crate) authority: Arc<CertificateAuthority>,
+    pub(crate) certificate_authority: Arc<CertificateAuthority>,
     pub(crate) tls: SocketAddr,
     pub(crate) plaintext: SocketAddr,
     /// Ends with this value.
@@ -78,7 +78,7 @@ impl Ca {
     /// Its metrics in the text format of Prometheus.
     pub(crate) fn metrics(&self) -> String {
         let registry = prometheus::Registry::new();
-        self.authority.register_metrics(&registry).unwrap();
+        self.certificate_authority.register_metrics(&registry).unwrap();
         prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap()
     }
 
@@ -123,11 +123,11 @@ impl Ca {
             ledger: ledger.then(|| LedgerConfig::of(&state(&dir))),
             limits,
         };
-        let authority = CertificateAuthority::new(config, keys, now).unwrap();
+        let certificate_authority = CertificateAuthority::new(config, keys, now).unwrap();
         let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(Arc::clone(&authority).follow_proofs());
+        tasks.spawn(Arc::clone(&certificate_authority).follow_proofs());
         let own = OwnBundle::new(
-            authority.clone(),
+            certificate_authority.clone(),
             StateDir::open(&state(&dir)).unwrap(),
             Duration::from_secs(300),
         );
@@ -135,15 +135,21 @@ impl Ca {
         let (published, publishing) = publish(Arc::clone(&own), federation::nobody());
         tasks.spawn(publishing);
         let [tls_listener, plain_listener] = listeners;
-        for incoming in
-            [Incoming::tls(tls_listener, server_config(&authority)), Incoming::plain(plain_listener)]
-        {
-            let identity =
-                IdentityService::new(&authority, published.clone(), own.svid_key(), CancellationToken::new());
-            let router = grpc_server().add_service(authority.service()).add_service(identity.server());
+        for incoming in [
+            Incoming::tls(tls_listener, server_config(&certificate_authority)),
+            Incoming::plain(plain_listener),
+        ] {
+            let identity = IdentityService::new(
+                &certificate_authority,
+                published.clone(),
+                own.svid_key(),
+                CancellationToken::new(),
+            );
+            let router =
+                grpc_server().add_service(certificate_authority.service()).add_service(identity.server());
             tasks.spawn(async move { router.serve_with_incoming(incoming).await.unwrap() });
         }
-        Self { dir, authority, tls, plaintext, tasks }
+        Self { dir, certificate_authority, tls, plaintext, tasks }
     }
 
     /// The state directory.
@@ -170,7 +176,7 @@ impl Ca {
     }
 
     pub(crate) fn client(&self) -> Connector {
-        Connector { to: self.tls, roots: self.authority.roots_pem(), certificate: None }
+        Connector { to: self.tls, roots: self.certificate_authority.roots_pem(), certificate: None }
     }
 }
 

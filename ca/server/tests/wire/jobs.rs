@@ -117,7 +117,7 @@ async fn a_job_gets_the_identity_of_its_rule_for_as_long_as_the_rule_allows() {
 
 /// CA.md A26.
 #[tokio::test]
-async fn a_forks_job_and_a_token_used_before_are_nobody() {
+async fn a_forks_job_and_a_token_used_before_are_unauthenticated() {
     let forge = Forge::start().await;
     let token = forge.job(json!({}));
     assert!(forge.ask(&token, 0).await.is_ok());
@@ -227,7 +227,7 @@ async fn rules_follow_their_file_and_a_bad_file_keeps_the_old_ones() {
 }
 
 #[tokio::test]
-async fn rules_that_cannot_be_used_are_told_with_all_mistakes() {
+async fn unusable_rules_are_reported_with_all_mistakes() {
     let (dir, web) = (tempfile::tempdir().unwrap(), Web::start(true).await);
     let client = HttpsClient::new(&TrustedRoots::File(web.roots())).unwrap();
     let path = dir.path().join("rules.yaml");

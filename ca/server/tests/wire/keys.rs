@@ -50,7 +50,7 @@ async fn keys_at_an_address_are_followed_and_survive_its_failures() {
     assert_eq!(web.count(), 1, "once read, keys are kept");
     let asked = web.pages().asked[0].clone();
     assert!(asked.headers.contains("eastwest/") && asked.body.is_empty(), "{asked:?}");
-    // The Kubernetes API answers 406 to whoever does not take that.
+    // The Kubernetes API answers 406 to clients that do not accept that.
     assert!(asked.headers.contains("application/jwk-set+json"), "{asked:?}");
 
     // The issuer rotates: the new key is fetched because a token names it, and as seldom as allowed.
@@ -88,7 +88,7 @@ async fn keys_at_an_address_are_followed_and_survive_its_failures() {
 }
 
 #[tokio::test]
-async fn a_server_with_a_certificate_of_somebody_else_is_not_believed() {
+async fn a_server_with_the_certificate_of_another_host_is_not_trusted() {
     let (web, other) = (Web::start(true).await, Web::start(true).await);
     let issuer = Issuer::new("https://cluster", "k");
     web.serve([("/keys", issuer.jwks())]);

@@ -1,4 +1,4 @@
-//! Nothing is issued that the ledger does not know, and strangers cannot fill it.
+//! Nothing is issued without a record in the ledger, and unauthenticated callers cannot fill it.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -65,14 +65,14 @@ async fn what_was_answered_is_in_the_ledger() {
     assert!(refused.reason.contains("allowed are"), "{}", refused.reason);
 }
 
-/// A ledger that cannot be written: nobody gets a certificate, and the CA says that it cannot sign. When the cause is
+/// A ledger that cannot be written: no certificate is issued, and the CA says that it cannot sign. When the cause is
 /// gone, it goes on by itself.
 #[tokio::test]
 async fn no_ledger_no_certificate() {
     let ca = Ca::start().await;
     let mut client = ca.client().token(&ca.token("shop", "reviews")).await;
     client.create(request()).await.unwrap();
-    let able = || ca.authority.is_able_to_sign(OffsetDateTime::now_utc());
+    let able = || ca.certificate_authority.is_able_to_sign(OffsetDateTime::now_utc());
     assert!(able());
     let segment = ca.path().join("ledger/00000001.jsonl");
     let away = ca.path().join("away");
@@ -101,7 +101,7 @@ async fn no_ledger_no_certificate() {
 
 /// Thousands of refusals are a handful of records, and yet every one is counted.
 #[tokio::test]
-async fn refusals_of_strangers_are_counted_not_listed() {
+async fn refusals_of_unauthenticated_callers_are_counted_not_listed() {
     const REQUESTS: u64 = 1500;
     let ca = Ca::start().await;
     let mut tasks = tokio::task::JoinSet::new();

@@ -78,5 +78,5 @@ async fn the_log_says_why_and_holds_no_secret() {
     let record = text.lines().find(|line| line.contains(r#"record={"event":"issued""#)).unwrap();
     assert!(record.contains(" ledger: not kept") && record.contains("/ns/shop/sa/unkept"), "{record}");
     assert!(!unkept.path().join("ledger").exists());
-    assert!(unkept.authority.is_able_to_sign(now));
+    assert!(unkept.certificate_authority.is_able_to_sign(now));
 }

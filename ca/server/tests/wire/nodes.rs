@@ -95,7 +95,7 @@ async fn a_nodes_proxy_gets_the_identity_of_a_pod_beside_it() {
 
 /// CA.md A9, A10 and A15, and identities that only look like one.
 #[tokio::test]
-async fn identities_that_nobody_may_represent() {
+async fn identities_that_no_node_proxy_may_represent() {
     let node = Node::start().await;
     let token = node.ztunnel();
     for asked in [
@@ -149,7 +149,7 @@ async fn only_live_pods_of_the_same_node() {
 
 /// CA.md A12 and A13.
 #[tokio::test]
-async fn only_trusted_pods_that_live_may_ask() {
+async fn only_trusted_pods_that_exist_may_ask() {
     let node = Node::start().await;
     let bound = |account, pod, uid, on| node.issuer.bound(account, pod, uid, on);
     for (what, token) in [
@@ -182,7 +182,7 @@ async fn only_trusted_pods_that_live_may_ask() {
 
 /// CA.md A16.
 #[tokio::test]
-async fn proxies_of_other_clusters_represent_nobody() {
+async fn proxies_of_other_clusters_represent_no_pod() {
     let node = Node::start().await;
     let mut client = node.ca.client().token(&node.ztunnel()).await;
     for cluster in [vec!["elsewhere"], vec!["Kubernetes", "Kubernetes"], vec!["kubernetes"]] {
@@ -193,7 +193,7 @@ async fn proxies_of_other_clusters_represent_nobody() {
 
 /// CA.md A20.
 #[tokio::test]
-async fn a_bound_token_dies_with_its_pod() {
+async fn a_bound_token_is_refused_once_its_pod_is_gone() {
     let node = Node::start().await;
     let token = node.issuer.bound("shop/reviews", "reviews-0", "uid-reviews-0", Some("n1"));
     assert_eq!(node.ask(&token, "").await, Code::Ok);
@@ -213,7 +213,7 @@ async fn a_bound_token_dies_with_its_pod() {
     assert_eq!(node.ask(&token, "").await, Code::Unauthenticated);
 }
 
-/// Two pods of one identity are told apart by the metrics, and one that is gone is not told as late.
+/// The metrics distinguish two pods of one identity, and do not report one that is gone as overdue.
 #[tokio::test]
 async fn metrics_tell_of_each_pods_certificate() {
     let node = Node::start().await;

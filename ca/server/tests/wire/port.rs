@@ -24,7 +24,7 @@ async fn connect(ca: &Ca, config: &Arc<ClientConfig>, name: &str) -> io::Result<
 async fn the_serving_certificate_is_our_own_and_is_renewed() {
     let ca = Ca::start().await;
     for versions in [&[&version::TLS13], &[&version::TLS12]] {
-        let config = Arc::new(client_config(&ca.authority.roots_pem(), None, versions));
+        let config = Arc::new(client_config(&ca.certificate_authority.roots_pem(), None, versions));
         for name in ["istiod.istio-system.svc", "istio-pilot.istio-system.svc", "localhost", "127.0.0.1"] {
             let stream = connect(&ca, &config, name).await.unwrap();
             assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
@@ -32,10 +32,11 @@ async fn the_serving_certificate_is_our_own_and_is_renewed() {
         assert!(connect(&ca, &config, "example.org").await.is_err());
     }
     let now = OffsetDateTime::now_utc();
-    let renew = |hours| ca.authority.renew_serving_if_due(now + time::Duration::hours(hours)).unwrap();
+    let renew =
+        |hours| ca.certificate_authority.renew_serving_if_due(now + time::Duration::hours(hours)).unwrap();
     assert_eq!([11, 13, 14].map(renew), [false, true, false], "once, after half of its life");
     // The new one begins in thirteen hours: that clients refuse it shows that it is in use.
-    let config = Arc::new(client_config(&ca.authority.roots_pem(), None, &[&version::TLS13]));
+    let config = Arc::new(client_config(&ca.certificate_authority.roots_pem(), None, &[&version::TLS13]));
     assert!(connect(&ca, &config, "localhost").await.is_err());
 }
 
@@ -46,7 +47,8 @@ async fn nothing_is_resumed() {
     let issued = ca.issue(REVIEWS, Duration::from_secs(60), OffsetDateTime::now_utc());
     let certificate = (issued.certificate_chain_pem.as_str(), issued.private_key_pem.as_str());
     for versions in [&[&version::TLS13], &[&version::TLS12]] {
-        let config = Arc::new(client_config(&ca.authority.roots_pem(), Some(certificate), versions));
+        let config =
+            Arc::new(client_config(&ca.certificate_authority.roots_pem(), Some(certificate), versions));
         for _ in 0..3 {
             let mut stream = connect(&ca, &config, "localhost").await.unwrap();
             // A ticket would come now, with the server's first words.
@@ -56,13 +58,13 @@ async fn nothing_is_resumed() {
     }
 }
 
-/// Whoever shows a certificate must hold its key.
+/// A client must hold the key of the certificate that it presents.
 #[tokio::test]
 async fn a_certificate_without_its_key_does_not_get_in() {
     let ca = Ca::start().await;
     let issued = ca.issue(REVIEWS, Duration::from_secs(60), OffsetDateTime::now_utc());
     let other = PrivateKey::generate().unwrap();
-    let mut config = client_config(&ca.authority.roots_pem(), None, &[&version::TLS13]);
+    let mut config = client_config(&ca.certificate_authority.roots_pem(), None, &[&version::TLS13]);
     let key = rustls::crypto::ring::sign::any_ecdsa_type(&rustls_pki_types::PrivateKeyDer::Pkcs8(
         other.pkcs8().to_vec().into(),
     ))
@@ -75,9 +77,9 @@ async fn a_certificate_without_its_key_does_not_get_in() {
     assert!(stream.read(&mut [0; 64]).await.is_err());
 }
 
-/// Peers that connect and say nothing keep nobody out.
+/// Peers that connect and send nothing do not block others.
 #[tokio::test]
-async fn silent_peers_delay_nobody() {
+async fn silent_peers_delay_no_other_peer() {
     let ca = Ca::start().await;
     let mut silent = Vec::new();
     for _ in 0..200 {
@@ -93,7 +95,7 @@ async fn dropping_the_incoming_closes_the_port() {
     let ca = Ca::start().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let incoming = Incoming::tls(listener, server_config(&ca.authority));
+    let incoming = Incoming::tls(listener, server_config(&ca.certificate_authority));
     assert!(TcpStream::connect(address).await.is_ok());
     drop(incoming);
     let deadline = tokio::time::Instant::now() + Duration::from_secs(5);

@@ -184,7 +184,7 @@ async fn connections_to_the_api_are_kept_and_those_that_broke_replaced() {
     assert_eq!(connections(&api), [1, 1, 1, 1, 2, 3]);
 }
 
-/// An API that does not answer lets nobody in, and keeps nobody out whom others recognise.
+/// An API that does not answer authenticates no caller, and does not affect the other methods.
 #[tokio::test]
 async fn an_api_that_is_away_is_no_proof_and_no_harm() {
     let api = Api::start().await;

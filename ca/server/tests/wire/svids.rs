@@ -53,7 +53,7 @@ async fn every_jwt_svid_issued_or_refused_is_in_the_ledger() {
     assert!(tokens.into_iter().flatten().all(|part| !text.contains(part)), "part of a token: {text}");
 }
 
-/// A ledger that cannot be written: nobody gets a token.
+/// A ledger that cannot be written: no token is issued.
 #[tokio::test]
 async fn no_ledger_no_jwt_svid() {
     let ca = Ca::start().await;
@@ -64,7 +64,7 @@ async fn no_ledger_no_jwt_svid() {
     fs::rename(&segment, &away).unwrap();
     for _ in 0..2 {
         assert_eq!(client.svid(&["vault"]).await.unwrap_err().code(), Code::Unavailable);
-        assert!(!ca.authority.is_able_to_sign(OffsetDateTime::now_utc()));
+        assert!(!ca.certificate_authority.is_able_to_sign(OffsetDateTime::now_utc()));
     }
     fs::rename(&away, &segment).unwrap();
     drop(client);
@@ -74,7 +74,7 @@ async fn no_ledger_no_jwt_svid() {
     assert_eq!(records.iter().filter(is_issued).count(), 1, "{records:?}");
 }
 
-/// Whoever asks for tokens without end is told to wait, and still renews its certificate.
+/// A caller that requests tokens without end must wait, and can still renew its certificate.
 #[tokio::test]
 async fn jwt_svids_are_bounded_apart_from_certificates() {
     let few = Rate { per_second: NonZeroU32::MIN, burst: NonZeroU32::new(3).unwrap() };

@@ -1,4 +1,4 @@
-//! Who may speak for whom (CA.md A9 to A15).
+//! Which callers may represent which pods (CA.md A9 to A15).
 
 use eastwest_identity::{Name, WorkloadKey};
 use time::macros::datetime;
@@ -82,7 +82,7 @@ fn ask(caller: Caller, asked: &str) -> Result<Caller, ImpersonationError> {
 }
 
 #[test]
-fn a_proxy_speaks_for_the_pods_of_its_node() {
+fn a_proxy_represents_the_pods_of_its_node() {
     let caller = ask(ztunnel(), "spiffe://td/ns/shop/sa/reviews").unwrap();
     assert_eq!(caller.identity.as_str(), "spiffe://td/ns/istio-system/sa/ztunnel");
     assert_eq!(caller.subject().as_str(), "spiffe://td/ns/shop/sa/reviews");
@@ -93,7 +93,7 @@ fn a_proxy_speaks_for_the_pods_of_its_node() {
 }
 
 #[test]
-fn and_for_nobody_else() {
+fn a_proxy_represents_no_other_identity() {
     use ImpersonationError as E;
     for asked in [
         "spiffe://a,istiod.istio-system.svc,b/ns/x/sa/y",
@@ -131,7 +131,7 @@ fn and_for_nobody_else() {
 }
 
 #[test]
-fn the_caller_must_be_a_trusted_pod_that_lives() {
+fn the_caller_must_be_a_trusted_pod_that_exists() {
     use ImpersonationError as E;
     let reviews = "spiffe://td/ns/shop/sa/reviews";
     let untrusted = token("shop/reviews", Some(("reviews-0", "uid-reviews-0")), Some("n1"));

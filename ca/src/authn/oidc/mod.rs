@@ -1,7 +1,7 @@
 //! OIDC tokens of CI jobs, and the rules that map their claims to an identity.
 //!
 //! A rule names an issuer and an audience, says which claims a job must have, and which service account it then is. It
-//! speaks for nobody by default: every claim that it names must be there and match as a whole.
+//! matches no job by default: every claim that it names must be there and match as a whole.
 
 mod parse;
 mod pattern;

@@ -21,7 +21,7 @@ pub enum PatternError {
         "{0:?} has no meaning here: write a whole text, with * for part of a segment and ** for all that follows"
     )]
     Foreign(char),
-    /// A wildcard too early: the pattern would match what strangers choose.
+    /// A wildcard too early: the pattern would match values that anyone can choose.
     #[error("a wildcard needs at least {MIN_PREFIX} characters before it; {0:?} would let strangers in")]
     Unanchored(String),
     /// `**` elsewhere than after a separator at the end.
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_that_let_strangers_in_are_refused() {
+    fn patterns_that_admit_foreign_jobs_are_refused() {
         for bad in [
             "*",
             "**",

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_spent_once_while_it_lives_and_memory_is_bounded() {
+    fn a_token_is_accepted_once_and_memory_is_bounded() {
         let now = datetime!(2026-11-24 12:00:00 UTC);
         let end = now + Duration::minutes(5);
         let mut spent = SpentTokens::new(3);

@@ -52,7 +52,7 @@ fn judge(claims: Value) -> Result<Job, JobError> {
 }
 
 #[test]
-fn a_job_is_who_its_rule_says() {
+fn a_job_gets_the_identity_of_its_rule() {
     let job = judge(deploy(json!({}))).unwrap();
     assert_eq!(job.caller.identity.as_str(), "spiffe://td/ns/ci/sa/shop-prod-eu");
     assert_eq!((job.id.as_str(), job.caller.max_life), ("id-1", Some(Duration::from_secs(900))));
@@ -67,7 +67,7 @@ fn a_job_is_who_its_rule_says() {
 }
 
 #[test]
-fn and_nobody_if_a_claim_differs() {
+fn a_job_gets_no_identity_if_a_claim_differs() {
     for changes in [
         json!({"repository": "fork/shop", "sub": "repo:fork/shop:environment:prod"}),
         json!({"repository": "acme/shop-evil"}),
@@ -128,7 +128,7 @@ fn identities_of_jobs_are_known() {
 }
 
 #[test]
-fn all_mistakes_are_told_with_their_fields() {
+fn all_mistakes_are_reported_with_their_fields() {
     let mistakes = |document: Value| JobRules::from_value(&document).unwrap_err();
     for bad in [json!(null), json!([]), json!({}), json!({"rules": {}}), json!("x")] {
         assert_eq!(mistakes(bad), ["rules: a list of rules is needed"]);

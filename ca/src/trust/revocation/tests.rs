@@ -1,4 +1,4 @@
-//! Lists are taken or refused, and a revoked certificate is nobody's identity.
+//! Lists are accepted or refused, and a revoked certificate proves no identity.
 
 use eastwest_identity::{SpiffeId, TrustDomain};
 use rcgen::{
@@ -78,7 +78,7 @@ fn identify(roots: &TrustBundle, chain: &[&CertificateDer<'static>]) -> bool {
 }
 
 #[test]
-fn a_revoked_leaf_is_nobody_and_the_others_are_who_they_were() {
+fn a_revoked_leaf_is_refused_and_other_leaves_stay_valid() {
     let ca = ca();
     // Serial numbers with and without a sign byte.
     for _ in 0..8 {

@@ -64,12 +64,12 @@ fn an_unsafe_step_says_from_when_it_is_safe_and_what_would_break() {
     let published = published();
     assert!(published.awaits_signer());
     let said = published.check(Step::Activate, START + Duration::days(999)).unwrap_err().to_string();
-    assert!(said.contains("has not taken up the last step"), "{said}");
+    assert!(said.contains("has not applied the last step"), "{said}");
     let published = published.taken_up(START + HOUR);
     assert_eq!(published.clone().taken_up(START), published, "the first word counts");
     let early = published.check(Step::Activate, START + HOUR - Duration::SECOND).unwrap_err();
     assert!(early.to_string().contains("not safe before 2026-11-24T13:00:00Z"), "{early}");
-    assert!(early.to_string().contains("would refuse everybody"), "{early}");
+    assert!(early.to_string().contains("would reject all certificates"), "{early}");
     assert_eq!(published.check(Step::Activate, START + HOUR), Ok(()));
     let forced = published.advance(Step::Activate, true, START).unwrap();
     assert_eq!(forced.active().generation, 2);

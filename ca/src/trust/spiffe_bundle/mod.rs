@@ -1,8 +1,8 @@
 //! SPIFFE bundles: the keys of one trust domain as a JWK Set (SPIFFE Trust Domain and Bundle §4; CA.md
 //! S37 to S45).
 //!
-//! A bundle does not name its trust domain, so whoever holds one keeps the name beside it. Nothing here puts two
-//! bundles together: the keys of one domain must never vouch for another.
+//! A bundle does not name its trust domain, so its holder stores the name with it. Nothing here puts two
+//! bundles together: the keys of one domain must never verify identities of another.
 
 mod document;
 mod jwk;
@@ -43,7 +43,7 @@ impl JwtKey {
         jwk::jwt_key(&members.into(), kid)
     }
 
-    /// It alone, as a JWK Set for whoever verifies any signature, without its `use`.
+    /// It alone, as a JWK Set for verifiers of any signature, without its `use`.
     pub(crate) fn key_set(&self) -> String {
         let mut members = self.members.clone();
         members.remove("use");
@@ -137,7 +137,7 @@ impl SpiffeBundle {
     }
 }
 
-/// Which content bears which number: kept by a publisher, so that the number rises with every change and never
+/// The sequence number of each content, stored by a publisher, so that the number rises with every change and never
 /// returns, also after a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {

@@ -18,7 +18,7 @@ use crate::{
     trace::{CredentialPart, CredentialProblem, CredentialReason, Reason, Step, Trace},
 };
 
-/// What is handed out for one setting, and what is to be told about it.
+/// The credentials of one setting, and what is reported about them.
 #[derive(Debug, Default)]
 pub(super) struct Handout {
     pub secrets: BTreeMap<Name, Secret>,

@@ -45,7 +45,7 @@ pub(crate) fn merge<'a>(mut rules: Vec<&'a Arc<DestinationRule>>) -> Vec<Merged<
 }
 
 /// Merges a rule into the older ones that take it, and says whether it also stays on its own. The last older rule
-/// that was looked at has the last word on that.
+/// that was looked at decides that.
 fn stays_apart<'a>(older: &mut [Merged<'a>], rule: &'a Arc<DestinationRule>) -> bool {
     let mut apart = true;
     for one in older {

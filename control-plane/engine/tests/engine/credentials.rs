@@ -1,4 +1,4 @@
-//! Credentials of rules: who is handed what, and what is said where one is missing (POLICY.md O7).
+//! Credentials of rules: which workloads get them, and what is reported where one is missing (POLICY.md O7).
 
 use eastwest_engine::{compute, settings::Secret};
 use serde_json::json;
@@ -33,7 +33,7 @@ fn originating(namespace: &str, mode: &str, credential: &str) -> String {
     rule(namespace, "api", 1, &spec)
 }
 
-/// `yard/client`, which the rules of the tests select, its neighbour, and somebody elsewhere.
+/// `yard/client`, which the rules of the tests select, another pod of its namespace, and one of another namespace.
 fn yard(more: &[String]) -> Mesh {
     let people = [
         pod("yard", "client", "10.0.1.1", "app: client"),
@@ -45,7 +45,7 @@ fn yard(more: &[String]) -> Mesh {
     Mesh::of(&[&people[..], more].concat())
 }
 
-/// The names of the secrets that a workload is handed.
+/// The names of the secrets that a workload gets.
 fn handed(mesh: &Mesh, workload: &str) -> Vec<String> {
     let tls = compute::workload_tls(mesh.snapshot(), &workload.parse().unwrap()).unwrap();
     let clusters = tls.outbound.services.values().flat_map(|service| &service.clusters);
@@ -129,7 +129,7 @@ fn o7_what_is_missing_is_named_with_its_rule_and_refuses() {
         assert_eq!(explained.verdict, eastwest_engine::explain::Verdict::Refused, "{explained:?}");
         assert!(explained.reason.contains(golden), "{}", explained.reason);
         assert_eq!(text(&mesh.call("yard/client", "api.example", 80, None)["mode"]), mode, "never plaintext");
-        // Without a proxy nobody looks at the rule.
+        // The rule does not apply to workloads without a proxy.
         let plain = mesh.explain("yard/plain", "api.example", 80).unwrap();
         assert_eq!(plain.verdict, eastwest_engine::explain::Verdict::Plaintext);
     }

@@ -48,7 +48,7 @@ fn block(mode: &str) -> String {
 }
 
 #[test]
-fn strict_breaks_who_has_no_proxy_and_nobody_else() {
+fn strict_breaks_clients_without_a_proxy_and_no_others() {
     let found = diff(&[], &[strict()]);
     assert_eq!(
         calls(&found),

@@ -80,7 +80,7 @@ fn a2_a_namespace_that_disables_hides_a_strict_workload_from_its_clients() {
 }
 
 #[test]
-fn a_mix_is_told_endpoint_by_endpoint() {
+fn a_mix_is_reported_for_each_endpoint() {
     let outside = outsider("rail", "depot-1", "10.0.2.2", "app: depot");
     assert_eq!(verdict(std::slice::from_ref(&outside)), Verdict::Mixed);
     let explained = with(&[outside, block("ISTIO_MUTUAL")]).explain("yard/client", DEPOT, 80).unwrap();
@@ -125,7 +125,7 @@ fn what_no_service_knows_is_passed_through_or_refused() {
 }
 
 #[test]
-fn a_pod_called_by_its_own_address_still_has_its_say() {
+fn the_policy_of_a_pod_counts_for_calls_by_its_own_address() {
     assert_eq!(with(&[]).explain("yard/client", "10.0.2.1", 8080).unwrap().verdict, Verdict::Passthrough);
     let explained = with(&[strict()]).explain("yard/client", "10.0.2.1", 8080).unwrap();
     assert_eq!((explained.verdict, explained.cluster.as_str()), (Verdict::Refused, "PassthroughCluster"));
@@ -171,7 +171,7 @@ fn every_loser_is_named_with_the_rule_that_beat_it() {
 }
 
 #[test]
-fn rules_that_nobody_uses_are_reported() {
+fn unused_rules_are_reported() {
     let mesh = with(&[
         rule("port", "third", 1, &format!("host: {DEPOT}, trafficPolicy: {{tls: {{mode: DISABLE}}}}")),
         rule("rail", "partial", 2, "host: depot.rail, trafficPolicy: {tls: {mode: DISABLE}}"),

@@ -1,5 +1,5 @@
 //! What must hold for every world and every history: the order of objects never matters, an index that was kept up to
-//! date equals a fresh one, a dirty set never misses what changed, and strangers never matter.
+//! date equals a fresh one, a dirty set never misses what changed, and unrelated objects change no setting.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -128,7 +128,7 @@ fn a_dirty_set_never_misses_what_changed() {
 }
 
 #[test]
-fn strangers_never_matter() {
+fn unrelated_objects_change_no_setting() {
     for seed in 0..SEEDS {
         let mut random = Random::new(seed);
         let objects = worlds::world(&mut random, 40);
@@ -143,7 +143,7 @@ fn strangers_never_matter() {
     }
 }
 
-/// The settings of the world's own workloads, without what strangers offer.
+/// The settings of the world's own workloads, without the hosts of unrelated objects.
 fn reports(snapshot: &Snapshot) -> Vec<TlsReport> {
     let own = snapshot.workloads().filter(|one| &**one.meta.namespace() != worlds::STRANGE);
     let mut reports: Vec<TlsReport> = own.filter_map(|one| tls_report(snapshot, &one.key())).collect();

@@ -104,7 +104,7 @@ fn d6_a_selector_rule_of_another_namespace_does_not_end_the_search() {
 }
 
 #[test]
-fn d7_a_rule_for_somebody_else_leaves_the_client_without_the_owners_rule() {
+fn d7_a_rule_for_other_workloads_leaves_the_client_without_the_owners_rule() {
     let other =
         rule("yard", "other", 1, &host_and(&format!("workloadSelector: {{matchLabels: {{app: x}}}}, {ON}")));
     let owner = rule("rail", "owner", 2, &host_and(OFF));
@@ -275,7 +275,7 @@ fn a8_a_listener_with_a_port_imports_its_hosts_on_that_port_alone() {
 }
 
 #[test]
-fn a8_a_sidecar_has_its_own_word_on_hosts_that_nobody_knows() {
+fn a8_a_sidecar_decides_about_unknown_hosts() {
     let sidecar = |policy: &str| {
         networking(
             "Sidecar",
@@ -465,7 +465,7 @@ fn p9_a_pod_outside_the_mesh_is_plaintext_beside_one_inside() {
 }
 
 #[test]
-fn p1_a_third_namespace_has_no_say() {
+fn p1_policies_of_a_third_namespace_do_not_count() {
     let mesh = with(&[
         policy("yard", "all", 1, "mtls: {mode: DISABLE}"),
         policy("yard", "depot", 1, "selector: {matchLabels: {app: depot}}, mtls: {mode: DISABLE}"),

@@ -7,7 +7,7 @@
 //! Rules:
 //! - An object that is refused keeps its last good version from the same source, also if it moved to another file with
 //!   the mistake. An object that was never good there is not in force.
-//! - A file that does not parse, or that cannot be read, keeps every object that it held: nobody knows which objects it
+//! - A file that does not parse, or that cannot be read, keeps every object that it held: it is unknown which objects it
 //!   was meant to hold. If it held none, what can be read of it is taken.
 //! - A file or an object that is gone from a source takes no object of another source along.
 //! - An object that several places state is that of the source registered first; within a directory that of the first

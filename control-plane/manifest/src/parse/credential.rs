@@ -1,7 +1,7 @@
 //! Secrets and ConfigMaps, as far as rules may name them as credentials (POLICY.md O7).
 //!
 //! Whether an unusable certificate matters depends on the rules that name it: what is wrong with it is kept beside it,
-//! and told where it is missed. No message quotes a value.
+//! and reported where the certificate is needed. No message quotes a value.
 
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ fn decoded(field: &Field<'_>) -> Option<Content> {
         field.error("is no base64: encode it, or write it as it is under stringData");
         return None;
     };
-    // What is no text is no PEM, and is told as such.
+    // A value that is not text is reported as not PEM.
     Some(Zeroizing::new(std::str::from_utf8(&bytes).unwrap_or("\0").to_owned()))
 }
 

@@ -13,7 +13,7 @@ use crate::field::Field;
 /// The label that names the Service of a slice.
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
-/// A slice without a Service, or of host names, is nobody's endpoint.
+/// A slice without a Service, or of host names, has no endpoints here.
 pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Object> {
     let types = [("IPv4", true), ("IPv6", true), ("FQDN", false)];
     let of_addresses = root.get("addressType").choice("address types", &types).unwrap_or(true);

@@ -13,7 +13,7 @@ pub(super) enum Allowed {
     Namespaces,
     /// Nothing, and not more than the own namespace: rules with a workload selector.
     OwnNamespace,
-    /// `~`, nobody: ServiceEntries.
+    /// `~`, no namespace: ServiceEntries.
     Nobody,
 }
 

@@ -70,7 +70,7 @@ fn read_mesh(field: &Field<'_>, defaults: &MeshConfig) -> MeshConfig {
     outbound.slips(&["mode", "egressProxy", "tls"]);
     let mode = outbound.get("mode");
     match mode.text() {
-        // Allowed for the mesh alone: what nobody knows passes through here, without being looked up.
+        // Allowed for the mesh alone: connections to unknown hosts are passed through without a lookup.
         Some("ALLOW_ANY_DYNAMIC_DNS") => {
             mode.warn("acts as ALLOW_ANY: unknown hosts are dialled where the caller's address leads");
             mesh.outbound_traffic_policy = OutboundTrafficPolicy::AllowAny;

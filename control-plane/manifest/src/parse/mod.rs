@@ -1,7 +1,7 @@
 //! Documents → objects of the model and diagnostics, one file a kind.
 //!
-//! A kind that decides nothing here is passed over in silence: a directory may well hold Deployments too. Of a kind
-//! that does, every mistake is reported, and an object with an error is refused while its neighbours go on.
+//! A kind that decides nothing here is skipped without a diagnostic: a directory may also hold Deployments. Of a kind
+//! that does, every mistake is reported, and an object with an error is refused without effect on others.
 
 mod credential;
 mod destination_rule;
@@ -42,7 +42,7 @@ pub struct Parsed {
     pub diagnostics: Vec<Diagnostic>,
     /// Objects that are named but refused: their last good versions stay.
     pub refused: BTreeSet<ObjectRef>,
-    /// Something in the file does not parse, so that nobody knows which objects it was meant to hold.
+    /// A part of the file does not parse, so it is unknown which objects it was meant to hold.
     pub broken: bool,
 }
 
@@ -141,7 +141,7 @@ impl Parsed {
 }
 
 impl Document {
-    /// A document of which nobody can tell what it is: the diagnostic is about the file.
+    /// A document that cannot be identified: the diagnostic is about the file.
     fn lost(origin: &Origin, field: &str, message: String) -> Self {
         let finding = Finding { severity: Severity::Error, field: field.to_owned(), message };
         Self::Unidentified(vec![diagnostic(about_file(origin), origin, finding)])

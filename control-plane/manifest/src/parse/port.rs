@@ -7,7 +7,8 @@ use eastwest_model::{
 
 use crate::field::Field;
 
-/// Ports whose servers speak first, so that nobody may wait for the client's bytes: SMTP, DNS, MySQL, MongoDB.
+/// Ports whose servers send the first bytes, so that waiting for the client's bytes would block: SMTP, DNS, MySQL,
+/// MongoDB.
 const SERVER_FIRST: &[u16] = &[25, 53, 3306, 27017];
 
 /// Istio's protocol names; UDP is known and not proxied.
@@ -47,7 +48,7 @@ pub(super) fn of_service(app_protocol: Option<&str>, name: &str, number: u16) ->
     }))
 }
 
-/// `protocol` of a port in an object of Istio, where a word that nobody knows is an error. `None` = UDP.
+/// `protocol` of a port in an object of Istio, where an unknown word is an error. `None` = UDP.
 pub(super) fn of_istio(field: &Field<'_>) -> Option<Protocol> {
     match field.name() {
         None => Some(Protocol::Undeclared),
@@ -85,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn protocols_are_told_by_app_protocol_or_name() {
+    fn protocols_are_read_from_app_protocol_or_name() {
         use Protocol::{Http, Http2, Tcp, Undeclared};
         let cases = [
             (None, "http", 80, Some(Http)),

@@ -51,7 +51,7 @@ pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Objec
         headless,
         external_name,
         ports: spec.get("ports").list().iter().filter_map(read_port).collect(),
-        // Without selector somebody else makes the endpoints; an empty one means the same.
+        // Without a selector the endpoints come from elsewhere; an empty selector means the same.
         selector: (!selector.is_empty()).then_some(Selector(selector)),
         export_to: export_to.map_or(ExportTo::Default, |text| export_to::of_annotation(text)),
         meta,

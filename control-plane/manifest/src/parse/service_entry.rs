@@ -90,7 +90,8 @@ fn check_resolution(spec: &Field<'_>, entry: &ServiceEntry) {
     check_endpoint_ports(&spec.get("endpoints"), entry);
 }
 
-/// What hosts and resolution ask of the protocols: without a Host header or server name nobody can tell hosts apart.
+/// What hosts and resolution require of the protocols: without a Host header or server name a proxy cannot distinguish
+/// hosts.
 fn check_ports(spec: &Field<'_>, entry: &ServiceEntry) {
     const NAMED: &[&str] = &["HTTP", "HTTP2", "HTTP_PROXY", "GRPC", "GRPC-WEB", "HTTPS", "TLS"];
     const LOOKED_UP: &[&str] = &["HTTP", "HTTP2", "GRPC", "TLS"];

@@ -99,7 +99,7 @@ fn other_programs_files_are_passed_over_with_a_warning() {
 }
 
 #[test]
-fn every_mistake_of_a_file_is_told_and_its_neighbours_go_on() {
+fn every_mistake_of_a_file_is_reported_and_other_objects_stay() {
     let text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\n\
                 apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: a, namespace: shop}\n\
                 spec: {mtls: {mode: strict}, portLevelMtls: {0: {mode: OFF}}}\n---\n\

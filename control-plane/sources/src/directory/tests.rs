@@ -61,7 +61,7 @@ fn wrong(directory: &Merged) -> Vec<String> {
 }
 
 #[test]
-fn only_what_changed_is_told() {
+fn only_changes_are_sent() {
     let mut directory = directory();
     let two = policy("a", "STRICT") + &policy("b", "STRICT");
     assert_eq!(show(&directory.update(look([("x.yaml", text(&*two))]))), ["+a STRICT", "+b STRICT"]);

@@ -63,7 +63,7 @@ fn replaced_rewritten_and_removed_files_are_noticed() {
 }
 
 #[test]
-fn a_file_just_written_is_read_again_and_if_empty_not_believed() {
+fn a_file_just_written_is_read_again_and_ignored_if_empty() {
     let folder = folder(&[("a.yaml", "text"), ("b.yaml", "# head\n")]);
     let mut scanner = Scanner::open(folder.path()).unwrap();
     let now = fs::metadata(folder.path().join("b.yaml")).unwrap().modified().unwrap();

@@ -101,7 +101,7 @@ async fn an_empty_directory_is_a_first_batch_too() {
 }
 
 #[tokio::test]
-async fn a_broken_file_is_told_and_then_solved() {
+async fn a_broken_file_is_reported_until_it_is_corrected() {
     let (mut followed, _) = Followed::start(&[("a.yaml", &namespace("a", "one"))]).await;
     followed.replace("a.yaml", "kind: [");
     assert_eq!(show(&followed.next().await), ["!a.yaml"]);

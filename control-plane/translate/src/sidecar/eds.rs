@@ -82,7 +82,7 @@ impl Generator for AssignmentInputs<'_> {
     }
 }
 
-/// The answer to a name that nobody knows: silence would leave the cluster warming (XDS.md X23).
+/// The response for an unknown name: without one the cluster would stay in warming (XDS.md X23).
 fn empty(name: &str) -> EncodedResource {
     encode(TypeUrl::ENDPOINT, name, &assignment(name, &[]))
 }

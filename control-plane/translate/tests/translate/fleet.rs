@@ -14,17 +14,17 @@ use eastwest_xds::{TypeUrl, Version, View};
 const SEEDS: u64 = 30;
 const FACTS: [Audience; 2] = [Audience::Envoy, Audience::Other];
 
-/// Every set's version and names: what a stream would see.
+/// Version and names of every set.
 fn visible(view: &View) -> Vec<(TypeUrl, Version, Vec<String>)> {
     let names = |set: &Arc<eastwest_xds::ResourceSet>| set.iter().map(|one| one.name().to_string()).collect();
     view.iter().map(|set| (set.type_url().clone(), set.version(), names(set))).collect()
 }
 
-/// The connected proxies with what they were told last.
+/// The connected proxies with their latest views.
 #[derive(Default)]
 struct Connected {
     fleet: Fleet,
-    told: BTreeMap<ProxyKey, (Arc<Workload>, Arc<View>)>,
+    views: BTreeMap<ProxyKey, (Arc<Workload>, Arc<View>)>,
 }
 
 impl Connected {
@@ -35,15 +35,15 @@ impl Connected {
             for audience in FACTS {
                 let key = ProxyKey::of(workload, ProxyRole::Sidecar, ProxyFacts::usual(audience));
                 let view = self.fleet.connect(world, workload, key.clone()).unwrap();
-                self.told.entry(key).or_insert_with(|| (Arc::clone(workload), view));
+                self.views.entry(key).or_insert_with(|| (Arc::clone(workload), view));
             }
         }
     }
 
-    fn drop_impostors(&mut self, world: &Snapshot) {
-        for key in self.fleet.impostors(world) {
+    fn disconnect_other_service_accounts(&mut self, world: &Snapshot) {
+        for key in self.fleet.with_other_service_account(world) {
             self.fleet.disconnect(&key);
-            self.told.remove(&key);
+            self.views.remove(&key);
         }
     }
 }
@@ -60,16 +60,16 @@ fn views_kept_up_to_date_equal_those_made_anew() {
             let what = format!("seed {seed}, step {step}: {change:?}");
             let dirty = index.apply(change);
             let world = index.freeze();
-            connected.drop_impostors(&world);
+            connected.disconnect_other_service_accounts(&world);
             for (key, view) in connected.fleet.update(&world, &dirty) {
-                connected.told.get_mut(&key).unwrap().1 = view;
+                connected.views.get_mut(&key).unwrap().1 = view;
             }
             let mut anew = Fleet::default();
-            for (key, (stand_in, told)) in &connected.told {
+            for (key, (stand_in, kept)) in &connected.views {
                 let workload = world.workload(&key.workload).unwrap_or(stand_in);
                 let view =
                     anew.connect(&world, workload, ProxyKey::of(workload, key.role, key.facts)).unwrap();
-                assert_eq!(visible(told), visible(&view), "{what}\n{key:?}");
+                assert_eq!(visible(kept), visible(&view), "{what}\n{key:?}");
             }
             if step % 10 == 0 {
                 connected.connect_all(&world);

@@ -135,7 +135,7 @@ fn every_cell_of_the_table() {
 }
 
 #[test]
-fn ports_that_nobody_named_follow_the_workload() {
+fn ports_without_a_mode_follow_the_workload() {
     for ((m, mode), internal) in MODES.into_iter().enumerate().flat_map(|m| SHAPES.map(|shape| (m, shape))) {
         let ports = [(8080, MODES[(m + 1) % 3], Some(Protocol::Http)), (15006, mode, Some(Protocol::Tcp))];
         let resources = shaped(inbound(mode, &ports), internal);

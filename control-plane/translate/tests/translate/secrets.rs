@@ -1,4 +1,4 @@
-//! Credentials of rules as Envoy's secrets: who is handed them, and that nobody else hears of a change.
+//! Credentials of rules as Envoy's secrets: which proxies get them, and that a change updates no other proxy.
 
 use std::sync::Arc;
 
@@ -95,7 +95,7 @@ fn names(view: &View) -> Vec<String> {
 }
 
 #[test]
-fn a_changed_secret_reaches_those_who_use_it_and_nobody_else() {
+fn a_changed_secret_updates_only_the_proxies_that_use_it() {
     let mut index = index();
     let (world, mut fleet) = (index.freeze(), Fleet::default());
     let facts = ProxyFacts::usual(Audience::Envoy);
@@ -115,8 +115,8 @@ fn a_changed_secret_reaches_those_who_use_it_and_nobody_else() {
             all.merge(index.apply(change));
             all
         });
-        let told = fleet.update(&index.freeze(), &dirty);
-        told.into_iter().map(|(key, view)| (key.workload.to_string(), view)).collect::<Vec<_>>()
+        let updated = fleet.update(&index.freeze(), &dirty);
+        updated.into_iter().map(|(key, view)| (key.workload.to_string(), view)).collect::<Vec<_>>()
     };
     assert!(step(&mut fleet, &secret("yard", "unused")).is_empty());
     let renewed = step(&mut fleet, &secret("yard", "own"));
@@ -128,31 +128,31 @@ fn a_changed_secret_reaches_those_who_use_it_and_nobody_else() {
 }
 
 #[test]
-fn who_has_proven_nothing_or_is_not_known_is_handed_nothing() {
+fn an_unauthenticated_or_unknown_proxy_gets_no_secret() {
     let world = index().freeze();
     let mut fleet = Fleet::default();
     let proven = ProxyFacts::usual(Audience::Envoy);
     let client = workload(&world, "yard/client");
-    let mut handed = |workload: &Arc<Workload>, facts| {
+    let mut secrets_of = |workload: &Arc<Workload>, facts| {
         names(&fleet.connect(&world, workload, key(workload, facts)).unwrap())
     };
-    assert_eq!(handed(&client, proven).len(), 2);
-    assert_eq!(handed(&client, ProxyFacts { proven: false, ..proven }), [""; 0]);
-    // The labels of a pod that nobody knows are its own word, whoever it is.
+    assert_eq!(secrets_of(&client, proven).len(), 2);
+    assert_eq!(secrets_of(&client, ProxyFacts { proven: false, ..proven }), [""; 0]);
+    // The labels of an unknown pod are a claim of the proxy, whatever its identity.
     let mut unknown = (*client).clone();
     unknown.meta.object.name = "newcomer".into();
-    assert_eq!(handed(&Arc::new(unknown), proven), [""; 0]);
-    // A pod that turned out to be somebody else's.
-    let mut impostor = (*client).clone();
-    impostor.service_account = Some("other".into());
-    assert_eq!(handed(&Arc::new(impostor.clone()), proven), [""; 0]);
-    impostor.service_account = None;
-    assert_eq!(handed(&Arc::new(impostor), proven), [""; 0]);
+    assert_eq!(secrets_of(&Arc::new(unknown), proven), [""; 0]);
+    // A pod with another service account.
+    let mut other = (*client).clone();
+    other.service_account = Some("other".into());
+    assert_eq!(secrets_of(&Arc::new(other.clone()), proven), [""; 0]);
+    other.service_account = None;
+    assert_eq!(secrets_of(&Arc::new(other), proven), [""; 0]);
 }
 
-/// O9: what a proxy tells of itself counts for it alone, and stays with it.
+/// O9: metadata of a proxy count for it alone, also in another scope.
 #[test]
-fn a_certificate_that_a_proxy_brings_along_is_asked_of_its_agent() {
+fn a_proxys_own_certificate_is_requested_from_its_agent() {
     let mut index = index();
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "other", "namespace": "yard"},
@@ -179,8 +179,8 @@ fn a_certificate_that_a_proxy_brings_along_is_asked_of_its_agent() {
     assert_eq!(cluster(&fleet.connect(&world, &plain, key(&plain, facts)).unwrap()), (false, false));
     let relabelled = pod("yard", "client").replace("\"app\":\"client\"", "\"app\":\"moved\"");
     let dirty = changes(&relabelled).map(|change| index.apply(change)).collect::<Vec<_>>();
-    let told = fleet.update(&index.freeze(), &dirty[0]);
-    let view = &told.iter().find(|(key, _)| key.certificate.is_some()).unwrap().1;
+    let updated = fleet.update(&index.freeze(), &dirty[0]);
+    let view = &updated.iter().find(|(key, _)| key.certificate.is_some()).unwrap().1;
     assert_eq!(cluster(view), (true, true), "in another scope too");
 }
 

@@ -21,7 +21,7 @@ use tonic::{Status, Streaming};
 
 pub(crate) const VARIANTS: [Variant; 2] = [Variant::StateOfTheWorld, Variant::Delta];
 
-/// Shows everybody the same view, until there is none; refuses those whose node is of the namespace `early`.
+/// Gives all clients the same view until it is withdrawn; refuses nodes of the namespace `early`.
 #[derive(Clone)]
 struct TestAuthorizer(Arc<Mutex<Option<watch::Sender<Arc<View>>>>>);
 
@@ -56,13 +56,13 @@ impl Host {
         Self { address, connections, shutdown, authorizer }
     }
 
-    /// From now on everybody sees this.
+    /// Replaces the view of all clients.
     pub(crate) fn publish(&self, view: View) {
         let mut views = self.authorizer.0.lock().unwrap();
         views.get_or_insert_default().send_replace(Arc::new(view));
     }
 
-    /// Ends every admission.
+    /// Withdraws the view of all clients.
     pub(crate) fn expel(&self) {
         self.authorizer.0.lock().unwrap().take();
     }

@@ -68,14 +68,14 @@ pub enum SourceError {
     /// What was found is no discovery document.
     #[error("{0}: not a discovery document with issuer and jwks_uri")]
     Document(String),
-    /// The discovery document of somebody else.
+    /// The discovery document of another issuer.
     #[error(
         "{at}: it is the discovery document of {found:?}, not of {issuer:?}; they must be equal byte for byte"
     )]
     Issuer {
         /// Where it was found.
         at: String,
-        /// Whom it speaks of.
+        /// The issuer that it names.
         found: String,
         /// Whom it should speak of.
         issuer: String,

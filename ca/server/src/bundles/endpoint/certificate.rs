@@ -31,7 +31,7 @@ use crate::issuing::certificate_authority::CertificateAuthority;
 const POLL: Duration = Duration::from_secs(5);
 /// Life of the SVID, of which half is used.
 const SVID_LIFE: i64 = 3600;
-/// What problems are told to be with.
+/// The subject of problems with the certificate.
 const SUBJECT: &str = "bundle-certificate";
 /// Service account in the SVID's SPIFFE ID.
 const SERVICE_ACCOUNT: &str = "eastwest";
@@ -147,7 +147,7 @@ impl Certificate {
     pub fn of_ca(ca: Arc<CertificateAuthority>, namespace: &str) -> Result<Self, CertificateError> {
         let own = OwnSvid { ca, namespace: namespace.to_owned() };
         let (first, _) = own.issue(OffsetDateTime::now_utc())?;
-        let followed = Arc::new(SourceStatus::new(SUBJECT, "our own authority"));
+        let followed = Arc::new(SourceStatus::new(SUBJECT, "our own CA"));
         Ok(Self {
             presented: Arc::new(PresentedCertificate(ArcSwap::from(first))),
             source: Source::Svid(own),

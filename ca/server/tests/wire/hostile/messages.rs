@@ -44,7 +44,7 @@ fn structs(depth: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn messages_that_are_none_or_say_things_twice() {
+async fn malformed_messages_and_repeated_fields() {
     let siege = Siege::begin().await;
     let good = text(1, csr(CSR).as_bytes());
     let bad = text(1, b"hello");

@@ -20,7 +20,7 @@ pub(super) const CREATE: &str = "/istio.v1.auth.IstioCertificateService/CreateCe
 
 /// TLS as an ordinary client has it.
 pub(super) fn tls_config(ca: &Ca) -> ClientConfig {
-    client_config(&ca.authority.roots_pem(), None, &[&TLS13])
+    client_config(&ca.certificate_authority.roots_pem(), None, &[&TLS13])
 }
 
 /// A TLS connection with this configuration.

@@ -36,9 +36,9 @@ async fn a_hostile_request_is_an_invalid_argument_or_gets_the_callers_identity_a
     siege.serves("all of them").await;
 }
 
-/// Whoever proves no identity does not even learn that its request is broken.
+/// An unauthenticated caller does not even learn that its request is malformed.
 #[tokio::test]
-async fn strangers_get_one_answer_whatever_they_send() {
+async fn unauthenticated_callers_get_one_answer_for_all_requests() {
     let siege = Siege::begin().await;
     let mut client = siege.ca.client().anonymous().await;
     for attack in attacks() {

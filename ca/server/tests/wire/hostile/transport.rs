@@ -105,9 +105,9 @@ async fn client_certificates_that_are_no_certificates_end_the_connection() {
     }
 }
 
-/// A handshake byte by byte keeps nobody else waiting.
+/// A handshake byte by byte delays no other peer.
 #[tokio::test]
-async fn slow_handshakes_delay_nobody() {
+async fn slow_handshakes_delay_no_other_peer() {
     let siege = Siege::begin().await;
     let mut slow = Vec::new();
     for at in 0..100 {
@@ -154,7 +154,7 @@ async fn broken_frames_end_the_connection() {
 
 /// Floods: the connection ends, or the flood is borne.
 #[tokio::test]
-async fn floods_of_frames_harm_nobody() {
+async fn floods_of_frames_affect_no_other_peer() {
     let siege = Siege::begin().await;
     let continuation: Vec<u8> =
         (0..2000).flat_map(|_| frame(9, 0, 1, &[0x00, 1, b'a', 1, b'b'].repeat(100))).collect();
@@ -192,7 +192,7 @@ fn empty() -> Request<()> {
 
 /// "Rapid reset": streams that are opened and given up at once.
 #[tokio::test]
-async fn streams_that_are_given_up_at_once_harm_nobody() {
+async fn streams_that_are_reset_at_once_affect_no_other_peer() {
     let siege = Siege::begin().await;
     let mut raw = Raw::connect(&siege.ca).await;
     let mut opened = 0;
@@ -232,7 +232,7 @@ async fn refused(stream: &mut (impl tokio::io::AsyncRead + Unpin), wanted: usize
 
 /// Streams that are opened and never finished: as many as we allow, and the others are refused; newcomers are served.
 #[tokio::test]
-async fn open_streams_are_bounded_and_delay_nobody() {
+async fn open_streams_are_bounded_and_delay_no_other_peer() {
     let siege = Siege::begin().await;
     let mut stream = tls(&siege.ca, tls_config(&siege.ca)).await.unwrap();
     let calls: Vec<u8> = (0..1500).flat_map(|n| call_without_end(2 * n + 1)).collect();

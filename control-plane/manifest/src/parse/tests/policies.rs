@@ -407,7 +407,7 @@ fn v3_misspelt_fields() {
     );
 }
 
-/// Of what nobody needs to know here, only what looks like a slip is told.
+/// Of fields that have no meaning here, only likely slips are reported.
 #[test]
 fn v3_slips_at_every_level() {
     let whole = |text: &str, golden: &[&str]| {

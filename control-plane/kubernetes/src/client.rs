@@ -193,7 +193,9 @@ fn read(paths: &[PathBuf]) -> Result<Kubeconfig, String> {
     // As with kubectl, one of several files may be missing, a single one may not.
     let missing = |path: &Path| paths.len() > 1 && !path.exists();
     for path in paths.iter().filter(|path| !missing(path)) {
-        let one = Kubeconfig::read_from(path).map_err(|error| reason(&error))?;
+        // Errors of the parser have an excerpt of the file in further lines, which may hold a key.
+        let first_line = |text: String| text.lines().next().unwrap_or_default().to_owned();
+        let one = Kubeconfig::read_from(path).map_err(|error| first_line(reason(&error)))?;
         merged = merged.merge(one).map_err(|error| reason(&error))?;
     }
     Ok(merged)

@@ -116,7 +116,7 @@ mod tests {
 
     fn update(delta: Delta<Document>) -> Update<Document> {
         let resource = RESOURCES.iter().find(|one| one.kind == "DestinationRule").unwrap();
-        Update { resource, object: None, delta }
+        Update { resource, object: None, delta, revision: 0 }
     }
 
     fn secrets(names: &CredentialNames) -> Vec<String> {

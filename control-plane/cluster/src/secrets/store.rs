@@ -172,7 +172,11 @@ impl Inner {
     fn write(&self, which: Which, base: Option<&Snapshot>, data: &Data) -> Result<bool, StateError> {
         let (secrets, name) = (self.secrets.clone(), which.name());
         let answer = match base.map(|base| data::patch(base, data)) {
-            Some(None) => return Ok(true),
+            Some(None) => {
+                // Another process has written the same before; its content is what this change is based on.
+                self.kept(which).get_mut().accepted = base.cloned();
+                return Ok(true);
+            }
             Some(Some(patch)) => self.wait(async move { secrets.patch(name, patch).await }),
             None => {
                 let body = data::creation(name, which.kind(), data);

@@ -15,6 +15,8 @@ mod follower;
 mod history;
 mod http_relay;
 mod rights;
+mod roots;
+mod statuses;
 mod watching;
 
 /// How long anything may take that should happen soon.

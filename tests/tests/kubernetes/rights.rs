@@ -13,7 +13,7 @@ use crate::{
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 
 /// A service account with a role of these rules; its token and the path of the role.
-fn account(cluster: &Cluster, namespace: &str, rules: &Value) -> (String, String) {
+pub(crate) fn account(cluster: &Cluster, namespace: &str, rules: &Value) -> (String, String) {
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
         "metadata": {"generateName": "eastwest-test-"}, "rules": rules});
     let role = cluster.create(&format!("{RBAC}/clusterroles"), &role);

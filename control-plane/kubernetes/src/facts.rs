@@ -58,6 +58,9 @@ pub struct KindFacts {
     pub version: &'static str,
     /// The objects.
     pub objects: BTreeMap<Key, Fact>,
+    /// The highest resource version of an object that was noted, also if the object is gone since. A watch tells changes
+    /// in the order of their versions, so a write that came to this version or a lower one has been told.
+    pub newest: u64,
     /// Fields of the object noted last. Many objects have the same.
     recent: Arc<[Value]>,
 }
@@ -140,6 +143,7 @@ impl KindFacts {
             fact.fields = fields;
         }
         self.recent = fact.fields.clone();
+        self.newest = self.newest.max(fact.version.parse().unwrap_or_default());
         self.objects.insert(key, fact);
     }
 }

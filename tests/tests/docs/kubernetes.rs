@@ -14,7 +14,8 @@ fn the_page_has_every_kind_and_names_tests_that_exist() {
         assert!(kinds.contains(&row), "there is no row {row}");
     }
     let tests = tests().unwrap();
-    let rows: Vec<_> = ["step", "fault", "trap"].iter().flat_map(|head| rows(rest, head)).collect();
+    let rows: Vec<_> =
+        ["step", "fault", "trap", "written"].iter().flat_map(|head| rows(rest, head)).collect();
     assert!(rows.len() > 20, "{} rows", rows.len());
     for row in rows {
         let held_by = row.last().unwrap();

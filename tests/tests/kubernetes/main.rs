@@ -19,8 +19,10 @@ mod history;
 mod http_relay;
 mod replica;
 mod rights;
+mod roots;
 mod server;
 mod serving;
+mod statuses;
 mod watching;
 
 /// How long anything may take that should happen soon.

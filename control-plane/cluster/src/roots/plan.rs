@@ -119,7 +119,7 @@ impl Plan {
             if standing.writing {
                 continue;
             }
-            match standing.due(fact, self.edition).filter(|due| *due > now) {
+            match standing.due(config_maps.newest, self.edition).filter(|due| *due > now) {
                 Some(due) => step.wake = Some(step.wake.map_or(due, |wake| wake.min(due))),
                 None => {
                     standing.writing = true;
@@ -138,7 +138,8 @@ impl Plan {
         let refusal = match result {
             Ok(version) => {
                 standing.contention.wrote(now);
-                let written = Some(Written { version: number(&version), edition, at: now });
+                let written =
+                    Some(Written { version: version.parse().unwrap_or_default(), edition, at: now });
                 *standing = Standing { written, contention: standing.contention, ..Standing::default() };
                 return;
             }
@@ -162,11 +163,6 @@ impl Plan {
             Some((&**name, standing.problem.clone().or_else(rival)?))
         })
     }
-}
-
-/// A resource version. Those of one resource can be compared.
-fn number(version: &str) -> u64 {
-    version.parse().unwrap_or_default()
 }
 
 fn problem(namespace: &str, refusal: &Refusal) -> String {
@@ -196,10 +192,10 @@ impl Standing {
         *self = Self { writing, contention, ..Self::default() };
     }
 
-    /// When to write the ConfigMap that is known as `fact`; `None`: at once.
-    fn due(&self, fact: Option<&Fact>, edition: u64) -> Option<Instant> {
-        let older = |written: &&Written| fact.is_none_or(|fact| number(&fact.version) < written.version);
-        let lag = self.written.as_ref().filter(|written| written.edition == edition).filter(older);
+    /// When to write the ConfigMap; `None`: at once. `newest` is the highest version that the watch has told.
+    fn due(&self, newest: u64, edition: u64) -> Option<Instant> {
+        let written = self.written.as_ref().filter(|written| written.edition == edition);
+        let lag = written.filter(|written| newest < written.version);
         lag.map(|written| written.at + LAG).max(self.not_before).max(self.contention.due())
     }
 }

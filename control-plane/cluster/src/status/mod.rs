@@ -90,7 +90,7 @@ struct State {
     attempts: Attempts,
     /// Kinds whose statuses may not be written, by plural name, until when.
     forbidden: BTreeMap<&'static str, Instant>,
-    /// Passes without an answer in a row.
+    /// Writes without an answer in a row.
     failures: u32,
 }
 
@@ -142,58 +142,70 @@ impl Writer {
     /// Compares all statuses and writes those that differ. Returns when the next pass is due if nothing changes.
     async fn pass(&self, state: &mut State) -> Option<Instant> {
         let findings = self.findings.borrow().clone()?;
-        let now = Instant::now();
-        state.forbidden.retain(|_, until| *until > now);
-        let mut again = state.forbidden.values().min().copied();
-        let mut sooner = |at: Instant| again = Some(again.map_or(at, |known| known.min(at)));
-        let forbidden = |resource: &Resource| state.forbidden.contains_key(resource.plural);
-        let mut work = self.facts.read(|all| work::all(all, &findings, forbidden, &timestamp()));
-        state.attempts.retain(&work);
-        work.retain(|work| match state.attempts.due(work).filter(|due| *due > now) {
-            Some(due) => {
-                sooner(due);
-                false
-            }
-            None => true,
-        });
-        if work.len() > MOST {
-            work.truncate(MOST);
-            sooner(now);
-        }
-        let mut unanswered = false;
+        let (work, mut again) = self.work(state, &findings);
         for work in &work {
             if state.forbidden.contains_key(work.resource.plural) {
                 continue;
             }
             sleep(PACE).await;
-            match self.put(work).await {
-                Err(refusal) if refusal.is_forbidden() && !refusal.is_terminating() => {
-                    self.forbidden(work, &refusal);
-                    state.forbidden.insert(work.resource.plural, Instant::now() + FORBIDDEN);
-                    sooner(Instant::now() + FORBIDDEN);
-                }
-                Err(refusal) if refusal.is_missing() || refusal.is_final() => {
-                    debug!(object = work.name(), error = refusal.message, "a status is not taken");
-                    state.attempts.made(work, Instant::now());
-                    self.rival(state, work, Some(&refusal));
-                }
-                Err(refusal) => {
-                    debug!(object = work.name(), error = refusal.message, "a status is not written");
-                    unanswered = true;
-                    break;
-                }
-                Ok(()) => {
-                    state.attempts.made(work, Instant::now());
-                    self.rival(state, work, None);
-                }
+            let result = self.put(work).await;
+            again = earlier(again, self.ended(state, work, result));
+            if state.failures > 0 {
+                break;
             }
         }
-        state.failures = if unanswered { state.failures + 1 } else { 0 };
-        if unanswered {
-            let pause = FIRST_PAUSE * 2_u32.pow(state.failures.min(16) - 1);
-            sooner(Instant::now() + pause.min(LONGEST_PAUSE));
-        }
         again
+    }
+
+    /// The statuses to write now, and when there may be others.
+    fn work(&self, state: &mut State, findings: &Findings) -> (Vec<Work>, Option<Instant>) {
+        let now = Instant::now();
+        state.forbidden.retain(|_, until| *until > now);
+        let mut again = state.forbidden.values().min().copied();
+        let forbidden = |resource: &Resource| state.forbidden.contains_key(resource.plural);
+        let mut work = self.facts.read(|all| work::all(all, findings, forbidden, &timestamp()));
+        state.attempts.retain(&work);
+        work.retain(|work| {
+            let waits = state.attempts.due(work).filter(|due| *due > now);
+            again = earlier(again, waits);
+            waits.is_none()
+        });
+        if work.len() > MOST {
+            work.truncate(MOST);
+            again = Some(now);
+        }
+        (work, again)
+    }
+
+    /// Notes what became of a write. Returns when it must be repeated.
+    fn ended(&self, state: &mut State, work: &Work, result: Result<(), Refusal>) -> Option<Instant> {
+        let now = Instant::now();
+        let object = work.name();
+        match result {
+            Ok(()) => {
+                state.failures = 0;
+                state.attempts.made(work, now);
+                self.rival(state, work, None);
+                None
+            }
+            Err(refusal) if refusal.is_forbidden() && !refusal.is_terminating() => {
+                self.forbidden(work, &refusal);
+                state.forbidden.insert(work.resource.plural, now + FORBIDDEN);
+                Some(now + FORBIDDEN)
+            }
+            Err(refusal) if refusal.is_final() => {
+                debug!(object, error = refusal.message, "a status is not taken");
+                state.attempts.made(work, now);
+                self.rival(state, work, Some(&refusal));
+                state.attempts.due(work)
+            }
+            Err(refusal) => {
+                debug!(object, error = refusal.message, "a status is not written");
+                state.failures += 1;
+                let pause = FIRST_PAUSE * 2_u32.pow(state.failures.min(16) - 1);
+                Some(now + pause.min(LONGEST_PAUSE))
+            }
+        }
     }
 
     /// Records the refusal and writes the status of one object.
@@ -270,6 +282,10 @@ impl Writer {
             "the conditions of an object do not stay as written; they are written again later"
         );
     }
+}
+
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
 }
 
 async fn at(time: Option<Instant>) {

@@ -198,7 +198,7 @@ fn dropping_the_receiver_ends_the_thread() {
 
 #[test]
 fn a_missing_directory_is_an_error_at_the_start() {
-    let (sender, _receiver) = channel(1);
+    let (sender, _receiver) = channel::<Batch>(1);
     let error = follow(SourceId::new("directory"), Path::new("/no/such"), defaults(), sender).unwrap_err();
     assert!(error.to_string().contains("/no/such"));
 }

@@ -34,6 +34,7 @@ impl Cluster {
         self.version += 1;
         let fields = [json!({(LABEL.0): label}), json!({(FIELD): roots, "other": "stays"})];
         self.config_maps.objects.insert(Self::key(namespace), fact(self.version, false, &fields));
+        self.config_maps.newest = self.version.into();
     }
 
     fn key(namespace: &str) -> Key {

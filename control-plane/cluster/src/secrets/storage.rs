@@ -16,11 +16,7 @@ use eastwest_ca_server::{
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::{
-    PLUGGED_SECRET,
-    kept::Observed,
-    store::{Store, Which},
-};
+use super::{PLUGGED_SECRET, kept::Observed, rules::Which, store::Store};
 
 /// The number of our trust bundle.
 const BUNDLE_SEQUENCE: &str = "bundle-sequence.json";

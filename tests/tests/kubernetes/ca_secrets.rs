@@ -50,12 +50,16 @@ fn of_replicas_that_start_at_once_one_makes_the_root_and_the_others_take_it_over
     assert_eq!(text(&made, "ca-cert.pem"), text(&made, "root-cert.pem"));
     assert_eq!(made["metadata"]["managedFields"][0]["manager"], "eastwest");
 
-    // The key of JWT-SVIDs is one as well, and both outlive all replicas.
-    let key = replicas[0].svid_key();
-    assert!(replicas.iter().all(|replica| replica.svid_key() == key));
+    // So is the trust bundle with its number and the key of JWT-SVIDs, and it outlives all replicas.
+    let bundles: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = replicas.iter().map(|one| scope.spawn(|| one.bundle())).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let bundle = bundles[0].clone();
+    assert!(bundle.sequence().is_some() && bundles.iter().all(|one| *one == bundle));
     drop(replicas);
     let next = Replica::start(&cluster, &namespace, false);
-    assert_eq!((next.signer(), next.svid_key()), (signer, key));
+    assert_eq!((next.signer(), next.bundle()), (signer, bundle));
     assert_eq!(secret(&cluster, &namespace, ROOTS).unwrap(), made, "nothing is written again");
 }
 
@@ -78,7 +82,7 @@ fn a_root_that_istiod_made_is_taken_over_and_stays_as_it_is() {
     let replica = Replica::start(&cluster, &namespace, true);
     assert_eq!(replica.ca().roots_pem(), certificate);
     assert_eq!(replica.problems(), [""; 0]);
-    replica.svid_key();
+    replica.bundle();
     wait(&cluster, &namespace, SHARED, "what was in force", |found| {
         found["data"]["in-force.json"].is_string()
     });
@@ -93,7 +97,7 @@ fn a_secret_that_is_deleted_or_damaged_is_put_back_by_the_leader() {
     let (leader, other) =
         (Replica::start(&cluster, &namespace, true), Replica::start(&cluster, &namespace, false));
     let signer = leader.signer();
-    leader.svid_key();
+    leader.bundle();
     for name in [ROOTS, SHARED] {
         let good = wait(&cluster, &namespace, name, "its first content", |found| {
             name == ROOTS || found["data"]["in-force.json"].is_string()

@@ -9,7 +9,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use eastwest_ca::{Lifetimes, NewRoot, PrivateKey, pem};
+use eastwest_ca::{Lifetimes, NewRoot, PrivateKey, SpiffeBundle, pem};
 use eastwest_ca_server::{
     CertificateAuthority, CertificateAuthorityConfig, Limits, OwnBundle, ProofConfig, RootStatus,
     default_serving_names,
@@ -116,11 +116,14 @@ impl Replica {
         until(what, PATIENCE, met).unwrap_or_else(|error| panic!("{error}: {:#?}", self.status()));
     }
 
-    /// The name of its key for JWT-SVIDs.
-    pub(crate) fn svid_key(&self) -> String {
-        let _runtime = self.runtime.enter();
-        let own = OwnBundle::new(self.ca(), self.secrets.storage(), Duration::from_secs(60)).unwrap();
-        own.svid_key().public().kid().to_owned()
+    /// Its trust bundle, with the number and the key for JWT-SVIDs.
+    pub(crate) fn bundle(&self) -> SpiffeBundle {
+        let (ca, storage) = (self.ca(), self.secrets.storage());
+        // As the tasks of a server do it.
+        let bundle = self.runtime.spawn(async move {
+            OwnBundle::new(ca, storage, Duration::from_secs(60)).unwrap().newest(OffsetDateTime::now_utc())
+        });
+        self.runtime.block_on(bundle).unwrap()
     }
 }
 

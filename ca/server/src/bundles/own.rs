@@ -103,7 +103,9 @@ impl OwnBundle {
 pub fn of_state_dir(dir: &Path, now: OffsetDateTime) -> Result<SpiffeBundle, StateError> {
     let state = StateDir::open_existing(dir)?;
     let roots = state.load(now)?.roots;
-    let hint = last_record(&state).map(|record| Duration::from_secs(record.spiffe_refresh_hint));
+    let last = state.read(RECORD).ok().flatten();
+    let hint = parse(last.as_ref().map(|record| record.as_slice()))
+        .map(|record| Duration::from_secs(record.spiffe_refresh_hint));
     let content = SpiffeBundle::of_roots(&roots).with_jwt_keys(vec![state.roots().svid_key()?.public()]);
     let content = content.refreshed_every(hint.unwrap_or(DEFAULT_REFRESH_HINT));
     let published = record(&state, &content, now)?;
@@ -111,23 +113,25 @@ pub fn of_state_dir(dir: &Path, now: OffsetDateTime) -> Result<SpiffeBundle, Sta
 }
 
 /// What was published last; none if that is not known, and then the next number still is a greater one.
-fn last_record(state: &dyn StateFiles) -> Option<Record> {
-    serde_json::from_slice(&state.read(RECORD).ok()??).ok()
+fn parse(record: Option<&[u8]>) -> Option<Record> {
+    serde_json::from_slice(record?).ok()
 }
 
 /// Puts `content` on record, unless it is there already, and tells its number.
 fn record(
-    state: &dyn StateFiles,
+    state: &dyn CaStorage,
     content: &SpiffeBundle,
     now: OffsetDateTime,
 ) -> Result<Published, StateError> {
-    let before = last_record(state).map(|record| record.published);
-    let published = Published::next(before.as_ref(), content, now);
-    if before.as_ref() != Some(&published) {
+    let mut numbered = None;
+    state.update(RECORD, Access::Private, &mut |before| {
+        let before = parse(before).map(|record| record.published);
+        let published = Published::next(before.as_ref(), content, now);
+        let changed = before.as_ref() != Some(&published);
         let spiffe_refresh_hint = content.refresh_hint().unwrap_or(DEFAULT_REFRESH_HINT).as_secs();
-        let record = Record { spiffe_refresh_hint, published: published.clone() };
-        let text = serde_json::to_string(&record).expect("numbers and text always become JSON");
-        state.replace(RECORD, text.as_bytes(), Access::Private)?;
-    }
-    Ok(published)
+        numbered = Some(published.clone());
+        let record = Record { spiffe_refresh_hint, published };
+        changed.then(|| serde_json::to_vec(&record).expect("numbers and text always become JSON"))
+    })?;
+    Ok(numbered.unwrap_or_else(|| Published::next(None, content, now)))
 }

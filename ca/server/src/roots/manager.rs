@@ -21,13 +21,13 @@ use super::{
     memory::{self, Carried, InForce},
     plugged_source::{Look, PluggedIn},
     rotator::Rotator,
+    start::{Start, tell},
 };
 use crate::{
     issuing::certificate_authority::CertificateAuthority,
     trust::{
         key_material::KeyMaterial,
         latest_expiry::LatestExpiry,
-        root_files::{self, RootFiles},
         root_status::{Problems, RevocationStatus, RootStatus, Source, Subject, rfc3339},
         state_error::StateError,
         storage::CaStorage,
@@ -75,28 +75,8 @@ impl RootManager {
         let RootsConfig { state, plugged_in, new_root, automatic_rotation } = config;
         let mut plugged = plugged_in.map(PluggedIn::new);
         let files = plugged.as_mut().map(PluggedIn::take).transpose()?.cloned().unwrap_or_default();
-        let found = plugged.as_ref().map(PluggedIn::source).filter(|_| !files.is_empty());
-        let (source, rotator, material) = match found {
-            Some(found) => {
-                let ca = PluggedCa::load(&files, now)
-                    .map_err(|source| RootsError::Plugged { place: found.place(), source })?;
-                let material = KeyMaterial {
-                    issuer: Arc::new(ca.issuer),
-                    roots: ca.roots,
-                    latest_expiry: Arc::new(state.latest_expiry()),
-                    own_tokens: state.own_tokens()?,
-                };
-                (found.source(), None, material)
-            }
-            None => {
-                state.refuse_foreign_anchor()?;
-                let material = root_files::load_or_create(&*state, &new_root, now)?;
-                let material = root_files::adopt(&*state, material)?;
-                let rotation = RootFiles::of(&*state).rotation()?;
-                let rotator = Rotator::new(Arc::clone(&state), new_root, automatic_rotation, rotation);
-                (state.source(), Some(rotator), material)
-            }
-        };
+        let Start { source, rotator, material } =
+            Start::with(&state, plugged.as_ref(), &files, new_root, automatic_rotation, now)?;
         let before = InForce::read(&*state)?.filter(|_| !matches!(source, Source::StateDir(_)));
         let carried = before.and_then(|before| {
             let until = material.latest_expiry.horizon(before.end(), now);
@@ -118,7 +98,7 @@ impl RootManager {
             since: now,
             reloads: 0,
         };
-        manager.tell_start();
+        tell(&manager.source, manager.plugged.as_ref());
         manager.judge_lists(&files, now);
         manager.judge_expiry(now);
         manager.publish()?;
@@ -385,28 +365,6 @@ impl RootManager {
     fn roots_on_file(&self) -> TrustBundle {
         let roots = self.roots.clone();
         self.carried.as_ref().map_or_else(|| roots.clone(), |carried| roots.clone().and(&carried.roots))
-    }
-
-    fn tell_start(&self) {
-        match (&self.source, &self.plugged) {
-            (Source::PluggedIn(dir), _) => {
-                tracing::info!(dir = %dir.display(), "signing with the plugged-in CA")
-            }
-            (Source::PluggedInSecret(secret), _) => {
-                tracing::info!(%secret, "signing with the plugged-in CA")
-            }
-            (own, Some(plugged)) => {
-                let place = plugged.source().place();
-                if matches!(own, Source::StateDir(_)) {
-                    tracing::warn!(
-                        "no CA in {place} yet; signing with our own root of {own} until one appears"
-                    );
-                } else {
-                    tracing::info!("no CA in {place}; signing with our own root of {own}");
-                }
-            }
-            (_, None) => {}
-        }
     }
 
     fn status(&self) -> RootStatus {

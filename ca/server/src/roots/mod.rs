@@ -17,6 +17,7 @@ pub mod manual_rotation;
 mod memory;
 mod plugged_source;
 mod rotator;
+mod start;
 mod steps;
 
 pub use config::{RootsConfig, RootsError};

@@ -22,7 +22,7 @@ use crate::trust::{
     root_files::{self, CA_CERTIFICATE, CA_KEY, ROOTS, ROTATION, RootFiles, Roots},
     root_status::Source,
     state_error::{Place, StateError, io_error},
-    storage::{self, Access, CaStorage, Edit, StateFiles},
+    storage::{self, Access, CaStorage, Change, Edit, StateFiles},
 };
 
 /// `iss` of the tokens that the token key signs.
@@ -262,6 +262,10 @@ impl CaStorage for StateDir {
         // The first root is made under the lock of the whole directory.
         let _lock = (purpose == Edit::Rotation).then(|| self.lock_rotation()).transpose()?;
         edit(self)
+    }
+
+    fn update(&self, name: &str, access: Access, change: &mut Change<'_>) -> Result<(), StateError> {
+        storage::update(self, name, access, change)
     }
 
     fn latest_expiry(&self) -> LatestExpiry {

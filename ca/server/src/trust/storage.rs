@@ -64,6 +64,9 @@ pub trait StateFiles: fmt::Debug + Send + Sync {
     fn remove(&self, name: &str) -> Result<(), StateError>;
 }
 
+/// Makes the new content of a file of its old one; `None`: it stays.
+pub type Change<'a> = dyn FnMut(Option<&[u8]>) -> Option<Vec<u8>> + 'a;
+
 /// The purpose of an edit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Edit {
@@ -88,6 +91,13 @@ pub trait CaStorage: StateFiles + 'static {
         purpose: Edit,
         edit: &mut dyn FnMut(&dyn StateFiles) -> Result<(), StateError>,
     ) -> Result<(), StateError>;
+
+    /// Replaces a file by what `change` makes of its content, if it makes something; `None` stands for a file that is not
+    /// there or cannot be read. `change` is called again if another process was faster.
+    ///
+    /// # Errors
+    /// It cannot be written; the old content stays.
+    fn update(&self, name: &str, access: Access, change: &mut Change<'_>) -> Result<(), StateError>;
 
     /// Until when the certificates live that were issued from here.
     fn latest_expiry(&self) -> LatestExpiry;
@@ -129,6 +139,23 @@ pub trait CaStorage: StateFiles + 'static {
     /// The folder that must be watched to notice changes.
     fn folder(&self) -> Option<&Path> {
         None
+    }
+}
+
+/// Reads and replaces a file: [`CaStorage::update`] where there is nobody else.
+///
+/// # Errors
+/// It cannot be written.
+pub fn update(
+    files: &dyn StateFiles,
+    name: &str,
+    access: Access,
+    change: &mut Change<'_>,
+) -> Result<(), StateError> {
+    let before = files.read(name).ok().flatten();
+    match change(before.as_ref().map(|content| content.as_slice())) {
+        Some(content) => files.replace(name, &content, access),
+        None => Ok(()),
     }
 }
 

@@ -44,8 +44,9 @@ use tokio::{
 use self::{
     data::Snapshot,
     kept::Observed,
+    rules::Which,
     storage::Plugged,
-    store::{Inner, Store, Which},
+    store::{Inner, Store},
 };
 
 /// The Secret with our own root.

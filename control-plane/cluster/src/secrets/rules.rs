@@ -1,4 +1,4 @@
-//! What makes the content of a Secret good, and what is added to what we write.
+//! The two Secrets that we write: what makes their content good, and what is added to it.
 
 use eastwest_ca_server::{
     StateError,
@@ -8,11 +8,39 @@ use eastwest_ca_server::{
 };
 use time::OffsetDateTime;
 
-use super::{files::Files, store::Which};
+use super::files::Files;
 
 /// Keys that istiod has in its Secret beside those of the signer.
 const ROOTS: &str = "root-cert.pem";
 const CHAIN: &str = "cert-chain.pem";
+
+/// A Secret that keeps a part of the CA's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    /// Our own roots, their keys and the record of the rotation, as istiod has it.
+    Roots,
+    /// What else the replicas share.
+    Shared,
+}
+
+impl Which {
+    pub(super) const ALL: [Self; 2] = [Self::Roots, Self::Shared];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Roots => super::ROOTS_SECRET,
+            Self::Shared => super::SHARED_SECRET,
+        }
+    }
+
+    /// The type of the Secret.
+    pub(super) fn kind(self) -> &'static str {
+        match self {
+            Self::Roots => "istio.io/ca-root",
+            Self::Shared => "eastwest.dev/ca-state",
+        }
+    }
+}
 
 /// Whether the content can be used.
 ///

@@ -11,16 +11,12 @@ use eastwest_ca_server::{
     root_files::{RootFiles, SVID_KEY},
     root_status::Source,
     roots::{IN_FORCE, LISTS, last_root},
-    storage::{Access, CaStorage, Edit, StateFiles},
+    storage::{Access, CaStorage, Change, Edit, StateFiles, update},
 };
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::{
-    PLUGGED_SECRET,
-    kept::Observed,
-    store::{Store, Which},
-};
+use super::{PLUGGED_SECRET, kept::Observed, rules::Which, store::Store};
 
 /// The number of our trust bundle.
 const BUNDLE_SEQUENCE: &str = "bundle-sequence.json";
@@ -102,6 +98,10 @@ impl CaStorage for Store {
         edit: &mut dyn FnMut(&dyn StateFiles) -> Result<(), StateError>,
     ) -> Result<(), StateError> {
         self.0.change(Which::Roots, purpose == Edit::FirstRoot, edit)
+    }
+
+    fn update(&self, name: &str, access: Access, change: &mut Change<'_>) -> Result<(), StateError> {
+        self.0.change(home(name), false, &mut |files| update(files, name, access, change))
     }
 
     fn latest_expiry(&self) -> LatestExpiry {

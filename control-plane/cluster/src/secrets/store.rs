@@ -18,7 +18,7 @@ use super::{
     data::{self, Data, Snapshot},
     files::Files,
     kept::{Kept, Observed},
-    rules,
+    rules::{self, Which},
 };
 use crate::collection::{Collection, Failure};
 
@@ -26,15 +26,6 @@ use crate::collection::{Collection, Failure};
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
 /// How often a change is tried while others change the same Secret.
 const ATTEMPTS: usize = 5;
-
-/// A Secret that keeps a part of the CA's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Which {
-    /// Our own roots, their keys and the record of the rotation, as istiod has it.
-    Roots,
-    /// What else the replicas share.
-    Shared,
-}
 
 /// What all handles share.
 pub(super) struct Inner {
@@ -288,24 +279,6 @@ impl Inner {
             Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(receive),
             Ok(_) => Err(Failure::Other("there is no thread that could wait for the API".to_owned())),
             Err(_) => receive(),
-        }
-    }
-}
-
-impl Which {
-    pub(super) const ALL: [Self; 2] = [Self::Roots, Self::Shared];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Roots => super::ROOTS_SECRET,
-            Self::Shared => super::SHARED_SECRET,
-        }
-    }
-
-    fn kind(self) -> &'static str {
-        match self {
-            Self::Roots => "istio.io/ca-root",
-            Self::Shared => "eastwest.dev/ca-state",
         }
     }
 }

@@ -159,15 +159,20 @@ impl Publisher {
                 queue.extend(write);
                 step_at = wake.unwrap_or(now + Duration::from_secs(60));
             }
-            let has_room = !queue.is_empty() && writes.len() < AT_ONCE;
+            let has_room = !queue.is_empty() && !wanted.is_empty() && writes.len() < AT_ONCE;
             tokio::select! {
                 ended = writes.join_next(), if !writes.is_empty() => {
-                    if let Some(Ok((namespace, result))) = ended {
-                        debug!(namespace = &*namespace, ok = result.is_ok(), "wrote the roots to a namespace");
-                        plan.written(&namespace, result, Instant::now());
-                        // Progress is told, and a failure needs a time to repeat the write.
-                        step_at = step_at.min(now + COLLECT);
+                    match ended {
+                        Some(Ok((namespace, result))) => {
+                            debug!(namespace = &*namespace, ok = result.is_ok(), "wrote the roots to a namespace");
+                            plan.written(&namespace, result, Instant::now());
+                        }
+                        // Nobody knows which write panicked: all are compared again.
+                        Some(Err(_)) => plan = Plan::default(),
+                        None => {}
                     }
+                    // Progress is told, and a failure needs a time to repeat the write.
+                    step_at = step_at.min(now + COLLECT);
                 }
                 () = sleep_until(paced.into()), if has_room => {
                     if let Some(namespace) = queue.pop_front() {

@@ -11,10 +11,21 @@ use eastwest_model::{
 
 use crate::{
     decode::Key,
-    feed::Decoded,
     source::NamedObject,
     watch::{state::Delta, task::Update},
 };
+
+/// What an object is decoded to.
+pub(crate) trait Decoded: Send + 'static {
+    /// The object as the parser of manifests reads it.
+    fn document(&self) -> &Document;
+}
+
+impl Decoded for Document {
+    fn document(&self) -> &Document {
+        self
+    }
+}
 
 /// What each DestinationRule names.
 #[derive(Debug, Default)]

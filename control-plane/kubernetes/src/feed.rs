@@ -20,7 +20,7 @@ use tokio::{
 use crate::{
     batches::{batch, follow},
     client::Api,
-    credentials::CredentialNames,
+    credentials::{CredentialNames, Decoded},
     decode::{Key, Object},
     facts::Progress,
     kinds::RESOURCES,
@@ -41,18 +41,6 @@ const CREDENTIALS: Duration = Duration::from_secs(5);
 const NO_ANSWER: Duration = Duration::from_secs(15);
 /// How often [`load`] looks at the progress.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// What an object is decoded to.
-pub(crate) trait Decoded: Send + 'static {
-    /// The object as the parser of manifests reads it.
-    fn document(&self) -> &Document;
-}
-
-impl Decoded for Document {
-    fn document(&self) -> &Document {
-        self
-    }
-}
 
 /// The API as a source of the merge stage. It ends when it is dropped.
 pub struct Feed(Following<Document>);

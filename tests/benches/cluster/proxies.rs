@@ -68,11 +68,11 @@ impl Proxies {
 
     /// Makes a change, and returns the time from the API's answer until all have it.
     pub(crate) async fn time(&self, mesh: &Mesh, change: &str, round: usize) -> Duration {
-        let odd = round % 2 == 0;
+        let even = round.is_multiple_of(2);
         let (type_url, (path, object)) = match change {
-            "endpoint" => (TypeUrl::ENDPOINT.as_str(), mesh.endpoint_change(!odd)),
+            "endpoint" => (TypeUrl::ENDPOINT.as_str(), mesh.endpoint_change(!even)),
             _ => {
-                let mode = if odd { "STRICT" } else { "PERMISSIVE" };
+                let mode = if even { "STRICT" } else { "PERMISSIVE" };
                 let policy = json!({"apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
                     "metadata": {"name": "default"}, "spec": {"mtls": {"mode": mode}}});
                 let path = format!(

@@ -39,7 +39,8 @@ pub use bundles::OwnBundle;
 pub use issuing::{
     certificate_authority::{CertificateAuthority, CertificateAuthorityConfig, Replaced, StartError},
     limits::{self, Limits},
-    service, status,
+    service::{self, RefusedRequest},
+    status,
 };
 pub use ledger::{LedgerConfig, LedgerError};
 pub use roots::{PluggedSecret, PluggedSource, RootManager, RootsConfig, RootsError};

@@ -3,15 +3,20 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use eastwest_ca_server::CertificateAuthority;
+use eastwest_ca_server::{CertificateAuthority, RefusedRequest};
 use eastwest_cluster::{
-    CaSecrets, Election, Findings, Published, election, events::Recorder, publish_roots, write_statuses,
+    CaSecrets, Election, Findings, Published, election,
+    events::{Recorder, Refused, Regarding},
+    publish_roots, write_statuses,
 };
 use eastwest_engine::lint;
 use eastwest_kubernetes::{Api, ApiOptions, Facts, Feed, Statuses, Timing};
 use eastwest_model::MeshConfig;
 use tokio::{
-    sync::watch,
+    sync::{
+        broadcast::{self, error::RecvError},
+        watch,
+    },
     time::{Instant, sleep, sleep_until, timeout},
 };
 
@@ -111,6 +116,7 @@ impl Cluster {
         let (findings, found) = watch::channel(None);
         process.spawn(find(world, self.leads.clone(), findings));
         let recorder = Recorder::new(&self.api, &self.identity);
+        process.spawn(record(ca.refusals(), recorder.clone()));
         process.spawn(write_statuses(&self.api, facts, self.leads.clone(), found, recorder));
     }
 
@@ -197,6 +203,24 @@ async fn find(
         sleep_until(again).await;
         if world.changed().await.is_err() {
             std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Records refused requests of pods as Events. Each replica records those that it refused.
+async fn record(mut refusals: broadcast::Receiver<RefusedRequest>, recorder: Recorder) {
+    loop {
+        match refusals.recv().await {
+            Ok(RefusedRequest { namespace, pod, uid, reason }) => {
+                let regarding = Regarding::pod(&namespace, &pod, &uid);
+                let (action, cause) = ("IssueCertificate", "CertificateRefused");
+                let refused = Refused { regarding, action, reason: cause, note: reason };
+                if let Err(error) = recorder.refused(&refused).await {
+                    tracing::debug!(%error, "an Event about a refused certificate is not written");
+                }
+            }
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => std::future::pending().await,
         }
     }
 }

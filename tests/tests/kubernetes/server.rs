@@ -90,12 +90,24 @@ impl Server {
 
     /// Requests a certificate with a token: `eastwest ca issue`. The error has what the command said.
     pub(crate) fn issue(&self, token: &str, account: &str, roots: &str) -> anyhow::Result<Value> {
+        self.issue_for(token, account, roots, &[])
+    }
+
+    /// The same with further flags.
+    pub(crate) fn issue_for(
+        &self,
+        token: &str,
+        account: &str,
+        roots: &str,
+        flags: &[&str],
+    ) -> anyhow::Result<Value> {
         let path = |name: &str| self.dir.path().join(name);
         fs::write(path("token"), token)?;
         fs::write(path("roots.pem"), roots)?;
         let mut command = eastwest();
         command.args(["ca", "issue", "--server", self.tls(), "--out", "issued", "-o", "json"]);
         command.args(["--service-account", account, "--token-file", "token", "--ca-root", "roots.pem"]);
+        command.args(flags);
         command.current_dir(self.dir.path());
         Ok(serde_json::from_str(&run(command)?)?)
     }

@@ -55,6 +55,19 @@ fn a_pods_token_gets_a_certificate_and_dies_with_the_pod() {
     assert!(deleted.elapsed() < Duration::from_secs(4), "{:?}", deleted.elapsed());
     server.issue(&token(&cluster, &namespace, &again), &account, &roots).unwrap();
     assert!(server.process.output().contains("is bound to the pod"), "{}", server.process.output());
+
+    // A request that is refused is an Event on the pod.
+    let token = token(&cluster, &namespace, &again);
+    server.issue_for(&token, &account, &roots, &["--cert-ttl", "10000d"]).unwrap_err();
+    let events = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
+    let event = until("an Event", PATIENCE, || {
+        let list = cluster.ask("GET", &events, None);
+        let of_pod = |event: &&Value| event["regarding"]["uid"] == again["metadata"]["uid"];
+        Ok(list["items"].as_array().unwrap().iter().find(of_pod).cloned())
+    })
+    .unwrap();
+    assert_eq!((&event["reason"], &event["type"]), (&json!("CertificateRefused"), &json!("Warning")));
+    assert!(event["note"].as_str().unwrap().contains("864000000"), "{event}");
 }
 
 /// `/readyz` names the rule that is missing, and follows when it is added.

@@ -16,7 +16,7 @@ use eastwest_proto::istio::v1::auth::istio_certificate_service_server::IstioCert
 use prometheus::{Registry, proto::MetricFamily};
 use thiserror::Error;
 use time::OffsetDateTime;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use crate::{
     authn::{
@@ -25,7 +25,7 @@ use crate::{
     },
     issuing::{
         limits::{Guard, Limits},
-        service::{CertificateService, RequestContext},
+        service::{CertificateService, RefusedRequest, RequestContext},
         signers::Signers,
     },
     ledger::{LedgerConfig, LedgerError, Writer},
@@ -45,6 +45,8 @@ use crate::{
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// Wait after a renewal that failed.
 const RETRY: Duration = Duration::from_secs(10);
+/// How many refused requests a receiver may lag behind.
+const REFUSALS: usize = 256;
 
 /// The settings of a CA.
 #[derive(Clone)]
@@ -134,6 +136,7 @@ impl CertificateAuthority {
             signers: Signers::start(config.limits.signers).map_err(StartError::Signers)?,
             ledger: Arc::new(Writer::start(config.ledger.as_ref(), issuer)?),
             metrics: Metrics::new(config.proofs.pods.clone()),
+            refusals: broadcast::Sender::new(REFUSALS),
         };
         Ok(Arc::new(Self {
             proofs: Proofs::new(config.proofs, config.cluster_id, keys.own_tokens, current.clone()),
@@ -274,6 +277,11 @@ impl CertificateAuthority {
     /// Summaries of the roots.
     pub fn roots(&self) -> Vec<CertificateSummary> {
         self.ca_state().roots.certificates().filter_map(CertificateSummary::of).collect()
+    }
+
+    /// Follows the refused requests of pods. A receiver that is late loses the oldest.
+    pub fn refusals(&self) -> broadcast::Receiver<RefusedRequest> {
+        self.context.refusals.subscribe()
     }
 
     /// Notifies when signer, roots, revocations or trust domain are replaced.

@@ -21,7 +21,10 @@ use eastwest_proto::istio::v1::auth::{
     istio_certificate_service_server::IstioCertificateService,
 };
 use time::OffsetDateTime;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::{broadcast, oneshot},
+    time::timeout,
+};
 use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap};
 
 use crate::{
@@ -46,6 +49,29 @@ pub(crate) struct RequestContext {
     pub(crate) signers: Signers,
     pub(crate) ledger: Arc<Writer>,
     pub(crate) metrics: Metrics,
+    pub(crate) refusals: broadcast::Sender<RefusedRequest>,
+}
+
+/// A request of a pod that was refused although the pod's identity was proven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedRequest {
+    /// The namespace of the pod.
+    pub namespace: String,
+    /// The name of the pod.
+    pub pod: String,
+    /// Its UID.
+    pub uid: String,
+    /// What is wrong with the request.
+    pub reason: String,
+}
+
+impl RefusedRequest {
+    /// `None` if the request is not known to come from a pod.
+    fn of(requester: &Requester, reason: String) -> Option<Self> {
+        let (namespace, _) = requester.caller.as_ref()?.as_workload().ok()?;
+        let (pod, uid) = (requester.pod.clone()?, requester.pod_uid.clone()?);
+        Some(Self { namespace: namespace.to_owned(), pod, uid, reason })
+    }
 }
 
 impl RequestContext {
@@ -140,6 +166,17 @@ impl CertificateService {
                 metrics.signing_failures.inc();
                 tracing::error!(%error, "certificate not issued");
             }
+        }
+        if matches!(
+            error,
+            RequestError::Csr(_)
+                | RequestError::Refused(_)
+                | RequestError::Audience(_)
+                | RequestError::Impersonation(_)
+        ) && let Some(refused) = RefusedRequest::of(&requester, error.to_string())
+        {
+            // Fails if nobody follows the refusals.
+            let _ = self.context.refusals.send(refused);
         }
         let code = format!("{:?}", status.code());
         self.context.ledger.refused(Refused::new(code, error.to_string(), requester));

@@ -111,8 +111,8 @@ async fn start(
     let endpoint = Endpoint::bind(config.bundles.endpoint.as_ref()).await?;
     let endpoint_address = endpoint.as_ref().map(Endpoint::address).transpose()?;
     let source = config.input.open().await?;
-    let state = open_state(config, &source)?;
     let (followed, mut input) = source.follow(&config.mesh, process)?;
+    let state = open_state(config, &source)?;
     let sources = followed.sources();
     startup.follows(sources.clone());
     startup.waits("the input is being read");
@@ -132,17 +132,15 @@ async fn start(
     let ca = process.start_ca(&config.ca, &config.signer, mesh.trust_domain.clone(), &place, startup).await?;
 
     let shutdown = process.shutdown().clone();
-    let xds = |peer_authenticator| {
-        let authorizer = ProxyAuthorizer {
-            peer_authenticator,
-            subscribers: subscribers.clone(),
-            world: world.clone(),
-            pod_patience,
-        };
-        XdsServer::new(Arc::new(authorizer), shutdown.token())
+    let authorizer = |peer_authenticator| ProxyAuthorizer {
+        peer_authenticator,
+        subscribers: subscribers.clone(),
+        world: world.clone(),
+        pod_patience,
     };
-    let plaintext_xds = xds(None);
-    let xds = xds(Some(ca.peer_authenticator())).sharing(plaintext_xds.connections());
+    let plaintext_xds = XdsServer::new(Arc::new(authorizer(None)), shutdown.token());
+    let xds = XdsServer::new(Arc::new(authorizer(Some(ca.peer_authenticator()))), shutdown.token())
+        .sharing(plaintext_xds.connections());
     let (bundle, identity) = bundles::start(&config.bundles, endpoint, &ca, &state, &mesh, process)?;
     let metrics = metrics::registry(&ca)?;
     metrics::register_mesh(&metrics, Arc::clone(xds.connections()), world.clone(), sources.clone())?;

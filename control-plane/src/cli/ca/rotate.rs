@@ -151,7 +151,7 @@ fn describe(view: &RotationView) -> String {
     let rows = view.plan.iter().map(|step| {
         [step.step.to_string(), or(step.safe_from, "-"), or(step.automatic_at, "-"), step.why.to_owned()]
     });
-    text + &table(["STEP", "SAFE FROM", "BY ITSELF", "WHY"], rows)
+    text + &table(["STEP", "SAFE FROM", "AUTOMATIC", "WHY"], rows)
 }
 
 fn root(root: &RootSlot) -> String {

@@ -46,7 +46,7 @@ impl TokenArgs {
     pub(super) fn ask_kubernetes(&self, usual: bool) -> bool {
         match self.token_jwks.as_deref() {
             Some(keys) => keys == KUBERNETES,
-            None => usual && self.token_issuer.is_none(),
+            None => usual,
         }
     }
 

@@ -58,7 +58,8 @@ fn a_pods_token_gets_a_certificate_and_dies_with_the_pod() {
 
     // A request that is refused is an Event on the pod.
     let token = token(&cluster, &namespace, &again);
-    server.issue_for(&token, &account, &roots, &["--cert-ttl", "10000d"]).unwrap_err();
+    let refused = server.issue_for(&token, &account, &roots, &["--ttl", "10000d"]).unwrap_err().to_string();
+    assert!(refused.contains("864000000"), "{refused}");
     let events = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
     let event = until("an Event", PATIENCE, || {
         let list = cluster.ask("GET", &events, None);

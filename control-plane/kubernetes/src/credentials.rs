@@ -86,7 +86,7 @@ fn named(document: &Document) -> Option<BTreeSet<NamedObject>> {
     }
 }
 
-/// A proxy may read Secrets of its own namespace, where its rule is, and ConfigMaps of any.
+/// A proxy may read Secrets and ConfigMaps of its own namespace, where its rule is.
 fn of_rule(rule: &DestinationRule) -> BTreeSet<NamedObject> {
     let home = rule.meta.namespace();
     let names = rule.tls_blocks().filter_map(|tls| tls.credential_name.as_deref());
@@ -141,9 +141,9 @@ mod tests {
     #[test]
     fn the_credentials_of_the_rules_in_force_are_wanted() {
         let mut names = CredentialNames::default();
-        let (one, two) = (rule("one", &json!("pair")), rule("two", &json!("configmap://trust/roots")));
+        let (one, two) = (rule("one", &json!("pair")), rule("two", &json!("configmap://shop/roots")));
         assert!(names.take_in(&update(Delta::Resync(vec![one.clone(), two.clone()]))));
-        let both = ["c trust/roots", "s shop/pair", "s shop/pair-cacert"];
+        let both = ["c shop/roots", "s shop/pair", "s shop/pair-cacert"];
         assert_eq!(secrets(&names), both);
         assert!(!names.take_in(&update(Delta::Resync(vec![one.clone(), two]))), "nothing is different");
 
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(secrets(&names), both, "the last good version stays");
         let (key, foreign) = rule("one", &json!("pay/pair"));
         assert!(names.take_in(&update(Delta::Upsert(key, foreign))));
-        assert_eq!(secrets(&names), ["c trust/roots"], "Secrets of other namespaces are nobody's");
+        assert_eq!(secrets(&names), ["c shop/roots"], "Secrets of other namespaces are nobody's");
         assert!(names.take_in(&update(Delta::Delete(rule("two", &json!("")).0))));
         assert!(secrets(&names).is_empty());
     }

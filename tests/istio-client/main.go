@@ -1,5 +1,6 @@
 // Istio's agent as far as certificates go: its secret manager and its client of the CA, unchanged, without
-// Envoy. It prints a line of JSON for each certificate that it accepted, and ends after -count of them.
+// Envoy. It prints a line of JSON for each certificate that it accepted, and ends after -count of them. With -discovery
+// it is the whole agent.
 package main
 
 import (
@@ -45,8 +46,15 @@ func main() {
 	flag.DurationVar(&options.SecretTTL, "ttl", 24*time.Hour, "life to ask for (SECRET_TTL)")
 	flag.StringVar(&options.ECCSigAlg, "ecc", "", "ECDSA instead of RSA keys (ECC_SIGNATURE_ALGORITHM)")
 	flag.StringVar(&options.ECCCurve, "curve", "P256", "with this curve (ECC_CURVE)")
+	discovery := flag.String("discovery", "", "HOST:PORT of xDS: be the whole agent of a pod instead (PROXY_CONFIG)")
+	pod := flag.String("pod", "", "name of that pod (POD_NAME)")
+	ip := flag.String("ip", "", "its address (INSTANCE_IP)")
 	flag.Parse()
-	if err := run(); err != nil {
+	work := run
+	if *discovery != "" {
+		work = func() error { return serve(*discovery, *pod, *ip) }
+	}
+	if err := work(); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}

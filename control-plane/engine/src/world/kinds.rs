@@ -289,21 +289,22 @@ fn hosts_misnamed_by(snapshot: &Snapshot, host: &Host) -> Vec<Host> {
 }
 
 impl Stored for Credential {
-    /// A credential matters to the hosts of the rules that name it, itself or as the trust bundle of another one.
+    /// A credential matters to the hosts of the rules that name it, itself or as the trust bundle of another one. A
+    /// reference names its namespace, so the rule may be of any.
     fn affected(&self, snapshot: &Snapshot) -> DirtySet {
         let own = &self.meta.object;
-        let namespace = self.meta.namespace();
         let stem = own.name.strip_suffix(TRUST_SUFFIX);
         let names_it = |rule: &DestinationRule| {
             let names = rule.tls_blocks().filter_map(|tls| tls.credential_name.as_deref());
-            names.filter_map(|name| CredentialRef::parse(name, namespace)).any(|reference| {
+            let mut references = names.filter_map(|name| CredentialRef::parse(name, rule.meta.namespace()));
+            references.any(|reference| {
                 let named = &reference.object;
                 named.kind == own.kind
                     && named.namespace == own.namespace
                     && (named.name == own.name || stem == Some(&*named.name))
             })
         };
-        let rules = snapshot.namespace(namespace).destination_rules.values();
+        let rules = snapshot.namespaces.values().flat_map(|space| space.destination_rules.values());
         let mut dirty = DirtySet::default();
         rules.filter(|rule| names_it(rule)).for_each(|rule| dirty.merge(rule.affected(snapshot)));
         dirty

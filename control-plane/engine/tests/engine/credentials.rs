@@ -1,6 +1,12 @@
 //! Credentials of rules: which workloads get them, and what is reported where one is missing (POLICY.md O7).
 
-use eastwest_engine::{compute, settings::Secret};
+use std::sync::Arc;
+
+use eastwest_engine::{Index, compute, settings::Secret};
+use eastwest_manifest::parse;
+use eastwest_model::{
+    Change, Kind, MeshConfig, Meta, Object, ObjectRef, TrustDomain, policy::DestinationRule,
+};
 use serde_json::json;
 
 use crate::mesh::{Mesh, networking, outsider, pod, rule, text};
@@ -152,4 +158,26 @@ fn a_renewed_secret_concerns_the_hosts_of_its_rules_alone() {
         step.reason
     };
     assert_ne!(fingerprint(&before), fingerprint(&after));
+}
+
+/// No manifest can name a ConfigMap of another namespace (V2). If a rule did, it would follow its changes all the same.
+#[test]
+fn o7_a_changed_config_map_concerns_the_rules_of_every_namespace() {
+    let defaults = MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "istio-system");
+    let mut index = Index::new(defaults.clone());
+    let mut apply = |object| index.apply(Change::Upsert(object));
+    let parsed = |text: &str| parse::documents(text, "mesh.yaml", &defaults).objects.remove(0);
+    let spec =
+        "host: api.example, trafficPolicy: {tls: {mode: SIMPLE, credentialName: 'configmap://rail/roots'}}";
+    let Object::DestinationRule(rule) = parsed(&rule("rail", "api", 1, spec)) else { panic!() };
+    let object = ObjectRef::new(Kind::DestinationRule, "yard", "api");
+    let moved =
+        DestinationRule { meta: Meta { object, ..rule.meta.clone() }, ..DestinationRule::clone(&rule) };
+    apply(Object::DestinationRule(Arc::new(moved)));
+    for (namespace, concerned) in [("rail", true), ("yard", false)] {
+        let (roots, _) = pair(namespace);
+        let dirty = apply(parsed(&self::object("ConfigMap", namespace, "roots", json!({"ca.crt": roots}))));
+        let hosts = dirty.outbound_hosts();
+        assert_eq!(hosts.contains(&eastwest_model::Host::new("api.example")), concerned, "{namespace}");
+    }
 }

@@ -8,6 +8,7 @@ mod diffs;
 mod effects;
 mod mesh;
 mod pairs;
+mod pods;
 mod properties;
 mod rules;
 mod tls_cases;

@@ -19,7 +19,8 @@ pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Objec
         service_account: Some(account),
         addresses: addresses(&status),
         container_ports: container_ports(&spec),
-        ready: is_ready(&status, phase),
+        // A Pod that is being deleted takes no new work, whatever its condition still says.
+        ready: is_ready(&status, phase) && !root.get("metadata").get("deletionTimestamp").is_set(),
         ended: matches!(phase, Some("Succeeded" | "Failed")),
         uid: root.get("metadata").get("uid").name(),
         node: spec.get("nodeName").name(),

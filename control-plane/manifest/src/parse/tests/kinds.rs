@@ -208,6 +208,10 @@ fn a_pod_is_ready_while_it_runs() {
     assert_eq!(state("{phase: Pending}"), (false, false));
     assert_eq!(state("{phase: Succeeded}"), (false, true));
     assert_eq!(state("{phase: Failed}"), (false, true));
+    let leaving = "metadata: {name: p, deletionTimestamp: '2026-01-01T00:00:00Z'}, status: {phase: Running}";
+    let parsed = parse(&format!("{{apiVersion: v1, kind: Pod, {leaving}}}"));
+    let Object::Workload(leaving) = &parsed.objects[0] else { panic!("{parsed:?}") };
+    assert_eq!((leaving.ready, leaving.ended), (false, false), "it is being deleted, and keeps its address");
 }
 
 #[test]

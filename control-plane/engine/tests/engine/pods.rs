@@ -1,0 +1,172 @@
+//! Pods as they come in a cluster, and the slices that controllers write of them.
+
+use serde_json::{Value, json};
+
+use crate::mesh::{DEPOT, Mesh, networking, pod, service};
+
+/// A Pod of the mesh with these ports, this metadata and this status.
+fn pod_with(name: &str, port: u16, metadata: &str, status: &str) -> String {
+    let account = name.split('-').next().unwrap();
+    format!(
+        "{{apiVersion: v1, kind: Pod,
+           metadata: {{name: {name}, namespace: rail, labels: {{security.istio.io/tlsMode: istio, app: depot}}{metadata}}},
+           spec: {{serviceAccountName: {account}, containers: [{{name: app, ports: [{{containerPort: {port}}}]}}]}},
+           status: {{{status}}}}}"
+    )
+}
+
+/// A Pod in the network of its node, which is not in the mesh.
+fn on_the_node(name: &str, port: u16) -> String {
+    format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: rail, labels: {{app: {name}}}}},
+           spec: {{hostNetwork: true, containers: [{{name: app, ports: [{{containerPort: {port}}}]}}]}},
+           status: {{phase: Running, podIP: 192.168.0.1}}}}"
+    )
+}
+
+fn slice(name: &str, family: &str, endpoints: &str) -> String {
+    format!(
+        "{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice,
+           metadata: {{name: {name}, namespace: rail, labels: {{kubernetes.io/service-name: depot}}}},
+           addressType: {family}, endpoints: [{endpoints}], ports: [{{name: http, port: 8080}}]}}"
+    )
+}
+
+fn mesh(parts: &[String]) -> Mesh {
+    let before =
+        [pod("yard", "client", "10.0.1.1", "app: client"), service("rail", "depot", "clusterIP: 10.96.0.1")];
+    Mesh::of(&[&before[..], parts].concat())
+}
+
+fn endpoints(mesh: &Mesh) -> Value {
+    mesh.call("yard/client", DEPOT, 80, None)["endpoints"].clone()
+}
+
+const RUNNING: &str = "phase: Running, podIP: 10.0.2.1";
+const LEAVING: &str = ", deletionTimestamp: '2026-01-01T00:00:00Z'";
+
+/// Without slices, and behind a ServiceEntry, which has none, the Pods themselves tell whether they serve.
+#[test]
+fn a_pod_that_ends_or_has_no_address_serves_nothing() {
+    let entry = "hosts: [depot.example], location: MESH_INTERNAL, resolution: STATIC, ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}], workloadSelector: {labels: {app: depot}}";
+    let entry = networking("ServiceEntry", "rail", "depot", 1, entry);
+    for (metadata, status, serves) in [
+        ("", RUNNING, true),
+        ("", "phase: Running", false),
+        ("", "phase: Succeeded, podIP: 10.0.2.1", false),
+        ("", "phase: Failed, reason: Evicted, podIP: 10.0.2.1", false),
+        ("", "phase: Pending, podIP: 10.0.2.1", false),
+        (LEAVING, RUNNING, false),
+    ] {
+        let mesh = mesh(&[pod_with("depot-0", 8080, metadata, status), entry.clone()]);
+        let expected = if serves { json!({"10.0.2.1:8080": "ISTIO_MUTUAL"}) } else { json!({}) };
+        assert_eq!(endpoints(&mesh), expected, "{metadata} {status}");
+        let by_entry = &mesh.call("yard/client", "depot.example", 80, None)["endpoints"];
+        assert_eq!(*by_entry, expected, "{metadata} {status}");
+    }
+}
+
+/// What a slice says of an endpoint counts, not the Pod.
+#[test]
+fn a_slice_decides_who_takes_requests() {
+    let pods = [
+        pod_with(
+            "depot-0",
+            8080,
+            "",
+            "phase: Running, podIP: 10.0.2.1, conditions: [{type: Ready, status: 'False'}]",
+        ),
+        pod_with("depot-1", 8080, LEAVING, "phase: Running, podIP: 10.0.2.2"),
+    ];
+    let named = |ready: bool| {
+        let conditions = format!("conditions: {{ready: {ready}, serving: true, terminating: true}}");
+        let endpoint = |number: u8, address: &str| {
+            format!(
+                "{{addresses: [{address}], {conditions}, targetRef: {{kind: Pod, name: depot-{number}}}}}"
+            )
+        };
+        slice("depot-x", "IPv4", &[endpoint(0, "10.0.2.1"), endpoint(1, "10.0.2.2")].join(", "))
+    };
+    let of = |ready| endpoints(&mesh(&[&pods[..], &[named(ready)]].concat()));
+    assert_eq!(of(false), json!({}), "a terminating endpoint is left alone, although it still serves");
+    let published = json!({"10.0.2.1:8080": "ISTIO_MUTUAL", "10.0.2.2:8080": "ISTIO_MUTUAL"});
+    assert_eq!(of(true), published, "publishNotReadyAddresses");
+}
+
+/// An evicted Pod keeps an address that another Pod has by now.
+#[test]
+fn an_address_is_that_of_the_pod_that_runs() {
+    let pods = [
+        pod_with("a-evicted", 8080, "", "phase: Failed, podIP: 10.0.2.1"),
+        pod_with("heir-0", 8080, "", RUNNING),
+    ];
+    let mesh = mesh(&[&pods[..], &[slice("depot-x", "IPv4", "{addresses: [10.0.2.1]}")]].concat());
+    let call = mesh.call("yard/client", DEPOT, 80, None);
+    assert_eq!(call["endpoints"], json!({"10.0.2.1:8080": "ISTIO_MUTUAL"}));
+    assert_eq!(call["subject_alt_names"], json!(["spiffe://cluster.local/ns/rail/sa/heir"]));
+}
+
+/// Pods in the network of their node share its address.
+#[test]
+fn a4_of_several_pods_at_an_address_the_one_with_the_port_counts() {
+    let meshed = pod_with("z-0", 8080, "", "phase: Running, podIP: 192.168.0.1");
+    let slice = slice("depot-x", "IPv4", "{addresses: [192.168.0.1]}");
+    for (others, mode) in [
+        (vec![on_the_node("a", 9100), on_the_node("b", 9200)], "ISTIO_MUTUAL"),
+        (vec![on_the_node("a", 8080), on_the_node("b", 9200)], "DISABLE"),
+    ] {
+        let mesh = mesh(&[&others[..], &[meshed.clone(), slice.clone()]].concat());
+        assert_eq!(endpoints(&mesh), json!({"192.168.0.1:8080": mode}));
+    }
+    // Each of them is an endpoint of its own Service all the same.
+    let mesh = mesh(&[
+        on_the_node("a", 9100),
+        on_the_node("b", 9200),
+        "{apiVersion: v1, kind: Service, metadata: {name: b, namespace: rail}, spec: {clusterIP: 10.96.0.2, selector: {app: b}, ports: [{port: 80, targetPort: 9200}]}}".to_owned(),
+    ]);
+    let found = mesh.call("yard/client", "b.rail.svc.cluster.local", 80, None);
+    assert_eq!(found["endpoints"], json!({"192.168.0.1:9200": "DISABLE"}));
+}
+
+/// A Pod in the network of its node that is replaced: the address is listed twice, once as not ready.
+#[test]
+fn an_endpoint_that_is_listed_twice_is_ready_if_one_is() {
+    let pods = ["a-old", "b-new", "c-old"]
+        .map(|name| pod_with(name, 8080, "", "phase: Running, podIP: 192.168.0.1"));
+    let endpoint = |name: &str, ready: bool| {
+        format!(
+            "{{addresses: [192.168.0.1], conditions: {{ready: {ready}}}, targetRef: {{kind: Pod, name: {name}}}}}"
+        )
+    };
+    let slices = [
+        slice("depot-x", "IPv4", &endpoint("a-old", false)),
+        slice("depot-y", "IPv4", &[endpoint("b-new", true), endpoint("c-old", false)].join(", ")),
+    ];
+    let mesh = mesh(&[&pods[..], &slices[..]].concat());
+    assert_eq!(endpoints(&mesh), json!({"192.168.0.1:8080": "ISTIO_MUTUAL"}));
+}
+
+/// Slices of both families and several of one are one list of endpoints; host names are none.
+#[test]
+fn all_slices_of_a_service_are_joined() {
+    let pods = [0, 1].map(|number| {
+        let status = format!(
+            "phase: Running, podIP: 10.0.2.{number}, podIPs: [{{ip: 10.0.2.{number}}}, {{ip: 'fd00::{number}'}}]"
+        );
+        pod_with(&format!("depot-{number}"), 8080, "", &status)
+    });
+    let endpoint = |address: &str, number: u8| {
+        format!("{{addresses: ['{address}'], targetRef: {{kind: Pod, name: depot-{number}}}}}")
+    };
+    let slices = [
+        slice("depot-a", "IPv4", &endpoint("10.0.2.0", 0)),
+        slice("depot-b", "IPv4", &endpoint("10.0.2.1", 1)),
+        slice("depot-c", "IPv6", &[endpoint("fd00::0", 0), endpoint("fd00::1", 1)].join(", ")),
+        slice("depot-d", "FQDN", "{addresses: [depot.example]}"),
+    ];
+    let mesh = mesh(&[&pods[..], &slices[..]].concat());
+    let all = ["10.0.2.0:8080", "10.0.2.1:8080", "[fd00::1]:8080", "[fd00::]:8080"];
+    let expected: serde_json::Map<_, _> =
+        all.iter().map(|address| ((*address).to_owned(), json!("ISTIO_MUTUAL"))).collect();
+    assert_eq!(endpoints(&mesh), Value::Object(expected));
+}

@@ -121,10 +121,11 @@ impl Api {
     }
 }
 
-/// Whether an API is configured where [`Api::find`] looks without options: this is a pod, or one of the usual kubeconfig
-/// files exists.
+/// Whether an API is configured where [`Api::find`] looks without options: this is a pod, `KUBECONFIG` names files, or
+/// `~/.kube/config` exists.
 pub fn is_configured() -> bool {
-    is_in_cluster() || default_kubeconfigs().iter().any(|path| path.exists())
+    let named = env::var_os("KUBECONFIG").is_some_and(|files| !files.is_empty());
+    is_in_cluster() || named || default_kubeconfigs().iter().any(|path| path.exists())
 }
 
 /// Whether this process runs in a pod, by the variable that kubelets set.

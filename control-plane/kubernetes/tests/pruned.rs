@@ -63,7 +63,7 @@ fn pod() -> Value {
     json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "reviews-0", "generateName": "reviews-", "namespace": "shop",
             "uid": "11111111-2222-3333-4444-555555555555", "resourceVersion": "1234", "generation": 1,
-            "creationTimestamp": "2026-03-01T08:00:00Z", "deletionTimestamp": "2026-03-02T08:00:00Z",
+            "creationTimestamp": "2026-03-01T08:00:00Z", "deletionTimestamp": null,
             "deletionGracePeriodSeconds": 30, "finalizers": ["a/b"],
             "labels": {"app": "reviews", "version": "v1", "security.istio.io/tlsMode": "istio"},
             "annotations": {"kubectl.kubernetes.io/last-applied-configuration": &long,
@@ -94,6 +94,7 @@ fn a_pod_of_a_cluster_parses_alike_and_is_a_small_part_of_itself() {
         ("/spec/containers/0/ports/0/name", json!("grpc")),
         ("/spec/initContainers/0/env/1/value", json!("/other.pem")),
         ("/metadata/uid", json!("other")),
+        ("/metadata/deletionTimestamp", json!("2026-03-02T08:00:00Z")),
         ("/metadata/labels/version", json!("v2")),
     ] {
         let mut changed = pod();

@@ -81,6 +81,12 @@ impl DiffArgs {
                 return Err(Failure::Usage(problems));
             }
             (None, before) => {
+                if before.is_none() {
+                    self.api.require(&mut problems);
+                    if !problems.is_empty() {
+                        return Err(Failure::Usage(problems));
+                    }
+                }
                 let present = self.present(before.as_deref(), &mesh)?;
                 Proposal::overlay(present, &self.filename, &self.delete, &mesh, &mut problems)?
             }

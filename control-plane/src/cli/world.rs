@@ -69,12 +69,15 @@ impl FromArgMatches for Source {
         let SourceArgs { config_dir, server, kubeconfig, context } = SourceArgs::from_arg_matches(matches)?;
         let of_cluster = typed("kubeconfig") || typed("context");
         let by_hand = [typed("config_dir"), typed("server"), of_cluster];
-        if by_hand.into_iter().filter(|typed| *typed).count() > 1 {
-            return Err(clap::Error::raw(
-                ErrorKind::ArgumentConflict,
-                "--config-dir, --server and --kubeconfig or --context exclude each other: ask a directory, a running \
-                 control plane, or a cluster\n",
-            ));
+        let conflict = match by_hand {
+            [true, true, false] => Some("--config-dir and --server exclude each other"),
+            [true, _, true] => Some("--config-dir and --kubeconfig or --context exclude each other"),
+            [false, true, true] => Some("--server and --kubeconfig or --context exclude each other"),
+            _ => None,
+        };
+        if let Some(conflict) = conflict {
+            let message = format!("{conflict}: ask a directory, a running control plane, or a cluster\n");
+            return Err(clap::Error::raw(ErrorKind::ArgumentConflict, message));
         }
         let named = kubeconfig.is_some() || context.is_some();
         let cluster = Self::Cluster(ApiOptions { kubeconfig, context });

@@ -49,31 +49,30 @@ pub(super) struct Cluster {
     pub(super) api: Api,
     namespace: String,
     identity: String,
+    leader_elect: bool,
     election: Option<Election>,
-    leads: watch::Receiver<bool>,
-    /// Without an election, this process leads for as long as this lives.
-    _leads: Option<watch::Sender<bool>>,
+    /// Whether this replica writes.
+    leads: watch::Sender<bool>,
     /// The trusted roots, PEM.
     roots: watch::Sender<String>,
 }
 
 impl ClusterConfig {
-    /// Opens the API and takes part in the election.
+    /// Opens the API.
     ///
     /// # Errors
     /// A kubeconfig that cannot be used.
     pub(super) async fn open(&self) -> anyhow::Result<Cluster> {
         let api = Api::find(&self.api).await?;
-        let identity = election::identity(&self.replica);
-        let (election, leads, always) = if self.leader_elect {
-            let (election, leads) = Election::start(&api, &self.namespace, identity.clone());
-            (Some(election), leads, None)
-        } else {
-            let (always, leads) = watch::channel(true);
-            (None, leads, Some(always))
-        };
-        let (namespace, roots) = (self.namespace.clone(), watch::Sender::default());
-        Ok(Cluster { api, namespace, identity, election, leads, _leads: always, roots })
+        Ok(Cluster {
+            api,
+            namespace: self.namespace.clone(),
+            identity: election::identity(&self.replica),
+            leader_elect: self.leader_elect,
+            election: None,
+            leads: watch::Sender::default(),
+            roots: watch::Sender::default(),
+        })
     }
 }
 
@@ -93,7 +92,7 @@ impl Cluster {
     /// Follows the API, and publishes the roots once they are known.
     pub(super) fn follow(&self, mesh: &MeshConfig, process: &mut Process) -> Watches {
         let mut feed = Feed::start(&self.api, Timing::default(), mesh.clone());
-        let (leads, roots) = (self.leads.clone(), self.roots.subscribe());
+        let (leads, roots) = (self.leads.subscribe(), self.roots.subscribe());
         let (published, publishing) = publish_roots(&self.api, feed.source(), leads, roots);
         process.spawn(publishing);
         let (statuses, facts) = (feed.statuses(), feed.source().facts());
@@ -102,12 +101,13 @@ impl Cluster {
 
     /// The Secrets of the CA; `longest` is the longest life of a certificate.
     pub(super) fn secrets(&self, longest: Duration) -> CaSecrets {
-        CaSecrets::follow(&self.api, &self.namespace, self.leads.clone(), longest, Timing::default())
+        CaSecrets::follow(&self.api, &self.namespace, self.leads.subscribe(), longest, Timing::default())
     }
 
-    /// Writes what follows from the roots of `ca` and from `world`, whenever this replica leads.
+    /// Takes part in the election, and writes what follows from the roots of `ca` and from `world` whenever this replica
+    /// leads. A replica that cannot serve yet must not lead: nobody would write.
     pub(super) fn write(
-        &self,
+        &mut self,
         ca: &Arc<CertificateAuthority>,
         world: watch::Receiver<World>,
         facts: Facts,
@@ -116,16 +116,42 @@ impl Cluster {
         self.roots.send_replace(ca.roots_pem());
         process.spawn(follow_roots(Arc::clone(ca), self.roots.clone()));
         let (findings, found) = watch::channel(None);
-        process.spawn(find(world, self.leads.clone(), findings));
+        process.spawn(find(world, self.leads.subscribe(), findings));
         let recorder = Recorder::new(&self.api, &self.identity);
         process.spawn(record(ca.refusals(), recorder.clone()));
-        process.spawn(write_statuses(&self.api, facts, self.leads.clone(), found, recorder));
+        self.campaign(process);
+        process.spawn(write_statuses(&self.api, facts, self.leads.subscribe(), found, recorder));
+    }
+
+    fn campaign(&mut self, process: &mut Process) {
+        if !self.leader_elect {
+            tracing::info!(namespace = self.namespace, "this process writes, without an election");
+            self.leads.send_replace(true);
+            return;
+        }
+        let (election, mut elected) = Election::start(&self.api, &self.namespace, self.identity.clone());
+        self.election = Some(election);
+        let leads = self.leads.clone();
+        process.spawn(async move {
+            loop {
+                leads.send_replace(*elected.borrow_and_update());
+                if elected.changed().await.is_err() {
+                    leads.send_replace(false);
+                    std::future::pending::<()>().await;
+                }
+            }
+        });
+    }
+
+    /// Whether this replica writes, for `/metrics`.
+    pub(super) fn leads(&self) -> watch::Receiver<bool> {
+        self.leads.subscribe()
     }
 
     /// Waits until the roots are published, if this replica leads soon.
     pub(super) async fn publish(&self, published: &Published, startup: &Startup) {
         startup.waits("the election of the replica that writes");
-        let mut leads = self.leads.clone();
+        let mut leads = self.leads.subscribe();
         if timeout(ELECTION, leads.wait_for(|leads| *leads)).await.is_err() {
             // Another replica leads, or nobody can: both are no reason not to serve.
             return;

@@ -57,6 +57,17 @@ pub(super) fn register_mesh(
     scrape::register(registry, move || of_world(&world.borrow().clone()))
 }
 
+/// Whether this replica writes.
+///
+/// # Errors
+/// Two metrics have the same name.
+pub(super) fn register_leader(registry: &Registry, leads: watch::Receiver<bool>) -> prometheus::Result<()> {
+    scrape::register(registry, move || {
+        let leads = f64::from(u8::from(*leads.borrow()));
+        vec![gauge("eastwest_leader", "1 if this replica writes to the Kubernetes API.", leads)]
+    })
+}
+
 /// The page.
 ///
 /// # Errors

@@ -110,7 +110,7 @@ async fn start(
 ) -> anyhow::Result<(Services, OpenInput)> {
     let endpoint = Endpoint::bind(config.bundles.endpoint.as_ref()).await?;
     let endpoint_address = endpoint.as_ref().map(Endpoint::address).transpose()?;
-    let source = config.input.open().await?;
+    let mut source = config.input.open().await?;
     let (followed, mut input) = source.follow(&config.mesh, process)?;
     let state = open_state(config, &source)?;
     let sources = followed.sources();
@@ -150,8 +150,9 @@ async fn start(
     process.spawn(publisher.run());
     process.spawn(follow_trust_domain(ca.clone(), world.clone()));
     if let (OpenInput::Kubernetes(cluster), Followed::Kubernetes { facts, published, .. }) =
-        (&source, followed)
+        (&mut source, followed)
     {
+        metrics::register_leader(&shared.metrics, cluster.leads())?;
         cluster.write(&ca, world.clone(), facts, process);
         cluster.publish(&published, startup).await;
     }

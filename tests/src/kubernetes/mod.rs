@@ -87,12 +87,22 @@ impl Kubernetes {
         &self.apiserver
     }
 
-    /// Kills kube-apiserver and starts it again, with an empty watch cache.
+    /// Kills kube-apiserver with SIGKILL.
+    ///
+    /// # Errors
+    /// It has ended already.
+    pub fn kill_apiserver(&mut self) -> Result<()> {
+        self.apiserver.kill()
+    }
+
+    /// Kills kube-apiserver, unless it is, and starts it again, with an empty watch cache.
     ///
     /// # Errors
     /// It does not become ready.
     pub fn restart_apiserver(&mut self) -> Result<()> {
-        self.apiserver.kill()?;
+        if self.apiserver.ended()?.is_none() {
+            self.apiserver.kill()?;
+        }
         self.start_apiserver()
     }
 
@@ -374,7 +384,8 @@ fn apiserver_flags(credentials: &Credentials, etcd: u16, port: u16) -> Vec<Strin
         format!("--service-account-issuer={}", url(port)),
         format!("--service-account-key-file={}", tokens_public.display()),
         format!("--service-account-signing-key-file={}", tokens_key.display()),
-        "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+        // A second family for Services that ask for it; the first one is that of all others.
+        "--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112".to_owned(),
         "--authorization-mode=Node,RBAC".to_owned(),
         // It would write its own address down, which must not be loopback.
         "--endpoint-reconciler-type=none".to_owned(),

@@ -57,7 +57,8 @@ fn lifetimes_that_contradict_each_other_are_refused() {
 #[test]
 fn without_a_directory_the_remedy_is_named() {
     let bench = Bench::new();
-    bench.run(&["serve"]).failure(2, &["--config-dir"]);
+    bench.run(&["serve"]).failure(2, &["--config-dir", "--kubeconfig"]);
+    bench.run(&["serve", "--kubeconfig", "nowhere"]).failure(1, &["nowhere"]);
     bench.refused(&["--config-dir", "nowhere"]).failure(1, &["--config-dir", "nowhere", "directory"]);
     bench.run(&["check", "--config-dir", "nowhere"]).failure(1, &["--config-dir", "nowhere", "directory"]);
 }

@@ -163,5 +163,6 @@ fn an_api_that_cannot_be_found_is_reported() {
         .failure(1, &["--kubeconfig", "nowhere"]);
     let roots = [&keys[..], &["--token-jwks-ca", "ca.pem"]].concat();
     bench.refused(&roots).failure(2, &["--token-jwks-ca", "--kubeconfig"]);
-    bench.refused(&["--token-jwks", "kubernetes"]).failure(2, &["--token-issuer"]);
+    // The API knows the issuer of its tokens.
+    bench.refused(&["--token-jwks", "kubernetes"]).failure(1, &["--token-jwks kubernetes", "--kubeconfig"]);
 }

@@ -27,10 +27,7 @@ fn all_cases_give_the_same_from_the_api_as_from_files() {
         let name = case.file_name().unwrap().to_string_lossy().into_owned();
         let objects = read_manifests(case).unwrap();
         let applied = cluster.apply(&objects);
-        let files = tempfile::tempdir().unwrap();
-        write_everything(&cluster, files.path());
-        let (from_api, from_files) = (world_of_api(&cluster), world_of_files(files.path()));
-        workloads += compare(&name, &from_api, &from_files);
+        workloads += same_from_files(&cluster, &name);
         compared += 1;
         // Without a namespace controller, a namespace would end for ever.
         for path in applied
@@ -42,6 +39,13 @@ fn all_cases_give_the_same_from_the_api_as_from_files() {
         }
     }
     assert!(compared > 80 && workloads > 100, "{compared} cases with {workloads} workloads");
+}
+
+/// Compares what the API has now with the same objects as files; the number of workloads.
+pub(crate) fn same_from_files(cluster: &Cluster, case: &str) -> usize {
+    let files = tempfile::tempdir().unwrap();
+    write_everything(cluster, files.path());
+    compare(case, &world_of_api(cluster), &world_of_files(files.path()))
 }
 
 fn defaults() -> MeshConfig {

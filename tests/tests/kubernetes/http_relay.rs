@@ -173,6 +173,12 @@ async fn serve(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
         head = head.replacen(" HTTP/1.1\r\n", " HTTP/1.0\r\n", 1);
     }
     upstream.write_all(head.as_bytes()).await?;
+    let lengths = head
+        .lines()
+        .filter_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    let mut body = vec![0; lengths.max().unwrap_or(0)];
+    client.read_exact(&mut body).await?;
+    upstream.write_all(&body).await?;
     let mut left = if let Some(Fault::Truncate(bytes)) = fault { bytes } else { usize::MAX };
     let mut buffer = vec![0; 64 << 10];
     let mut closed = [0];

@@ -8,7 +8,7 @@ use eastwest_tests::{
 };
 use serde_json::Value;
 
-use crate::{PATIENCE, cluster::Cluster};
+use crate::{PATIENCE, cluster::Cluster, proxies::Identity};
 
 /// A running control plane, its files in a folder of their own.
 pub(crate) struct Server {
@@ -114,6 +114,20 @@ impl Server {
         command.args(flags);
         command.current_dir(self.dir.path());
         Ok(serde_json::from_str(&run(command)?)?)
+    }
+
+    /// A certificate of an account, with its key.
+    pub(crate) fn identity(&self, token: &str, account: &str, roots: &str) -> Identity {
+        self.issue(token, account, roots).unwrap();
+        let read = |name: &str| fs::read_to_string(self.dir.path().join("issued").join(name)).unwrap();
+        Identity { chain: read("cert-chain.pem"), key: read("key.pem"), roots: roots.to_owned() }
+    }
+
+    /// Its resident memory in KiB.
+    pub(crate) fn memory(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     /// Ends it with SIGTERM and waits.

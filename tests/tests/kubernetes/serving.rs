@@ -14,13 +14,13 @@ use crate::{PATIENCE, cluster::Cluster, rights, server::Server};
 const MESH: &str = "istio-ca";
 
 /// The roots, as pods get them.
-fn roots(cluster: &Cluster, namespace: &str) -> String {
+pub(crate) fn roots(cluster: &Cluster, namespace: &str) -> String {
     let path = format!("/api/v1/namespaces/{namespace}/configmaps/istio-ca-root-cert");
     cluster.ask("GET", &path, None)["data"]["root-cert.pem"].as_str().unwrap().to_owned()
 }
 
 /// A token of the account `default`, bound to a pod.
-fn token(cluster: &Cluster, namespace: &str, pod: &Value) -> String {
+pub(crate) fn token(cluster: &Cluster, namespace: &str, pod: &Value) -> String {
     let reference = json!({"kind": "Pod", "apiVersion": "v1", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]});
     let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
         "spec": {"audiences": [MESH], "expirationSeconds": 3600, "boundObjectRef": reference}});
@@ -28,7 +28,7 @@ fn token(cluster: &Cluster, namespace: &str, pod: &Value) -> String {
     cluster.ask("POST", &path, Some(&request))["status"]["token"].as_str().unwrap().to_owned()
 }
 
-fn pod_path(namespace: &str, name: &str) -> String {
+pub(crate) fn pod_path(namespace: &str, name: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/pods/{name}")
 }
 

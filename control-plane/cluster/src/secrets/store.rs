@@ -180,6 +180,13 @@ impl Inner {
                 self.kept(which).get_mut().wrote(snapshot);
                 Ok(true)
             }
+            Err(Failure::NotFound) if base.is_none() => {
+                let namespace = &self.namespace;
+                let reason = format!(
+                    "there is no namespace {namespace}: create it, or name another one with --namespace"
+                );
+                Err(self.io(which, "write", reason))
+            }
             Err(Failure::Conflict | Failure::NotFound) => Ok(false),
             Err(failure) => Err(self.io(which, "write", failure.to_string())),
         }

@@ -35,6 +35,15 @@ impl ApiArgs {
         self.kubeconfig.is_some() || self.context.is_some()
     }
 
+    /// Adds a mistake if a command needs a cluster because no `--config-dir` is named, and there is none.
+    pub(crate) fn require(&self, problems: &mut Problems) {
+        if !self.is_given() && !eastwest_kubernetes::is_configured() {
+            let remedy = "name a directory of manifests, or a cluster with --kubeconfig: this is no pod, KUBECONFIG is not \
+                          set, and there is no ~/.kube/config";
+            problems.add("--config-dir", remedy);
+        }
+    }
+
     /// The API that the flags name.
     pub(crate) fn options(&self) -> ApiOptions {
         ApiOptions { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() }
@@ -54,6 +63,9 @@ impl KubernetesArgs {
 
     /// Reads the flags; `keys` says whether the API is the source of token keys, `cluster` whether it is followed anyway.
     pub(super) fn read(self, keys: bool, cluster: bool, problems: &mut Problems) -> Option<KubernetesConfig> {
+        if cluster {
+            self.api.require(problems);
+        }
         let asked = self.token_review || keys;
         if self.api.is_given() && !asked && !cluster {
             let needed = "--kubeconfig needs it, or --token-jwks kubernetes: nothing else asks the Kubernetes API here";

@@ -32,6 +32,8 @@ pub enum Proof {
         issuer: String,
         /// When it expires.
         expires: OffsetDateTime,
+        /// The service account that it was made for, if the token has its UID.
+        account: Option<BoundObject>,
         /// The pod it is bound to.
         pod: Option<BoundObject>,
         /// The node that pod runs on.
@@ -104,6 +106,17 @@ impl Proof {
             Self::Token { expires, .. } | Self::Oidc { expires, .. } => Some(*expires),
             Self::Reviewed { expires, .. } => *expires,
             Self::Operator => None,
+        }
+    }
+
+    /// The service account that the proof was made for, with its UID.
+    pub fn account(&self) -> Option<&BoundObject> {
+        match self {
+            Self::Token { account, .. } => account.as_ref(),
+            // The API compares the UIDs itself.
+            Self::Reviewed { .. } | Self::ClientCertificate { .. } | Self::Oidc { .. } | Self::Operator => {
+                None
+            }
         }
     }
 

@@ -29,6 +29,23 @@ pub trait Pods {
 
     /// The pods of a service account.
     fn pods_of(&self, account: &ServiceAccount) -> Vec<Pod>;
+
+    /// What is known of a service account.
+    fn account(&self, account: &ServiceAccount) -> KnownAccount {
+        let _ = account;
+        KnownAccount::Unfollowed
+    }
+}
+
+/// What is known of a service account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KnownAccount {
+    /// Service accounts are not followed.
+    Unfollowed,
+    /// There is none of that name.
+    Absent,
+    /// It exists and has this UID.
+    Uid(Name),
 }
 
 /// The pods of the cluster, shared.
@@ -59,6 +76,21 @@ pub enum BindingError {
         /// Its service account.
         real: String,
     },
+    /// The service account does not exist: it was deleted, or has not been seen yet.
+    #[error("the token is for the service account {0}, which does not exist")]
+    NoAccount(String),
+    /// Another service account of the same name.
+    #[error(
+        "the token is for the service account {account} of UID {bound:?}, but the one that exists is {real:?}"
+    )]
+    AccountUid {
+        /// Namespace and name.
+        account: String,
+        /// The UID in the token.
+        bound: String,
+        /// The UID of the account.
+        real: String,
+    },
     /// The pod is on another node than the token says.
     #[error("the token is for the pod {pod} on the node {bound:?}, but the pod is on {real:?}")]
     Node {
@@ -72,9 +104,31 @@ pub enum BindingError {
 }
 
 impl BindingError {
-    /// Whether a pod that is not known here yet may be the reason.
+    /// Whether an object that is not known here yet may be the reason.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::NoPod(_) | Self::Uid { .. })
+        matches!(self, Self::NoPod(_) | Self::Uid { .. } | Self::NoAccount(_) | Self::AccountUid { .. })
+    }
+}
+
+/// Checks that the service account of a token is the one that exists now, where accounts are followed.
+///
+/// # Errors
+/// It does not exist, or another one of its name does.
+pub fn check_account(
+    pods: &dyn Pods,
+    account: &ServiceAccount,
+    bound: &BoundObject,
+) -> Result<(), BindingError> {
+    let name = || format!("{}/{}", account.namespace(), account.name());
+    match pods.account(account) {
+        KnownAccount::Unfollowed => Ok(()),
+        KnownAccount::Absent => Err(BindingError::NoAccount(name())),
+        KnownAccount::Uid(real) if *real == *bound.uid => Ok(()),
+        KnownAccount::Uid(real) => Err(BindingError::AccountUid {
+            account: name(),
+            bound: bound.uid.clone(),
+            real: real.to_string(),
+        }),
     }
 }
 
@@ -104,4 +158,41 @@ pub fn bound_pod(
         return Err(BindingError::Node { pod: key, bound, real });
     }
     Ok(pod)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Accounts(KnownAccount);
+
+    impl Pods for Accounts {
+        fn pod(&self, _: &WorkloadKey) -> Option<Pod> {
+            None
+        }
+
+        fn pods_of(&self, _: &ServiceAccount) -> Vec<Pod> {
+            Vec::new()
+        }
+
+        fn account(&self, _: &ServiceAccount) -> KnownAccount {
+            self.0.clone()
+        }
+    }
+
+    #[test]
+    fn a_token_is_for_the_service_account_of_its_uid() {
+        let account: ServiceAccount = "shop/reviews".parse().unwrap();
+        let check = |known: KnownAccount, uid: &str| {
+            let bound = BoundObject { name: "reviews".to_owned(), uid: uid.to_owned() };
+            check_account(&Accounts(known), &account, &bound).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(KnownAccount::Unfollowed, "u"), Ok(()));
+        assert_eq!(check(KnownAccount::Uid("u".into()), "u"), Ok(()));
+        let replaced = check(KnownAccount::Uid("v".into()), "u").unwrap_err();
+        assert!(
+            replaced.contains("shop/reviews") && replaced.contains("\"u\"") && replaced.contains("\"v\"")
+        );
+        assert!(check(KnownAccount::Absent, "u").unwrap_err().contains("does not exist"));
+    }
 }

@@ -202,7 +202,7 @@ const DEFINITION: Keep = Keep::Only(&object(
 pub const RESOURCES: &[Resource] = &[
     Resource { noted: Some(&[]), ..core("Namespace", "namespaces", false, METADATA_ONLY) },
     core("Node", "nodes", false, METADATA_ONLY),
-    core("ServiceAccount", "serviceaccounts", true, METADATA_ONLY),
+    Resource { noted: Some(&[]), ..core("ServiceAccount", "serviceaccounts", true, METADATA_ONLY) },
     core("Service", "services", true, SERVICE),
     core("Pod", "pods", true, POD),
     Resource {

@@ -124,6 +124,14 @@ pub(super) enum Followed {
 }
 
 impl Followed {
+    /// What the API has of objects that are not part of the mesh.
+    pub(super) fn facts(&self) -> Option<Facts> {
+        match self {
+            Self::Directory(_) => None,
+            Self::Kubernetes { facts, .. } => Some(facts.clone()),
+        }
+    }
+
     /// The state of the source.
     pub(super) fn sources(&self) -> Sources {
         match self {

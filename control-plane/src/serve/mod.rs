@@ -120,7 +120,7 @@ async fn start(
     let (publisher, subscribers, world) = Publisher::new(config.mesh.clone(), input, first);
     startup.waits("the certificate authority is starting");
     let mesh = world.borrow().snapshot.mesh().clone();
-    let pods = Some(Arc::new(WatchedPods(world.clone())) as _);
+    let pods = Some(Arc::new(WatchedPods { world: world.clone(), accounts: followed.facts() }) as _);
     let pod_patience = source.pod_patience();
     let place = Place {
         root_namespace: &mesh.root_namespace,

@@ -3,11 +3,11 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use eastwest_ca::{NodeAccounts, Pod, Pods, ServiceAccount, SharedPods};
+use eastwest_ca::{NodeAccounts, Pod, Pods, ServiceAccount, SharedPods, pods::KnownAccount};
 use eastwest_ca_server::{BoundPods, IssuerKeys, KeySource, Pace, ProofConfig, RulesFile, TOKEN_ISSUER};
 use eastwest_cluster::TokenIssuer;
 use eastwest_io::{HttpsClient, TrustedRoots};
-use eastwest_kubernetes::{Api, ApiOptions};
+use eastwest_kubernetes::{Api, ApiOptions, Facts, Key, RESOURCES};
 use eastwest_model::{Workload, WorkloadKey};
 use tokio::{
     sync::watch,
@@ -191,17 +191,35 @@ async fn issuer_of(api: &TokenIssuer) -> String {
     }
 }
 
-/// The pods of the current world.
-pub(super) struct WatchedPods(pub(super) watch::Receiver<World>);
+/// The pods of the current world, and in a cluster its service accounts.
+pub(super) struct WatchedPods {
+    pub(super) world: watch::Receiver<World>,
+    pub(super) accounts: Option<Facts>,
+}
 
 impl Pods for WatchedPods {
     fn pod(&self, key: &WorkloadKey) -> Option<Pod> {
-        self.0.borrow().snapshot.pod(key).map(|pod| facts(pod))
+        self.world.borrow().snapshot.pod(key).map(|pod| facts(pod))
     }
 
     fn pods_of(&self, account: &ServiceAccount) -> Vec<Pod> {
-        let world = self.0.borrow();
+        let world = self.world.borrow();
         world.snapshot.pods_of(account.namespace(), account.name()).map(|pod| facts(pod)).collect()
+    }
+
+    fn account(&self, account: &ServiceAccount) -> KnownAccount {
+        let Some(facts) = &self.accounts else { return KnownAccount::Unfollowed };
+        let Some(resource) = RESOURCES.iter().find(|one| one.kind == "ServiceAccount") else {
+            return KnownAccount::Unfollowed;
+        };
+        let key = Key { namespace: account.namespace().into(), name: account.name().into() };
+        facts.read(|all| match all.of(resource) {
+            None => KnownAccount::Unfollowed,
+            Some(accounts) => match accounts.objects.get(&key) {
+                Some(fact) => KnownAccount::Uid((*fact.uid).into()),
+                None => KnownAccount::Absent,
+            },
+        })
     }
 }
 

@@ -56,6 +56,24 @@ fn a_pods_token_gets_a_certificate_and_dies_with_the_pod() {
     server.issue(&token(&cluster, &namespace, &again), &account, &roots).unwrap();
     assert!(server.process.output().contains("is bound to the pod"), "{}", server.process.output());
 
+    // A token dies with its service account too, also if there is another one of that name.
+    let temporary = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "temporary"}});
+    let accounts = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
+    cluster.create(&accounts, &temporary);
+    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        "spec": {"audiences": [MESH], "expirationSeconds": 3600}});
+    let unbound = || {
+        let answer = cluster.ask("POST", &format!("{accounts}/temporary/token"), Some(&request));
+        answer["status"]["token"].as_str().unwrap().to_owned()
+    };
+    let (of_first, name) = (unbound(), format!("{namespace}/temporary"));
+    server.issue(&of_first, &name, &roots).unwrap();
+    cluster.delete(&format!("{accounts}/temporary"));
+    until("the end of the token", PATIENCE, || Ok(server.issue(&of_first, &name, &roots).err())).unwrap();
+    cluster.create(&accounts, &temporary);
+    server.issue(&unbound(), &name, &roots).unwrap();
+    server.issue(&of_first, &name, &roots).unwrap_err();
+
     // A request that is refused is an Event on the pod.
     let token = token(&cluster, &namespace, &again);
     let refused = server.issue_for(&token, &account, &roots, &["--ttl", "10000d"]).unwrap_err().to_string();

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use eastwest_ca::{Caller, ServiceAccount, SharedPods, pods};
+use eastwest_ca::{
+    Caller, ServiceAccount, SharedPods,
+    pods::{self, BindingError},
+};
 use tokio::time::{Instant, sleep};
 
 use super::AuthnError;
@@ -21,20 +24,29 @@ pub struct BoundPods {
 }
 
 impl BoundPods {
-    /// A token that is bound to a pod dies with it (CA.md C16).
+    /// A token is refused when its service account or the pod that it is bound to is gone (CA.md C16).
     ///
     /// # Errors
-    /// The pod of the caller's token is not the one that the token was made for.
+    /// The account or the pod is not the one that the token was made for.
     pub(super) async fn check(&self, caller: &Caller) -> Result<(), AuthnError> {
-        let Some(bound) = caller.proof.pod() else { return Ok(()) };
         let Some(account) = ServiceAccount::of(&caller.identity) else { return Ok(()) };
         let deadline = Instant::now() + self.patience;
         loop {
-            match pods::bound_pod(&*self.pods, &account, bound, caller.proof.node()) {
-                Ok(_) => return Ok(()),
+            match self.look(caller, &account) {
+                Ok(()) => return Ok(()),
                 Err(error) if error.may_pass() && Instant::now() < deadline => sleep(LOOK).await,
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    fn look(&self, caller: &Caller, account: &ServiceAccount) -> Result<(), BindingError> {
+        if let Some(bound) = caller.proof.account() {
+            pods::check_account(&*self.pods, account, bound)?;
+        }
+        if let Some(bound) = caller.proof.pod() {
+            pods::bound_pod(&*self.pods, account, bound, caller.proof.node())?;
+        }
+        Ok(())
     }
 }

@@ -63,6 +63,7 @@ fn token(account: &str, pod: Option<(&str, &str)>, node: Option<&str>) -> Caller
     let proof = Proof::Token {
         issuer: "https://issuer".to_owned(),
         expires: datetime!(2026-11-24 12:00:00 UTC),
+        account: None,
         pod: pod.map(|(name, uid)| bound(name, uid)),
         node: node.map(|name| bound(name, "")),
     };

@@ -253,7 +253,9 @@ impl Verified {
             return Err(TokenError::Contradiction);
         }
         let (issuer, expires) = (self.issuer.clone(), self.expires);
-        Ok(Caller::new(identity, Proof::Token { issuer, expires, pod: bound.pod, node: bound.node }))
+        let KubernetesClaims { serviceaccount, pod, node, .. } = bound;
+        let account = serviceaccount.filter(|account| !account.uid.is_empty());
+        Ok(Caller::new(identity, Proof::Token { issuer, expires, account, pod, node }))
     }
 }
 

@@ -42,6 +42,8 @@ const RESTART: Duration = Duration::from_secs(1);
 pub struct Election {
     release: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
+    leads: watch::Receiver<bool>,
+    decided: watch::Receiver<bool>,
 }
 
 impl Election {
@@ -63,9 +65,17 @@ impl Election {
         let (leads, receiver) = watch::channel(false);
         let (release, released) = oneshot::channel();
         let leases = Collection::leases(api.client(), namespace, ANSWER.min(times.deadline));
-        let candidate = Candidate { leases, namespace: namespace.to_owned(), identity, times };
+        let (decides, decided) = watch::channel(false);
+        let candidate = Candidate { leases, namespace: namespace.to_owned(), identity, times, decides };
         let task = tokio::spawn(supervise(candidate, Leads(leads), released));
-        (Self { release: Some(release), task }, receiver)
+        (Self { release: Some(release), task, leads: receiver.clone(), decided }, receiver)
+    }
+
+    /// Waits until a replica leads, and returns whether it is this one.
+    pub async fn decided(&self) -> bool {
+        // Fails only if the task has ended; then nobody leads here.
+        let _ = self.decided.clone().wait_for(|decided| *decided).await;
+        *self.leads.borrow()
     }
 
     /// Stops to lead at once, and gives the Lease up so that another replica leads soon. Takes at most 5 s.
@@ -124,6 +134,8 @@ struct Candidate {
     namespace: String,
     identity: String,
     times: Times,
+    /// Whether it was known once who leads.
+    decides: watch::Sender<bool>,
 }
 
 impl Candidate {
@@ -135,6 +147,10 @@ impl Candidate {
             let now = Instant::now();
             let until = elector.leads_until(now);
             self.tell(leads, until.is_some(), &elector);
+            let other = |holder: String| !holder.is_empty() && holder != self.identity;
+            if until.is_some() || elector.holder().is_some_and(other) {
+                self.decides.send_replace(true);
+            }
             let act = elector.next(now, &micro_time(OffsetDateTime::now_utc()));
             let deposed = async {
                 match until {

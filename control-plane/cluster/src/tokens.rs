@@ -10,8 +10,8 @@ use kube::client::Body;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-/// Timeout of a request.
-const ANSWER: Duration = Duration::from_secs(5);
+/// Timeout of a request. Callers of the CA wait for a shorter time.
+const ANSWER: Duration = Duration::from_secs(10);
 /// Largest answer in bytes.
 const LIMIT: usize = 256 * 1024;
 

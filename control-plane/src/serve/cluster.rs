@@ -23,8 +23,8 @@ use tokio::{
 use super::{process::Process, shutdown::Shutdown, startup::Startup};
 use crate::query::World;
 
-/// How long the start waits to become the leader. A leader is ready when the roots are published.
-const ELECTION: Duration = Duration::from_secs(1);
+/// How long the start waits until it is known who leads. A leader is ready when the roots are published.
+const ELECTION: Duration = Duration::from_secs(10);
 /// The shortest time between two searches for findings about the whole mesh.
 const LINT: Duration = Duration::from_secs(1);
 /// The pause after a search, in times of its duration: what it costs in a large mesh stays a small part of a core.
@@ -148,16 +148,28 @@ impl Cluster {
         self.leads.subscribe()
     }
 
-    /// Waits until the roots are published, if this replica leads soon.
+    /// Waits until the roots are published, if this replica leads.
     pub(super) async fn publish(&self, published: &Published, startup: &Startup) {
         startup.waits("the election of the replica that writes");
-        let mut leads = self.leads.subscribe();
-        if timeout(ELECTION, leads.wait_for(|leads| *leads)).await.is_err() {
-            // Another replica leads, or nobody can: both are no reason not to serve.
+        let leads = match &self.election {
+            // Another replica may lead, or nobody can: both are no reason not to serve.
+            Some(election) => timeout(ELECTION, election.decided()).await.unwrap_or(false),
+            None => true,
+        };
+        if !leads {
             return;
         }
-        while !published.is_ready() {
+        let mut elected = false;
+        loop {
+            let leading = *self.leads.borrow();
+            if elected && !leading {
+                return;
+            }
+            elected |= leading;
             let publication = published.now();
+            if publication.leads && publication.complete {
+                return;
+            }
             let problems = publication.problems.join("; ");
             startup.waits(format!(
                 "the roots are not yet in {} of {} namespaces. {problems}",

@@ -1,8 +1,11 @@
 //! eastwest as a pod of the cluster: it finds the API by the files and variables that each pod has.
 
-use std::{fs, process::Command};
+use std::{fs, process::Command, time::Duration};
 
-use eastwest_tests::{process::run, programs};
+use eastwest_tests::{
+    process::{run, until},
+    programs,
+};
 
 use crate::{
     cluster::{Cluster, MESH, OURSELVES},
@@ -23,6 +26,7 @@ fn a_pod_asks_the_api_of_its_cluster_and_its_own_token_is_renewed() {
     let given = cluster.dir().join("given");
     fs::create_dir(&given).unwrap();
     fs::copy(cluster.api.ca(), given.join("ca.crt")).unwrap();
+    fs::write(given.join("namespace"), "istio-system").unwrap();
     // As if the kubelet had not renewed it in time.
     fs::write(given.join("token"), "a.b.c").unwrap();
 
@@ -39,7 +43,9 @@ fn a_pod_asks_the_api_of_its_cluster_and_its_own_token_is_renewed() {
 
     let renewed = cluster.api.token(OURSELVES, None, None).unwrap();
     fs::write(given.join("token"), renewed).unwrap();
-    server.issues(&token, "shop/reviews");
+    // The file is read again once a minute.
+    let issued = || Ok(server.issue(&token, "shop/reviews").ok());
+    until("a certificate with the renewed token", Duration::from_secs(90), issued).unwrap();
     let mounts = run(Command::new("mount")).unwrap();
     assert!(!mounts.contains("kubernetes.io"), "nobody else sees the mount: {mounts}");
 }

@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{process::Process, shutdown::Shutdown, startup::Startup};
+use super::{process::Process, startup::Startup};
 use crate::query::World;
 
 /// How long the start waits until it is known who leads. A leader is ready when the roots are published.
@@ -179,9 +179,8 @@ impl Cluster {
         }
     }
 
-    /// Gives the Lease up when the shutdown begins.
-    pub(super) async fn end(self, shutdown: Shutdown) {
-        shutdown.requested().await;
+    /// Gives the Lease up.
+    pub(super) async fn end(self) {
         if let Some(election) = self.election {
             election.release().await;
         }

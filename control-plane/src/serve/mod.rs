@@ -97,8 +97,15 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let Some((services, source)) = started else { return Ok(()) };
     let serving = process.run(ports.serve(services, shutdown.clone()));
     let OpenInput::Kubernetes(cluster) = source else { return serving.await };
-    let (served, ()) = tokio::join!(serving, cluster.end(shutdown));
-    served
+    let mut serving = std::pin::pin!(serving);
+    tokio::select! {
+        served = &mut serving => {
+            cluster.end().await;
+            served
+        }
+        // The Lease is given up while connections drain.
+        () = shutdown.requested() => tokio::join!(serving, cluster.end()).0,
+    }
 }
 
 /// Starts everything behind the ports. It is ready when this returns.

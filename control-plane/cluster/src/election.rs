@@ -20,9 +20,8 @@ use tokio::{
     time::{sleep, sleep_until, timeout},
 };
 
-pub use self::elector::Times;
 use self::{
-    elector::{Act, Answer, Elector},
+    elector::{Act, Answer, Elector, Times},
     lease::{Lease, micro_time},
 };
 use crate::collection::{Collection, Failure};
@@ -42,40 +41,28 @@ const RESTART: Duration = Duration::from_secs(1);
 pub struct Election {
     release: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
-    leads: watch::Receiver<bool>,
     decided: watch::Receiver<bool>,
 }
 
 impl Election {
-    /// Takes part in the election of `namespace` as `identity`, which no other replica may have: see [`identity`]. The
-    /// receiver tells whether this replica leads.
+    /// Takes part in the election of `namespace` as `identity`, which no other replica may have: see [`identity`]. `leads`
+    /// is told whether this replica leads.
     ///
     /// The API does not have to be available yet. Must be called within a tokio runtime.
-    pub fn start(api: &Api, namespace: &str, identity: String) -> (Self, watch::Receiver<bool>) {
-        Self::start_with(api, namespace, identity, Times::default())
-    }
-
-    /// The same with other times.
-    pub fn start_with(
-        api: &Api,
-        namespace: &str,
-        identity: String,
-        times: Times,
-    ) -> (Self, watch::Receiver<bool>) {
-        let (leads, receiver) = watch::channel(false);
+    pub fn start(api: &Api, namespace: &str, identity: String, leads: watch::Sender<bool>) -> Self {
+        let times = Times::default();
         let (release, released) = oneshot::channel();
         let leases = Collection::leases(api.client(), namespace, ANSWER.min(times.deadline));
         let (decides, decided) = watch::channel(false);
         let candidate = Candidate { leases, namespace: namespace.to_owned(), identity, times, decides };
         let task = tokio::spawn(supervise(candidate, Leads(leads), released));
-        (Self { release: Some(release), task, leads: receiver.clone(), decided }, receiver)
+        Self { release: Some(release), task, decided }
     }
 
-    /// Waits until a replica leads, and returns whether it is this one.
-    pub async fn decided(&self) -> bool {
+    /// Waits until it is known which replica leads. If it is this one, `leads` says so.
+    pub async fn decided(&self) {
         // Fails only if the task has ended; then nobody leads here.
         let _ = self.decided.clone().wait_for(|decided| *decided).await;
-        *self.leads.borrow()
     }
 
     /// Stops to lead at once, and gives the Lease up so that another replica leads soon. Takes at most 5 s.

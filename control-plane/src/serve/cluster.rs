@@ -9,7 +9,6 @@ use eastwest_cluster::{
     events::{Recorder, Refused, Regarding},
     publish_roots, write_statuses,
 };
-use eastwest_engine::lint;
 use eastwest_kubernetes::{Api, ApiOptions, Facts, Feed, Statuses, Timing};
 use eastwest_model::MeshConfig;
 use tokio::{
@@ -44,7 +43,7 @@ pub(crate) struct ClusterConfig {
     pub(crate) replica: String,
 }
 
-/// A replica in a cluster.
+/// A replica in a cluster. It follows the API from the start, and writes once it can serve.
 pub(super) struct Cluster {
     pub(super) api: Api,
     namespace: String,
@@ -55,50 +54,47 @@ pub(super) struct Cluster {
     leads: watch::Sender<bool>,
     /// The trusted roots, PEM.
     roots: watch::Sender<String>,
+    /// How far they are published.
+    published: Published,
+    /// The state of the lists and watches of the mesh.
+    pub(super) statuses: Statuses,
+    /// What the API has of objects that are written to, and of service accounts.
+    pub(super) facts: Facts,
 }
 
 impl ClusterConfig {
-    /// Opens the API.
+    /// Opens the API and follows it. The feed is not run yet.
     ///
     /// # Errors
-    /// A kubeconfig that cannot be used.
-    pub(super) async fn open(&self) -> anyhow::Result<Cluster> {
+    /// A kubeconfig that cannot be used. An API that does not answer is waited for.
+    pub(super) async fn follow(
+        &self,
+        mesh: &MeshConfig,
+        process: &mut Process,
+    ) -> anyhow::Result<(Cluster, Feed)> {
         let api = Api::find(&self.api).await?;
-        Ok(Cluster {
-            api,
+        let (leads, roots) = (watch::Sender::default(), watch::Sender::default());
+        let mut feed = Feed::start(&api, Timing::default(), mesh.clone());
+        let (published, publishing) =
+            publish_roots(&api, feed.source(), leads.subscribe(), roots.subscribe());
+        process.spawn(publishing);
+        let cluster = Cluster {
             namespace: self.namespace.clone(),
             identity: election::identity(&self.replica),
             leader_elect: self.leader_elect,
             election: None,
-            leads: watch::Sender::default(),
-            roots: watch::Sender::default(),
-        })
+            leads,
+            roots,
+            published,
+            statuses: feed.statuses(),
+            facts: feed.source().facts(),
+            api,
+        };
+        Ok((cluster, feed))
     }
-}
-
-/// What is followed in a cluster.
-pub(super) struct Watches {
-    /// The lists and watches of the mesh.
-    pub(super) feed: Feed,
-    /// Their state.
-    pub(super) statuses: Statuses,
-    /// The objects that are written to.
-    pub(super) facts: Facts,
-    /// How far the roots are published.
-    pub(super) published: Published,
 }
 
 impl Cluster {
-    /// Follows the API, and publishes the roots once they are known.
-    pub(super) fn follow(&self, mesh: &MeshConfig, process: &mut Process) -> Watches {
-        let mut feed = Feed::start(&self.api, Timing::default(), mesh.clone());
-        let (leads, roots) = (self.leads.subscribe(), self.roots.subscribe());
-        let (published, publishing) = publish_roots(&self.api, feed.source(), leads, roots);
-        process.spawn(publishing);
-        let (statuses, facts) = (feed.statuses(), feed.source().facts());
-        Watches { feed, statuses, facts, published }
-    }
-
     /// The Secrets of the CA; `longest` is the longest life of a certificate.
     pub(super) fn secrets(&self, longest: Duration) -> CaSecrets {
         CaSecrets::follow(&self.api, &self.namespace, self.leads.subscribe(), longest, Timing::default())
@@ -110,37 +106,26 @@ impl Cluster {
         &mut self,
         ca: &Arc<CertificateAuthority>,
         world: watch::Receiver<World>,
-        facts: Facts,
         process: &mut Process,
     ) {
-        self.roots.send_replace(ca.roots_pem());
         process.spawn(follow_roots(Arc::clone(ca), self.roots.clone()));
         let (findings, found) = watch::channel(None);
         process.spawn(find(world, self.leads.subscribe(), findings));
         let recorder = Recorder::new(&self.api, &self.identity);
         process.spawn(record(ca.refusals(), recorder.clone()));
-        self.campaign(process);
-        process.spawn(write_statuses(&self.api, facts, self.leads.subscribe(), found, recorder));
+        self.campaign();
+        let (facts, leads) = (self.facts.clone(), self.leads.subscribe());
+        process.spawn(write_statuses(&self.api, facts, leads, found, recorder));
     }
 
-    fn campaign(&mut self, process: &mut Process) {
+    fn campaign(&mut self) {
         if !self.leader_elect {
             tracing::info!(namespace = self.namespace, "this process writes, without an election");
             self.leads.send_replace(true);
             return;
         }
-        let (election, mut elected) = Election::start(&self.api, &self.namespace, self.identity.clone());
-        self.election = Some(election);
-        let leads = self.leads.clone();
-        process.spawn(async move {
-            loop {
-                leads.send_replace(*elected.borrow_and_update());
-                if elected.changed().await.is_err() {
-                    leads.send_replace(false);
-                    std::future::pending::<()>().await;
-                }
-            }
-        });
+        let identity = self.identity.clone();
+        self.election = Some(Election::start(&self.api, &self.namespace, identity, self.leads.clone()));
     }
 
     /// Whether this replica writes, for `/metrics`.
@@ -149,24 +134,14 @@ impl Cluster {
     }
 
     /// Waits until the roots are published, if this replica leads.
-    pub(super) async fn publish(&self, published: &Published, startup: &Startup) {
+    pub(super) async fn publish(&self, startup: &Startup) {
         startup.waits("the election of the replica that writes");
-        let leads = match &self.election {
+        if let Some(election) = &self.election {
             // Another replica may lead, or nobody can: both are no reason not to serve.
-            Some(election) => timeout(ELECTION, election.decided()).await.unwrap_or(false),
-            None => true,
-        };
-        if !leads {
-            return;
+            let _ = timeout(ELECTION, election.decided()).await;
         }
-        let mut elected = false;
-        loop {
-            let leading = *self.leads.borrow();
-            if elected && !leading {
-                return;
-            }
-            elected |= leading;
-            let publication = published.now();
+        while *self.leads.borrow() {
+            let publication = self.published.now();
             if publication.leads && publication.complete {
                 return;
             }
@@ -196,14 +171,7 @@ impl Cluster {
 async fn follow_roots(ca: Arc<CertificateAuthority>, roots: watch::Sender<String>) {
     let mut changes = ca.changes();
     loop {
-        let pem = ca.roots_pem();
-        roots.send_if_modified(|known| {
-            let differs = *known != pem;
-            if differs {
-                *known = pem;
-            }
-            differs
-        });
+        send_if_different(&roots, ca.roots_pem());
         if changes.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -223,20 +191,12 @@ async fn find(
         }
         let began = Instant::now();
         let current = world.borrow_and_update().clone();
-        let found = tokio::task::spawn_blocking(move || {
-            let all = current.input.iter().cloned().chain(lint::diagnostics(&current.snapshot));
-            Findings { found: Arc::new(all.collect()), progress: current.progress }
+        let found = tokio::task::spawn_blocking(move || Findings {
+            found: Arc::new(current.findings()),
+            progress: current.progress,
         });
         match found.await.context("the search for findings") {
-            Ok(found) => {
-                findings.send_if_modified(|known| {
-                    let differs = known.as_ref() != Some(&found);
-                    if differs {
-                        *known = Some(found);
-                    }
-                    differs
-                });
-            }
+            Ok(found) => send_if_different(&findings, Some(found)),
             Err(error) => tracing::error!("{error:#}"),
         }
         sleep_until(began + LINT.max(began.elapsed() * LINT_PAUSE)).await;
@@ -244,6 +204,15 @@ async fn find(
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// Sends a value, unless it is the one that was sent last.
+fn send_if_different<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
+    sender.send_if_modified(|known| {
+        let differs = *known != value;
+        *known = value;
+        differs
+    });
 }
 
 /// Records refused requests of pods as Events. Each replica records those that it refused.

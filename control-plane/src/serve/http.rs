@@ -9,16 +9,13 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use eastwest_ca_server::{CertificateAuthority, OwnBundle};
 use eastwest_model::{Diagnostic, Severity, WorkloadKey};
 use eastwest_translate::ResourceType;
-use prometheus::Registry;
 use serde::Deserialize;
 
 use super::{
     Shared,
     pages::{self, Pages, Served},
-    shutdown::Shutdown,
 };
 use crate::query::{QueryError, Question};
 
@@ -44,8 +41,8 @@ const PAGES: Pages = &[
 ];
 
 /// The routes of the HTTP port.
-pub(super) fn routes(shared: Arc<Shared>) -> Router {
-    pages::common(PAGES)
+pub(super) fn routes(shared: Shared, served: Served) -> Router {
+    let mesh = Router::new()
         .route("/debug/syncz", get(syncz))
         .route("/debug/config_errors", get(config_errors))
         .route("/debug/sources", get(async |State(shared): App| shared.sources.page()))
@@ -54,25 +51,8 @@ pub(super) fn routes(shared: Arc<Shared>) -> Router {
         .route("/debug/explain", get(explain))
         .route("/debug/config_dump", get(config_dump))
         .route("/debug/workloads", get(workloads))
-        .with_state(shared)
-}
-
-impl Served for Shared {
-    fn ca(&self) -> &CertificateAuthority {
-        &self.ca
-    }
-
-    fn shutdown(&self) -> &Shutdown {
-        &self.shutdown
-    }
-
-    fn bundle(&self) -> &OwnBundle {
-        &self.bundle
-    }
-
-    fn metrics(&self) -> &Registry {
-        &self.metrics
-    }
+        .with_state(Arc::new(shared));
+    pages::common(PAGES, served).merge(mesh)
 }
 
 async fn syncz(State(shared): App) -> Response {

@@ -3,14 +3,13 @@
 use std::{collections::BTreeSet, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use eastwest_cluster::Published;
-use eastwest_kubernetes::{Facts, Progress, Statuses};
+use eastwest_kubernetes::{Facts, Progress};
 use eastwest_manifest::merge::{Batch, Merge, SourceId};
 use eastwest_model::{Change, Diagnostic, MeshConfig, Severity};
 use tokio::sync::mpsc;
 
 use super::{
-    cluster::{Cluster, ClusterConfig, Watches},
+    cluster::{Cluster, ClusterConfig},
     process::Process,
     sources::Sources,
 };
@@ -46,34 +45,43 @@ pub(crate) enum InputSource {
 }
 
 impl InputSource {
-    /// Opens the source.
+    /// Follows the source. The input has its batches.
     ///
     /// # Errors
-    /// A kubeconfig that cannot be used.
-    pub(super) async fn open(&self) -> anyhow::Result<OpenInput> {
-        Ok(match self {
-            Self::Directory(path) => OpenInput::Directory(path.clone()),
-            Self::Kubernetes(config) => OpenInput::Kubernetes(Box::new(config.open().await?)),
-        })
+    /// A directory that cannot be read at all, or a kubeconfig that cannot be used. An API that does not answer is waited
+    /// for.
+    pub(super) async fn follow(
+        &self,
+        mesh: &MeshConfig,
+        process: &mut Process,
+    ) -> anyhow::Result<(Followed, Input)> {
+        match self {
+            Self::Directory(path) => {
+                let id = SourceId::new(format!("directory {}", path.display()));
+                let (input, batches) = Input::new(std::slice::from_ref(&id));
+                eastwest_sources::follow(id, path, mesh.clone(), batches).context("--config-dir")?;
+                Ok((Followed::Directory(path.clone()), input))
+            }
+            Self::Kubernetes(config) => {
+                let (cluster, feed) = config.follow(mesh, process).await?;
+                let id = SourceId::new(format!("Kubernetes API {}", cluster.api.server()));
+                let (input, batches) = Input::new(std::slice::from_ref(&id));
+                process.spawn(feed.run(id, batches));
+                Ok((Followed::Kubernetes(Box::new(cluster)), input))
+            }
+        }
     }
 }
 
-/// Where the objects of the mesh come from, opened.
-pub(super) enum OpenInput {
+/// A source that is followed.
+pub(super) enum Followed {
     /// Manifests in a directory.
     Directory(PathBuf),
     /// The Kubernetes API.
     Kubernetes(Box<Cluster>),
 }
 
-impl OpenInput {
-    fn id(&self) -> SourceId {
-        match self {
-            Self::Directory(path) => SourceId::new(format!("directory {}", path.display())),
-            Self::Kubernetes(cluster) => SourceId::new(format!("Kubernetes API {}", cluster.api.server())),
-        }
-    }
-
+impl Followed {
     /// How long a proxy waits for its Pod to become known. A watch tells of a Pod a moment after its kubelet does; the files
     /// of a directory are all there is.
     pub(super) fn pod_patience(&self) -> Duration {
@@ -83,52 +91,11 @@ impl OpenInput {
         }
     }
 
-    /// Follows the source. The input has its batches.
-    ///
-    /// # Errors
-    /// A directory that cannot be read at all. An API that does not answer is waited for.
-    pub(super) fn follow(
-        &self,
-        mesh: &MeshConfig,
-        process: &mut Process,
-    ) -> anyhow::Result<(Followed, Input)> {
-        let (input, batches) = Input::new(&[self.id()]);
-        let followed = match self {
-            Self::Directory(path) => {
-                eastwest_sources::follow(self.id(), path, mesh.clone(), batches).context("--config-dir")?;
-                Followed::Directory(path.clone())
-            }
-            Self::Kubernetes(cluster) => {
-                let Watches { feed, statuses, facts, published } = cluster.follow(mesh, process);
-                process.spawn(feed.run(self.id(), batches));
-                Followed::Kubernetes { statuses, facts, published }
-            }
-        };
-        Ok((followed, input))
-    }
-}
-
-/// A source that is followed.
-pub(super) enum Followed {
-    /// Manifests in a directory.
-    Directory(PathBuf),
-    /// The Kubernetes API.
-    Kubernetes {
-        /// The state of the watches.
-        statuses: Statuses,
-        /// What the API has of the objects that are written to.
-        facts: Facts,
-        /// How far the roots are published.
-        published: Published,
-    },
-}
-
-impl Followed {
-    /// What the API has of objects that are not part of the mesh.
-    pub(super) fn facts(&self) -> Option<Facts> {
+    /// What the API has of service accounts; `None` where they are not followed.
+    pub(super) fn accounts(&self) -> Option<Facts> {
         match self {
             Self::Directory(_) => None,
-            Self::Kubernetes { facts, .. } => Some(facts.clone()),
+            Self::Kubernetes(cluster) => Some(cluster.facts.clone()),
         }
     }
 
@@ -136,12 +103,12 @@ impl Followed {
     pub(super) fn sources(&self) -> Sources {
         match self {
             Self::Directory(path) => Sources::Directory(path.clone()),
-            Self::Kubernetes { statuses, .. } => Sources::Kubernetes(statuses.clone()),
+            Self::Kubernetes(cluster) => Sources::Kubernetes(cluster.statuses.clone()),
         }
     }
 }
 
-impl fmt::Display for OpenInput {
+impl fmt::Display for Followed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Directory(path) => write!(f, "manifests     {}", path.display()),

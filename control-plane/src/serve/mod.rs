@@ -23,22 +23,21 @@ mod state;
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use anyhow::{Context as _, bail};
-use eastwest_ca_server::{CertificateAuthority, OwnBundle};
+use eastwest_ca_server::CertificateAuthority;
 use eastwest_model::MeshConfig;
 use eastwest_xds_server::XdsServer;
-use prometheus::Registry;
 use tokio::sync::watch;
 
 use self::{
     authorizer::ProxyAuthorizer,
     bundles::Endpoint,
     ca::Place,
-    input::{Followed, OpenInput},
+    input::Followed,
+    pages::Served,
     ports::{Ports, Services},
     process::Process,
     proofs::WatchedPods,
     publisher::Publisher,
-    shutdown::Shutdown,
     sources::Sources,
     startup::Startup,
     state::State,
@@ -69,15 +68,11 @@ pub(crate) struct Config {
     pub(crate) bundles: BundleConfig,
 }
 
-/// What the HTTP pages show.
+/// What the HTTP pages of a mesh show, besides those of every server.
 struct Shared {
     world: watch::Receiver<World>,
     sources: Sources,
-    ca: Arc<CertificateAuthority>,
-    bundle: Arc<OwnBundle>,
-    metrics: Registry,
     xds: XdsServer,
-    shutdown: Shutdown,
 }
 
 /// Runs the control plane until SIGTERM.
@@ -96,7 +91,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     };
     let Some((services, source)) = started else { return Ok(()) };
     let serving = process.run(ports.serve(services, shutdown.clone()));
-    let OpenInput::Kubernetes(cluster) = source else { return serving.await };
+    let Followed::Kubernetes(cluster) = source else { return serving.await };
     let mut serving = std::pin::pin!(serving);
     tokio::select! {
         served = &mut serving => {
@@ -114,20 +109,19 @@ async fn start(
     addresses: PortAddresses,
     startup: &Startup,
     process: &mut Process,
-) -> anyhow::Result<(Services, OpenInput)> {
+) -> anyhow::Result<(Services, Followed)> {
     let endpoint = Endpoint::bind(config.bundles.endpoint.as_ref()).await?;
     let endpoint_address = endpoint.as_ref().map(Endpoint::address).transpose()?;
-    let mut source = config.input.open().await?;
-    let (followed, mut input) = source.follow(&config.mesh, process)?;
+    let (mut source, mut input) = config.input.follow(&config.mesh, process).await?;
     let state = open_state(config, &source)?;
-    let sources = followed.sources();
+    let sources = source.sources();
     startup.follows(sources.clone());
     startup.waits("the input is being read");
     let first = input.first().await.context("the input ended before it was read")?;
     let (publisher, subscribers, world) = Publisher::new(config.mesh.clone(), input, first);
     startup.waits("the certificate authority is starting");
     let mesh = world.borrow().snapshot.mesh().clone();
-    let pods = Some(Arc::new(WatchedPods { world: world.clone(), accounts: followed.facts() }) as _);
+    let pods = Some(Arc::new(WatchedPods { world: world.clone(), accounts: source.accounts() }) as _);
     let pod_patience = source.pod_patience();
     let place = Place {
         root_namespace: &mesh.root_namespace,
@@ -151,33 +145,31 @@ async fn start(
     let (bundle, identity) = bundles::start(&config.bundles, endpoint, &ca, &state, &mesh, process)?;
     let metrics = metrics::registry(&ca)?;
     metrics::register_mesh(&metrics, Arc::clone(xds.connections()), world.clone(), sources.clone())?;
-    let shared =
-        Shared { world: world.clone(), sources, ca: ca.clone(), bundle, metrics, xds: xds.clone(), shutdown };
+    let shared = Shared { world: world.clone(), sources, xds: xds.clone() };
+    let served = Served { ca: ca.clone(), bundle, metrics, shutdown };
 
     process.spawn(publisher.run());
     process.spawn(follow_trust_domain(ca.clone(), world.clone()));
-    if let (OpenInput::Kubernetes(cluster), Followed::Kubernetes { facts, published, .. }) =
-        (&mut source, followed)
-    {
-        metrics::register_leader(&shared.metrics, cluster.leads())?;
-        cluster.write(&ca, world.clone(), facts, process);
-        cluster.publish(&published, startup).await;
+    if let Followed::Kubernetes(cluster) = &mut source {
+        metrics::register_leader(&served.metrics, cluster.leads())?;
+        cluster.write(&ca, world.clone(), process);
+        cluster.publish(startup).await;
     }
-    startup.ends(http::routes(Arc::new(shared)));
+    startup.ends(http::routes(shared, served));
     print_ready(&source, &state, &world.borrow().clone(), &addresses, endpoint_address)?;
     process.keep(state);
     Ok((Services { plaintext_xds: Some(plaintext_xds), xds: Some(xds), ca, identity }, source))
 }
 
 /// Opens the state directory or the Secrets.
-fn open_state(config: &Config, source: &OpenInput) -> anyhow::Result<State> {
+fn open_state(config: &Config, source: &Followed) -> anyhow::Result<State> {
     let directory = config.state.open_directory()?;
     Ok(match (source, directory) {
-        (OpenInput::Kubernetes(cluster), directory) => {
+        (Followed::Kubernetes(cluster), directory) => {
             State::Cluster { secrets: cluster.secrets(config.ca.lifetimes.maximum()), directory }
         }
-        (OpenInput::Directory(_), Some(directory)) => State::Directory(directory),
-        (OpenInput::Directory(_), None) => bail!("directory mode needs a --state-dir"),
+        (Followed::Directory(_), Some(directory)) => State::Directory(directory),
+        (Followed::Directory(_), None) => bail!("directory mode needs a --state-dir"),
     })
 }
 
@@ -196,7 +188,7 @@ async fn follow_trust_domain(ca: Arc<CertificateAuthority>, mut world: watch::Re
 
 /// Prints the line that programs wait for, and what to do next.
 fn print_ready(
-    source: &OpenInput,
+    source: &Followed,
     state: &State,
     world: &World,
     addresses: &PortAddresses,
@@ -214,7 +206,7 @@ fn print_ready(
         format!("{}/{}", one.meta.namespace(), one.service_account.as_deref().unwrap_or("default"))
     });
     let (anchor, last) = match (source, state.path()) {
-        (OpenInput::Kubernetes(cluster), _) => (
+        (Followed::Kubernetes(cluster), _) => (
             format!(
                 "ConfigMap istio-ca-root-cert in every namespace\n  keys          Secret {}/{}",
                 cluster.namespace(),
@@ -222,7 +214,7 @@ fn print_ready(
             ),
             format!("eastwest status --sources --server http://{http}"),
         ),
-        (OpenInput::Directory(_), path) => {
+        (Followed::Directory(_), path) => {
             let state = path.unwrap_or(Path::new("")).display();
             let token = format!("eastwest token --service-account {account} --state-dir {state}");
             (format!("{state}/root-cert.pem"), token)

@@ -30,35 +30,38 @@ const COMMON: Pages = &[
 ];
 
 /// What the pages show.
-pub(super) trait Served: Send + Sync + 'static {
-    fn ca(&self) -> &CertificateAuthority;
-    fn shutdown(&self) -> &Shutdown;
-    fn bundle(&self) -> &OwnBundle;
+pub(super) struct Served {
+    pub(super) ca: Arc<CertificateAuthority>,
+    pub(super) bundle: Arc<OwnBundle>,
     /// The metrics of `/metrics`.
-    fn metrics(&self) -> &Registry;
+    pub(super) metrics: Registry,
+    pub(super) shutdown: Shutdown,
+}
 
+impl Served {
     /// Why the server is not ready, if it is not. It was ready once: what was listed and published then counts.
     fn unready(&self) -> Option<&'static str> {
-        if self.shutdown().is_requested() {
+        if self.shutdown.is_requested() {
             return Some("shutting down");
         }
-        let able = self.ca().is_able_to_sign(OffsetDateTime::now_utc());
+        let able = self.ca.is_able_to_sign(OffsetDateTime::now_utc());
         (!able).then_some("the certificate authority cannot sign: see `eastwest ca show`")
     }
 }
 
 /// The routes of these pages; `/debug/list` names `further` ones as well.
-pub(super) fn common<S: Served>(further: Pages) -> Router<Arc<S>> {
+pub(super) fn common(further: Pages, served: Served) -> Router {
     let list = move || std::future::ready(list(further));
     Router::new()
         .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz::<S>))
-        .route("/metrics", get(metrics_page::<S>))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics_page))
         .route("/version", get(version))
-        .route("/bundle", get(bundle::<S>))
+        .route("/bundle", get(bundle))
         .route("/debug/list", get(list))
-        .route("/debug/ca", get(ca_page::<S>))
+        .route("/debug/ca", get(ca_page))
         .fallback(async || (StatusCode::NOT_FOUND, "no such page; /debug/list names them\n"))
+        .with_state(Arc::new(served))
 }
 
 fn list(further: Pages) -> String {
@@ -73,27 +76,27 @@ pub(super) async fn version() -> Response {
     Json(json!({"name": "eastwest", "version": env!("CARGO_PKG_VERSION")})).into_response()
 }
 
-async fn readyz<S: Served>(State(served): State<Arc<S>>) -> (StatusCode, String) {
+async fn readyz(State(served): State<Arc<Served>>) -> (StatusCode, String) {
     match served.unready() {
         None => (StatusCode::OK, "ok\n".to_owned()),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }
 
-async fn metrics_page<S: Served>(State(served): State<Arc<S>>) -> Response {
-    match metrics::page(served.metrics()) {
+async fn metrics_page(State(served): State<Arc<Served>>) -> Response {
+    match metrics::page(&served.metrics) {
         Ok(page) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 
-async fn bundle<S: Served>(State(served): State<Arc<S>>) -> Response {
-    let bundle = served.bundle().newest(OffsetDateTime::now_utc());
+async fn bundle(State(served): State<Arc<Served>>) -> Response {
+    let bundle = served.bundle.newest(OffsetDateTime::now_utc());
     ([(header::CONTENT_TYPE, "application/json")], bundle.to_json()).into_response()
 }
 
-async fn ca_page<S: Served>(State(served): State<Arc<S>>) -> Response {
-    let ca = served.ca();
+async fn ca_page(State(served): State<Arc<Served>>) -> Response {
+    let ca = &served.ca;
     let insecure = ca.has_test_root();
     Json(json!({
         "trust_domain": ca.trust_domain(),

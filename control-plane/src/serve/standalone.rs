@@ -9,7 +9,6 @@ use eastwest_ca_server::{
     test_root,
 };
 use eastwest_model::TrustDomain;
-use prometheus::Registry;
 
 use super::{
     ca::{CaConfig, Place},
@@ -17,7 +16,6 @@ use super::{
     pages::{self, Served},
     ports::{PortAddresses, Ports, Services},
     process::Process,
-    shutdown::Shutdown,
     signer::SignerSource,
     startup::Startup,
     state::{State, StatePlace},
@@ -36,32 +34,6 @@ pub(crate) struct StandaloneConfig {
     pub(crate) ports: PortAddresses,
     /// Whether the test root may serve other machines.
     pub(crate) insecure_remote: bool,
-}
-
-/// What the pages show.
-struct Standalone {
-    ca: Arc<CertificateAuthority>,
-    bundle: Arc<OwnBundle>,
-    metrics: Registry,
-    shutdown: Shutdown,
-}
-
-impl Served for Standalone {
-    fn ca(&self) -> &CertificateAuthority {
-        &self.ca
-    }
-
-    fn shutdown(&self) -> &Shutdown {
-        &self.shutdown
-    }
-
-    fn bundle(&self) -> &OwnBundle {
-        &self.bundle
-    }
-
-    fn metrics(&self) -> &Registry {
-        &self.metrics
-    }
 }
 
 /// Runs the CA until SIGTERM.
@@ -91,8 +63,8 @@ pub(crate) async fn run(config: StandaloneConfig) -> anyhow::Result<()> {
     process.spawn(publishing);
     let identity = IdentityService::new(&ca, published, bundle.svid_key(), shutdown.token());
     let metrics = metrics::registry(&ca)?;
-    let served = Arc::new(Standalone { ca: ca.clone(), bundle, metrics, shutdown: shutdown.clone() });
-    startup.ends(pages::common::<Standalone>(&[]).with_state(served));
+    let served = Served { ca: ca.clone(), bundle, metrics, shutdown: shutdown.clone() };
+    startup.ends(pages::common(&[], served));
     let services = Services { plaintext_xds: None, xds: None, ca: ca.clone(), identity };
     print_ready(&ca, state.path().unwrap_or(Path::new("")), &addresses)?;
     process.run(ports.serve(services, shutdown)).await

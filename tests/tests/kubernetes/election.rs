@@ -27,9 +27,10 @@ impl Elector {
             tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(1).build().unwrap();
         let options = ApiOptions { kubeconfig: Some(kubeconfig.to_owned()), context: None };
         let identity = identity(name);
-        let (election, leads) = runtime.block_on(async {
+        let (told, leads) = watch::channel(false);
+        let election = runtime.block_on(async {
             let api = Api::find(&options).await.unwrap();
-            Election::start(&api, namespace, identity.clone())
+            Election::start(&api, namespace, identity.clone(), told)
         });
         Self { election: Some(election), leads, identity, runtime }
     }

@@ -17,15 +17,15 @@ use super::lease::{Lease, Record};
 
 /// Times of an election.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Times {
+pub(crate) struct Times {
     /// How long a leader leads without a renewal that others see.
-    pub lease: Duration,
+    pub(crate) lease: Duration,
     /// How long it believes so itself: less, so that there are never two.
-    pub deadline: Duration,
+    pub(crate) deadline: Duration,
     /// How often it renews.
-    pub renew: Duration,
+    pub(crate) renew: Duration,
     /// How often others look, and failed requests are repeated.
-    pub retry: Duration,
+    pub(crate) retry: Duration,
 }
 
 impl Default for Times {

@@ -2,8 +2,7 @@
 
 use std::{
     fs,
-    io::ErrorKind,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -91,9 +90,8 @@ fn down(dir: &Path) -> anyhow::Result<()> {
 /// The process of the cluster in `dir`, if it runs.
 fn running(dir: &Path) -> Option<u32> {
     let process = fs::read_to_string(dir.join("pid")).ok()?.trim().parse().ok()?;
-    let name = fs::read_to_string(PathBuf::from(format!("/proc/{process}/comm")))
-        .or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(String::new()) } else { Err(error) });
-    (name.ok()?.trim() == "cluster").then_some(process)
+    let name = fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
+    (name.trim() == "cluster").then_some(process)
 }
 
 fn wait<T>(mut condition: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {

@@ -129,8 +129,6 @@ pub enum TrustedRoots {
     System,
     /// Those of a PEM file.
     File(PathBuf),
-    /// These, in PEM.
-    Pem(String),
 }
 
 /// A client for small documents.
@@ -243,10 +241,6 @@ impl TrustedRoots {
                 let read = CertificateDer::pem_file_iter(path);
                 (read.and_then(Iterator::collect::<Result<Vec<_>, _>>), path.clone())
             }
-            Self::Pem(text) => (
-                CertificateDer::pem_slice_iter(text.as_bytes()).collect(),
-                PathBuf::from("certificate-authority-data"),
-            ),
         };
         let failed = |reason: String| FetchError::Roots { path: path.clone(), reason };
         let certificates = certificates.map_err(|error| failed(error.to_string()))?;

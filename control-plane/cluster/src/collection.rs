@@ -1,13 +1,11 @@
-//! One request to the API: with a deadline, and errors that say what is missing.
+//! The objects of one resource in one namespace, and errors that name the missing RBAC rule.
 
 use std::{fmt, time::Duration};
 
-use http::{Method, Request};
-use tokio::time::timeout;
+use http::Method;
 use zeroize::Zeroizing;
 
-/// The manager of the fields that we write.
-const FIELD_MANAGER: &str = "eastwest";
+use crate::request::{self, JSON, MANAGER, MERGE_PATCH, Refusal};
 
 /// The resources of one kind in one namespace.
 #[derive(Clone)]
@@ -59,17 +57,17 @@ impl Collection {
     }
 
     pub(crate) async fn create(&self, body: Vec<u8>) -> Result<Zeroizing<String>, Failure> {
-        self.send(Method::POST, None, "create", Some(("application/json", body))).await
+        self.send(Method::POST, None, "create", Some((JSON, body))).await
     }
 
     /// Replaces an object.
     pub(crate) async fn update(&self, name: &str, body: Vec<u8>) -> Result<Zeroizing<String>, Failure> {
-        self.send(Method::PUT, Some(name), "update", Some(("application/json", body))).await
+        self.send(Method::PUT, Some(name), "update", Some((JSON, body))).await
     }
 
     /// Changes some fields of an object (JSON merge patch).
     pub(crate) async fn patch(&self, name: &str, body: Vec<u8>) -> Result<Zeroizing<String>, Failure> {
-        self.send(Method::PATCH, Some(name), "patch", Some(("application/merge-patch+json", body))).await
+        self.send(Method::PATCH, Some(name), "patch", Some((MERGE_PATCH, body))).await
     }
 
     async fn send(
@@ -79,19 +77,10 @@ impl Collection {
         verb: &'static str,
         body: Option<(&'static str, Vec<u8>)>,
     ) -> Result<Zeroizing<String>, Failure> {
-        let query = if body.is_some() { format!("?fieldManager={FIELD_MANAGER}") } else { String::new() };
-        let mut request = Request::builder().method(method).uri(self.path(name) + &query);
-        if let Some((content, _)) = &body {
-            request = request.header(http::header::CONTENT_TYPE, *content);
-        }
-        let request = request.body(body.map(|(_, body)| body).unwrap_or_default());
-        let request = request.map_err(|error| Failure::Other(error.to_string()))?;
-        match timeout(self.deadline, self.client.request_text(request)).await {
-            Err(_) => Err(Failure::Other(format!("no answer within {} s", self.deadline.as_secs_f32()))),
-            Ok(Ok(text)) => Ok(Zeroizing::new(text)),
-            Ok(Err(kube::Error::Api(status))) => Err(self.failure(&status, name, verb)),
-            Ok(Err(error)) => Err(Failure::Other(error.to_string())),
-        }
+        let query = if body.is_some() { format!("?fieldManager={MANAGER}") } else { String::new() };
+        let path = self.path(name) + &query;
+        let answer = request::send_text(&self.client, method, &path, body, self.deadline).await;
+        answer.map_err(|refusal| self.failure(refusal, name, verb))
     }
 
     fn path(&self, name: Option<&str>) -> String {
@@ -101,16 +90,17 @@ impl Collection {
         format!("{root}/namespaces/{}/{}{name}", self.namespace, self.plural)
     }
 
-    fn failure(&self, status: &kube::core::Status, name: Option<&str>, verb: &str) -> Failure {
-        match status.code {
+    fn failure(&self, refusal: Refusal, name: Option<&str>, verb: &str) -> Failure {
+        let Refusal { code, message } = refusal;
+        match code {
+            0 => Failure::Other(message),
             404 => Failure::NotFound,
             409 => Failure::Conflict,
             403 => Failure::Forbidden(format!(
-                "the API answered 403: {}; {}",
-                status.message,
+                "the API answered 403: {message}; {}",
                 self.missing_rule(name, verb)
             )),
-            code => Failure::Other(format!("the API answered {code}: {}", status.message)),
+            code => Failure::Other(format!("the API answered {code}: {message}")),
         }
     }
 
@@ -132,7 +122,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_names_the_missing_rule() {
-        let service = tower::service_fn(|_: Request<kube::client::Body>| async {
+        let service = tower::service_fn(|_: http::Request<kube::client::Body>| async {
             let status = Status::failure("leases is forbidden", "Forbidden").with_code(403);
             let body = serde_json::to_vec(&status).unwrap_or_default();
             let answer = http::Response::builder().status(403).body(kube::client::Body::from(body));

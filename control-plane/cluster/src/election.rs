@@ -22,9 +22,12 @@ use tokio::{
 
 use self::{
     elector::{Act, Answer, Elector, Times},
-    lease::{Lease, micro_time},
+    lease::Lease,
 };
-use crate::collection::{Collection, Failure};
+use crate::{
+    collection::{Collection, Failure},
+    micro_time::micro_time,
+};
 
 /// The name of the Lease.
 pub const LEASE: &str = "eastwest-leader";

@@ -14,10 +14,13 @@ use http::Method;
 use kube::Client;
 use serde_json::{Value, json};
 use thiserror::Error;
-use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
+use time::OffsetDateTime;
 use tracing::warn;
 
-use crate::request::{self, Body, Refusal, shortened};
+use crate::{
+    micro_time::micro_time,
+    request::{self, Body, Refusal, shortened},
+};
 
 /// The controller in all Events.
 const CONTROLLER: &str = "eastwest.dev/control-plane";
@@ -31,8 +34,6 @@ const BURST: u32 = 100;
 const REFILL: Duration = Duration::from_millis(50);
 /// How many Events are remembered as written.
 const REMEMBERED: usize = 4096;
-const MICROSECONDS: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
 
 /// The object of an Event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,7 +178,7 @@ fn event(name: &str, refused: &Refused, identity: &str, now: OffsetDateTime) -> 
     }
     json!({"apiVersion": "events.k8s.io/v1", "kind": "Event",
         "metadata": {"name": name, "namespace": namespace},
-        "eventTime": now.format(MICROSECONDS).unwrap_or_default(),
+        "eventTime": micro_time(now),
         "reportingController": CONTROLLER, "reportingInstance": identity,
         "action": action, "reason": reason, "type": "Warning", "regarding": about,
         "note": shortened(note.clone(), LONGEST_NOTE)})

@@ -16,6 +16,7 @@ mod collection;
 mod contention;
 pub mod election;
 pub mod events;
+mod micro_time;
 mod request;
 mod roots;
 pub mod secrets;

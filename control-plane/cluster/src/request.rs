@@ -5,12 +5,20 @@ use std::time::Duration;
 use http::{Method, Request, header};
 use kube::Client;
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 /// The deadline of a request.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// The field manager of our server-side applies.
+/// The manager of the fields that we write.
 pub(crate) const MANAGER: &str = "eastwest";
+
+/// The media type of an object.
+pub(crate) const JSON: &str = "application/json";
+/// The media type of fields to replace.
+pub(crate) const MERGE_PATCH: &str = "application/merge-patch+json";
+/// The media type of a server-side apply. JSON is YAML.
+const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
 /// A body, by the media type that tells the API what to do with it.
 pub(crate) enum Body<'a> {
@@ -66,31 +74,41 @@ pub(crate) async fn send(
     path: &str,
     body: Body<'_>,
 ) -> Result<Value, Refusal> {
-    let unanswered = |message: String| Refusal { code: 0, message };
-    let (media, content, path) = match body {
-        Body::None => (None, Vec::new(), path.to_owned()),
-        Body::Object(object) => (Some("application/json"), object.to_string().into_bytes(), path.to_owned()),
-        Body::Merge(fields) => {
-            (Some("application/merge-patch+json"), fields.to_string().into_bytes(), path.to_owned())
-        }
-        // JSON is YAML.
+    let (content, path) = match body {
+        Body::None => (None, path.to_owned()),
+        Body::Object(object) => (Some((JSON, object.to_string().into_bytes())), path.to_owned()),
+        Body::Merge(fields) => (Some((MERGE_PATCH, fields.to_string().into_bytes())), path.to_owned()),
         Body::Apply(fields) => {
             let path = format!("{path}?fieldManager={MANAGER}&force=true");
-            (Some("application/apply-patch+yaml"), fields.to_string().into_bytes(), path)
+            (Some((APPLY_PATCH, fields.to_string().into_bytes())), path)
         }
     };
-    let mut request = Request::builder().method(method).uri(path).header(header::ACCEPT, "application/json");
+    let text = send_text(client, method, &path, content, ANSWER).await?;
+    serde_json::from_str(&text)
+        .map_err(|error| Refusal { code: 0, message: format!("the answer does not decode: {error}") })
+}
+
+/// Sends a request, whose content has a media type, and returns the text of the answer. It may have secrets and is wiped.
+pub(crate) async fn send_text(
+    client: &Client,
+    method: Method,
+    path: &str,
+    content: Option<(&'static str, Vec<u8>)>,
+    deadline: Duration,
+) -> Result<Zeroizing<String>, Refusal> {
+    let unanswered = |message: String| Refusal { code: 0, message };
+    let (media, content) = content.unzip();
+    let mut request = Request::builder().method(method).uri(path).header(header::ACCEPT, JSON);
     if let Some(media) = media {
         request = request.header(header::CONTENT_TYPE, media);
     }
-    let request = request.body(content).map_err(|error| unanswered(error.to_string()))?;
-    let answer = tokio::time::timeout(ANSWER, client.request_text(request)).await;
-    let answer = answer.map_err(|_| unanswered(format!("no answer within {} s", ANSWER.as_secs())))?;
-    let text = answer.map_err(|error| match error {
+    let request = request.body(content.unwrap_or_default()).map_err(|error| unanswered(error.to_string()))?;
+    let answer = tokio::time::timeout(deadline, client.request_text(request)).await;
+    let answer = answer.map_err(|_| unanswered(format!("no answer within {} s", deadline.as_secs_f32())))?;
+    answer.map(Zeroizing::new).map_err(|error| match error {
         kube::Error::Api(status) => Refusal { code: status.code, message: status.message.trim().to_owned() },
         error => unanswered(error.to_string()),
-    })?;
-    serde_json::from_str(&text).map_err(|error| unanswered(format!("the answer does not decode: {error}")))
+    })
 }
 
 /// Creates an object, or sets the fields of one.

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use eastwest_ca_server::{KubernetesApi, KubernetesApiError};
-use eastwest_kubernetes::Api;
+use eastwest_kubernetes::{Api, reason};
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use kube::client::Body;
@@ -109,19 +109,4 @@ impl fmt::Debug for TokenIssuer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TokenIssuer({self})")
     }
-}
-
-/// The message of an error with those of its causes, without repetitions.
-fn reason(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use crate::{
     client::Api,
     decode::{Key, Object},
+    kinds::Resource,
     source::Source,
     watch::{
         state::{Delta, Timing},
@@ -26,10 +27,15 @@ pub fn follow(
     timing: Timing,
     defaults: MeshConfig,
 ) -> (Source<Document>, mpsc::Receiver<Update<Document>>) {
-    Source::start(api, timing, move |resource, object: Object| match resource.parsed() {
-        Some(_) => parse::object(&object.value, &Origin::default(), &defaults),
+    Source::start(api, timing, move |resource, object| document(resource, &object, &defaults))
+}
+
+/// An object as the parser of manifests reads it. Nothing is read of resources that it does not know.
+pub(crate) fn document(resource: &Resource, object: &Object, defaults: &MeshConfig) -> Document {
+    match resource.parsed() {
+        Some(_) => parse::object(&object.value, &Origin::default(), defaults),
         None => Document::Irrelevant,
-    })
+    }
 }
 
 /// The batch of these updates. Resources that the parser does not know have no part in it.

@@ -16,12 +16,12 @@ use crate::{
 };
 
 /// What an object is decoded to.
-pub(crate) trait Decoded: Send + 'static {
+pub(crate) trait AsDocument: Send + 'static {
     /// The object as the parser of manifests reads it.
     fn document(&self) -> &Document;
 }
 
-impl Decoded for Document {
+impl AsDocument for Document {
     fn document(&self) -> &Document {
         self
     }
@@ -41,7 +41,7 @@ impl CredentialNames {
     }
 
     /// Takes in an update. Returns whether the names may have changed.
-    pub(crate) fn take_in<T: Decoded>(&mut self, update: &Update<T>) -> bool {
+    pub(crate) fn take_in<T: AsDocument>(&mut self, update: &Update<T>) -> bool {
         if update.resource.parsed() != Some(Kind::DestinationRule) {
             return false;
         }

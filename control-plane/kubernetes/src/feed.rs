@@ -7,25 +7,25 @@ use std::{
 
 use eastwest_manifest::{
     merge::{Batch, SourceId},
-    parse::{self, Document},
+    parse::Document,
 };
-use eastwest_model::{MeshConfig, Origin};
+use eastwest_model::MeshConfig;
 use serde_json::Value;
 use thiserror::Error;
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep, sleep_until, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 use crate::{
-    batches::{batch, follow},
+    batches::{batch, document, follow},
     client::Api,
-    credentials::{CredentialNames, Decoded},
+    credentials::{AsDocument, CredentialNames},
     decode::{Key, Object},
     facts::Progress,
-    kinds::RESOURCES,
+    kinds::{DEFINITIONS, RESOURCES},
     source::{NamedObject, Source},
-    status::{State, Statuses},
+    status::{KindStatus, State, Statuses},
     watch::{
         state::{Delta, Timing},
         task::Update,
@@ -98,7 +98,7 @@ pub(crate) struct Following<T> {
     credentials: CredentialNames,
 }
 
-impl<T: Decoded> Following<T> {
+impl<T: AsDocument> Following<T> {
     fn new((source, updates): (Source<T>, mpsc::Receiver<Update<T>>), mesh: NamedObject) -> Self {
         let mut following = Self { source, updates, mesh, credentials: CredentialNames::default() };
         following.follow_named();
@@ -132,10 +132,7 @@ impl<T: Decoded> Following<T> {
         received.iter().for_each(|update| {
             awaited.remove(&origin(update));
         });
-        let changed = received.iter().fold(false, |changed, one| self.credentials.take_in(one) | changed);
-        if changed {
-            self.follow_named();
-        }
+        self.note(received);
         true
     }
 
@@ -208,12 +205,9 @@ pub async fn dump(
     progress: impl Fn(usize),
 ) -> Result<Vec<Value>, LoadError> {
     let mesh = mesh_config(&defaults);
-    let followed = Source::start(api, Timing::default(), move |resource, object: Object| {
-        let document = match resource.parsed() {
-            Some(_) => parse::object(&object.value, &Origin::default(), &defaults),
-            None => Document::Irrelevant,
-        };
-        Whole { document, value: object.value }
+    let followed = Source::start(api, Timing::default(), move |resource, object: Object| Whole {
+        document: document(resource, &object, &defaults),
+        value: object.value,
     });
     let mut following = Following::new(followed, mesh);
     following.credentials.leave_out_secrets();
@@ -241,13 +235,13 @@ struct Whole {
     value: Value,
 }
 
-impl Decoded for Whole {
+impl AsDocument for Whole {
     fn document(&self) -> &Document {
         &self.document
     }
 }
 
-async fn once<T: Decoded>(
+async fn once<T: AsDocument>(
     following: &mut Following<T>,
     progress: impl Fn(usize),
 ) -> Result<Vec<Update<T>>, LoadError> {
@@ -262,7 +256,7 @@ async fn once<T: Decoded>(
 async fn watch_progress(statuses: &Statuses, progress: impl Fn(usize)) -> LoadError {
     let (mut seen, mut deadline) = (0, Instant::now() + NO_ANSWER);
     loop {
-        sleep_until(Instant::now() + LOOK).await;
+        sleep(LOOK).await;
         let report = statuses.report(SystemTime::now());
         let kinds = || report.sources.iter().filter(|source| source.object.is_none());
         let (objects, synced) = (
@@ -275,14 +269,13 @@ async fn watch_progress(statuses: &Statuses, progress: impl Fn(usize)) -> LoadEr
         }
         let polled = report.definitions == "polled";
         let forbidden = kinds().filter(|source| source.state == State::Forbidden);
-        let forbidden = forbidden.filter(|source| !(polled && source.kind == "CustomResourceDefinition"));
-        let reasons: Vec<_> = forbidden.map(crate::status::KindStatus::problem).collect();
-        if !reasons.is_empty() {
+        let mut forbidden = forbidden.filter(|source| !(polled && source.kind == DEFINITIONS.kind));
+        if forbidden.next().is_some() {
             // The other kinds get the time to be refused too, so that all are named at once.
             sleep(LOOK * 5).await;
             let report = statuses.report(SystemTime::now());
             let all = report.sources.iter().filter(|one| one.state == State::Forbidden);
-            return LoadError::Forbidden(all.map(crate::status::KindStatus::problem).collect());
+            return LoadError::Forbidden(all.map(KindStatus::problem).collect());
         }
         if Instant::now() > deadline {
             let server = statuses.server().to_owned();

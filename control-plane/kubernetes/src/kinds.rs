@@ -198,11 +198,19 @@ const DEFINITION: Keep = Keep::Only(&object(
     Keep::Only(&[("conditions", Keep::Only(&[("type", Keep::Whole), ("status", Keep::Whole)]))]),
 ));
 
+/// Namespaces.
+pub const NAMESPACE: Resource =
+    Resource { noted: Some(&[]), ..core("Namespace", "namespaces", false, METADATA_ONLY) };
+
+/// ServiceAccounts.
+pub const SERVICE_ACCOUNT: Resource =
+    Resource { noted: Some(&[]), ..core("ServiceAccount", "serviceaccounts", true, METADATA_ONLY) };
+
 /// The resources that are watched in all namespaces.
 pub const RESOURCES: &[Resource] = &[
-    Resource { noted: Some(&[]), ..core("Namespace", "namespaces", false, METADATA_ONLY) },
+    NAMESPACE,
     core("Node", "nodes", false, METADATA_ONLY),
-    Resource { noted: Some(&[]), ..core("ServiceAccount", "serviceaccounts", true, METADATA_ONLY) },
+    SERVICE_ACCOUNT,
     core("Service", "services", true, SERVICE),
     core("Pod", "pods", true, POD),
     Resource {

@@ -29,13 +29,16 @@ pub use crate::{
     decode::{Key, Object},
     facts::{AllFacts, Fact, Facts, KindFacts, Progress},
     feed::{Feed, LoadError, dump, load},
-    kinds::{CONFIG_MAP, DEFINITIONS, OBSERVED_CONFIG_MAPS, RESOURCES, Resource, SECRET},
+    kinds::{
+        CONFIG_MAP, DEFINITIONS, NAMESPACE, OBSERVED_CONFIG_MAPS, RESOURCES, Resource, SECRET,
+        SERVICE_ACCOUNT,
+    },
     log::Repeated,
     prune::Keep,
     source::{NamedObject, NamedSource, Source},
     status::{KindStatus, LastError, Report, State, Statuses},
     watch::{
         state::{Delta, Timing},
-        task::Update,
+        task::{Update, reason},
     },
 };

@@ -1,18 +1,19 @@
 //! Configuration of authentication.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use eastwest_ca::{NodeAccounts, Pod, Pods, ServiceAccount, SharedPods, pods::KnownAccount};
 use eastwest_ca_server::{BoundPods, IssuerKeys, KeySource, Pace, ProofConfig, RulesFile, TOKEN_ISSUER};
 use eastwest_cluster::TokenIssuer;
 use eastwest_io::{HttpsClient, TrustedRoots};
-use eastwest_kubernetes::{Api, ApiOptions, Facts, Key, RESOURCES};
+use eastwest_kubernetes::{Api, ApiOptions, Facts, Key, Repeated, SERVICE_ACCOUNT};
 use eastwest_model::{Workload, WorkloadKey};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
-};
+use tokio::{sync::watch, time::sleep};
 
 use crate::query::World;
 
@@ -21,8 +22,6 @@ const OWN_ACCOUNTS: [&str; 2] = ["istiod", "eastwest"];
 
 /// How long to wait before the API is asked again for its issuer.
 const RETRY: Duration = Duration::from_secs(2);
-/// How often the log says that the issuer is not known.
-const REMIND: Duration = Duration::from_secs(60);
 
 /// The validated configuration of authentication in `serve` and `ca serve`.
 pub(crate) struct ProvingConfig {
@@ -168,7 +167,7 @@ impl TokenIssuerConfig {
 
 /// The issuer of the tokens of `api`, once it answers.
 async fn issuer_of(api: &TokenIssuer) -> String {
-    let mut told = None;
+    let warned = Repeated::default();
     loop {
         match api.issuer().await {
             Ok(issuer) => {
@@ -179,8 +178,7 @@ async fn issuer_of(api: &TokenIssuer) -> String {
                 return issuer;
             }
             Err(error) => {
-                if told.is_none_or(|told: Instant| told.elapsed() > REMIND) {
-                    told = Some(Instant::now());
+                if warned.is_due("issuer", Instant::now()) {
                     tracing::warn!(
                         "the issuer of the cluster's tokens is not known: {error}; name it with --token-issuer"
                     );
@@ -209,11 +207,8 @@ impl Pods for WatchedPods {
 
     fn account(&self, account: &ServiceAccount) -> KnownAccount {
         let Some(facts) = &self.accounts else { return KnownAccount::Unfollowed };
-        let Some(resource) = RESOURCES.iter().find(|one| one.kind == "ServiceAccount") else {
-            return KnownAccount::Unfollowed;
-        };
         let key = Key { namespace: account.namespace().into(), name: account.name().into() };
-        facts.read(|all| match all.of(resource) {
+        facts.read(|all| match all.of(&SERVICE_ACCOUNT) {
             None => KnownAccount::Unfollowed,
             Some(accounts) => match accounts.objects.get(&key) {
                 Some(fact) => KnownAccount::Uid((*fact.uid).into()),

@@ -1,7 +1,6 @@
 //! The Lease as the API has it.
 
 use serde_json::{Map, Value, json};
-use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 
 /// What a Lease says, as far as an elector reads it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,15 +20,6 @@ pub(crate) struct Record {
 /// A Lease with everything that others may have written to it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Lease(Value);
-
-/// RFC 3339 with microseconds, as the API demands it.
-const MICRO_TIME: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
-
-/// A time as Leases have it.
-pub(crate) fn micro_time(time: OffsetDateTime) -> String {
-    time.to_offset(time::UtcOffset::UTC).format(MICRO_TIME).unwrap_or_default()
-}
 
 impl Lease {
     /// From JSON text.
@@ -92,6 +82,5 @@ mod tests {
         assert_eq!(again, lease);
         let empty = Lease::named("x").record();
         assert_eq!(empty, Record::default());
-        assert_eq!(micro_time(OffsetDateTime::UNIX_EPOCH), "1970-01-01T00:00:00.000000Z");
     }
 }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eastwest_kubernetes::{Api, Facts, OBSERVED_CONFIG_MAPS, RESOURCES, Repeated, Resource, Source};
+use eastwest_kubernetes::{Api, Facts, NAMESPACE, OBSERVED_CONFIG_MAPS, Repeated, Source};
 use kube::Client;
 use tokio::{sync::watch, task::JoinSet, time::sleep_until};
 use tracing::{debug, warn};
@@ -204,7 +204,7 @@ impl Publisher {
         if roots.is_empty() {
             return unready("there are no roots yet");
         }
-        let step = self.facts.read(|all| match (all.of(namespaces()), all.of(OBSERVED_CONFIG_MAPS)) {
+        let step = self.facts.read(|all| match (all.of(&NAMESPACE), all.of(OBSERVED_CONFIG_MAPS)) {
             (Some(namespaces), Some(config_maps)) => Ok(plan.step(namespaces, config_maps, roots, now)),
             (None, _) => Err("namespaces are not listed yet"),
             (_, None) => Err("the ConfigMaps istio-ca-root-cert are not listed yet"),
@@ -236,10 +236,4 @@ async fn write(client: Client, namespace: Box<str>, roots: Arc<str>) -> Ended {
         namespace,
         result.map(|made| made["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned()),
     )
-}
-
-/// The resource of namespaces.
-fn namespaces() -> &'static Resource {
-    let mut all = RESOURCES.iter();
-    all.find(|one| one.plural == "namespaces").unwrap_or(&RESOURCES[0])
 }

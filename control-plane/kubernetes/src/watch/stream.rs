@@ -292,7 +292,7 @@ fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure
 }
 
 /// The message of an error with those of its causes, without repetitions.
-pub(crate) fn reason(error: &dyn std::error::Error) -> String {
+pub fn reason(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

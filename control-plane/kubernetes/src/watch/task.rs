@@ -9,7 +9,8 @@ use std::{
 use tokio::{sync::mpsc, time::sleep_until};
 use tracing::{debug, info, warn};
 
-pub(crate) use super::stream::{Decode, Decoded, Target, get, reason};
+pub use super::stream::reason;
+pub(crate) use super::stream::{Decode, Decoded, Target, get};
 use super::{
     failure::{Cause, Failure},
     state::{Command, Delta, Event, Machine, Step, Timing},

@@ -1,20 +1,34 @@
 //! Text of a file → its documents, each with the line on which it begins; the bytes of YAML and JSON end here.
 //!
 //! A file is split at its `---` lines before it is parsed, so one broken document leaves the others readable and every
-//! mistake of a file is reported at once. Lists (`kind: List`, typed lists, JSON arrays) are taken apart.
+//! mistake of a file is reported at once. Lists (`kind: List`, typed lists, JSON arrays) are taken apart, and the items
+//! of a List that does not parse are parsed one by one.
 
+mod checked;
 mod json;
+mod list;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use serde_saphyr::UserMessageFormatter;
+
+use self::checked::Checked;
+pub(crate) use self::checked::{Duplicate, Step};
 
 /// One object of a file, before anybody asked what it is.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Document {
-    /// The line on which it begins, from 1. The items of a list all have the line of the list.
+    /// The line on which it begins, from 1. The items of a list that parses as a whole all have the line of the list.
     pub(crate) line: u32,
     /// Its content.
     pub(crate) value: Value,
+    /// The keys that stand twice in it.
+    pub(crate) duplicates: Vec<Duplicate>,
+}
+
+impl Document {
+    fn new(line: u32, checked: Checked) -> Self {
+        Self { line, value: checked.value, duplicates: checked.duplicates }
+    }
 }
 
 /// A document that is neither YAML nor JSON.
@@ -24,6 +38,8 @@ pub(crate) struct SyntaxError {
     pub(crate) line: u32,
     /// What is wrong.
     pub(crate) message: String,
+    /// The text that does not parse.
+    pub(crate) text: Box<str>,
 }
 
 /// The documents of a file in their order, and those that do not parse. Empty documents are left out.
@@ -40,39 +56,90 @@ pub(crate) fn read(text: &str, file: &str) -> (Vec<Document>, Vec<SyntaxError>) 
     (documents, errors)
 }
 
-/// Takes lists apart; items of a typed list (`PodList`) may lack the kind and version that the list tells.
+/// Takes lists apart. What stands twice in a list around its items changes no item and is passed over.
 fn flatten(document: Document, into: &mut Vec<Document>) {
-    let Document { line, mut value } = document;
-    let (items, item_type) = match &mut value {
+    let Document { line, mut value, mut duplicates } = document;
+    let (items, item_type, is_array) = match &mut value {
         Value::Null => return,
-        Value::Array(items) => (std::mem::take(items), None),
-        Value::Object(map) => match (map.get("kind").and_then(Value::as_str), map.get("items")) {
-            (Some(kind), Some(Value::Array(_))) if kind.ends_with("List") => {
-                let item_kind = kind.trim_end_matches("List").to_owned();
-                let version = map.get("apiVersion").cloned();
-                let Some(Value::Array(items)) = map.remove("items") else { return };
-                (items, Some((item_kind, version)).filter(|(kind, _)| !kind.is_empty()))
-            }
-            _ => return into.push(Document { line, value }),
-        },
-        _ => return into.push(Document { line, value }),
-    };
-    for mut value in items {
-        if let (Value::Object(map), Some((kind, version))) = (&mut value, &item_type) {
-            map.entry("kind").or_insert_with(|| kind.as_str().into());
-            map.entry("apiVersion").or_insert_with(|| version.clone().unwrap_or_default());
+        Value::Array(items) => (std::mem::take(items), None, true),
+        Value::Object(map) if is_list(map) => {
+            let item_type = ItemType::of(map);
+            let Some(Value::Array(items)) = map.remove("items") else { return };
+            (items, item_type, false)
         }
-        flatten(Document { line, value }, into);
+        _ => return into.push(Document { line, value, duplicates }),
+    };
+    let mut lists: Vec<Vec<Duplicate>> = items.iter().map(|_| Vec::new()).collect();
+    for mut duplicate in duplicates.drain(..) {
+        let is_item = is_array || duplicate.0.pop() == Some(Step::Key("items".to_owned()));
+        if let (true, Some(Step::Item(index))) = (is_item, duplicate.0.pop()) {
+            lists[index].push(duplicate);
+        }
+    }
+    for (mut value, duplicates) in items.into_iter().zip(lists) {
+        if let Some(item_type) = &item_type {
+            item_type.fill(&mut value);
+        }
+        flatten(Document { line, value, duplicates }, into);
+    }
+}
+
+fn is_list(map: &Map<String, Value>) -> bool {
+    let kind = map.get("kind").and_then(Value::as_str);
+    kind.is_some_and(|kind| kind.ends_with("List")) && map.get("items").is_some_and(Value::is_array)
+}
+
+/// The kind and version that a typed list (`PodList`) tells of its items.
+struct ItemType {
+    kind: Value,
+    version: Value,
+}
+
+impl ItemType {
+    fn of(list: &Map<String, Value>) -> Option<Self> {
+        let kind = list.get("kind")?.as_str()?.trim_end_matches("List");
+        let version = list.get("apiVersion").cloned().unwrap_or_default();
+        (!kind.is_empty()).then(|| Self { kind: kind.into(), version })
+    }
+
+    /// Items of a typed list may lack both.
+    fn fill(&self, item: &mut Value) {
+        if let Value::Object(map) = item {
+            map.entry("kind").or_insert_with(|| self.kind.clone());
+            map.entry("apiVersion").or_insert_with(|| self.version.clone());
+        }
     }
 }
 
 fn yaml_documents(text: &str) -> Vec<Result<Document, SyntaxError>> {
-    let documents = split(text).into_iter().filter_map(|(line, text)| {
-        // Lines that say nothing come first; the document begins at the first that does.
-        let skipped = text.lines().take_while(|line| is_silent(line)).count();
-        (skipped < text.lines().count()).then(|| yaml_document(text, line, line + to_line(skipped)))
+    let documents = split(text).into_iter().filter(|(_, text)| !is_blank(text));
+    documents
+        .flat_map(|(line, text)| {
+            let whole = yaml_document(text, line);
+            match whole.is_err().then(|| list_items(text, line)).flatten() {
+                Some(items) => items,
+                None => vec![whole],
+            }
+        })
+        .collect()
+}
+
+/// The items of a List that does not parse, each for itself.
+fn list_items(text: &str, first_line: u32) -> Option<Vec<Result<Document, SyntaxError>>> {
+    let list::Cut { head, items } = list::cut(text)?;
+    let head = yaml_document(&head, first_line).ok()?.value;
+    let head = head
+        .as_object()
+        .filter(|head| head.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List")))?;
+    let item_type = ItemType::of(head);
+    let items = items.iter().map(|(before, item)| {
+        let mut document = yaml_document(item, first_line.saturating_add(to_line(*before)))?;
+        if let Some(item_type) = &item_type {
+            item_type.fill(&mut document.value);
+        }
+        Ok(document)
     });
-    documents.collect()
+    Some(items.collect())
 }
 
 /// Whether a text says nothing at all, as a file does that is just being written anew.
@@ -86,16 +153,28 @@ fn is_silent(line: &str) -> bool {
     line.is_empty() || line.starts_with(['#', '%'])
 }
 
-fn yaml_document(text: &str, first_line: u32, line: u32) -> Result<Document, SyntaxError> {
+/// Parses one document; `first_line` is the number of the text's first line.
+fn yaml_document(text: &str, first_line: u32) -> Result<Document, SyntaxError> {
+    // Lines that say nothing come first; the document begins at the first that does.
+    let skipped = text.lines().take_while(|line| is_silent(line)).count();
     match serde_saphyr::from_str_with_options(text, options()) {
-        Ok(value) => Ok(Document { line, value }),
+        Ok(checked) => Ok(Document::new(first_line.saturating_add(to_line(skipped)), checked)),
         Err(error) => {
             let error = error.without_snippet();
             let at = error.location().map_or(1, |location| location.line()).max(1);
             let line = first_line.saturating_add(u32::try_from(at - 1).unwrap_or(u32::MAX));
             let message = without_location(&error.render_with_formatter(&UserMessageFormatter));
-            Err(SyntaxError { line, message: format!("this is not valid YAML: {message}") })
+            let message = format!("this is not valid YAML: {message}{}", template_hint(text));
+            Err(SyntaxError { line, message, text: text.into() })
         }
+    }
+}
+
+/// What to do about a template, which is no manifest yet.
+fn template_hint(text: &str) -> &'static str {
+    match text.contains("{{") && text.contains("}}") {
+        true => "; it looks like a template: render it first, as with `helm template`, and keep it elsewhere",
+        false => "",
     }
 }
 
@@ -110,10 +189,11 @@ fn without_location(message: &str) -> String {
     }
 }
 
-/// YAML 1.2 core typing (`yes` is text), duplicate keys refused, and bounds on what a small file can blow up to.
+/// YAML 1.2 core typing (`yes` is text), duplicate keys handed to [`Checked`], and bounds on what a small file can blow up to.
 fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         strict_booleans: true,
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::PassThrough,
         reject_unsupported_tags: true,
         with_snippet: false,
         emit_comments: false,

@@ -8,7 +8,10 @@ use std::{cell::RefCell, collections::BTreeSet, fmt::Display, ops::RangeInclusiv
 use eastwest_model::{Name, Severity};
 use serde_json::Value;
 
-use crate::spelling;
+use crate::{
+    document::{Duplicate, Step},
+    spelling,
+};
 
 static NOTHING: Value = Value::Null;
 
@@ -74,6 +77,26 @@ impl<'a> Field<'a> {
             _ => self.unlike("a mapping"),
         };
         self.child(value.unwrap_or(&NOTHING), self.path_to(key))
+    }
+
+    /// The place that `steps` lead to.
+    fn place<'s>(&self, steps: impl Iterator<Item = &'s Step>) -> Self {
+        steps.fold(self.clone(), |field, step| match step {
+            Step::Key(key) => field.get(key),
+            Step::Item(index) => {
+                let value = field.value.get(index).unwrap_or(&NOTHING);
+                field.child(value, format!("{}[{index}]", field.path))
+            }
+        })
+    }
+
+    /// Notes the keys that stand twice below this place.
+    pub(crate) fn refuse(&self, duplicates: &[Duplicate]) {
+        for duplicate in duplicates {
+            let key = duplicate.key();
+            self.place(duplicate.steps())
+                .error(format_args!("the key {key:?} stands twice: keep one of them"));
+        }
     }
 
     /// `path.key`, or `path[key]` for a key that would read like two, as label keys do.

@@ -2,7 +2,11 @@
 
 /// ` (did you mean "…"?)` for the nearest of `words`, or nothing if none is near.
 pub(crate) fn did_you_mean<'a>(written: &str, words: impl Iterator<Item = &'a str>) -> String {
-    let bound = 1 + written.chars().count() / 4;
+    nearest(written, words, 1 + written.chars().count() / 4)
+}
+
+/// The same for words that differ in at most `bound` letters.
+pub(crate) fn nearest<'a>(written: &str, words: impl Iterator<Item = &'a str>, bound: usize) -> String {
     let near = words.map(|word| (distance(&fold(written), &fold(word)), word));
     match near.filter(|(distance, _)| *distance <= bound).min() {
         Some((_, word)) => format!(" (did you mean {word:?}?)"),

@@ -3,7 +3,9 @@ use super::*;
 /// Documents as `line: json`, mistakes as `line! message`.
 fn show(text: &str, file: &str) -> Vec<String> {
     let (documents, errors) = read(text, file);
-    let documents = documents.iter().map(|d| format!("{}: {}", d.line, d.value));
+    let twice =
+        |d: &Document| d.duplicates.iter().map(|one| format!(" twice {}", one.key())).collect::<String>();
+    let documents = documents.iter().map(|d| format!("{}: {}{}", d.line, d.value, twice(d)));
     documents.chain(errors.iter().map(|e| format!("{}! {}", e.line, e.message))).collect()
 }
 
@@ -18,9 +20,28 @@ fn documents_know_the_line_on_which_they_begin() {
 fn a_broken_document_leaves_the_others_readable() {
     let shown = show("a: 1\n---\nb: [1\nc: 2\n---\nd: 4\n---\ne: 1\ne: 2\n", "x.yaml");
     assert_eq!(shown.len(), 4, "{shown:?}");
-    assert_eq!(shown[..2], ["1: {\"a\":1}", "6: {\"d\":4}"]);
-    assert!(shown[2].contains("! this is not valid YAML: "), "{shown:?}");
-    assert!(shown[3].starts_with("9! ") && shown[3].contains("duplicate"), "{shown:?}");
+    assert_eq!(shown[..3], ["1: {\"a\":1}", "6: {\"d\":4}", "8: {\"e\":1} twice e"]);
+    assert!(shown[3].contains("! this is not valid YAML: "), "{shown:?}");
+}
+
+/// Whatever is wrong with an item of a List, the others are read, with their own lines.
+#[test]
+fn a_broken_item_of_a_list_leaves_the_others_readable() {
+    for bad in ["a: [1", "a: {{ x }}-y", "a: !unknown {b: 1}", "a: 'x", "a: *nowhere", "\ta: 1"] {
+        for indent in ["", "  "] {
+            let list = format!(
+                "apiVersion: v1\nitems:\n{indent}- kind: Pod\n{indent}  a: |\n{indent}    - x\n{indent}# c\n\
+                 {indent}- {bad}\n{indent}  kind: Service\n{indent}-\n{indent}  kind: Node\nkind: List\nmetadata: {{}}\n"
+            );
+            let shown = show(&list, "x.yaml");
+            assert_eq!(shown.len(), 3, "{shown:?}");
+            assert_eq!(shown[0], r##"3: {"kind":"Pod","a":"- x\n"}"##);
+            assert_eq!(shown[1], r#"10: {"kind":"Node"}"#);
+            assert!(shown[2].contains("this is not valid YAML"), "{shown:?}");
+        }
+    }
+    let typed = "kind: PodList\napiVersion: v1\nitems:\n- a: [\n- metadata: {name: a}\n";
+    assert_eq!(show(typed, "x.yaml")[0], r#"5: {"metadata":{"name":"a"},"kind":"Pod","apiVersion":"v1"}"#);
 }
 
 #[test]
@@ -46,8 +67,8 @@ fn json_may_be_a_value_an_array_or_a_stream() {
     );
     assert_eq!(show("[{\"a\": 1}, {\"b\": 2}]", "x.json"), ["1: {\"a\":1}", "1: {\"b\":2}"]);
     assert_eq!(show("", "x.json"), [""; 0]);
-    let twice = show("{\"a\": 1,\n \"a\": 2}", "x.json");
-    assert_eq!(twice, ["2! this is not valid JSON: the key \"a\" stands twice"]);
+    let twice = show("{\"a\": 1,\n \"a\": 2} {\"b\": 1}", "x.json");
+    assert_eq!(twice, ["1: {\"a\":1} twice a", "2: {\"b\":1}"]);
 }
 
 #[test]

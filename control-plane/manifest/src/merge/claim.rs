@@ -56,22 +56,12 @@ impl Place {
 pub(super) enum Standing {
     /// The part states it.
     Stated(Object),
-    /// The part stated it before; now the object is refused there, or the part does not parse.
-    Kept(Object),
-    /// The object is refused, and this is the last good version of another part of the source that no longer has it.
-    Adopted(Object),
-    /// The object is refused, and there is no good version.
-    Missing,
-}
-
-impl Standing {
-    /// What stays if the part does not state the object anew.
-    pub(super) fn kept(self) -> Self {
-        match self {
-            Self::Stated(object) => Self::Kept(object),
-            other => other,
-        }
-    }
+    /// The part cannot be read as far as the object is concerned, no part of the source states it, and this is the last
+    /// good version that the source had.
+    Last(Object),
+    /// The part cannot be read as far as the object is concerned, and another part of the source states it, or none ever
+    /// did.
+    Open,
 }
 
 /// A claim on an object.
@@ -85,13 +75,13 @@ impl Claim {
     /// The version that it stands for.
     pub(super) fn object(&self) -> Option<&Object> {
         match &self.standing {
-            Standing::Stated(object) | Standing::Kept(object) | Standing::Adopted(object) => Some(object),
-            Standing::Missing => None,
+            Standing::Stated(object) | Standing::Last(object) => Some(object),
+            Standing::Open => None,
         }
     }
 
-    fn is_own(&self) -> bool {
-        matches!(self.standing, Standing::Stated(_) | Standing::Kept(_))
+    fn is_stated(&self) -> bool {
+        matches!(self.standing, Standing::Stated(_))
     }
 }
 
@@ -100,32 +90,22 @@ pub(super) fn winner(claims: &[Claim]) -> Option<&Object> {
     claims.iter().find_map(Claim::object)
 }
 
-/// Gives a refused claim the version that its source had `before`, if no part of the source has one any more, and takes
-/// it back when a part has one. Returns the places that changed.
-pub(super) fn adopt(claims: &mut [Claim], before: &[Claim]) -> Vec<Place> {
-    let of = |claim: &&Claim, source| claim.place.source == source;
-    let open = claims.iter().filter(|claim| !claim.is_own()).map(|claim| claim.place.source);
+/// Gives the first open claim of a source the version that the source had `before`, if no part of the source states one
+/// any more, and takes it back when a part does. Returns the places of which the diagnostics change.
+pub(super) fn keep_last(claims: &mut [Claim], before: &[Claim]) -> Vec<Place> {
+    let open = claims.iter().filter(|claim| !claim.is_stated()).map(|claim| claim.place.source);
     let mut changed = Vec::new();
     for source in open.collect::<BTreeSet<_>>() {
-        let mine: Vec<&Claim> = claims.iter().filter(|claim| of(claim, source)).collect();
-        let is_own = mine.iter().any(|claim| claim.is_own());
-        let is_adopted = mine.iter().any(|claim| matches!(claim.standing, Standing::Adopted(_)));
-        let last = before.iter().filter(|claim| of(claim, source)).find_map(Claim::object);
-        let mut others = claims.iter_mut().filter(|claim| claim.place.source == source && !claim.is_own());
-        match (is_own, is_adopted, last) {
-            (true, true, _) => {
-                for claim in others.filter(|claim| claim.standing != Standing::Missing) {
-                    claim.standing = Standing::Missing;
-                    changed.push(claim.place.clone());
-                }
+        let of = |claim: &&Claim| claim.place.source == source;
+        let is_stated = claims.iter().filter(of).any(Claim::is_stated);
+        let last = before.iter().filter(of).find_map(Claim::object).filter(|_| !is_stated);
+        let mut last = last.cloned();
+        for claim in claims.iter_mut().filter(|claim| claim.place.source == source && !claim.is_stated()) {
+            let standing = last.take().map_or(Standing::Open, Standing::Last);
+            if claim.standing != standing {
+                claim.standing = standing;
+                changed.push(claim.place.clone());
             }
-            (false, false, Some(last)) => {
-                if let Some(claim) = others.next() {
-                    claim.standing = Standing::Adopted(last.clone());
-                    changed.push(claim.place.clone());
-                }
-            }
-            _ => {}
         }
     }
     changed

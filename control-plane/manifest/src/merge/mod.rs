@@ -5,10 +5,13 @@
 //! names, not the number of objects.
 //!
 //! Rules:
-//! - An object that is refused keeps its last good version from the same source, also if it moved to another file with
-//!   the mistake. An object that was never good there is not in force.
-//! - A file that does not parse, or that cannot be read, keeps every object that it held: it is unknown which objects it
-//!   was meant to hold. If it held none, what can be read of it is taken.
+//! - A part states the objects that can be read in it, whatever is wrong beside them. Objects that are refused in it are
+//!   open, and those that it had before and that a document without a readable name mentions
+//!   ([`Parsed::lost`]): one of them may be meant. All objects of a file are open if nothing in it can be read, and those
+//!   that are gone if it may have been cut off: if its last document cannot be read, and is not as before.
+//! - An object that is open and that no part of the source states keeps the last good version that the source had. An
+//!   object that was never good there is not in force.
+//! - So what is in force is what a fresh start would find, and the last good versions of what is open.
 //! - A file or an object that is gone from a source takes no object of another source along.
 //! - An object that several places state is that of the source registered first; within a directory that of the first
 //!   file by path; within a file the first. Equal statements are harmless. A different one is an error that names both
@@ -133,10 +136,12 @@ struct Source {
 /// A part as last known. Its objects are among the claims.
 #[derive(Debug, Default)]
 struct Content {
-    /// What it names.
+    /// What it states, and what is open in it.
     references: BTreeSet<ObjectRef>,
-    /// It did not parse.
-    broken: bool,
+    /// The open ones that it does not name.
+    mentioned: BTreeSet<ObjectRef>,
+    /// The last document that names no object.
+    last: Option<Name>,
     /// What was found in it.
     found: Vec<Diagnostic>,
     /// The same, with a word on what stays in force. This is what the tally has.
@@ -150,6 +155,24 @@ struct Step {
     before: BTreeMap<ObjectRef, Vec<Claim>>,
     /// Parts of which the claims stand otherwise than their diagnostics say.
     restated: BTreeSet<(usize, Part)>,
+}
+
+impl Content {
+    /// The objects that a lost document of the content that comes next may mean.
+    fn mentioned_in(&self, next: &Parsed) -> BTreeSet<ObjectRef> {
+        let Parsed { objects, refused, lost, cut, .. } = next;
+        if lost.is_empty() {
+            return BTreeSet::new();
+        }
+        let is_illegible = objects.is_empty() && refused.is_empty();
+        let is_cut = *cut && lost.last() != self.last.as_ref();
+        let is_lost = |one: &&ObjectRef| {
+            is_illegible || is_cut || self.mentioned.contains(*one) && *cut || mentions(lost, &one.name)
+        };
+        let mut gone = self.references.clone();
+        gone.retain(|one| !refused.contains(one) && objects.iter().all(|object| object.reference() != one));
+        gone.iter().filter(is_lost).cloned().collect()
+    }
 }
 
 impl Merge {
@@ -199,10 +222,10 @@ impl Merge {
             Update::Delete(reference) => self.drop_part(source, &Part::Object(reference), step),
             Update::File { file, parsed } => self.replace(source, Part::File(file), parsed, step),
             Update::Unreadable { file, problem } => {
-                let part = Part::File(file);
-                let content = self.sources[source].parts.entry(part.clone()).or_default();
-                (content.found, content.broken) = (vec![problem], false);
-                self.restate(source, &part);
+                let before = self.sources[source].parts.get(&Part::File(file.clone()));
+                let refused = before.map(|content| content.references.clone()).unwrap_or_default();
+                let parsed = Parsed { refused, diagnostics: vec![problem], ..Parsed::default() };
+                self.replace(source, Part::File(file), parsed, step);
             }
             Update::Gone(file) => self.drop_part(source, &Part::File(file), step),
             Update::Problems(problems) => {
@@ -233,7 +256,7 @@ impl Merge {
         let part = Part::Object(entry.reference.clone());
         let refused = Some(entry.reference).filter(|_| entry.refused).into_iter().collect();
         let objects = entry.object.into_iter().collect();
-        let parsed = Parsed { objects, refused, diagnostics: entry.diagnostics, broken: false };
+        let parsed = Parsed { objects, refused, diagnostics: entry.diagnostics, ..Parsed::default() };
         self.replace(source, part, parsed, step);
     }
 
@@ -252,18 +275,14 @@ impl Merge {
 
     /// A part has other content.
     fn replace(&mut self, source: usize, part: Part, parsed: Parsed, step: &mut Step) {
-        let Parsed { objects, diagnostics, refused, broken } = parsed;
-        let (content, before) = self.take(source, &part, step);
-        let stays = |reference: &ObjectRef| broken || refused.contains(reference);
-        let kept = before.into_iter().filter(|(reference, _)| stays(reference));
-        let kept: Vec<_> = kept.map(|(reference, standing)| (reference, standing.kept())).collect();
-        let was_good = kept.iter().any(|(_, standing)| matches!(standing, Standing::Kept(_)));
-        // Without a last good content, what can be read of a broken file is better than nothing.
-        let stated = objects.into_iter().filter(|_| !(broken && was_good));
-        let stated = stated.map(|object| (object.reference().clone(), Standing::Stated(object)));
-        let known: BTreeSet<_> = kept.iter().map(|(reference, _)| reference.clone()).collect();
-        let missing = refused.difference(&known).cloned().map(|reference| (reference, Standing::Missing));
-        let claims: Vec<_> = stated.chain(kept).chain(missing).collect();
+        let before = self.take(source, &part, step);
+        let mentioned = before.mentioned_in(&parsed);
+        let Parsed { objects, diagnostics, refused, lost, .. } = parsed;
+        let stated: BTreeSet<_> = objects.iter().map(|object| object.reference().clone()).collect();
+        let open = refused.into_iter().filter(|reference| !stated.contains(reference));
+        let open: Vec<_> = open.chain(mentioned.iter().cloned()).collect();
+        let stated = objects.into_iter().map(|object| (object.reference().clone(), Standing::Stated(object)));
+        let claims: Vec<_> = stated.chain(open.into_iter().map(|one| (one, Standing::Open))).collect();
         let references = claims.iter().map(|(reference, _)| reference.clone()).collect();
         for (order, (reference, standing)) in claims.into_iter().enumerate() {
             step.touch(&reference, &self.claims);
@@ -271,29 +290,27 @@ impl Merge {
             let claims = self.claims.entry(reference).or_default();
             claims.insert(claims.partition_point(|other| other.place < claim.place), claim);
         }
-        let content = Content { references, broken, found: diagnostics, shown: content.shown };
+        let last = lost.last().cloned();
+        let content = Content { references, mentioned, last, found: diagnostics, shown: before.shown };
         self.sources[source].parts.insert(part.clone(), content);
-        self.restate(source, &part);
+        step.restated.insert((source, part));
     }
 
     /// A part is gone.
     fn drop_part(&mut self, source: usize, part: &Part, step: &mut Step) {
-        let (content, _) = self.take(source, part, step);
+        let content = self.take(source, part, step);
         self.diagnostics.replace(&content.shown, &[]);
     }
 
-    /// Takes out a part with its claims in their order.
-    fn take(&mut self, source: usize, part: &Part, step: &mut Step) -> (Content, Vec<(ObjectRef, Standing)>) {
+    /// Takes out a part with its claims.
+    fn take(&mut self, source: usize, part: &Part, step: &mut Step) -> Content {
         let content = self.sources[source].parts.remove(part).unwrap_or_default();
-        let mut taken = Vec::new();
         for reference in &content.references {
             step.touch(reference, &self.claims);
             let Some(claims) = self.claims.get_mut(reference) else { continue };
-            let here = claims.extract_if(.., |claim| claim.place.is_of(source, part.file()));
-            taken.extend(here.map(|claim| (claim.place, reference.clone(), claim.standing)));
+            claims.retain(|claim| !claim.place.is_of(source, part.file()));
         }
-        taken.sort_by(|a, b| a.0.cmp(&b.0));
-        (content, taken.into_iter().map(|(_, reference, standing)| (reference, standing)).collect())
+        content
     }
 
     /// Decides anew which version of each touched object is in force.
@@ -301,7 +318,7 @@ impl Merge {
         let (mut gone, mut new) = (Vec::new(), Vec::new());
         for (reference, before) in std::mem::take(&mut step.before) {
             let mut claims = self.claims.remove(&reference).unwrap_or_default();
-            for place in claim::adopt(&mut claims, &before) {
+            for place in claim::keep_last(&mut claims, &before) {
                 step.restated.insert((place.source, place.part(&reference)));
             }
             match (claim::winner(&before), claim::winner(&claims)) {
@@ -364,19 +381,45 @@ impl Merge {
             let claims = self.claims.get(*reference).into_iter().flatten();
             claims
                 .filter(|claim| claim.place.is_of(source, part.file()))
-                .any(|claim| matches!(claim.standing, Standing::Kept(_) | Standing::Adopted(_)))
+                .any(|claim| matches!(claim.standing, Standing::Last(_)))
         };
         let stay: BTreeSet<String> =
             content.references.iter().filter(stays).map(ToString::to_string).collect();
+        let mentioned: Vec<_> = content.mentioned.iter().filter(stays).map(ToString::to_string).collect();
         let mut shown = content.found.clone();
         for diagnostic in shown.iter_mut().filter(|one| one.severity == Severity::Error) {
-            let of_file = content.broken && part.file().is_some_and(|file| diagnostic.object == **file);
-            if stay.contains(&diagnostic.object) || of_file && !stay.is_empty() {
-                diagnostic.message.push_str("; what was good before stays in force");
+            let is_of_file = part.file().is_some_and(|file| diagnostic.object == **file);
+            if stay.contains(&diagnostic.object) {
+                diagnostic.message.push_str(STAYS);
+            } else if is_of_file && !mentioned.is_empty() {
+                diagnostic.message.push_str(&format!("{STAYS}: {}", list(&mentioned)));
+            } else if is_of_file && !stay.is_empty() && content.found.len() == 1 {
+                diagnostic.message.push_str(STAYS);
             }
         }
         self.diagnostics.replace(&content.shown, &shown);
         content.shown = shown;
+    }
+}
+
+const STAYS: &str = "; what was good before stays in force";
+
+/// Whether a text has this name as a word.
+fn mentions(texts: &[Name], name: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    texts.iter().any(|text| {
+        text.match_indices(name).any(|(at, _)| {
+            let (before, after) = (&text[..at], &text[at + name.len()..]);
+            !before.ends_with(is_part) && !after.starts_with(is_part)
+        })
+    })
+}
+
+/// The first names of a list, and how many more there are.
+fn list(names: &[String]) -> String {
+    match names {
+        [.., _, _, _, _] => format!("{} and {} more", names[..3].join(", "), names.len() - 3),
+        _ => names.join(", "),
     }
 }
 

@@ -83,8 +83,6 @@ fn wrong(merge: &Merge) -> Vec<String> {
     merge.diagnostics().iter().map(|one| format!("{}: {}", one.object, one.message)).collect()
 }
 
-const STAYS: &str = "; what was good before stays in force";
-
 #[test]
 fn an_object_that_moves_with_a_mistake_keeps_its_last_good_version() {
     let mut merge = merge();
@@ -103,6 +101,96 @@ fn an_object_that_moves_with_a_mistake_keeps_its_last_good_version() {
     assert!(!wrong(&merge)[0].ends_with(STAYS), "{:?}", wrong(&merge));
 }
 
+/// Each sort of document that cannot be read, beside good ones that are edited.
+#[test]
+fn a_bad_document_holds_no_other_back() {
+    let bad = [
+        "kind: PeerAuthentication\nmetadata: {name: x}",
+        "apiVersion: security.istio.io/v1\nkind: PeerAuthentification\nmetadata: {name: x}",
+        "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: x}",
+        "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {generateName: x-}",
+        "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: {{ .Values.x }}}",
+        "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: !ref {name: x}",
+        "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nkind: Pod\nmetadata: {name: x}",
+        "apiVersion: security.istio.io/v7\nkind: PeerAuthentication\nmetadata: {name: x}",
+        "just text",
+        "q: [",
+    ];
+    for bad in bad {
+        let mut merge = merge();
+        let file = |documents: &[String]| file("a.yaml", &documents.join("---\n"));
+        let bad = format!("{bad}\n");
+        check(
+            &mut merge,
+            DIRECTORY,
+            [file(&[policy("a", "STRICT"), policy("b", "STRICT")])],
+            &["+a STRICT", "+b STRICT"],
+        );
+        let edit = file(&[bad.clone(), policy("a", "DISABLE"), policy("b", "STRICT")]);
+        let batch = Batch { source: SourceId::new(DIRECTORY), updates: vec![edit] };
+        let changed = merge.apply(batch).changes;
+        assert!(changed.iter().any(|change| matches!(change, Change::Upsert(Object::PeerAuthentication(one)) if one.mode.unwrap().to_string() == "DISABLE")), "{bad}");
+        assert_eq!(merge.diagnostics().len(), 1, "{bad}");
+        check(
+            &mut merge,
+            DIRECTORY,
+            [file(&[policy("a", "DISABLE"), policy("b", "STRICT"), bad.clone()])],
+            &["+a DISABLE", "+b STRICT"],
+        );
+        // A later edit counts as well, and what is taken out is gone.
+        check(
+            &mut merge,
+            DIRECTORY,
+            [file(&[policy("b", "PERMISSIVE"), bad.clone()])],
+            &["-a", "+b PERMISSIVE"],
+        );
+    }
+}
+
+#[test]
+fn a_file_in_which_nothing_can_be_read_keeps_its_objects() {
+    let mut merge = merge();
+    check(&mut merge, DIRECTORY, [file("a.yaml", &policy("a", "STRICT"))], &["+a STRICT"]);
+    check(&mut merge, DIRECTORY, [file("a.yaml", "<<<<<<< HEAD")], &[]);
+    assert!(wrong(&merge)[0].ends_with("stays in force: PeerAuthentication/shop/a"), "{:?}", wrong(&merge));
+    // A file that says nothing is no mistake.
+    check(&mut merge, DIRECTORY, [file("a.yaml", "# empty\n")], &["-a"]);
+}
+
+#[test]
+fn a_file_that_may_be_cut_off_keeps_what_is_gone() {
+    let mut merge = merge();
+    let whole = ["a", "b", "c"].map(|name| policy(name, "STRICT"));
+    check(&mut merge, DIRECTORY, [file("a.yaml", &whole.concat())], &["+a STRICT", "+b STRICT", "+c STRICT"]);
+    for cut in ["---\napiVersion: security.isti", "---\nkind: [", "---\napiVersion: v1\nkind: Pod\n"] {
+        check(&mut merge, DIRECTORY, [file("a.yaml", &(whole[0].clone() + cut))], &[]);
+        assert!(
+            wrong(&merge)[0].ends_with("PeerAuthentication/shop/b, PeerAuthentication/shop/c"),
+            "{:?}",
+            wrong(&merge)
+        );
+    }
+    // The same end again is no cut: what goes now is taken out.
+    let bad = "---\nkind: [";
+    check(&mut merge, DIRECTORY, [file("a.yaml", &(whole.concat() + bad))], &[]);
+    check(&mut merge, DIRECTORY, [file("a.yaml", &(whole[..2].concat() + bad))], &["-c"]);
+}
+
+#[test]
+fn an_object_that_a_lost_document_mentions_stays() {
+    let mut merge = merge();
+    let both = policy("a", "STRICT") + &policy("b", "STRICT");
+    check(&mut merge, DIRECTORY, [file("a.yaml", &both)], &["+a STRICT", "+b STRICT"]);
+    let broken = policy("a", "[STRICT") + &policy("c", "STRICT");
+    check(&mut merge, DIRECTORY, [file("a.yaml", &broken)], &["-b", "+c STRICT"]);
+    assert!(wrong(&merge)[0].ends_with("stays in force: PeerAuthentication/shop/a"), "{:?}", wrong(&merge));
+    // Whoever states it is not held back.
+    check(&mut merge, DIRECTORY, [file("b.yaml", &policy("a", "DISABLE"))], &["+a DISABLE"]);
+    assert!(!wrong(&merge)[0].contains(STAYS), "{:?}", wrong(&merge));
+    check(&mut merge, DIRECTORY, [gone("b.yaml")], &[]);
+    check(&mut merge, DIRECTORY, [file("a.yaml", &policy("c", "STRICT"))], &["-a", "+c STRICT"]);
+}
+
 #[test]
 fn an_unreadable_file_keeps_what_it_kept_before() {
     let mut merge = merge();
@@ -117,7 +205,7 @@ fn an_unreadable_file_keeps_what_it_kept_before() {
     };
     let unreadable = Update::Unreadable { file: "a.yaml".into(), problem: found };
     check(&mut merge, DIRECTORY, [unreadable], &[]);
-    assert_eq!(wrong(&merge), ["a.yaml: cannot be read"]);
+    assert_eq!(wrong(&merge), [format!("a.yaml: cannot be read{STAYS}")]);
     check(&mut merge, DIRECTORY, [file("a.yaml", &policy("a", "Strict"))], &[]);
     assert!(wrong(&merge).len() == 1 && wrong(&merge)[0].ends_with(STAYS), "{:?}", wrong(&merge));
 }

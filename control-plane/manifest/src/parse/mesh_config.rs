@@ -43,7 +43,10 @@ pub(super) fn read(meta: Meta, root: &Field<'_>, defaults: &MeshConfig) -> Optio
     }
     let mesh = match &documents[..] {
         [] => defaults.clone(),
-        [document] => field.inside(&document.value, |inner| read_mesh(inner, defaults)),
+        [document] => field.inside(&document.value, |inner| {
+            inner.refuse(&document.duplicates);
+            read_mesh(inner, defaults)
+        }),
         _ => {
             field.error("holds several documents: write one MeshConfig");
             return None;

@@ -6,6 +6,7 @@ use eastwest_model::{
     Created, Kind, Labels, Meta, ObjectRef, Origin,
     names::{is_dns_label, is_dns_subdomain},
 };
+use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::field::Field;
@@ -39,7 +40,12 @@ const FIELDS: &[&str] = &[
 pub(super) fn read(root: &Field<'_>, kind: Kind, origin: &Origin) -> Option<Meta> {
     let metadata = root.get("metadata");
     metadata.slips(FIELDS);
-    let name = metadata.get("name").required("an object needs a name").text()?;
+    let name = metadata.get("name");
+    if !name.is_set() && metadata.get("generateName").is_set() {
+        name.error("missing: generateName names nothing before it is created; give the object a name");
+        return None;
+    }
+    let name = name.required("an object needs a name").text()?;
     let namespace = metadata.get("namespace");
     let namespace = match kind {
         Kind::Namespace => "",
@@ -62,6 +68,12 @@ pub(super) fn read(root: &Field<'_>, kind: Kind, origin: &Origin) -> Option<Meta
         annotations: Arc::new(annotations),
         origin: origin.clone(),
     })
+}
+
+/// `Kind/namespace/name` of an object that is not read.
+pub(super) fn reference(value: &Value, kind: &str) -> String {
+    let text = |key: &str| value.get("metadata").and_then(|metadata| metadata.get(key)?.as_str());
+    format!("{kind}/{}/{}", text("namespace").unwrap_or("default"), text("name").unwrap_or_default())
 }
 
 /// A mapping of texts to texts; a null value is the empty text, as in Kubernetes.

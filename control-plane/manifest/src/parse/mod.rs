@@ -1,7 +1,8 @@
 //! Documents → objects of the model and diagnostics, one file a kind.
 //!
-//! A kind that decides nothing here is skipped without a diagnostic: a directory may also hold Deployments. Of a kind
-//! that does, every mistake is reported, and an object with an error is refused without effect on others.
+//! A kind that decides nothing here is skipped without a diagnostic: a directory may also hold Roles. Of a kind that does,
+//! every mistake is reported, and an object with an error is refused without effect on others. A kind that Istio reads and
+//! that is not read here gets a warning that it is not in force.
 
 mod credential;
 mod destination_rule;
@@ -11,6 +12,7 @@ mod host;
 mod labels;
 mod mesh_config;
 mod metadata;
+mod passed_over;
 mod peer_authentication;
 mod pod;
 mod policy_blocks;
@@ -28,10 +30,10 @@ use eastwest_model::{Diagnostic, Group, Kind, MeshConfig, Meta, Name, Object, Ob
 use serde_json::Value;
 
 use crate::{
-    document,
+    document::{self, Duplicate},
     field::{Field, Finding, Findings},
-    spelling,
 };
+use passed_over::Unread;
 
 /// What a file says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,8 +44,11 @@ pub struct Parsed {
     pub diagnostics: Vec<Diagnostic>,
     /// Objects that are named but refused: their last good versions stay.
     pub refused: BTreeSet<ObjectRef>,
-    /// A part of the file does not parse, so it is unknown which objects it was meant to hold.
-    pub broken: bool,
+    /// The texts of documents that were meant to name an object and do not. An object that one of them mentions may be
+    /// that object, so its last good version stays.
+    pub lost: Vec<Name>,
+    /// The last document is one of them, so the file may be cut off.
+    pub cut: bool,
 }
 
 /// What one document says.
@@ -51,7 +56,7 @@ pub struct Parsed {
 pub enum Document {
     /// A kind that decides nothing here.
     Irrelevant,
-    /// It does not name an object. An error among the diagnostics means that it was meant to.
+    /// It names no object that is read. An error among the diagnostics means that it was meant to.
     Unidentified(Vec<Diagnostic>),
     /// It names an object.
     Entry(Entry),
@@ -79,11 +84,15 @@ pub fn documents(text: &str, file: &str, defaults: &MeshConfig) -> Parsed {
     let at = |line| Origin { file: Some(file.clone()), line: Some(line) };
     let mut parsed = Parsed::default();
     let (documents, errors) = document::read(text, &file);
+    let last = documents.last().map(|document| document.line);
+    parsed.cut = errors.last().is_some_and(|error| Some(error.line) > last);
     for error in errors {
-        parsed.add(Document::lost(&at(error.line), "", error.message));
+        parsed.add(Document::lost(&at(error.line), "", error.message), || error.text.into());
     }
     for document in &documents {
-        parsed.add(object(&document.value, &at(document.line), defaults));
+        let read = read(&document.value, &document.duplicates, &at(document.line), defaults);
+        let is_lost = parsed.add(read, || document.value.to_string().into());
+        parsed.cut |= is_lost && Some(document.line) == last;
     }
     parsed.diagnostics.sort();
     parsed
@@ -93,18 +102,32 @@ pub fn documents(text: &str, file: &str, defaults: &MeshConfig) -> Parsed {
 ///
 /// `origin` is where it was read, `defaults` are as for [`documents`].
 pub fn object(value: &Value, origin: &Origin, defaults: &MeshConfig) -> Document {
+    read(value, &[], origin, defaults)
+}
+
+fn read(value: &Value, duplicates: &[Duplicate], origin: &Origin, defaults: &MeshConfig) -> Document {
     let text = |key: &str| value.get(key).and_then(Value::as_str);
     let (Some(api_version), Some(kind)) = (text("apiVersion"), text("kind")) else {
-        return Document::not_kubernetes(value, origin);
+        let (severity, message) = passed_over::no_object(value);
+        return Document::about_file(origin, severity, "", message.to_owned());
     };
     let (group, version) = api_version.rsplit_once('/').unwrap_or((CORE, api_version));
     let reader = match find_reader(group, version, kind) {
         Ok(reader) => reader,
-        Err(None) => return Document::Irrelevant,
-        Err(Some((field, message))) => return Document::lost(origin, field, message),
+        Err(NoReader::Irrelevant) => return Document::Irrelevant,
+        Err(NoReader::PassedOver(message)) => {
+            let finding = Finding { severity: Severity::Warning, field: String::new(), message };
+            return Document::Unidentified(vec![diagnostic(
+                metadata::reference(value, kind),
+                origin,
+                finding,
+            )]);
+        }
+        Err(NoReader::Slip(field, message)) => return Document::lost(origin, field, message),
     };
     let findings = Findings::default();
     let root = Field::root(value, &findings);
+    root.refuse(duplicates);
     let Some(meta) = metadata::read(&root, reader.kind, origin) else {
         let lost = |finding: Finding| {
             diagnostic(about_file(origin), origin, Finding { severity: Severity::Error, ..finding })
@@ -124,40 +147,35 @@ pub fn object(value: &Value, origin: &Origin, defaults: &MeshConfig) -> Document
 }
 
 impl Parsed {
-    fn add(&mut self, document: Document) {
+    /// Takes in a document and tells whether it is lost; `text` is what it says.
+    fn add(&mut self, document: Document, text: impl FnOnce() -> Name) -> bool {
         match document {
-            Document::Irrelevant => {}
+            Document::Irrelevant => false,
             Document::Unidentified(diagnostics) => {
-                self.broken |= diagnostics.iter().any(|one| one.severity == Severity::Error);
+                let is_lost = diagnostics.iter().any(|one| one.severity == Severity::Error);
+                self.lost.extend(is_lost.then(text));
                 self.diagnostics.extend(diagnostics);
+                is_lost
             }
             Document::Entry(entry) => {
                 self.objects.extend(entry.object);
                 self.refused.extend(Some(entry.reference).filter(|_| entry.refused));
                 self.diagnostics.extend(entry.diagnostics);
+                false
             }
         }
     }
 }
 
 impl Document {
-    /// A document that cannot be identified: the diagnostic is about the file.
+    /// A document that was meant to name an object and does not.
     fn lost(origin: &Origin, field: &str, message: String) -> Self {
-        let finding = Finding { severity: Severity::Error, field: field.to_owned(), message };
-        Self::Unidentified(vec![diagnostic(about_file(origin), origin, finding)])
+        Self::about_file(origin, Severity::Error, field, message)
     }
 
-    /// A document without kind or version. With neither, it is some other program's file; else it lacks something.
-    fn not_kubernetes(value: &Value, origin: &Origin) -> Self {
-        let is_foreign =
-            value.as_object().is_some_and(|map| !map.contains_key("apiVersion") && !map.contains_key("kind"));
-        if !is_foreign {
-            let message = "this is no Kubernetes object: it needs apiVersion and kind, both text";
-            return Self::lost(origin, "", message.to_owned());
-        }
-        let message = "is passed over: this is no Kubernetes object, for it has neither apiVersion nor kind";
-        let finding =
-            Finding { severity: Severity::Warning, field: String::new(), message: message.to_owned() };
+    /// A document that names no object: the diagnostic is about the file.
+    fn about_file(origin: &Origin, severity: Severity, field: &str, message: String) -> Self {
+        let finding = Finding { severity, field: field.to_owned(), message };
         Self::Unidentified(vec![diagnostic(about_file(origin), origin, finding)])
     }
 }
@@ -215,29 +233,34 @@ fn is_istio(group: &str) -> bool {
     [Group::Networking, Group::Security].iter().any(|one| one.name() == group)
 }
 
-/// The reader of a kind; without one, nothing or the field that is certainly a slip.
-fn find_reader(
-    group: &str,
-    version: &str,
-    kind: &str,
-) -> Result<&'static Reader, Option<(&'static str, String)>> {
+/// Why there is no reader of a document.
+enum NoReader {
+    /// Its kind decides nothing here.
+    Irrelevant,
+    /// Its kind is not read here, though somebody may expect that it does something.
+    PassedOver(String),
+    /// The field that is certainly a slip, and what is wrong with it.
+    Slip(&'static str, String),
+}
+
+/// The reader of a kind.
+fn find_reader(group: &str, version: &str, kind: &str) -> Result<&'static Reader, NoReader> {
     let Some(reader) = READERS.iter().find(|reader| reader.kind.to_string() == kind) else {
-        let names =
-            READERS.iter().filter(|reader| reader.group() == group).map(|reader| reader.kind.to_string());
-        let names: Vec<String> = names.collect();
-        let hint = spelling::did_you_mean(kind, names.iter().map(String::as_str));
-        let slip = is_istio(group) && !hint.is_empty();
-        return Err(slip.then(|| ("kind", format!("there is no kind {kind:?} in {group}{hint}"))));
+        return Err(match passed_over::judge(group, kind) {
+            Unread::Irrelevant => NoReader::Irrelevant,
+            Unread::PassedOver(message) => NoReader::PassedOver(message),
+            Unread::Slip(message) => NoReader::Slip("kind", message),
+        });
     };
     if reader.group() != group {
         let slip = is_istio(group) && is_istio(reader.group()) || group == CORE && is_istio(reader.group());
         let message = || format!("{kind} belongs to {}: write {0}/{}", reader.group(), reader.versions[0]);
-        return Err(slip.then(|| ("apiVersion", message())));
+        return Err(if slip { NoReader::Slip("apiVersion", message()) } else { NoReader::Irrelevant });
     }
     if !reader.versions.contains(&version) {
         let versions = reader.versions.join(", ");
         let message = format!("{kind} has no version {version:?}: use one of {versions}");
-        return Err(Some(("apiVersion", message)));
+        return Err(NoReader::Slip("apiVersion", message));
     }
     Ok(reader)
 }

@@ -48,7 +48,7 @@ fn check(kind: &str, spec: &str, golden: &[&str]) {
 fn kinds_without_meaning_are_passed_over() {
     let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n---\n\
                 apiVersion: serving.knative.dev/v1\nkind: Service\nspec: 5\n---\n\
-                apiVersion: networking.istio.io/v1\nkind: VirtualService\n---\n\
+                apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\n---\n\
                 apiVersion: v1\nkind: Secret\ntype: kubernetes.io/service-account-token\nmetadata: {name: t}\n";
     assert_eq!(parse(text), Parsed::default());
 }
@@ -57,7 +57,7 @@ fn kinds_without_meaning_are_passed_over() {
 fn slips_in_type_or_name_are_about_the_file() {
     let findings_of = |text: &str| {
         let parsed = parse(text);
-        assert!(parsed.broken && parsed.objects.is_empty());
+        assert!(parsed.lost.len() == 1 && parsed.objects.is_empty());
         assert_eq!(parsed.diagnostics[0].object, "mesh.yaml");
         findings(text)
     };
@@ -78,6 +78,10 @@ fn slips_in_type_or_name_are_about_the_file() {
         ),
         ("{apiVersion: v1, kind: Pod}", "! metadata.name: missing: an object needs a name"),
         (
+            "{apiVersion: v1, kind: Pod, metadata: {generateName: a-}}",
+            "! metadata.name: missing: generateName names nothing before it is created",
+        ),
+        (
             "{apiVersion: v1, kind: Pod, metadata: {name: 5}}",
             "! metadata.name: 5 is not text: put it in quotes, \"5\"",
         ),
@@ -91,10 +95,78 @@ fn slips_in_type_or_name_are_about_the_file() {
 #[test]
 fn other_programs_files_are_passed_over_with_a_warning() {
     let parsed = parse("replicas: 3\nimage: x\n");
-    assert!(!parsed.broken && parsed.objects.is_empty());
+    assert!(parsed.lost.is_empty() && parsed.objects.is_empty());
     assert_eq!(
         findings("replicas: 3\nimage: x\n"),
         ["? : is passed over: this is no Kubernetes object, for it has neither apiVersion nor kind"]
+    );
+}
+
+#[test]
+fn kinds_of_istio_that_are_not_read_are_passed_over_with_a_warning() {
+    let kinds = [
+        ("security.istio.io/v1", "AuthorizationPolicy", "no call is allowed or denied by it"),
+        ("security.istio.io/v1", "RequestAuthentication", "no token of a request is checked by it"),
+        ("networking.istio.io/v1", "VirtualService", "calls are routed as if it were not there"),
+        ("networking.istio.io/v1alpha3", "EnvoyFilter", "no configuration of Envoy is changed by it"),
+        ("telemetry.istio.io/v1", "Telemetry", "no metric, log or trace is changed by it"),
+        ("extensions.istio.io/v1alpha1", "WasmPlugin", "no plugin is loaded by it"),
+        ("authentication.istio.io/v1alpha1", "MeshPolicy", "Istio 1.6 dropped it"),
+        ("gateway.networking.k8s.io/v1", "HTTPRoute", "calls are routed"),
+    ];
+    for (version, kind, instead) in kinds {
+        let parsed =
+            parse(&format!("{{apiVersion: {version}, kind: {kind}, metadata: {{name: a, namespace: b}}}}"));
+        let [found] = &parsed.diagnostics[..] else { panic!("{parsed:?}") };
+        assert!(parsed.lost.is_empty() && found.severity == Severity::Warning, "{parsed:?}");
+        assert_eq!(found.object, format!("{kind}/b/a"));
+        assert!(found.message.starts_with(&format!("is not in force: {kind} is not read here; {instead}")));
+    }
+    let unknown =
+        findings("{apiVersion: security.istio.io/v1, kind: RequestAuthorisation, metadata: {name: a}}");
+    assert_eq!(
+        unknown,
+        ["? : is not in force: there is no kind \"RequestAuthorisation\" in security.istio.io here"]
+    );
+}
+
+#[test]
+fn a_key_that_stands_twice_costs_its_object_alone() {
+    let policy = |name: &str, mode: &str| {
+        format!(
+            "{{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {{name: {name}}}, spec: {mode}}}"
+        )
+    };
+    let twice =
+        "{selector: {matchLabels: {a: b}}, portLevelMtls: {8080: {mode: STRICT}, \"8080\": {mode: DISABLE}}}";
+    let twice = policy("x", twice);
+    let good = policy("y", "{}");
+    let list = format!("kind: List\napiVersion: v1\nitems:\n- {twice}\n- {good}\n");
+    for text in [format!("{twice}\n---\n{good}"), list, format!("{{kind: List, items: [{twice}, {good}]}}")] {
+        let parsed = parse(&text);
+        assert_eq!(parsed.objects.len(), 1, "{text}");
+        assert_eq!(
+            parsed.refused.first().map(ToString::to_string).as_deref(),
+            Some("PeerAuthentication/default/x")
+        );
+        assert_eq!(
+            findings(&text),
+            ["! spec.portLevelMtls.8080: the key \"8080\" stands twice: keep one of them"]
+        );
+    }
+}
+
+#[test]
+fn what_is_no_manifest_says_what_to_do() {
+    let chart = "apiVersion: v2\nname: shop\nversion: 1.0.0\n";
+    assert_eq!(
+        findings(chart),
+        ["? : is passed over: this describes a Helm chart; render it with `helm template`"]
+    );
+    let template = findings("apiVersion: v1\nkind: Pod\nmetadata:\n  name: {{ .Release.Name }}-a\n");
+    assert!(
+        template.len() == 1 && template[0].contains("it looks like a template: render it first"),
+        "{template:?}"
     );
 }
 

@@ -73,19 +73,21 @@ fn only_changes_are_sent() {
 }
 
 #[test]
-fn a_file_that_does_not_parse_keeps_its_last_good_content() {
+fn a_document_that_does_not_parse_keeps_its_object_and_holds_no_other_back() {
     let mut directory = directory();
     let good = policy("a", "STRICT") + &policy("b", "STRICT");
     directory.update(look([("x.yaml", text(&*good)), ("y.yaml", text(policy("c", "STRICT")))]));
-    let broken = policy("a", "DISABLE") + "---\nkind: [\n";
+    let broken = policy("a", "DISABLE") + &policy("b", "[");
     let changes =
         directory.update(look([("x.yaml", text(broken)), ("y.yaml", text(policy("c", "DISABLE")))]));
-    assert_eq!(show(&changes), ["+c DISABLE"], "other files go on");
+    assert_eq!(show(&changes), ["+a DISABLE", "+c DISABLE"]);
     let wrong_now = wrong(&directory);
     assert_eq!(wrong_now.len(), 1);
     assert!(wrong_now[0].starts_with("x.yaml: this is not valid YAML"), "{wrong_now:?}");
-    assert!(wrong_now[0].ends_with("; what was good before stays in force"), "{wrong_now:?}");
-    assert_eq!(directory.update(look([("x.yaml", text(good)), ("y.yaml", Reading::AsBefore)])), []);
+    let stays = "; what was good before stays in force: PeerAuthentication/shop/b";
+    assert!(wrong_now[0].ends_with(stays), "{wrong_now:?}");
+    let changes = directory.update(look([("x.yaml", text(good)), ("y.yaml", Reading::AsBefore)]));
+    assert_eq!(show(&changes), ["+a STRICT"]);
     assert_eq!(wrong(&directory), [""; 0]);
 }
 
@@ -126,14 +128,20 @@ fn an_unreadable_file_keeps_its_content_and_a_closed_folder_its_files() {
     assert_eq!(show(&directory.update(closed)), ["-subject"]);
     assert_eq!(
         wrong(&directory),
-        ["a: cannot be read: Permission denied", "sub: cannot be read: Permission denied"]
+        [
+            "a: cannot be read: Permission denied; what was good before stays in force",
+            "sub: cannot be read: Permission denied"
+        ]
     );
     let mut vanished = look([]);
     vanished.closed.insert("".into(), "No such file or directory".to_owned());
     assert_eq!(directory.update(vanished), []);
     assert_eq!(
         wrong(&directory),
-        [".: cannot be read: No such file or directory", "a: cannot be read: Permission denied"]
+        [
+            ".: cannot be read: No such file or directory",
+            "a: cannot be read: Permission denied; what was good before stays in force"
+        ]
     );
     assert_eq!(show(&directory.update(look([]))), ["-a", "-sub-b"]);
     assert_eq!(wrong(&directory), [""; 0]);

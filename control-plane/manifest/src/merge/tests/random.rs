@@ -52,10 +52,25 @@ impl Random {
             let name = self.one_of(&NAMES);
             documents.push(self.value(name, good).to_string());
         }
-        if !good && self.below(6) == 0 {
-            documents.push("kind: [".to_owned());
+        if !good {
+            documents.extend((self.below(3) == 0).then(|| self.lost()));
+            let first = self.below(3).min(documents.len());
+            documents.rotate_left(first);
         }
         documents.join("\n---\n")
+    }
+
+    /// A document of which it is not certain which object it names.
+    fn lost(&mut self) -> String {
+        let name = self.one_of(&NAMES);
+        match self.below(4) {
+            0 => format!("kind: PeerAuthentication\nmetadata: {{name: {name}}}"),
+            1 => format!("kind: PeerAuthentication\nmetadata: {{name: {{{{ {name} }}}}}}"),
+            2 => format!(
+                "apiVersion: security.istio.io/v1\nkind: PeerAuthentification\nmetadata: {{name: {name}}}"
+            ),
+            _ => format!("apiVersion: v1\nkind: Namespace\nmetadata: !tag {{name: {name}}}"),
+        }
     }
 
     fn resync(&mut self, kind: Kind, good: bool) -> Update {
@@ -117,8 +132,10 @@ struct Model {
 
 #[derive(Default)]
 struct Known {
-    good: Vec<Object>,
-    refused: BTreeSet<ObjectRef>,
+    stated: Vec<Object>,
+    open: BTreeSet<ObjectRef>,
+    mentioned: BTreeSet<ObjectRef>,
+    lost: Option<Name>,
     diagnostics: usize,
 }
 
@@ -126,10 +143,10 @@ impl Model {
     fn apply(&mut self, updates: &[Update]) {
         updates.iter().for_each(|update| self.update(update));
         let mut world = World::new();
-        for object in self.parts.values().flat_map(|known| &known.good) {
+        for object in self.parts.values().flat_map(|known| &known.stated) {
             world.entry(object.reference().clone()).or_insert_with(|| object.clone());
         }
-        for reference in self.parts.values().flat_map(|known| &known.refused) {
+        for reference in self.parts.values().flat_map(|known| &known.open) {
             if let (false, Some(last)) = (world.contains_key(reference), self.world.get(reference)) {
                 world.insert(reference.clone(), last.clone());
             }
@@ -153,14 +170,16 @@ impl Model {
                     objects: object.iter().cloned().collect(),
                     diagnostics: diagnostics.clone(),
                     refused: refused.then(|| reference.clone()).into_iter().collect(),
-                    broken: false,
+                    ..Parsed::default()
                 };
                 self.replace(Part::Object(reference.clone()), &parsed);
             }
             Update::Delete(reference) => drop(self.parts.remove(&Part::Object(reference.clone()))),
             Update::File { file, parsed } => self.replace(Part::File(file.clone()), parsed),
             Update::Unreadable { file, .. } => {
-                self.parts.entry(Part::File(file.clone())).or_default().diagnostics = 1;
+                let known = self.parts.entry(Part::File(file.clone())).or_default();
+                known.open.extend(known.stated.drain(..).map(|object| object.reference().clone()));
+                (known.mentioned, known.lost, known.diagnostics) = (BTreeSet::new(), None, 1);
             }
             Update::Gone(file) => drop(self.parts.remove(&Part::File(file.clone()))),
             Update::Problems(problems) => self.problems = problems.len(),
@@ -168,22 +187,26 @@ impl Model {
     }
 
     fn replace(&mut self, part: Part, parsed: &Parsed) {
+        let Parsed { objects, refused, lost, cut, diagnostics } = parsed;
         let before = self.parts.remove(&part).unwrap_or_default();
-        let mut kept = before.good;
-        kept.retain(|object| parsed.broken || parsed.refused.contains(object.reference()));
-        let mut good = parsed.objects.clone();
-        if parsed.broken && !kept.is_empty() {
-            good.clear();
-        }
-        good.extend(kept);
-        let mut refused = parsed.refused.clone();
-        refused.extend(before.refused.into_iter().filter(|_| parsed.broken));
-        self.parts.insert(part, Known { good, refused, diagnostics: parsed.diagnostics.len() });
+        let named = before.stated.iter().map(Object::reference).chain(&before.open);
+        let mentioned = |reference: &&ObjectRef| {
+            let mut words = lost.iter().flat_map(|text| text.split(|c: char| !c.is_alphanumeric()));
+            words.any(|word| *word == *reference.name)
+                || !lost.is_empty() && objects.is_empty() && refused.is_empty()
+                || *cut && (lost.last() != before.lost.as_ref() || before.mentioned.contains(*reference))
+        };
+        let free = |one: &&ObjectRef| objects.iter().all(|object| object.reference() != *one);
+        let mentioned: BTreeSet<_> = named.filter(mentioned).filter(free).cloned().collect();
+        let open = mentioned.iter().chain(refused.iter().filter(free)).cloned().collect();
+        let mentioned = mentioned.difference(refused).cloned().collect();
+        let (stated, lost, diagnostics) = (objects.clone(), lost.last().cloned(), diagnostics.len());
+        self.parts.insert(part, Known { stated, open, mentioned, lost, diagnostics });
     }
 
     /// Every version of an object that the source has, the one in force first.
     fn versions(&self, reference: &ObjectRef) -> Vec<&Object> {
-        let own = self.parts.values().flat_map(|known| &known.good);
+        let own = self.parts.values().flat_map(|known| &known.stated);
         let own: Vec<_> = own.filter(|object| object.reference() == reference).collect();
         if own.is_empty() { self.world.get(reference).into_iter().collect() } else { own }
     }
@@ -287,4 +310,39 @@ fn a_history_that_ends_well_leaves_no_trace() {
         assert_eq!(followed.merge.diagnostics(), fresh.merge.diagnostics(), "seed {seed}");
         assert_eq!(followed.merge.claims, fresh.merge.claims, "seed {seed}");
     }
+}
+
+/// A directory that is edited again and again against one that is read for the first time: what can be read is in force in
+/// both, and what is in force beyond that is the last good version of an object that the edited one has as open.
+#[test]
+fn an_edit_takes_what_a_start_takes() {
+    for seed in 0..SEEDS * 5 {
+        let mut random = Random(seed);
+        let (mut edited, mut texts) = (Followed::new(), BTreeMap::new());
+        for step in 0..STEPS / 2 {
+            let name = random.one_of(&FILES);
+            let text = random.text(false);
+            edited.apply(0, vec![super::file(name, &text)]);
+            texts.insert(name, text);
+            let mut started = Followed::new();
+            started.apply(0, texts.iter().map(|(name, text)| super::file(name, text)).collect());
+            let place = format!("seed {seed}, step {step}");
+            for (reference, object) in &started.world {
+                assert_eq!(edited.world.get(reference), Some(object), "{place}");
+            }
+            for reference in edited.world.keys().filter(|one| !started.world.contains_key(*one)) {
+                let open = parse_all(&texts).any(|parsed| {
+                    let is_illegible = parsed.objects.is_empty() && parsed.refused.is_empty();
+                    parsed.refused.contains(reference)
+                        || mentions(&parsed.lost, &reference.name)
+                        || (is_illegible || parsed.cut) && !parsed.lost.is_empty()
+                });
+                assert!(open, "{place}: {reference} outlives its document");
+            }
+        }
+    }
+}
+
+fn parse_all<'a>(texts: &'a BTreeMap<&str, String>) -> impl Iterator<Item = Parsed> + 'a {
+    texts.iter().map(|(name, text)| parse::documents(text, name, &defaults()))
 }

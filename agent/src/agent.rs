@@ -2,13 +2,13 @@
 
 use std::{
     collections::BTreeSet,
-    io::{self, Write},
+    io,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use eastwest_io::files;
+use eastwest_io::{files, stdio};
 use eastwest_xds::View;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -242,9 +242,6 @@ async fn run_command(
 
 fn print_ready(settings: &Settings) {
     let (socket, bootstrap) = (settings.sds_socket(), settings.bootstrap_file());
-    let mut stdout = io::stdout().lock();
-    // Standard output may be closed.
-    let _ =
-        writeln!(stdout, "eastwest agent ready sds={} bootstrap={}", socket.display(), bootstrap.display());
-    let _ = stdout.flush();
+    let (socket, bootstrap) = (socket.display(), bootstrap.display());
+    stdio::stdout().line(&format!("eastwest agent ready sds={socket} bootstrap={bootstrap}"));
 }

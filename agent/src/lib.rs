@@ -13,6 +13,9 @@
 //! plane is unreachable the last certificate is served. After it has expired, peers refuse it, and the agent requests a
 //! new one at least every two seconds.
 
+// They panic when nobody reads: `eastwest_io::stdio` does not.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
 mod agent;
 mod authority;
 mod certificate;

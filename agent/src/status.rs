@@ -116,6 +116,12 @@ async fn metrics(State(status): State<Status>) -> Response {
             "Attempts to obtain a certificate that failed.",
             count(&counters.failed),
         ),
+        (
+            "eastwest_log_lines_dropped_total",
+            "counter",
+            "Lines for standard output and error that nobody took.",
+            eastwest_io::stdio::dropped(),
+        ),
     ] {
         // Writing to a String does not fail.
         let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");

@@ -1,5 +1,8 @@
 //! eastwest: certificate authority and xDS server for mutual TLS.
 
+// They panic when nobody reads: `eastwest_io::stdio` does not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod cli;
 mod config;
 mod output;

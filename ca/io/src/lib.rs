@@ -1,4 +1,4 @@
-//! Files and sockets: what every process of eastwest needs of the system, once.
+//! Files, sockets and streams: what every process of eastwest needs of the system, once.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -9,6 +9,7 @@
 //! | [`grpc`] | limits of the gRPC ports |
 //! | [`tls`] | TLS configuration with ring, for servers and clients |
 //! | [`https`] | the client for small documents over HTTPS |
+//! | [`stdio`] | standard output and error of a process that serves |
 //! | [`source_status`] | whether a file or address that is followed can be read |
 
 pub mod accept;
@@ -19,6 +20,7 @@ pub mod grpc;
 pub mod https;
 pub mod peer_certificates;
 pub mod source_status;
+pub mod stdio;
 pub mod tls;
 pub mod watch;
 

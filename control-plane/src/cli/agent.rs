@@ -145,7 +145,7 @@ impl AgentArgs {
         if !problems.is_empty() {
             return Err(Failure::Usage(problems));
         }
-        init_logs();
+        init_logs()?;
         let ended = runtime()?.block_on(async {
             let shutdown = Shutdown::on_signals()?;
             std::io::Result::Ok(eastwest_agent::run(config, shutdown).await)

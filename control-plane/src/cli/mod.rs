@@ -14,11 +14,13 @@ mod tls;
 mod token;
 mod world;
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::{io::IsTerminal as _, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::Problems;
+use eastwest_io::stdio;
+
+use crate::{config::Problems, output::write_out};
 
 /// Certificate authority and xDS server for mutual TLS in a mesh.
 ///
@@ -108,25 +110,33 @@ impl Cli {
             Command::Token(args) => args.run(),
             Command::Ca(args) => args.run(),
             Command::Completion { shell } => {
-                clap_complete::generate(shell, &mut Self::command(), "eastwest", &mut std::io::stdout());
-                Ok(Exit::Success)
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "eastwest", &mut script);
+                write_out(String::from_utf8_lossy(&script).trim_end())
+                    .map(|()| Exit::Success)
+                    .map_err(Failure::from)
             }
         };
-        match result {
+        let code = match result {
             Ok(Exit::Success) => ExitCode::SUCCESS,
             Ok(Exit::Negative) => ExitCode::from(1),
             Ok(Exit::Status(status)) => ExitCode::from(status),
             Err(Failure::Usage(problems)) => {
-                eprint!("{problems}");
+                stdio::stderr().take(problems.to_string().as_bytes());
                 ExitCode::from(2)
             }
             Err(Failure::Error(error)) => {
-                eprintln!("error: {}", chain(&error));
+                stdio::stderr().line(&format!("error: {}", chain(&error)));
                 ExitCode::from(1)
             }
-        }
+        };
+        stdio::flush(LAST_WORDS);
+        code
     }
 }
+
+/// How long the end waits for the readers of standard output and error.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// An error and its causes, each printed once: some errors include their cause.
 fn chain(error: &anyhow::Error) -> String {
@@ -142,16 +152,34 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
-/// Logs to stderr: `EASTWEST_LOG` (default `info`) filters, `EASTWEST_LOG_FORMAT=json` makes each line an object.
-fn init_logs() {
+/// Logs to stderr: `EASTWEST_LOG` (default `info`) filters, `EASTWEST_LOG_FORMAT=json` makes each line an object. A line
+/// that nobody takes is dropped. A panic is logged as well.
+///
+/// # Errors
+/// A variable that means nothing.
+fn init_logs() -> Result<()> {
     use tracing_subscriber::{EnvFilter, fmt};
-    let filter = EnvFilter::try_from_env("EASTWEST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs =
-        fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
-    match std::env::var("EASTWEST_LOG_FORMAT").as_deref() {
-        Ok("json") => logs.json().init(),
-        _ => logs.with_target(false).init(),
+    let mut problems = Problems::default();
+    let given = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let filter = EnvFilter::builder().parse(given("EASTWEST_LOG").as_deref().unwrap_or("info"));
+    let remedy =
+        "write a level (error, warn, info, debug, trace) or levels of modules, as in info,eastwest_ca=debug";
+    let filter = problems.take("EASTWEST_LOG", filter.map_err(|error| format!("{error}: {remedy}")));
+    let is_json = match given("EASTWEST_LOG_FORMAT").as_deref() {
+        Some("json") => Some(true),
+        None | Some("text") => Some(false),
+        Some(other) => problems.take("EASTWEST_LOG_FORMAT", Err(format!("{other:?} is not text or json"))),
+    };
+    let (Some(filter), Some(is_json)) = (filter, is_json) else { return Err(Failure::Usage(problems)) };
+    let logs = fmt().with_env_filter(filter).with_ansi(std::io::stderr().is_terminal());
+    let logs = logs.with_writer(stdio::stderr);
+    match is_json {
+        true => logs.json().init(),
+        false => logs.with_target(false).init(),
     }
+    // The hook of the standard library would wait for a reader of stderr.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}; this is a defect of eastwest")));
+    Ok(())
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ impl ServeArgs {
         let mut problems = Problems::default();
         let config =
             self.read(&mut problems).filter(|_| problems.is_empty()).ok_or(Failure::Usage(problems))?;
-        init_logs();
+        init_logs()?;
         runtime()?.block_on(serve::run(config))?;
         Ok(Exit::Success)
     }

@@ -7,6 +7,7 @@ use eastwest_ca_server::{
     CertificateAuthority,
     scrape::{self, Sample, counter, counters, gauge, gauges, label},
 };
+use eastwest_io::stdio;
 use eastwest_model::Severity;
 use eastwest_xds::TypeUrl;
 use eastwest_xds_server::{Connections, TypeCounters};
@@ -32,6 +33,12 @@ pub(super) fn registry(ca: &Arc<CertificateAuthority>) -> prometheus::Result<Reg
         let insecure = f64::from(u8::from(ca.has_test_root()));
         vec![
             gauges("eastwest_build_info", "Version of this program.", [(version, 1.0)]),
+            counter(
+                "eastwest_log_lines_dropped_total",
+                "Lines for standard output and error that nobody took.",
+                // A counter of the text format is a float.
+                stdio::dropped() as f64,
+            ),
             gauge(
                 "eastwest_insecure_test_root",
                 "1 if the root whose key everybody has is trusted.",

@@ -24,6 +24,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use eastwest_ca_server::CertificateAuthority;
+use eastwest_io::stdio;
 use eastwest_model::MeshConfig;
 use eastwest_xds_server::XdsServer;
 use tokio::sync::watch;
@@ -55,7 +56,7 @@ pub(crate) use self::{
     standalone::{StandaloneConfig, run as run_standalone},
     state::StatePlace,
 };
-use crate::{output::write_out, query::World};
+use crate::query::World;
 
 /// The configuration of `eastwest serve`, valid.
 pub(crate) struct Config {
@@ -156,7 +157,7 @@ async fn start(
         cluster.publish(startup).await;
     }
     startup.ends(http::routes(shared, served));
-    print_ready(&source, &state, &world.borrow().clone(), &addresses, endpoint_address)?;
+    print_ready(&source, &state, &world.borrow().clone(), &addresses, endpoint_address);
     process.keep(state);
     Ok((Services { plaintext_xds: Some(plaintext_xds), xds: Some(xds), ca, identity }, source))
 }
@@ -193,11 +194,11 @@ fn print_ready(
     world: &World,
     addresses: &PortAddresses,
     endpoint: Option<SocketAddr>,
-) -> anyhow::Result<()> {
+) {
     let PortAddresses { plaintext, tls, http } = addresses;
     let grpc = plaintext.map_or_else(String::new, |address| format!(" grpc={address}"));
     let bundle = endpoint.map_or_else(String::new, |address| format!(" bundle={address}"));
-    write_out(&format!("eastwest ready{grpc} tls={tls} http={http}{bundle}"))?;
+    stdio::stdout().line(&format!("eastwest ready{grpc} tls={tls} http={http}{bundle}"));
     let local =
         plaintext.map_or_else(String::new, |address| format!("  xDS, local    {address} (plaintext)\n"));
     let example = world.snapshot.workloads().next();
@@ -220,10 +221,10 @@ fn print_ready(
             (format!("{state}/root-cert.pem"), token)
         }
     };
-    write_out(&format!(
+    stdio::stdout().line(&format!(
         "\n  {source} (followed)\n  trust anchor  {anchor}\n  \
          xDS and CA    {tls} (TLS)\n{local}  pages         http://{http}/debug/list\n\n\
          Try next:\n  eastwest tls {workload} --server http://{http}\n  eastwest check --server http://{http}\n  \
          {last}\n"
-    ))
+    ));
 }

@@ -28,8 +28,8 @@ impl Shutdown {
                 if token.is_cancelled() {
                     std::process::exit(1);
                 }
-                tracing::info!("draining; a second signal ends at once");
                 token.cancel();
+                tracing::info!("draining; a second signal ends at once");
             }
         });
         Ok(shutdown)

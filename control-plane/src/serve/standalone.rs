@@ -8,6 +8,7 @@ use eastwest_ca_server::{
     bundles::{DEFAULT_REFRESH_HINT, IdentityService, federation, publish},
     test_root,
 };
+use eastwest_io::stdio;
 use eastwest_model::TrustDomain;
 
 use super::{
@@ -20,7 +21,6 @@ use super::{
     startup::Startup,
     state::{State, StatePlace},
 };
-use crate::output::write_out;
 
 /// Namespace of istiod's service names, since there is no mesh that configures it.
 const ROOT_NAMESPACE: &str = "istio-system";
@@ -66,7 +66,7 @@ pub(crate) async fn run(config: StandaloneConfig) -> anyhow::Result<()> {
     let served = Served { ca: ca.clone(), bundle, metrics, shutdown: shutdown.clone() };
     startup.ends(pages::common(&[], served));
     let services = Services { plaintext_xds: None, xds: None, ca: ca.clone(), identity };
-    print_ready(&ca, state.path().unwrap_or(Path::new("")), &addresses)?;
+    print_ready(&ca, state.path().unwrap_or(Path::new("")), &addresses);
     process.run(ports.serve(services, shutdown)).await
 }
 
@@ -82,21 +82,21 @@ fn warn_of_test_root(ca: &CertificateAuthority, tls: SocketAddr, remote: bool) -
         );
     }
     let line = "!".repeat(110);
-    eprintln!("{line}\n{}\n{line}", test_root::WARNING);
+    stdio::stderr().line(&format!("{line}\n{}\n{line}", test_root::WARNING));
     Ok(())
 }
 
 /// Prints the line that programs wait for, and what to do next.
-fn print_ready(ca: &CertificateAuthority, state: &Path, addresses: &PortAddresses) -> anyhow::Result<()> {
+fn print_ready(ca: &CertificateAuthority, state: &Path, addresses: &PortAddresses) {
     let PortAddresses { tls, http, .. } = addresses;
     let (state, domain) = (state.display(), ca.trust_domain());
     let insecure = if ca.has_test_root() { " insecure-test-root=true" } else { "" };
-    write_out(&format!(
+    stdio::stdout().line(&format!(
         "eastwest ready tls={tls} http={http} trust-domain={domain} state={state}{insecure}\n\n  \
          trust domain  {domain}\n  trust anchor  {state}/root-cert.pem\n  CA            {tls} (TLS)\n  \
          pages         http://{http}/debug/list\n\n\
          Try next:\n  eastwest ca wait-ready --server http://{http}\n  \
          eastwest ca issue --server {tls} --service-account shop/reviews --state-dir {state} --out certs\n  \
          eastwest token --service-account shop/reviews --state-dir {state}\n"
-    ))
+    ));
 }

@@ -25,4 +25,5 @@ mod rotation;
 mod secrets;
 mod sources;
 mod standalone;
+mod standard_streams;
 mod streams;

@@ -11,6 +11,7 @@ use eastwest_ca_server::roots::{
     RotateError,
     manual_rotation::{self, RotationView},
 };
+use eastwest_io::stdio;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{Exit, Failure, Result};
@@ -119,7 +120,7 @@ impl RotateArgs {
                     return Ok(manual_rotation::view(state_dir, OffsetDateTime::now_utc())?);
                 }
                 Err(RotateError::Refused(refused @ Refused::Unsafe { .. })) if self.force => {
-                    eprintln!("warning: forced. {refused}");
+                    stdio::stderr().line(&format!("warning: forced. {refused}"));
                     return Ok(attempt(true)?);
                 }
                 Err(RotateError::Refused(refused @ Refused::Unsafe { .. })) => anyhow::bail!(

@@ -73,7 +73,7 @@ impl ServeArgs {
             .read(state_dir, &mut problems)
             .filter(|_| problems.is_empty())
             .ok_or(Failure::Usage(problems))?;
-        init_logs();
+        init_logs()?;
         runtime()?.block_on(serve::run_standalone(config))?;
         Ok(Exit::Success)
     }

@@ -67,6 +67,16 @@ pub(crate) fn table<const N: usize>(
     table.trim_fmt()
 }
 
+/// `1 error`, `2 errors`.
+pub(crate) fn plural(count: usize, noun: &str) -> String {
+    plural_of(count, noun, &format!("{noun}s"))
+}
+
+/// `1 policy`, `2 policies`.
+pub(crate) fn plural_of(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// A JSON array as a slice; anything else is empty.
 pub(crate) fn entries(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)

@@ -17,4 +17,4 @@ mod pair;
 mod world;
 
 pub use pair::{ConnectionOutcome, ConnectionReason, Pair, Sends, Server};
-pub use world::{ClientScope, DirtySet, Hosts, Index, Snapshot};
+pub use world::{ClientScope, Counts, DirtySet, Hosts, Index, Snapshot};

@@ -25,6 +25,15 @@ pub(crate) struct Finding {
     /// The path, e.g. `spec.portLevelMtls.8080.mode`.
     pub(crate) field: String,
     pub(crate) message: String,
+    /// The whole object is refused for it.
+    pub(crate) refuses: bool,
+}
+
+impl Finding {
+    /// A warning about a whole object.
+    pub(crate) fn warning(message: String) -> Self {
+        Self { severity: Severity::Warning, field: String::new(), message, refuses: false }
+    }
 }
 
 /// What was found in one object. A set, for two readers of one field find the same.
@@ -32,9 +41,9 @@ pub(crate) struct Finding {
 pub(crate) struct Findings(RefCell<BTreeSet<Finding>>);
 
 impl Findings {
-    fn add(&self, severity: Severity, field: &str, message: &str) {
-        let finding =
-            Finding { severity, field: shorten(field, MAX_TEXT), message: shorten(message, MAX_TEXT) };
+    fn add(&self, severity: Severity, refuses: bool, field: &str, message: &str) {
+        let (field, message) = (shorten(field, MAX_TEXT), shorten(message, MAX_TEXT));
+        let finding = Finding { severity, field, message, refuses };
         self.0.borrow_mut().insert(finding);
     }
 
@@ -296,12 +305,17 @@ impl<'a> Field<'a> {
 
     /// Notes an error at this place.
     pub(crate) fn error(&self, message: impl Display) {
-        self.findings.add(Severity::Error, &self.path, &message.to_string());
+        self.findings.add(Severity::Error, true, &self.path, &message.to_string());
+    }
+
+    /// Notes an error that costs this value alone: the object is taken without it.
+    pub(crate) fn left_out(&self, message: impl Display) {
+        self.findings.add(Severity::Error, false, &self.path, &message.to_string());
     }
 
     /// Notes a warning at this place.
     pub(crate) fn warn(&self, message: impl Display) {
-        self.findings.add(Severity::Warning, &self.path, &message.to_string());
+        self.findings.add(Severity::Warning, false, &self.path, &message.to_string());
     }
 
     fn unlike<T>(&self, expected: &str) -> Option<T> {

@@ -14,6 +14,14 @@ pub enum Kind {
     Service,
     EndpointSlice,
     Pod,
+    /// The older form of EndpointSlices.
+    Endpoints,
+    Deployment,
+    StatefulSet,
+    DaemonSet,
+    ReplicaSet,
+    Job,
+    CronJob,
     ConfigMap,
     Secret,
     PeerAuthentication,
@@ -27,13 +35,27 @@ impl Kind {
     /// The API group that the kind belongs to.
     pub const fn group(self) -> Group {
         match self {
-            Self::Namespace | Self::Service | Self::Pod | Self::ConfigMap | Self::Secret => Group::Core,
+            Self::Namespace
+            | Self::Service
+            | Self::Pod
+            | Self::Endpoints
+            | Self::ConfigMap
+            | Self::Secret => Group::Core,
+            Self::Deployment | Self::StatefulSet | Self::DaemonSet | Self::ReplicaSet => Group::Apps,
+            Self::Job | Self::CronJob => Group::Batch,
             Self::EndpointSlice => Group::Discovery,
             Self::DestinationRule | Self::ServiceEntry | Self::WorkloadEntry | Self::Sidecar => {
                 Group::Networking
             }
             Self::PeerAuthentication => Group::Security,
         }
+    }
+}
+
+impl Kind {
+    /// Whether its objects hold a template of Pods.
+    pub const fn has_template(self) -> bool {
+        matches!(self.group(), Group::Apps | Group::Batch)
     }
 }
 
@@ -49,6 +71,8 @@ impl fmt::Display for Kind {
 pub enum Group {
     /// Kubernetes' own, which has no name.
     Core,
+    Apps,
+    Batch,
     Discovery,
     Networking,
     Security,
@@ -59,6 +83,8 @@ impl Group {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Core => "",
+            Self::Apps => "apps",
+            Self::Batch => "batch",
             Self::Discovery => "discovery.k8s.io",
             Self::Networking => "networking.istio.io",
             Self::Security => "security.istio.io",
@@ -77,7 +103,7 @@ macro_rules! with_object_types {
         $then! {
             Service(Service),
             EndpointSlice(EndpointSlice),
-            /// A Pod or a WorkloadEntry.
+            /// A Pod, a template of Pods or a WorkloadEntry.
             Workload(Workload),
             ServiceEntry(ServiceEntry),
             Sidecar(Sidecar),

@@ -93,11 +93,15 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// Selector; `None` when the spec has none, and then endpoints are made by hand.
     pub selector: Option<Selector>,
+    /// The families of its endpoints (`ipFamilies`), `true` = IPv6; empty = that of each Pod's first address.
+    pub families: Vec<bool>,
+    /// Pods that are not ready count as ready (`publishNotReadyAddresses`).
+    pub publish_not_ready: bool,
     /// Visibility by annotation.
     pub export_to: ExportTo,
 }
 
-/// A Kubernetes EndpointSlice.
+/// A Kubernetes EndpointSlice, or the Endpoints of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointSlice {
     /// Metadata.
@@ -106,7 +110,7 @@ pub struct EndpointSlice {
     pub service: Name,
     /// Its endpoints.
     pub endpoints: Vec<SliceEndpoint>,
-    /// Its ports by name (empty name for an unnamed one).
+    /// Its ports by name (empty name for an unnamed one); of Endpoints, those of all subsets.
     pub ports: BTreeMap<Name, u16>,
 }
 
@@ -119,6 +123,8 @@ pub struct SliceEndpoint {
     pub ready: bool,
     /// `targetRef` of kind Pod: the Pod's name, in the slice's namespace.
     pub pod: Option<Name>,
+    /// The ports of its subset, if it has some of its own (Endpoints).
+    pub ports: Option<BTreeMap<Name, u16>>,
 }
 
 /// Where a ServiceEntry's endpoints live (`location`).

@@ -1,18 +1,18 @@
-//! Workloads: Pods and WorkloadEntries, as far as mutual TLS is concerned.
+//! Workloads: Pods, templates of Pods and WorkloadEntries, as far as mutual TLS is concerned.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
 use eastwest_identity::{Name, WorkloadKey};
 
-use crate::meta::Meta;
+use crate::{kind::Kind, meta::Meta};
 
 /// The label for workloads whose proxy accepts mutual TLS (POLICY.md A4).
 pub const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
 
-/// A Pod or a WorkloadEntry.
+/// A Pod, an object with a template of Pods (a Deployment and its like) or a WorkloadEntry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workload {
-    /// Metadata; the kind is `Pod` or `WorkloadEntry`.
+    /// Metadata; the kind is `Pod`, `WorkloadEntry`, or one that has a template, and then the labels are the template's.
     pub meta: Meta,
     /// The service account, `default` when a Pod names none, `None` when a WorkloadEntry names none.
     pub service_account: Option<Name>,
@@ -28,6 +28,8 @@ pub struct Workload {
     pub ready: bool,
     /// Ended (phase Succeeded or Failed): owns its address no longer.
     pub ended: bool,
+    /// A sidecar stands among the containers of the Pod: `istio-proxy`.
+    pub sidecar: bool,
     /// Load-balancing weight, 0 = unset (WorkloadEntries).
     pub weight: u32,
     /// `metadata.uid`, which tells a Pod from its successor of the same name; a manifest written by hand has none.
@@ -72,11 +74,17 @@ impl Workload {
             port_overrides: BTreeMap::new(),
             ready: true,
             ended: false,
+            sidecar: false,
             weight: 0,
             uid: None,
             node: None,
             client_certificate: None,
         }
+    }
+
+    /// A Pod, or the template of one; else it is a WorkloadEntry.
+    pub fn is_pod(&self) -> bool {
+        self.meta.object.kind != Kind::WorkloadEntry
     }
 
     /// Namespace and name.

@@ -19,7 +19,7 @@ use std::{
 };
 
 use eastwest_manifest::merge::{Batch, Merge, SourceId};
-use eastwest_model::{Change, Diagnostic, MeshConfig};
+use eastwest_model::{Change, Diagnostic, MeshConfig, Origin, Severity};
 use thiserror::Error;
 
 pub use crate::watch::follow;
@@ -52,7 +52,20 @@ pub struct Loaded {
 /// Only if `path` itself cannot be read. Mistakes inside are diagnostics.
 pub fn load(path: &Path, defaults: &MeshConfig) -> Result<Loaded, SourceError> {
     let mut scanner = Scanner::open(path)?;
-    Ok(Loading::new(defaults).step(&mut scanner, SystemTime::now()))
+    let mut loaded = Loading::new(defaults).step(&mut scanner, SystemTime::now());
+    if loaded == Loaded::default() {
+        loaded.diagnostics.push(Diagnostic {
+            severity: Severity::Warning,
+            object: path.display().to_string(),
+            origin: Origin::default(),
+            field: String::new(),
+            message: "holds nothing that is read here: manifests are files *.yaml, *.yml and *.json"
+                .to_owned(),
+            beaten_by: None,
+            effect: None,
+        });
+    }
+    Ok(loaded)
 }
 
 /// Reads a directory, and then another one as if the first had become it: what a control plane that follows it would
@@ -134,5 +147,13 @@ mod tests {
         }]);
         assert_eq!(serde_json::to_value(&loaded.diagnostics).unwrap(), golden);
         assert!(load(&folder.path().join("none"), &defaults).is_err());
+    }
+
+    #[test]
+    fn an_empty_directory_is_a_warning() {
+        let folder = tempfile::tempdir().unwrap();
+        let defaults = MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "istio-system");
+        let [found] = &load(folder.path(), &defaults).unwrap().diagnostics[..] else { panic!() };
+        assert!(found.severity == Severity::Warning && found.message.contains("*.yaml"), "{found:?}");
     }
 }

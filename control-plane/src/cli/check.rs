@@ -1,11 +1,12 @@
 //! `eastwest check`: validate manifests.
 
 use clap::Args;
+use eastwest_engine::Counts;
 use serde_json::Value;
 
 use super::{Exit, Result, world::WorldArgs};
 use crate::{
-    output::{OutputArgs, cell, entries, table},
+    output::{OutputArgs, cell, entries, plural, plural_of, table},
     query::Question,
 };
 
@@ -20,8 +21,8 @@ pub(crate) struct CheckArgs {
 
 impl CheckArgs {
     pub(super) fn run(self) -> Result {
-        let findings = self.world.ask(&Question::Check)?;
-        self.output.print(&findings, describe)?;
+        let (findings, counts) = self.world.ask_with_counts(&Question::Check)?;
+        self.output.print(&findings, |findings| describe(findings, counts))?;
         Ok(if count(&findings, "error") > 0 { Exit::Negative } else { Exit::Success })
     }
 }
@@ -30,12 +31,30 @@ fn count(findings: &Value, severity: &str) -> usize {
     entries(findings).iter().filter(|finding| finding["severity"] == severity).count()
 }
 
-fn describe(findings: &Value) -> String {
-    let (errors, warnings) = (count(findings, "error"), count(findings, "warning"));
-    if errors + warnings == 0 {
-        return "no errors, no warnings".to_owned();
+fn describe(findings: &Value, counts: Option<Counts>) -> String {
+    let numbers = [(count(findings, "error"), "error"), (count(findings, "warning"), "warning")];
+    let mut text = match numbers {
+        [(0, _), (0, _)] => "no errors, no warnings".to_owned(),
+        [(errors, _), (warnings, _)] => format!(
+            "{}\n\n{}, {}",
+            findings_table(entries(findings)),
+            plural(errors, "error"),
+            plural(warnings, "warning")
+        ),
+    };
+    if let Some(Counts { services, workloads, templates, policies }) = counts {
+        let services = plural(services, "service");
+        let (workloads, policies) =
+            (plural(workloads, "workload"), plural_of(policies, "policy", "policies"));
+        text.push_str(&format!("\nread: {services}, {workloads}, {policies}"));
+        if templates > 0 {
+            let templates = plural_of(templates, "workload has", "workloads have");
+            text.push_str(&format!(
+                "\n{templates} no Pod: read from a Deployment or its like, with addresses unknown"
+            ));
+        }
     }
-    format!("{}\n\n{errors} errors, {warnings} warnings", findings_table(entries(findings)))
+    text
 }
 
 /// Findings, one a line.

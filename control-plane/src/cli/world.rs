@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context;
 use clap::{ArgMatches, Args, Command, FromArgMatches, error::ErrorKind, parser::ValueSource};
-use eastwest_engine::Index;
+use eastwest_engine::{Counts, Index};
 use eastwest_kubernetes::{ApiOptions, Progress};
 use eastwest_model::{MeshConfig, TrustDomain};
 use serde_json::Value;
@@ -120,10 +120,17 @@ impl MeshArgs {
 impl WorldArgs {
     /// Asks the source that the flags name.
     pub(super) fn ask(&self, question: &Question) -> Result<Value> {
+        Ok(self.ask_with_counts(question)?.0)
+    }
+
+    /// The same, and how much was read to answer; a server does not tell.
+    pub(super) fn ask_with_counts(&self, question: &Question) -> Result<(Value, Option<Counts>)> {
         let mut problems = Problems::default();
         let Some(mesh) = self.mesh.read(&mut problems) else { return Err(Failure::Usage(problems)) };
         let loaded = match &self.source {
-            Source::Server(server) => return Ok(runtime()?.block_on(remote::ask(server, question))?),
+            Source::Server(server) => {
+                return Ok((runtime()?.block_on(remote::ask(server, question))?, None));
+            }
             Source::Cluster(options) => cluster::load(options, &mesh)?,
             Source::Directory(directory) => {
                 eastwest_sources::load(directory, &mesh).context("--config-dir")?
@@ -135,6 +142,6 @@ impl WorldArgs {
         }
         let (input, progress) = (Arc::new(loaded.diagnostics), Progress::default());
         let world = World { snapshot: index.freeze(), input, progress };
-        Ok(world.answer(question)?)
+        Ok((world.answer(question)?, Some(world.snapshot.counts())))
     }
 }

@@ -219,7 +219,10 @@ fn host(random: &mut Random) -> Host {
 fn service(random: &mut Random, namespace: &str) -> Service {
     let external_name = random.chance(8).then(|| host(random));
     let headless = external_name.is_none() && random.chance(4);
+    let mut aside = Random(!random.0);
     Service {
+        families: Vec::new(),
+        publish_not_ready: aside.chance(6),
         meta: meta(random, Kind::Service, namespace, Labels::new()),
         cluster_ips: if headless { Vec::new() } else { vec![address(random)] },
         headless,
@@ -231,13 +234,15 @@ fn service(random: &mut Random, namespace: &str) -> Service {
 }
 
 fn slice(random: &mut Random, namespace: &str) -> EndpointSlice {
+    let kind = if Random(!random.0).chance(6) { Kind::Endpoints } else { Kind::EndpointSlice };
     EndpointSlice {
-        meta: meta(random, Kind::EndpointSlice, namespace, Labels::new()),
+        meta: meta(random, kind, namespace, Labels::new()),
         service: random.one_of(NAMES).into(),
         endpoints: random.some(3, |random| SliceEndpoint {
             addresses: vec![address(random)],
             ready: !random.chance(4),
             pod: random.maybe(|random| random.one_of(NAMES).into()),
+            ports: None,
         }),
         ports: NAMES.iter().map(|name| ((*name).into(), random.one_of(PORTS))).collect(),
     }

@@ -189,6 +189,8 @@ fn service(number: usize) -> Service {
     };
     let port = ServicePort { name: "main".into(), number: 80, protocol, target: TargetPort::Number(8080) };
     Service {
+        families: Vec::new(),
+        publish_not_ready: false,
         meta: meta(Kind::Service, &namespace(number), &format!("s{number}"), Labels::new()),
         cluster_ips: vec![ip(20, number)],
         headless: false,
@@ -215,6 +217,7 @@ fn pod(service: usize, pod: usize) -> Object {
 /// The slice of a service; `ready` says whether its first endpoint is.
 fn slice(service: usize, ready: bool) -> Object {
     let endpoint = |pod| SliceEndpoint {
+        ports: None,
         addresses: vec![address(service, pod)],
         ready: ready || pod > 0,
         pod: Some(format!("s{service}-{pod}").into()),

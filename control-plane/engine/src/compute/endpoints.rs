@@ -82,13 +82,17 @@ fn of_service(space: &Namespace, service: &Service) -> Vec<Backend> {
     let selector = service.selector.as_ref().filter(|selector| !selector.is_empty());
     for workload in selector.into_iter().flat_map(|selector| space.workloads.selected(selector)) {
         let joins = match workload.meta.object.kind {
-            // Without any slice, the matching Pods are the endpoints.
-            Kind::Pod => !written,
             // A5: WorkloadEntries join Services with a cluster IP only.
-            _ => listed_ports::takes_workload_entries(service),
+            Kind::WorkloadEntry => listed_ports::takes_workload_entries(service),
+            // Without any slice, the matching Pods are the endpoints.
+            _ => !written,
         };
         if joins {
-            found.extend(of_workload(workload, &service.ports, listed_ports::target_port));
+            for address in addresses_for(service, workload) {
+                let ready = workload.ready || service.publish_not_ready && workload.is_pod();
+                let backends = at_address(workload, address, &service.ports, listed_ports::target_port);
+                found.extend(backends.into_iter().map(|backend| Backend { ready, ..backend }));
+            }
         }
     }
     found
@@ -104,7 +108,7 @@ fn of_slice(space: &Namespace, slice: &EndpointSlice) -> Vec<Backend> {
             continue;
         }
         for address in &endpoint.addresses {
-            for (name, port) in &slice.ports {
+            for (name, port) in endpoint.ports.as_ref().unwrap_or(&slice.ports) {
                 let pod = named.unwrap_or_else(|| pod_at(space, *address, *port));
                 found.push(at_socket(name, *address, *port, pod, endpoint.ready));
             }
@@ -134,18 +138,43 @@ fn at_socket(name: &Name, address: IpAddr, port: u16, pod: Option<&Arc<Workload>
     }
 }
 
+/// The addresses under which a workload is behind a Service: of a Pod one for each family of the Service, as the slices
+/// that a cluster would make of it.
+fn addresses_for<'a>(service: &Service, workload: &'a Workload) -> Vec<Reached<'a>> {
+    if !workload.is_pod() || service.families.is_empty() {
+        return reached(workload).into_iter().collect();
+    }
+    let of_family = |ipv6: &bool| workload.addresses.iter().find(|address| address.is_ipv6() == *ipv6);
+    service.families.iter().filter_map(of_family).filter(|_| !workload.ended).map(|one| Ok(*one)).collect()
+}
+
+/// An address, or a host name.
+type Reached<'a> = Result<IpAddr, &'a Name>;
+
+/// Where a workload is reached, if anywhere.
+fn reached(workload: &Workload) -> Option<Reached<'_>> {
+    match (workload.addresses.first(), &workload.dns_address) {
+        _ if workload.ended => None,
+        (Some(address), _) => Some(Ok(*address)),
+        (None, host) => host.as_ref().map(Err),
+    }
+}
+
 /// The endpoints that one workload is, one for each port that it has.
 fn of_workload(
     workload: &Arc<Workload>,
     ports: &[ServicePort],
     target: impl Fn(&Workload, &ServicePort) -> Option<u16>,
 ) -> Vec<Backend> {
-    let reachable = (!workload.ended).then(|| match (workload.addresses.first(), &workload.dns_address) {
-        (Some(address), _) => Some(Ok(*address)),
-        (None, Some(host)) => Some(Err(host)),
-        (None, None) => None,
-    });
-    let Some(address) = reachable.flatten() else { return Vec::new() };
+    reached(workload).map(|address| at_address(workload, address, ports, target)).unwrap_or_default()
+}
+
+fn at_address(
+    workload: &Arc<Workload>,
+    address: Reached<'_>,
+    ports: &[ServicePort],
+    target: impl Fn(&Workload, &ServicePort) -> Option<u16>,
+) -> Vec<Backend> {
     let backend = |port: &ServicePort| {
         let number = target(workload, port)?;
         Some(Backend {
@@ -155,7 +184,7 @@ fn of_workload(
                 Err(host) => EndpointAddress::Dns { host: host.clone(), port: number },
             },
             labels: workload.meta.labels.clone(),
-            mark: mark_of(&workload.meta.labels, is_member(workload)),
+            mark: mark_of_workload(workload),
             account: workload.service_account.clone(),
             ready: workload.ready,
             weight: workload.weight,
@@ -225,12 +254,13 @@ pub(crate) fn mark_of_workload(workload: &Workload) -> Mark {
     mark_of(&workload.meta.labels, is_member(workload))
 }
 
-/// A4: a WorkloadEntry with a service account is a member of the mesh unless its label says otherwise.
+/// A4: a WorkloadEntry with a service account is a member of the mesh unless its label says otherwise, and so is a Pod with
+/// a container `istio-proxy`, to which the injector would have given the label.
 fn is_member(workload: &Workload) -> bool {
-    workload.meta.object.kind == Kind::WorkloadEntry && workload.service_account.is_some()
+    workload.sidecar || !workload.is_pod() && workload.service_account.is_some()
 }
 
-/// A4: the label decides; without it, endpoints that are no Pods are members if they have a service account.
+/// A4: the label decides, where there is one.
 fn mark_of(labels: &Labels, member_without_label: bool) -> Mark {
     match labels.get(TLS_MODE_LABEL).map(|value| &**value) {
         Some("istio") => Mark::Istio,

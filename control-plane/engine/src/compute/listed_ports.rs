@@ -36,7 +36,7 @@ fn listings(snapshot: &Snapshot, workload: &Workload) -> Vec<Listing> {
     let labels = &workload.meta.labels;
     let services = space.services.selecting(labels).filter(|service| {
         // A5: WorkloadEntries join Services with a cluster IP only.
-        takes_workload_entries(service) || workload.meta.object.kind == Kind::Pod
+        takes_workload_entries(service) || workload.is_pod()
     });
     let selected = services.map(|service| Listing {
         age: age(&service.meta),
@@ -81,9 +81,9 @@ fn manual_slices(space: &Namespace, workload: &Workload) -> Vec<Listing> {
 
 /// P8: where a Service port leads on one workload. A named port counts as the number that this workload gives it.
 pub(super) fn target_port(workload: &Workload, port: &ServicePort) -> Option<u16> {
-    match (&port.target, workload.meta.object.kind) {
-        (TargetPort::Number(number), Kind::Pod) => Some(*number),
-        (TargetPort::Named(name), Kind::Pod) => {
+    match (&port.target, workload.is_pod()) {
+        (TargetPort::Number(number), true) => Some(*number),
+        (TargetPort::Named(name), true) => {
             let ports = workload.container_ports.iter();
             ports.filter(|one| one.name.as_ref() == Some(name)).map(|one| one.port).next()
         }

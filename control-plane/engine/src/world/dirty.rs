@@ -217,6 +217,8 @@ mod tests {
 
     fn service(name: &str) -> Object {
         Object::Service(Arc::new(Service {
+            families: Vec::new(),
+            publish_not_ready: false,
             meta: meta(Kind::Service, "shop", name, &[]),
             cluster_ips: Vec::new(),
             headless: false,

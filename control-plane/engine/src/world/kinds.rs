@@ -121,8 +121,10 @@ macro_rules! namespace {
 
 namespace! {
     services: Selecting<Service> => Service(Service),
-    slices: Slices => EndpointSlice(EndpointSlice),
-    workloads: Workloads => Workload(Pod | WorkloadEntry),
+    slices: Slices => EndpointSlice(EndpointSlice | Endpoints),
+    workloads: Workloads => Workload(
+        Pod | WorkloadEntry | Deployment | StatefulSet | DaemonSet | ReplicaSet | Job | CronJob
+    ),
     service_entries: Selecting<ServiceEntry> => ServiceEntry(ServiceEntry),
     sidecars: Objects<Sidecar> => Sidecar(Sidecar),
     peer_authentications: Objects<PeerAuthentication> => PeerAuthentication(PeerAuthentication),
@@ -139,7 +141,7 @@ impl Stored for Service {
         match self.selector() {
             Some(selector) => space.workloads.selected(selector).for_each(|one| dirty.add_inbound(one)),
             None => {
-                for slice in space.slices.of_service(self.meta.name()) {
+                for slice in space.slices.all_of_service(self.meta.name()) {
                     workloads_of(space, slice).iter().for_each(|one| dirty.add_inbound(one));
                 }
             }

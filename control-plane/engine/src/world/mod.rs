@@ -34,6 +34,19 @@ pub(crate) use scope::{Imported, sidecar_of};
 /// Longest chain of ExternalName aliases that is followed.
 const MAX_ALIASES: usize = 16;
 
+/// How much of each sort a mesh has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Services and ServiceEntries.
+    pub services: usize,
+    /// Pods, WorkloadEntries and templates of Pods.
+    pub workloads: usize,
+    /// Those of them that are templates.
+    pub templates: usize,
+    /// PeerAuthentications, DestinationRules and Sidecars.
+    pub policies: usize,
+}
+
 /// An immutable state of the mesh: everything that settings are computed from.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -91,6 +104,20 @@ impl Snapshot {
             Some(name) => self.namespaces.get(name)?.workloads.at_address(address).next(),
             None => self.namespaces.values().find_map(|one| one.workloads.at_address(address).next()),
         }
+    }
+
+    /// How much there is.
+    pub fn counts(&self) -> Counts {
+        let templates = self.workloads().filter(|one| one.meta.object.kind.has_template()).count();
+        let (workloads, spaces) = (self.workloads().count(), self.namespaces.values());
+        let mut counts = Counts { workloads, templates, services: 0, policies: 0 };
+        for space in spaces {
+            counts.services += space.services.values().count() + space.service_entries.values().count();
+            counts.policies += space.peer_authentications.values().count()
+                + space.destination_rules.values().count()
+                + space.sidecars.values().count();
+        }
+        counts
     }
 
     /// Every host that a Service or ServiceEntry claims, sorted.

@@ -6,22 +6,32 @@ use std::{
     sync::Arc,
 };
 
-use eastwest_model::{Name, ObjectRef, service::EndpointSlice};
+use eastwest_model::{Kind, Name, ObjectRef, service::EndpointSlice};
 
 use super::objects::Store;
 
 /// EndpointSlices with their indexes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Slices {
-    objects: BTreeMap<Name, Arc<EndpointSlice>>,
-    by_service: BTreeMap<Name, BTreeSet<Name>>,
-    by_pod: BTreeMap<Name, BTreeSet<Name>>,
-    by_address: BTreeMap<IpAddr, BTreeSet<Name>>,
+    objects: BTreeMap<Key, Arc<EndpointSlice>>,
+    by_service: BTreeMap<Name, BTreeSet<Key>>,
+    by_pod: BTreeMap<Name, BTreeSet<Key>>,
+    by_address: BTreeMap<IpAddr, BTreeSet<Key>>,
 }
 
+/// A slice and Endpoints may have the same name.
+type Key = (Kind, Name);
+
 impl Slices {
-    /// The slices of a service, by name.
+    /// The slices of a service, by name. Its Endpoints count only where there is no slice, which would mirror them.
     pub(crate) fn of_service(&self, service: &str) -> impl Iterator<Item = &Arc<EndpointSlice>> {
+        let keys = self.by_service.get(service);
+        let is_sliced = keys.is_some_and(|keys| keys.iter().any(|(kind, _)| *kind == Kind::EndpointSlice));
+        self.named(keys).filter(move |one| !is_sliced || one.meta.object.kind == Kind::EndpointSlice)
+    }
+
+    /// The slices and Endpoints of a service, by name.
+    pub(crate) fn all_of_service(&self, service: &str) -> impl Iterator<Item = &Arc<EndpointSlice>> {
         self.named(self.by_service.get(service))
     }
 
@@ -35,22 +45,19 @@ impl Slices {
         self.named(self.by_address.get(&address))
     }
 
-    fn named<'a>(
-        &'a self,
-        names: Option<&'a BTreeSet<Name>>,
-    ) -> impl Iterator<Item = &'a Arc<EndpointSlice>> {
+    fn named<'a>(&'a self, names: Option<&'a BTreeSet<Key>>) -> impl Iterator<Item = &'a Arc<EndpointSlice>> {
         names.into_iter().flatten().filter_map(|name| self.objects.get(name))
     }
 }
 
 impl Store<EndpointSlice> for Slices {
     fn get(&self, reference: &ObjectRef) -> Option<&Arc<EndpointSlice>> {
-        self.objects.get(&reference.name)
+        self.objects.get(&(reference.kind, reference.name.clone()))
     }
 
     fn insert(&mut self, reference: &ObjectRef, slice: Arc<EndpointSlice>) {
         self.remove(reference);
-        let name = &reference.name;
+        let name = &(reference.kind, reference.name.clone());
         self.by_service.entry(slice.service.clone()).or_default().insert(name.clone());
         for endpoint in &slice.endpoints {
             if let Some(pod) = &endpoint.pod {
@@ -64,7 +71,7 @@ impl Store<EndpointSlice> for Slices {
     }
 
     fn remove(&mut self, reference: &ObjectRef) {
-        let name = &*reference.name;
+        let name = &(reference.kind, reference.name.clone());
         let Some(slice) = self.objects.remove(name) else { return };
         remove_from(&mut self.by_service, &slice.service, name);
         for endpoint in &slice.endpoints {

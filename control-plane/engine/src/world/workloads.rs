@@ -10,7 +10,7 @@ use eastwest_model::{Kind, Name, ObjectRef, Selector, Workload};
 
 use super::{objects::Store, slices::remove_from};
 
-/// A Pod and a WorkloadEntry may have the same name; the Pod comes first.
+/// A Pod, a template and a WorkloadEntry may have the same name; the Pod comes first.
 type Key = (Kind, Name);
 
 /// Pods and WorkloadEntries with their indexes.
@@ -22,9 +22,35 @@ pub(crate) struct Workloads {
 }
 
 impl Workloads {
-    /// The Pod of that name, else the WorkloadEntry.
+    /// The Pod of that name, else the template, else the WorkloadEntry.
     pub(crate) fn get(&self, name: &Name) -> Option<&Arc<Workload>> {
-        self.pod(name).or_else(|| self.objects.get(&(Kind::WorkloadEntry, name.clone())))
+        const KINDS: [Kind; 8] = [
+            Kind::Pod,
+            Kind::Deployment,
+            Kind::StatefulSet,
+            Kind::DaemonSet,
+            Kind::ReplicaSet,
+            Kind::Job,
+            Kind::CronJob,
+            Kind::WorkloadEntry,
+        ];
+        KINDS.iter().find_map(|kind| self.of_kind(*kind, name)).filter(|one| self.counts(one))
+    }
+
+    /// A template stands for its Pods only where there is none of them.
+    fn counts(&self, workload: &Arc<Workload>) -> bool {
+        let pods_have = |label: (&Name, &Name)| {
+            let keys = self.by_label.get(&(label.0.clone(), label.1.clone()));
+            keys.into_iter()
+                .flatten()
+                .filter(|key| key.0 == Kind::Pod)
+                .filter_map(|key| self.objects.get(key))
+        };
+        let is_its = |pod: &Arc<Workload>| {
+            workload.meta.labels.iter().all(|(key, value)| pod.meta.labels.get(key) == Some(value))
+        };
+        !workload.meta.object.kind.has_template()
+            || workload.meta.labels.first_key_value().is_none_or(|label| !pods_have(label).any(is_its))
     }
 
     pub(crate) fn pod(&self, name: &Name) -> Option<&Arc<Workload>> {
@@ -36,7 +62,7 @@ impl Workloads {
     }
 
     pub(crate) fn values(&self) -> impl Iterator<Item = &Arc<Workload>> {
-        self.objects.values()
+        self.objects.values().filter(|workload| self.counts(workload))
     }
 
     /// The workloads that a selector picks; an empty one picks all.
@@ -50,12 +76,12 @@ impl Workloads {
             .map(|(key, value)| self.by_label.get(&(key.clone(), value.clone())))
             .min_by_key(|keys| keys.map_or(0, BTreeSet::len));
         match rarest {
-            None => Box::new(self.objects.values()),
+            None => Box::new(self.values()),
             Some(keys) => Box::new(
                 keys.into_iter()
                     .flatten()
                     .filter_map(|key| self.objects.get(key))
-                    .filter(|workload| selector.matches(&workload.meta.labels)),
+                    .filter(|workload| selector.matches(&workload.meta.labels) && self.counts(workload)),
             ),
         }
     }

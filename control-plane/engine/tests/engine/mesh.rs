@@ -21,6 +21,11 @@ impl Mesh {
         Self::grown(parts, &[]).0
     }
 
+    /// Every workload, as NAMESPACE/NAME.
+    pub(crate) fn workloads(&self) -> Vec<String> {
+        self.0.workloads().map(|workload| workload.key().to_string()).collect()
+    }
+
     /// The mesh of the parts before and after it got more of them, out of one index.
     pub(crate) fn grown(parts: &[String], more: &[String]) -> (Self, Self) {
         let defaults = MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "istio-system");

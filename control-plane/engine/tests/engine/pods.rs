@@ -170,3 +170,102 @@ fn all_slices_of_a_service_are_joined() {
         all.iter().map(|address| ((*address).to_owned(), json!("ISTIO_MUTUAL"))).collect();
     assert_eq!(endpoints(&mesh), Value::Object(expected));
 }
+
+/// Without slices, `publishNotReadyAddresses` makes every selected Pod that has not ended ready.
+#[test]
+fn pods_that_are_not_ready_are_published_where_the_service_says_so() {
+    let unready = "phase: Running, podIP: 10.0.2.1, conditions: [{type: Ready, status: 'False'}]";
+    let of = |spec: &str, status: &str| {
+        endpoints(&Mesh::of(&[
+            pod("yard", "client", "10.0.1.1", "app: client"),
+            service("rail", "depot", spec),
+            pod_with("depot-0", 8080, "", status),
+        ]))
+    };
+    let published = "clusterIP: 10.96.0.1, publishNotReadyAddresses: true";
+    assert_eq!(of("clusterIP: 10.96.0.1", unready), json!({}));
+    assert_eq!(of(published, unready), json!({"10.0.2.1:8080": "ISTIO_MUTUAL"}));
+    assert_eq!(of(published, "phase: Succeeded, podIP: 10.0.2.1"), json!({}));
+}
+
+/// Without slices, a Pod is behind a Service with its addresses of the Service's families.
+#[test]
+fn a_service_has_endpoints_of_its_families() {
+    let both = "phase: Running, podIP: 10.0.2.1, podIPs: [{ip: 10.0.2.1}, {ip: 'fd00::1'}]";
+    let six = "phase: Running, podIP: 'fd00::1'";
+    let of = |spec: &str, status: &str| {
+        let mesh = Mesh::of(&[
+            pod("yard", "client", "10.0.1.1", "app: client"),
+            service("rail", "depot", spec),
+            pod_with("depot-0", 8080, "", status),
+        ]);
+        let found = endpoints(&mesh);
+        found.as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(of("clusterIP: 10.96.0.1", both), ["10.0.2.1:8080"]);
+    assert_eq!(of("clusterIP: 10.96.0.1", six), [""; 0], "nobody of that family");
+    assert_eq!(of("clusterIP: 'fd00:96::1'", both), ["[fd00::1]:8080"]);
+    assert_eq!(of("clusterIPs: ['fd00:96::1', 10.96.0.1]", both), ["10.0.2.1:8080", "[fd00::1]:8080"]);
+    assert_eq!(of("clusterIP: 10.96.0.1, ipFamilies: [IPv6, IPv4]", both).len(), 2);
+    assert_eq!(of("clusterIP: ''", six), ["[fd00::1]:8080"], "no family is known");
+}
+
+/// A container `istio-proxy`, also a native sidecar, is a sidecar; a label that says otherwise goes before it.
+#[test]
+fn a_pod_with_a_container_of_the_proxy_has_a_sidecar() {
+    let depot = |labels: &str, spec: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: depot-0, namespace: rail, labels: {{app: depot{labels}}}}},
+               spec: {{{spec}}}, status: {{phase: Running, podIP: 10.0.2.1}}}}"
+        )
+    };
+    let beside = "containers: [{name: app}, {name: istio-proxy}]";
+    let native = "initContainers: [{name: istio-proxy, restartPolicy: Always}], containers: [{name: app}]";
+    for (labels, spec, mode) in [
+        ("", beside, "ISTIO_MUTUAL"),
+        ("", native, "ISTIO_MUTUAL"),
+        ("", "initContainers: [{name: istio-proxy}], containers: [{name: app}]", "DISABLE"),
+        ("", "containers: [{name: app}]", "DISABLE"),
+        (", security.istio.io/tlsMode: disabled", beside, "DISABLE"),
+    ] {
+        let mesh = mesh(&[depot(labels, spec)]);
+        assert_eq!(endpoints(&mesh), json!({"10.0.2.1:8080": mode}), "{labels} {spec}");
+    }
+}
+
+/// Endpoints count as the slices do into which a cluster mirrors them, and not beside those.
+#[test]
+fn endpoints_of_a_service_without_selector_are_read() {
+    let outside = "{apiVersion: v1, kind: Service, metadata: {name: depot, namespace: rail}, spec: {clusterIP: 10.96.0.1, ports: [{name: http, port: 80}]}}";
+    let by_hand = "{apiVersion: v1, kind: Endpoints, metadata: {name: depot, namespace: rail}, \
+                   subsets: [{addresses: [{ip: 10.0.2.1}], ports: [{name: http, port: 8080}]}]}";
+    let of = |more: &[String]| {
+        let first =
+            [pod("yard", "client", "10.0.1.1", "app: client"), outside.to_owned(), by_hand.to_owned()];
+        endpoints(&Mesh::of(&[&first[..], more].concat()))
+    };
+    assert_eq!(of(&[]), json!({"10.0.2.1:8080": "DISABLE"}));
+    assert_eq!(of(&[pod_with("depot-0", 8080, "", RUNNING)]), json!({"10.0.2.1:8080": "ISTIO_MUTUAL"}));
+    let mirrored = slice("depot", "IPv4", "{addresses: [10.0.2.2]}");
+    assert_eq!(of(&[mirrored]), json!({"10.0.2.2:8080": "DISABLE"}));
+}
+
+/// Manifests as they lie in git: a Deployment stands for its Pods until there is one.
+#[test]
+fn a_template_is_a_workload_until_its_pods_come() {
+    let deployment = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: depot, namespace: rail}, spec: {template: \
+                      {metadata: {labels: {app: depot}}, spec: {serviceAccountName: rail, containers: [{name: app}]}}}}";
+    let strict = "{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: p, namespace: rail}, \
+                  spec: {selector: {matchLabels: {app: depot}}, mtls: {mode: STRICT}, portLevelMtls: {8080: {mode: DISABLE}}}}";
+    let (before, after) = Mesh::grown(
+        &[service("rail", "depot", "clusterIP: 10.96.0.1"), deployment.to_owned(), strict.to_owned()],
+        &[pod_with("depot-0", 8080, "", RUNNING)],
+    );
+    let report = before.report("rail/depot");
+    assert_eq!(report["identity"], "spiffe://cluster.local/ns/rail/sa/rail");
+    assert_eq!(report["inbound"]["default"], "STRICT");
+    assert_eq!(report["inbound"]["ports"], json!({"8080": "DISABLE"}));
+    let names = |mesh: &Mesh| mesh.workloads();
+    assert_eq!(names(&before), ["rail/depot"]);
+    assert_eq!(names(&after), ["rail/depot-0"]);
+}

@@ -8,6 +8,7 @@ use eastwest_model::{
     names::is_dns_label,
 };
 
+use super::tls_parameters;
 use crate::{document, field::Field, spelling};
 
 const NAME: &str = "istio";
@@ -84,9 +85,25 @@ fn read_mesh(field: &Field<'_>, defaults: &MeshConfig) -> MeshConfig {
     set(&mut mesh.default_destination_rule_export_to, exported.is_set().then(|| namespaces(&exported)));
     let access_log = field.get("accessLogFile");
     set(&mut mesh.access_log_file, access_log.is_set().then(|| access_log.name()));
-    mesh.trust_domain_aliases = aliases(&field.get("trustDomainAliases"));
-    mesh.tls_default_cipher_suites = field.get("tlsDefaults").get("cipherSuites").names();
-    mesh.tls_default_curves = field.get("tlsDefaults").get("ecdhCurves").names();
+    mesh.trust_domain_aliases = aliases(&field.get("trustDomainAliases"), &mesh.trust_domain);
+    let defaults = field.get("tlsDefaults");
+    mesh.tls_default_cipher_suites = tls_parameters::cipher_suites(&defaults.get("cipherSuites"));
+    mesh.tls_default_curves = tls_parameters::curves(&defaults.get("ecdhCurves"));
+    let version = defaults.get("minProtocolVersion");
+    if version.choice("versions", TLS_VERSIONS) == Some(TlsVersion::V1_3) {
+        version.warn(
+            "does not reach connections to other servers: Envoy's default range of versions holds for them",
+        );
+    }
+    for (key, read) in [
+        ("cipherSuites", tls_parameters::cipher_suites as fn(&Field<'_>) -> Vec<_>),
+        ("ecdhCurves", tls_parameters::curves),
+    ] {
+        let list = mesh_tls.get(key);
+        if !read(&list).is_empty() {
+            list.warn("has no effect: connections in the mesh have suites and curves of their own");
+        }
+    }
     mesh
 }
 
@@ -107,8 +124,17 @@ fn warn_of_slips(field: &Field<'_>) {
 }
 
 /// Trust domains. Istio also takes `*`-patterns here, which no SPIFFE ID can match; they are refused.
-fn aliases(field: &Field<'_>) -> Vec<TrustDomain> {
-    field.list().iter().filter_map(|item| item.parse(TrustDomain::parse)).collect()
+fn aliases(field: &Field<'_>, own: &TrustDomain) -> Vec<TrustDomain> {
+    let mut domains: Vec<TrustDomain> = Vec::new();
+    for item in field.list() {
+        let Some(domain) = item.parse(TrustDomain::parse) else { continue };
+        if domain == *own || domains.contains(&domain) {
+            item.warn(format_args!("{domain} is trusted already: drop it"));
+        } else {
+            domains.push(domain);
+        }
+    }
+    domains
 }
 
 fn namespaces(field: &Field<'_>) -> BTreeSet<eastwest_model::Name> {

@@ -20,6 +20,7 @@ mod port;
 mod service;
 mod service_entry;
 mod sidecar;
+mod tls_parameters;
 mod traffic_policy;
 mod workload_entry;
 
@@ -116,7 +117,7 @@ fn read(value: &Value, duplicates: &[Duplicate], origin: &Origin, defaults: &Mes
         Ok(reader) => reader,
         Err(NoReader::Irrelevant) => return Document::Irrelevant,
         Err(NoReader::PassedOver(message)) => {
-            let finding = Finding { severity: Severity::Warning, field: String::new(), message };
+            let finding = Finding::warning(message);
             return Document::Unidentified(vec![diagnostic(
                 metadata::reference(value, kind),
                 origin,
@@ -140,7 +141,7 @@ fn read(value: &Value, duplicates: &[Duplicate], origin: &Origin, defaults: &Mes
     let reference = meta.object.clone();
     let object = (reader.read)(meta, &root, defaults);
     let findings = findings.into_set();
-    let refused = findings.iter().any(|finding| finding.severity == Severity::Error);
+    let refused = findings.iter().any(|finding| finding.refuses);
     let about = |finding| diagnostic(reference.to_string(), origin, finding);
     let diagnostics = findings.into_iter().map(about).collect();
     Document::Entry(Entry { object: object.filter(|_| !refused), refused, diagnostics, reference })
@@ -175,7 +176,7 @@ impl Document {
 
     /// A document that names no object: the diagnostic is about the file.
     fn about_file(origin: &Origin, severity: Severity, field: &str, message: String) -> Self {
-        let finding = Finding { severity, field: field.to_owned(), message };
+        let finding = Finding { severity, field: field.to_owned(), message, refuses: false };
         Self::Unidentified(vec![diagnostic(about_file(origin), origin, finding)])
     }
 }
@@ -186,7 +187,7 @@ fn about_file(origin: &Origin) -> String {
 }
 
 fn diagnostic(object: String, origin: &Origin, finding: Finding) -> Diagnostic {
-    let Finding { severity, field, message } = finding;
+    let Finding { severity, field, message, .. } = finding;
     Diagnostic { severity, object, origin: origin.clone(), field, message, beaten_by: None, effect: None }
 }
 
@@ -215,6 +216,13 @@ const READERS: &[Reader] = &[
     reader(Kind::Namespace, &["v1"], |meta, _, _| Some(Object::Namespace(Arc::new(meta)))),
     reader(Kind::Service, &["v1"], service::read),
     reader(Kind::Pod, &["v1"], pod::read),
+    reader(Kind::Endpoints, &["v1"], endpoint_slice::read_endpoints),
+    reader(Kind::Deployment, &["v1"], pod::template),
+    reader(Kind::StatefulSet, &["v1"], pod::template),
+    reader(Kind::DaemonSet, &["v1"], pod::template),
+    reader(Kind::ReplicaSet, &["v1"], pod::template),
+    reader(Kind::Job, &["v1"], pod::template),
+    reader(Kind::CronJob, &["v1"], pod::template),
     reader(Kind::ConfigMap, &["v1"], credential::config_map),
     reader(Kind::Secret, &["v1"], credential::secret),
     reader(Kind::EndpointSlice, &["v1", "v1beta1"], endpoint_slice::read),

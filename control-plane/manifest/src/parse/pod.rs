@@ -1,14 +1,14 @@
-//! Pods.
+//! Pods, and the objects that hold a template of Pods.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use eastwest_model::{
-    MeshConfig, Meta, Object, Workload,
+    Kind, MeshConfig, Meta, Object, Workload,
     names::is_dns_subdomain,
     workload::{ContainerPort, ProxyCertificate},
 };
 
-use super::port;
+use super::{metadata, port};
 use crate::field::Field;
 
 pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Object> {
@@ -19,6 +19,7 @@ pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Objec
         service_account: Some(account),
         addresses: addresses(&status),
         container_ports: container_ports(&spec),
+        sidecar: has_sidecar(&spec),
         // A Pod that is being deleted takes no new work, whatever its condition still says.
         ready: is_ready(&status, phase) && !root.get("metadata").get("deletionTimestamp").is_set(),
         ended: matches!(phase, Some("Succeeded" | "Failed")),
@@ -28,6 +29,45 @@ pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Objec
         ..Workload::new(meta)
     };
     Some(workload.into())
+}
+
+/// A Deployment and its like: a workload without an address, which stands for the Pods that a cluster would make of it.
+/// There is none if nobody would make any: what another object owns, what is scaled to 0, what has ended.
+pub(super) fn template(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Object> {
+    let (spec, status) = (root.get("spec"), root.get("status"));
+    let spec = if meta.object.kind == Kind::CronJob { spec.get("jobTemplate").get("spec") } else { spec };
+    let is_owned = !root.get("metadata").get("ownerReferences").list().is_empty();
+    let template = spec.get("template");
+    if is_owned || status.get("completionTime").is_set() || !template.is_set() {
+        return None;
+    }
+    if spec.get("replicas").integer::<u32>(0..=u64::from(u32::MAX)) == Some(0) {
+        return None;
+    }
+    let labels = metadata::texts(&template.get("metadata").get("labels"));
+    let injected = labels.get("sidecar.istio.io/inject").is_some_and(|value| &**value == "true");
+    let spec = template.get("spec");
+    let account = service_account(&spec.get("serviceAccountName")).unwrap_or_else(|| "default".into());
+    let workload = Workload {
+        service_account: Some(account),
+        container_ports: container_ports(&spec),
+        sidecar: injected || has_sidecar(&spec),
+        client_certificate: client_certificate(&spec),
+        ..Workload::new(Meta { labels: Arc::new(labels), ..meta })
+    };
+    Some(workload.into())
+}
+
+/// A container `istio-proxy`, be it a native sidecar among the init containers.
+fn has_sidecar(spec: &Field<'_>) -> bool {
+    let native = spec.get("initContainers").list().into_iter().filter(is_lasting);
+    let mut containers = spec.get("containers").list().into_iter().chain(native);
+    containers.any(|one| one.get("name").text() == Some("istio-proxy"))
+}
+
+/// Init containers that keep running are native sidecars.
+fn is_lasting(container: &Field<'_>) -> bool {
+    container.get("restartPolicy").text() == Some("Always")
 }
 
 /// What the injected proxy will tell about its certificate (POLICY.md O9): variables `ISTIO_META_…` of the container
@@ -75,9 +115,7 @@ fn is_ready(status: &Field<'_>, phase: Option<&str>) -> bool {
 
 /// TCP ports of the containers, and of init containers that keep running (native sidecars).
 fn container_ports(spec: &Field<'_>) -> Vec<ContainerPort> {
-    let init = spec.get("initContainers").list();
-    let lasting =
-        init.into_iter().filter(|container| container.get("restartPolicy").text() == Some("Always"));
+    let lasting = spec.get("initContainers").list().into_iter().filter(is_lasting);
     let containers = spec.get("containers").list().into_iter().chain(lasting);
     let ports = containers.flat_map(|container| container.get("ports").list());
     ports

@@ -45,9 +45,20 @@ pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Objec
     } else {
         None
     };
+    let words = [("IPv4", false), ("IPv6", true)];
+    let families: Vec<bool> =
+        spec.get("ipFamilies").list().iter().filter_map(|family| family.choice("families", &words)).collect();
+    let addresses = if is_alias { Vec::new() } else { cluster_ips(&spec) };
     let export_to = meta.annotations.get("networking.istio.io/exportTo");
     Some(Object::Service(Arc::new(Service {
-        cluster_ips: if is_alias { Vec::new() } else { cluster_ips(&spec) },
+        // The API server fills both in together; a manifest written by hand may have one of them.
+        families: if families.is_empty() {
+            addresses.iter().map(IpAddr::is_ipv6).collect()
+        } else {
+            families
+        },
+        publish_not_ready: spec.get("publishNotReadyAddresses").flag().unwrap_or(false),
+        cluster_ips: addresses,
         headless,
         external_name,
         ports: spec.get("ports").list().iter().filter_map(read_port).collect(),

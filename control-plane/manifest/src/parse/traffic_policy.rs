@@ -28,6 +28,9 @@ const MODES: &[(&str, ClientTlsMode)] = &[
     ("MUTUAL", ClientTlsMode::Mutual),
     ("ISTIO_MUTUAL", ClientTlsMode::IstioMutual),
 ];
+/// The longest server name, in bytes.
+const MAX_SNI: usize = 255;
+
 /// What the policies of one rule have in common.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rule<'a> {
@@ -125,6 +128,9 @@ impl Rule<'_> {
         self.check_credential(field, &tls);
         check_skip_verify(field, &tls);
         check_files(field, &tls);
+        if tls.sni.as_ref().is_some_and(|name| name.len() > MAX_SNI) {
+            field.get("sni").error(format_args!("has more than {MAX_SNI} bytes, which no server name has"));
+        }
         if tls.subject_alt_names.iter().any(|name| name.is_empty()) {
             field.get("subjectAltNames").warn("has an empty name, which no certificate carries: drop it");
         }

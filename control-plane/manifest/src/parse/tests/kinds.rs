@@ -83,7 +83,7 @@ data:
     trustDomainAliases: [old.example.org]
     enableAutoMtls: false
     meshMTLS: {minProtocolVersion: TLSV1_3}
-    tlsDefaults: {cipherSuites: [A], ecdhCurves: [P-256]}
+    tlsDefaults: {cipherSuites: [ECDHE-RSA-AES256-GCM-SHA384], ecdhCurves: [P-256]}
     outboundTrafficPolicy: {mode: REGISTRY_ONLY}
     defaultDestinationRuleExportTo: ['.']
     accessLogFile: /dev/stdout
@@ -385,4 +385,94 @@ fn mistakes_in_the_mesh_config() {
         findings("{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}}"),
         ["! data.mesh: missing: ConfigMap istio holds the MeshConfig under the key \"mesh\""]
     );
+}
+
+fn mesh_config(text: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |\n    {text}\n"
+    )
+}
+
+/// Envoy refuses a whole secret, and every cluster with it, for one suite or curve that it does not know.
+#[test]
+fn suites_and_curves_that_envoy_does_not_know_are_left_out_alone() {
+    let text = mesh_config(
+        "{trustDomain: example.org, tlsDefaults: {cipherSuites: [TLS_AES_256_GCM_SHA384, TLS_RSA_WITH_AES_128_GCM_SHA256, FOO], \
+         ecdhCurves: [P-256, prime256v1, X25519MLKEM768, BAR]}, meshMTLS: {ecdhCurves: [P-256, BAZ]}, \
+         trustDomainAliases: [old, old, example.org]}",
+    );
+    let parsed = parse(&text);
+    let [Object::MeshConfig(_, mesh)] = &parsed.objects[..] else { panic!("{parsed:?}") };
+    assert_eq!(mesh.trust_domain.as_str(), "example.org", "the rest holds");
+    assert_eq!(mesh.tls_default_cipher_suites, ["AES128-GCM-SHA256".into()]);
+    assert_eq!(mesh.tls_default_curves, ["P-256".into(), "X25519MLKEM768".into()]);
+    assert_eq!(mesh.trust_domain_aliases.len(), 1);
+    let golden = [
+        "! data.mesh.meshMTLS.ecdhCurves[1]: \"BAZ\" is no curve that Envoy knows",
+        "! data.mesh.tlsDefaults.cipherSuites[2]: \"FOO\" is no cipher suite that Envoy knows",
+        "! data.mesh.tlsDefaults.ecdhCurves[3]: \"BAR\" is no curve that Envoy knows",
+        "? data.mesh.meshMTLS.ecdhCurves: has no effect",
+        "? data.mesh.tlsDefaults.cipherSuites[0]: \"TLS_AES_256_GCM_SHA384\" is left out: suites of TLS 1.3",
+        "? data.mesh.tlsDefaults.ecdhCurves[1]: \"prime256v1\" stands twice",
+        "? data.mesh.trustDomainAliases[1]: old is trusted already",
+        "? data.mesh.trustDomainAliases[2]: example.org is trusted already",
+    ];
+    let found = findings(&text);
+    assert_eq!(found.len(), golden.len(), "{found:#?}");
+    for golden in golden {
+        assert!(found.iter().any(|found| found.starts_with(golden)), "{golden}: {found:#?}");
+    }
+}
+
+#[test]
+fn templates_of_pods_are_workloads_without_an_address() {
+    let template = "template: {metadata: {labels: {app: web}}, spec: {serviceAccountName: web, \
+                    initContainers: [{name: istio-proxy, restartPolicy: Always}], \
+                    containers: [{name: web, ports: [{name: http, containerPort: 8080}]}]}}";
+    let object = |kind: &str, spec: &str| {
+        let group = if kind.ends_with("Job") { "batch" } else { "apps" };
+        format!("{{apiVersion: {group}/v1, kind: {kind}, metadata: {{name: web, namespace: shop}}, {spec}}}")
+    };
+    for kind in ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job"] {
+        let parsed = parse(&object(kind, &format!("spec: {{replicas: 2, {template}}}")));
+        let [Object::Workload(web)] = &parsed.objects[..] else { panic!("{parsed:?}") };
+        assert_eq!(web.meta.object.to_string(), format!("{kind}/shop/web"));
+        assert_eq!(*web.meta.labels, [("app".into(), "web".into())].into());
+        assert!(web.addresses.is_empty() && web.sidecar);
+        assert_eq!((web.service_account.as_deref(), web.container_ports[0].port), (Some("web"), 8080));
+    }
+    let cron = parse(&object("CronJob", &format!("spec: {{jobTemplate: {{spec: {{{template}}}}}}}")));
+    assert_eq!(cron.objects[0].reference().to_string(), "CronJob/shop/web");
+    for nothing in [
+        object("Deployment", &format!("spec: {{replicas: 0, {template}}}")),
+        object("Job", &format!("spec: {{{template}}}, status: {{completionTime: '2026-01-01T00:00:00Z'}}")),
+        object("ReplicaSet", &format!("spec: {{{template}}}"))
+            .replace("name: web,", "name: web, ownerReferences: [{name: web}],"),
+    ] {
+        let parsed = parse(&nothing);
+        assert!(parsed.objects.is_empty() && parsed.diagnostics.is_empty(), "{parsed:?}");
+    }
+}
+
+#[test]
+fn endpoints_have_ports_of_their_own_in_each_subset() {
+    let text = "{apiVersion: v1, kind: Endpoints, metadata: {name: db, namespace: shop}, subsets: [\
+                {addresses: [{ip: 10.0.0.1, targetRef: {kind: Pod, name: db-0}}], notReadyAddresses: [{ip: 10.0.0.2}], \
+                 ports: [{name: sql, port: 5432}]}, {addresses: [{ip: 10.0.0.3}], ports: [{name: sql, port: 5433}]}]}";
+    let parsed = parse(text);
+    let [Object::EndpointSlice(slice)] = &parsed.objects[..] else { panic!("{parsed:?}") };
+    let shown: Vec<_> = slice
+        .endpoints
+        .iter()
+        .map(|one| {
+            (one.addresses[0].to_string(), one.ready, one.pod.as_deref(), one.ports.as_ref().unwrap()["sql"])
+        })
+        .collect();
+    let expected = [
+        ("10.0.0.1", true, Some("db-0"), 5432),
+        ("10.0.0.2", false, None, 5432),
+        ("10.0.0.3", true, None, 5433),
+    ];
+    assert_eq!(shown, expected.map(|(ip, ready, pod, port)| (ip.to_owned(), ready, pod, port)));
+    assert_eq!(&*slice.service, "db");
 }

@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{process::Process, startup::Startup};
+use super::{idle_thread, process::Process, startup::Startup};
 use crate::query::World;
 
 /// How long the start waits until it is known who leads. A leader is ready when the roots are published.
@@ -28,6 +28,8 @@ const ELECTION: Duration = Duration::from_secs(10);
 const LINT: Duration = Duration::from_secs(1);
 /// The pause after a search, in times of its duration: what it costs in a large mesh stays a small part of a core.
 const LINT_PAUSE: u32 = 10;
+/// How long to wait after a change: the proxies get it first, and a burst of changes is searched once.
+const LINT_DELAY: Duration = Duration::from_millis(100);
 /// How often the start looks whether the roots are published.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -178,8 +180,8 @@ async fn follow_roots(ca: Arc<CertificateAuthority>, roots: watch::Sender<String
     }
 }
 
-/// Keeps the findings about the mesh up to date while this replica leads. They are found in a thread of their own, for they
-/// concern the whole mesh.
+/// Keeps the findings about the mesh up to date while this replica leads. They concern the whole mesh, so they are found
+/// on a thread that yields to all others.
 async fn find(
     mut world: watch::Receiver<World>,
     mut leads: watch::Receiver<bool>,
@@ -191,7 +193,7 @@ async fn find(
         }
         let began = Instant::now();
         let current = world.borrow_and_update().clone();
-        let found = tokio::task::spawn_blocking(move || Findings {
+        let found = idle_thread::run("findings", move || Findings {
             found: Arc::new(current.findings()),
             progress: current.progress,
         });
@@ -203,6 +205,7 @@ async fn find(
         if world.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
+        sleep(LINT_DELAY).await;
     }
 }
 

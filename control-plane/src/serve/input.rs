@@ -128,7 +128,7 @@ pub(super) struct Input {
 
 impl Input {
     /// The input of these sources, and where they send to. Of two that state the same object the earlier one wins.
-    fn new(sources: &[SourceId]) -> (Self, mpsc::Sender<Delivery>) {
+    pub(super) fn new(sources: &[SourceId]) -> (Self, mpsc::Sender<Delivery>) {
         let (sender, batches) = mpsc::channel(WAITING);
         let (merge, silent) = (Merge::new(sources.iter().cloned()), sources.iter().cloned().collect());
         (Self { merge, silent, batches, progress: Progress::default() }, sender)

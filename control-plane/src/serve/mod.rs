@@ -6,6 +6,7 @@ mod bundles;
 mod ca;
 mod cluster;
 mod http;
+mod idle_thread;
 mod input;
 mod metrics;
 mod pages;
@@ -148,7 +149,7 @@ async fn start(
     let shared = Shared { world: world.clone(), sources, xds: xds.clone() };
     let served = Served { ca: ca.clone(), bundle, metrics, shutdown };
 
-    process.spawn(publisher.run());
+    process.spawn(publisher.start().context("a thread for the publisher")?);
     process.spawn(follow_trust_domain(ca.clone(), world.clone()));
     if let Followed::Kubernetes(cluster) = &mut source {
         metrics::register_leader(&served.metrics, cluster.leads())?;

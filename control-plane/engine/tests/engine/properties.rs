@@ -111,6 +111,13 @@ fn a_dirty_set_never_misses_what_changed() {
                 let same = before.scopes.get(key) == after.scopes.get(key);
                 assert!(same || (dirty.scope_of(key) && dirty.scopes_changed()), "{what}\nscope of {key}");
             }
+            let keys: BTreeMap<_, _> = after.inbound.keys().map(|key| (key.clone(), key.clone())).collect();
+            let mut named: Vec<_> = dirty.inbound_among(&keys);
+            named.sort();
+            assert!(named.into_iter().eq(keys.keys().filter(|key| dirty.inbound_of(key))), "{what}");
+            let mut named: Vec<_> = dirty.clients_among(&keys);
+            named.sort();
+            assert!(named.into_iter().eq(keys.keys().filter(|key| dirty.scope_of(key))), "{what}");
             for key in before.outbound.keys().chain(after.outbound.keys()) {
                 let (scope, host) = key;
                 let lives = |settings: &Settings| settings.scopes.values().any(|one| one == scope);

@@ -9,6 +9,7 @@ mod body;
 mod connections;
 mod message;
 mod node;
+mod requests;
 mod service;
 mod session;
 mod status;

@@ -6,13 +6,14 @@ use std::time::Instant;
 use eastwest_xds::{Reaction, Request, TypeUrl};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use crate::authorizer::{AuthorizedStream, StreamAuthorizer};
 use crate::body::{Message, frame};
 use crate::connections::{Connections, Registration};
 use crate::message::DiscoveryMessage;
 use crate::node::Node;
+use crate::requests::Requests;
 use crate::status;
 
 /// The number of requests in a row that are read before a push that is due (XDS.md X42).
@@ -31,7 +32,7 @@ pub(crate) struct Host {
 pub(crate) async fn serve<M: DiscoveryMessage>(
     host: Host,
     call: tonic::Request<()>,
-    mut requests: Streaming<M>,
+    mut requests: Requests<M>,
     outbox: mpsc::Sender<Message>,
 ) -> Result<(), Status> {
     let opening = open(&host, &call, &mut requests);
@@ -59,9 +60,9 @@ type Opened = Option<(Registration, AuthorizedStream)>;
 async fn open<M: DiscoveryMessage>(
     host: &Host,
     call: &tonic::Request<()>,
-    requests: &mut Streaming<M>,
+    requests: &mut Requests<M>,
 ) -> Result<Opened, Status> {
-    let Some(mut first) = requests.message().await? else { return Ok(None) };
+    let Some(mut first) = requests.next().await? else { return Ok(None) };
     let node = Node::parse(first.take_node()).map_err(|error| status::node(&error))?;
     let mut authorized = host.authorizer.authorize(call, &node).await?;
     let registration = host.connections.register(&node, authorized.identity.take(), M::VARIANT);
@@ -111,7 +112,7 @@ impl Session {
     /// is made of the newest view when the transport can take it.
     async fn run<M: DiscoveryMessage>(
         mut self,
-        mut requests: Streaming<M>,
+        mut requests: Requests<M>,
         outbox: mpsc::Sender<Message>,
     ) -> Result<(), Status> {
         let mut dirty = true;
@@ -122,7 +123,7 @@ impl Session {
                 biased;
                 () = self.host.shutdown.cancelled() => return Err(status::shutting_down()),
                 status = &mut self.authorized.end => return Err(status),
-                message = requests.message(), if requests_left > 0 => match message? {
+                message = requests.next(), if requests_left > 0 => match message? {
                     Some(message) => {
                         apply(&self.host, &self.registration, &mut self.authorized, message.into_request())?;
                         dirty = true;
@@ -178,8 +179,6 @@ mod tests {
     use http_body::{Body, Frame};
     use prost::Message as _;
     use tokio::sync::watch;
-    use tonic::codec::BufferSettings;
-    use tonic_prost::ProstDecoder;
 
     use super::*;
     use crate::body::SessionBody;
@@ -226,8 +225,7 @@ mod tests {
             only: None,
         };
         let read = Arc::new(AtomicU32::new(0));
-        let decoder = ProstDecoder::<DiscoveryRequest>::new(BufferSettings::default());
-        let requests = Streaming::new_request(decoder, Flood(Arc::clone(&read)), None, None);
+        let requests = Requests::<DiscoveryRequest>::new(tonic::body::Body::new(Flood(Arc::clone(&read))));
         let (outbox, inbox) = mpsc::channel(1);
         let session = Box::pin(serve(host, tonic::Request::new(()), requests, outbox));
         let mut body = std::pin::pin!(SessionBody::new(session, inbox));

@@ -6,6 +6,7 @@
 
 mod proxy;
 mod scope;
+mod services;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,6 +21,7 @@ use thiserror::Error;
 use self::{
     proxy::Proxy,
     scope::{Renewal, Scope},
+    services::SharedServices,
 };
 use crate::{Audience, ProxyFacts, ProxyRole, Translator};
 
@@ -79,6 +81,7 @@ pub enum ConnectError {
 #[derive(Debug, Default)]
 pub struct Fleet {
     translator: Translator,
+    services: SharedServices,
     scopes: BTreeMap<ClientScope, Scope>,
     proxies: BTreeMap<Arc<ProxyKey>, Proxy>,
     by_workload: BTreeMap<WorkloadKey, BTreeSet<Arc<ProxyKey>>>,
@@ -108,7 +111,8 @@ impl Fleet {
         }
         let workload = snapshot.workload(&key.workload).unwrap_or(workload);
         let name = compute::client_scope(snapshot, workload).with_certificate(key.certificate.as_ref());
-        let scope = self.scopes.entry(name.clone()).or_insert_with(|| Scope::new(snapshot, &name));
+        let services = &mut self.services;
+        let scope = self.scopes.entry(name.clone()).or_insert_with(|| Scope::new(snapshot, &name, services));
         let proxy = Proxy::new(snapshot, workload, &key, &name, scope, &mut self.translator);
         let proxy = match proxy {
             Ok(proxy) => proxy,
@@ -155,6 +159,7 @@ impl Fleet {
         self.forget_unused(&proxy.scope);
         drop(proxy);
         self.translator.forget_unused();
+        self.services.forget_unused();
     }
 
     /// The proxies that were authorized with a service account that their Pod does not have since the change: they must
@@ -180,6 +185,7 @@ impl Fleet {
             }
         }
         self.translator.forget_unused();
+        self.services.forget_unused();
         changed
     }
 
@@ -187,7 +193,7 @@ impl Fleet {
     fn renew_scopes(&mut self, snapshot: &Snapshot, dirty: &DirtySet, concerned: &mut Concerned) {
         for (name, scope) in &mut self.scopes {
             let hosts = dirty.outbound_hosts_of(name);
-            let renewal = scope.renew(&mut self.translator, snapshot, name, hosts);
+            let renewal = scope.renew((&mut self.translator, &mut self.services), snapshot, name, hosts);
             if renewal != Renewal::Same {
                 let own = renewal == Renewal::All;
                 concerned.extend(scope.proxies.iter().map(|key| (Arc::clone(key), own)));
@@ -209,7 +215,9 @@ impl Fleet {
             if let Some(scope) = self.scopes.get_mut(&before) {
                 scope.proxies.remove(&key);
             }
-            let scope = self.scopes.entry(next).or_insert_with_key(|name| Scope::new(snapshot, name));
+            let services = &mut self.services;
+            let scope =
+                self.scopes.entry(next).or_insert_with_key(|name| Scope::new(snapshot, name, services));
             scope.proxies.insert(Arc::clone(&key));
             self.forget_unused(&before);
             concerned.insert(key, true);

@@ -7,7 +7,7 @@ use std::{
 
 use eastwest_engine::{ClientScope, Hosts, Snapshot, compute, lint::ClientFindings, settings::Outbound};
 
-use super::ProxyKey;
+use super::{ProxyKey, services::SharedServices};
 use crate::{OutboundResources, ProxyRole, Translator};
 
 /// A client scope in use.
@@ -35,8 +35,10 @@ pub(super) enum Renewal {
 }
 
 impl Scope {
-    pub(super) fn new(snapshot: &Snapshot, scope: &ClientScope) -> Self {
-        let outbound = Arc::new(compute::outbound(snapshot, scope));
+    pub(super) fn new(snapshot: &Snapshot, scope: &ClientScope, services: &mut SharedServices) -> Self {
+        let mut outbound = compute::outbound(snapshot, scope);
+        services.share_all(&mut outbound);
+        let outbound = Arc::new(outbound);
         Self { outbound, resources: BTreeMap::new(), findings: None, proxies: BTreeSet::new() }
     }
 
@@ -59,14 +61,14 @@ impl Scope {
     /// Computes the hosts anew that may differ.
     pub(super) fn renew(
         &mut self,
-        translator: &mut Translator,
+        (translator, services): (&mut Translator, &mut SharedServices),
         snapshot: &Snapshot,
         scope: &ClientScope,
         hosts: &Hosts,
     ) -> Renewal {
         let renewal = match hosts {
-            Hosts::All => self.renew_all(translator, snapshot, scope),
-            Hosts::Some(hosts) => self.renew_hosts(translator, snapshot, scope, hosts),
+            Hosts::All => self.renew_all(translator, services, snapshot, scope),
+            Hosts::Some(hosts) => self.renew_hosts((translator, services), snapshot, scope, hosts),
         };
         // The servers' side may differ where the clients' settings stay the same.
         let Self { findings, outbound, .. } = self;
@@ -76,7 +78,7 @@ impl Scope {
 
     fn renew_hosts(
         &mut self,
-        translator: &mut Translator,
+        (translator, shared): (&mut Translator, &mut SharedServices),
         snapshot: &Snapshot,
         scope: &ClientScope,
         hosts: &BTreeSet<eastwest_model::Host>,
@@ -90,7 +92,7 @@ impl Scope {
             changed.insert(host.clone());
             let services = &mut Arc::make_mut(&mut self.outbound).services;
             match next {
-                Some(service) => services.insert(host.clone(), Arc::new(service)),
+                Some(service) => services.insert(host.clone(), shared.share(Arc::new(service))),
                 None => services.remove(host),
             };
         }
@@ -106,6 +108,7 @@ impl Scope {
     fn renew_all(
         &mut self,
         translator: &mut Translator,
+        services: &mut SharedServices,
         snapshot: &Snapshot,
         scope: &ClientScope,
     ) -> Renewal {
@@ -119,6 +122,7 @@ impl Scope {
         if next == *self.outbound {
             return Renewal::Same;
         }
+        services.share_all(&mut next);
         self.outbound = Arc::new(next);
         for (role, resources) in &mut self.resources {
             *resources = translator.outbound(*role, &self.outbound, Some(resources));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 
@@ -22,8 +22,8 @@ pub struct ResourceSet {
     /// How it came to be, the latest step last.
     steps: Vec<Arc<Step>>,
     absent: Option<AbsentResource>,
-    joined_sotw: OnceLock<Bytes>,
-    joined_delta: OnceLock<Bytes>,
+    joined_sotw: Joined,
+    joined_delta: Joined,
 }
 
 /// The number of steps that a set remembers. A stream that lags further behind compares whole sets.
@@ -55,8 +55,8 @@ impl ResourceSet {
             version,
             steps: Vec::new(),
             absent: None,
-            joined_sotw: OnceLock::new(),
-            joined_delta: OnceLock::new(),
+            joined_sotw: Joined::default(),
+            joined_delta: Joined::default(),
         }
     }
 
@@ -101,8 +101,8 @@ impl ResourceSet {
             version: self.version,
             steps: self.steps_and(names),
             absent: self.absent,
-            joined_sotw: OnceLock::new(),
-            joined_delta: OnceLock::new(),
+            joined_sotw: Joined::default(),
+            joined_delta: Joined::default(),
         };
         edits.into_iter().for_each(|(name, new)| next.edit(&name, new));
         Arc::new(next)
@@ -187,14 +187,14 @@ impl ResourceSet {
         }
     }
 
-    /// All state-of-the-world entries in one piece, joined once for all streams.
+    /// All state-of-the-world entries in one piece, shared by all streams that are being sent it.
     pub(crate) fn joined_sotw(&self) -> Bytes {
-        self.joined_sotw.get_or_init(|| join(self.iter().map(|r| r.sotw_entry()))).clone()
+        self.joined_sotw.get(|| join(self.iter().map(|r| r.sotw_entry())))
     }
 
-    /// All delta entries in one piece, joined once for all streams.
+    /// All delta entries in one piece, shared by all streams that are being sent it.
     pub(crate) fn joined_delta(&self) -> Bytes {
-        self.joined_delta.get_or_init(|| join(self.iter().map(|r| r.delta_entry()))).clone()
+        self.joined_delta.get(|| join(self.iter().map(|r| r.delta_entry())))
     }
 }
 
@@ -202,6 +202,29 @@ impl fmt::Debug for ResourceSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} ", self.type_url, self.version)?;
         f.debug_list().entries(&self.resources).finish()
+    }
+}
+
+/// Bytes that are kept while somebody uses them: they are as large as all resources together, and most streams need them
+/// once.
+#[derive(Default)]
+struct Joined(Mutex<Weak<Bytes>>);
+
+impl Joined {
+    fn get(&self, make: impl FnOnce() -> Bytes) -> Bytes {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = known.upgrade().unwrap_or_else(|| Arc::new(make()));
+        *known = Arc::downgrade(&bytes);
+        Bytes::from_owner(Shared(bytes))
+    }
+}
+
+/// Owns shared bytes.
+struct Shared(Arc<Bytes>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -270,7 +293,16 @@ mod tests {
         let names: Vec<_> =
             second.changed_since(first.version()).into_iter().flatten().map(|n| &**n).collect();
         assert_eq!(names, ["a", "c", "d"]);
-        assert!(second.changed_since(second.version()).is_none());
+        assert!(second.changed_since(second.version()).is_some_and(|names| names.is_empty()));
+    }
+
+    #[test]
+    fn joined_bytes_are_shared_and_given_back() {
+        let set = set(&[("a", "1"), ("b", "2")]);
+        let (one, other) = (set.joined_delta(), set.joined_delta());
+        assert_eq!(one.as_ptr(), other.as_ptr());
+        drop((one, other));
+        assert!(set.joined_delta.0.lock().unwrap().upgrade().is_none());
     }
 
     #[test]

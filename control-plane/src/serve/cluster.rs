@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use eastwest_ca_server::{CertificateAuthority, RefusedRequest};
 use eastwest_cluster::{
-    CaSecrets, Election, Findings, Published, election,
+    CaSecrets, Election, Findings, Published, SpentTokens, election,
     events::{Recorder, Refused, Regarding},
-    publish_roots, write_statuses,
+    publish_roots, remove_expired, write_statuses,
 };
 use eastwest_kubernetes::{Api, ApiOptions, Facts, Feed, Statuses, Timing};
 use eastwest_model::MeshConfig;
@@ -98,6 +98,16 @@ impl Cluster {
     /// The Secrets of the CA; `longest` is the longest life of a certificate.
     pub(super) fn secrets(&self, longest: Duration) -> CaSecrets {
         CaSecrets::follow(&self.api, &self.namespace, self.leads.subscribe(), longest, Timing::default())
+    }
+
+    /// The tokens of CI jobs that the replicas used.
+    pub(super) fn spent_tokens(&self) -> SpentTokens {
+        SpentTokens::new(&self.api, &self.namespace, &self.identity)
+    }
+
+    /// Forgets those that have run out, while this replica leads.
+    pub(super) fn remove_spent_tokens(&self) -> impl Future<Output = ()> + Send + 'static {
+        remove_expired(&self.api, &self.namespace, self.leads.subscribe())
     }
 
     /// Takes part in the election, and writes what follows from the roots of `ca` and from `world` whenever this replica

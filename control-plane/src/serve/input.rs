@@ -1,18 +1,31 @@
 //! What the sources send, merged: the input of the publisher.
 
-use std::{collections::BTreeSet, fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
-use eastwest_kubernetes::{Facts, Progress};
+use eastwest_ca_server::SharedSpentTokens;
+use eastwest_kubernetes::{Facts, Progress, Repeated};
 use eastwest_manifest::merge::{Batch, Merge, SourceId};
-use eastwest_model::{Change, Diagnostic, MeshConfig, Severity};
-use tokio::sync::mpsc;
+use eastwest_model::{Change, Diagnostic, Effect, Kind, MeshConfig, ObjectRef, Severity};
+use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     cluster::{Cluster, ClusterConfig},
     process::Process,
     sources::Sources,
+    startup::Startup,
 };
+
+/// The ConfigMap with the settings of the mesh, in the root namespace.
+const MESH_CONFIG: &str = "istio";
+/// How often the start looks whether it has to say again what it waits for.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How many batches may wait; they are taken in together.
 const WAITING: usize = 64;
@@ -99,6 +112,14 @@ impl Followed {
         }
     }
 
+    /// What remembers used tokens of CI jobs for all replicas; `None` where there is one process.
+    pub(super) fn spent_tokens(&self) -> Option<Arc<dyn SharedSpentTokens>> {
+        match self {
+            Self::Directory(_) => None,
+            Self::Kubernetes(cluster) => Some(Arc::new(cluster.spent_tokens())),
+        }
+    }
+
     /// The state of the source.
     pub(super) fn sources(&self) -> Sources {
         match self {
@@ -135,13 +156,43 @@ impl Input {
     }
 
     /// The changes that build the world as it is when every source has sent its first batch, which states everything
-    /// that it has. `None`: the sources ended before.
-    pub(super) async fn first(&mut self) -> Option<Vec<Change>> {
+    /// that it has. Waits for settings of the mesh that can be used: defaults in place of refused ones could have another
+    /// trust domain, or protect less. `None`: the sources ended before.
+    pub(super) async fn first(&mut self, mesh: &MeshConfig, startup: &Startup) -> Option<Vec<Change>> {
+        startup.waits("the input is being read");
         let mut changes = Vec::new();
         while !self.silent.is_empty() {
             changes.extend(self.next().await?);
         }
+        let settings = ObjectRef::new(Kind::ConfigMap, mesh.root_namespace.clone(), MESH_CONFIG);
+        let log = Repeated::default();
+        while self.merge.lacks(&settings) {
+            let reason = self.refusal_of(&settings);
+            if log.is_due(&reason, Instant::now()) {
+                tracing::error!("the server does not start: {reason}");
+            }
+            startup.waits(reason);
+            if let Ok(next) = timeout(LOOK, self.next()).await {
+                changes.extend(next?);
+            }
+        }
         Some(changes)
+    }
+
+    /// Why the settings of the mesh cannot be used.
+    fn refusal_of(&self, settings: &ObjectRef) -> String {
+        let name = settings.to_string();
+        let errors = self.diagnostics().iter();
+        let errors = errors.filter(|one| one.severity == Severity::Error && one.object == name);
+        let errors = errors.map(|one| match one.origin.file {
+            Some(_) => format!("{} ({}): {}", one.field, one.origin, one.message),
+            None => format!("{}: {}", one.field, one.message),
+        });
+        let errors = errors.collect::<Vec<_>>().join("; ");
+        format!(
+            "{name} is refused, and no earlier version of it is known: the mesh does not run with defaults in its place. \
+             {errors}"
+        )
     }
 
     /// The changes of the batches that came next; none if they changed nothing or only the diagnostics. `None`: the
@@ -177,10 +228,14 @@ impl Input {
 
 /// Writes to the log what is newly wrong, and what no longer is.
 fn log(found: &[Diagnostic], solved: &[Diagnostic]) {
-    for Diagnostic { severity, object, origin, field, message, .. } in found {
-        match severity {
-            Severity::Error => tracing::warn!(%object, at = %origin, %field, "refused: {message}"),
-            Severity::Warning => tracing::info!(%object, at = %origin, %field, "{message}"),
+    for Diagnostic { severity, object, origin, field, message, effect, .. } in found {
+        match (severity, effect) {
+            (Severity::Error, Some(Effect::None)) => tracing::error!(
+                %object, at = %origin, %field,
+                "refused, and no earlier version of it is known, so nothing of it is in force: {message}"
+            ),
+            (Severity::Error, _) => tracing::warn!(%object, at = %origin, %field, "refused: {message}"),
+            (Severity::Warning, _) => tracing::info!(%object, at = %origin, %field, "{message}"),
         }
     }
     for solved in solved.iter().filter(|diagnostic| diagnostic.severity == Severity::Error) {
@@ -193,23 +248,56 @@ mod tests {
     use eastwest_manifest::{merge::Update, parse};
     use eastwest_model::TrustDomain;
 
-    use super::*;
+    use super::{super::shutdown::Shutdown, *};
+
+    fn mesh() -> MeshConfig {
+        MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "istio-system")
+    }
 
     fn batch(source: &str, name: &str) -> Batch {
-        let defaults = MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "istio-system");
         let text = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}");
-        let parsed = parse::documents(&text, "a.yaml", &defaults);
+        let parsed = parse::documents(&text, "a.yaml", &mesh());
         Batch { source: SourceId::new(source), updates: vec![Update::File { file: "a.yaml".into(), parsed }] }
     }
 
     #[tokio::test]
     async fn the_first_changes_wait_for_every_source() {
         let (mut input, sender) = Input::new(&["one", "two"].map(SourceId::new));
+        let (mesh, startup) = (mesh(), Startup::new(Shutdown::on_signals().unwrap()));
         for name in ["a", "b"] {
             sender.try_send(batch("one", name).into()).unwrap();
         }
-        assert!(tokio::time::timeout(std::time::Duration::from_millis(50), input.first()).await.is_err());
+        let soon = Duration::from_millis(50);
+        assert!(timeout(soon, input.first(&mesh, &startup)).await.is_err());
         sender.try_send(Batch { source: SourceId::new("two"), updates: Vec::new() }.into()).unwrap();
-        assert!(input.first().await.is_some());
+        assert!(input.first(&mesh, &startup).await.is_some());
+    }
+
+    /// With defaults in place of settings that do not parse, the mesh could have another trust domain.
+    #[tokio::test]
+    async fn the_first_changes_wait_for_settings_of_the_mesh_that_can_be_used() {
+        let (mut input, sender) = Input::new(&[SourceId::new("one")]);
+        let (mesh, startup) = (mesh(), Startup::new(Shutdown::on_signals().unwrap()));
+        let state = |text: &str| {
+            let settings = format!(
+                "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: istio, namespace: istio-system}}, \
+                 data: {{mesh: '{text}'}}}}"
+            );
+            let parsed = parse::documents(&settings, "a.yaml", &mesh);
+            let updates = vec![Update::File { file: "a.yaml".into(), parsed }];
+            sender.try_send(Batch { source: SourceId::new("one"), updates }.into()).unwrap();
+        };
+        state("trustDomain: A_B!");
+        let soon = Duration::from_millis(50);
+        assert!(timeout(soon, input.first(&mesh, &startup)).await.is_err());
+        let said = input.refusal_of(&ObjectRef::new(Kind::ConfigMap, "istio-system", MESH_CONFIG));
+        assert!(said.contains("data.mesh.trustDomain (a.yaml:1): \"A_B!\" is refused"), "{said}");
+        state("trustDomain: example.org");
+        let changes = input.first(&mesh, &startup).await.unwrap();
+        assert!(matches!(&changes[..], [Change::Upsert(_)]), "{changes:?}");
+        // A mistake that comes later takes nothing away.
+        state("trustDomain: A_B!");
+        assert_eq!(input.next().await, Some(Vec::new()));
+        assert!(timeout(soon, input.first(&mesh, &startup)).await.unwrap().is_some());
     }
 }

@@ -1,13 +1,13 @@
 //! `/metrics` in the Prometheus text format, version 0.0.4, with istiod's names where it has them. Each component registers
 //! its metrics in one registry, which is read at each scrape.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use eastwest_ca_server::{
     CertificateAuthority,
     scrape::{self, Sample, counter, counters, gauge, gauges, label},
 };
-use eastwest_model::Severity;
+use eastwest_model::{Effect, Severity};
 use eastwest_xds::TypeUrl;
 use eastwest_xds_server::{Connections, TypeCounters};
 use prometheus::{Registry, TextEncoder, proto::MetricFamily};
@@ -98,11 +98,19 @@ fn streams(connections: &Connections) -> Vec<MetricFamily> {
 
 fn of_world(world: &World) -> Vec<MetricFamily> {
     let (hosts, workloads) = (world.snapshot.hosts().count(), world.snapshot.workloads().count());
-    let errors = world.input.iter().filter(|finding| finding.severity == Severity::Error).count();
+    let errors = || world.input.iter().filter(|finding| finding.severity == Severity::Error);
+    let lacking = errors().filter(|finding| finding.effect == Some(Effect::None));
+    let lacking = lacking.map(|finding| &finding.object).collect::<BTreeSet<_>>().len();
+    let errors = errors().count();
     vec![
         gauge("pilot_services", "Hosts that are known.", hosts as f64),
         gauge("eastwest_workloads", "Workloads that are known.", workloads as f64),
         gauge("eastwest_config_errors", "Objects and files of the input that are refused.", errors as f64),
+        gauge(
+            "eastwest_config_not_in_force",
+            "Objects that are refused and of which no earlier version is known, so that nothing of them is in force.",
+            lacking as f64,
+        ),
     ]
 }
 

@@ -116,8 +116,7 @@ async fn start(
     let state = open_state(config, &source)?;
     let sources = source.sources();
     startup.follows(sources.clone());
-    startup.waits("the input is being read");
-    let first = input.first().await.context("the input ended before it was read")?;
+    let first = input.first(&config.mesh, startup).await.context("the input ended before it was read")?;
     let (publisher, subscribers, world) = Publisher::new(config.mesh.clone(), input, first);
     startup.waits("the certificate authority is starting");
     let mesh = world.borrow().snapshot.mesh().clone();
@@ -128,6 +127,7 @@ async fn start(
         tls: addresses.tls.ip(),
         state: &state,
         pods,
+        spent_tokens: source.spent_tokens(),
         pod_patience,
     };
     let ca = process.start_ca(&config.ca, &config.signer, mesh.trust_domain.clone(), &place, startup).await?;
@@ -142,7 +142,9 @@ async fn start(
     let plaintext_xds = XdsServer::new(Arc::new(authorizer(None)), shutdown.token());
     let xds = XdsServer::new(Arc::new(authorizer(Some(ca.peer_authenticator()))), shutdown.token())
         .sharing(plaintext_xds.connections());
-    let (bundle, identity) = bundles::start(&config.bundles, endpoint, &ca, &state, &mesh, process)?;
+    let svid_key = bundles::svid_key(&state, startup).await?;
+    let (bundle, identity) =
+        bundles::start(&config.bundles, endpoint, &ca, (&state, svid_key), &mesh, process)?;
     let metrics = metrics::registry(&ca)?;
     metrics::register_mesh(&metrics, Arc::clone(xds.connections()), world.clone(), sources.clone())?;
     let shared = Shared { world: world.clone(), sources, xds: xds.clone() };
@@ -153,6 +155,9 @@ async fn start(
     if let Followed::Kubernetes(cluster) = &mut source {
         metrics::register_leader(&served.metrics, cluster.leads())?;
         cluster.write(&ca, world.clone(), process);
+        if config.ca.proving.jobs.is_some() {
+            process.spawn(cluster.remove_spent_tokens());
+        }
         cluster.publish(startup).await;
     }
     startup.ends(http::routes(shared, served));

@@ -1,7 +1,10 @@
 //! The HTTP port from the moment that it is bound. While the server starts, it has health, version, and the state of the
 //! sources; then it has the pages of the running server.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::{
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -10,9 +13,13 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
+use tokio::time::timeout;
 use tower::ServiceExt as _;
 
 use super::{pages, shutdown::Shutdown, sources::Sources};
+
+/// How often it is looked why something is not done yet.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A server that starts. A clone is another handle.
 #[derive(Clone)]
@@ -37,6 +44,17 @@ impl Startup {
     /// Shows `reason` at `/readyz`.
     pub(super) fn waits(&self, reason: impl Into<String>) {
         *self.0.awaited.lock().unwrap_or_else(PoisonError::into_inner) = reason.into();
+    }
+
+    /// Waits for `step`, and shows the reason that `reason` gives meanwhile.
+    pub(super) async fn until<T>(&self, step: impl Future<Output = T>, reason: impl Fn() -> String) -> T {
+        let mut step = std::pin::pin!(step);
+        loop {
+            match timeout(LOOK, &mut step).await {
+                Ok(done) => return done,
+                Err(_) => self.waits(reason()),
+            }
+        }
     }
 
     /// Shows the state of `sources` from now on, and at `/readyz` what is not listed yet.

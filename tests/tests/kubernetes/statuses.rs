@@ -118,7 +118,7 @@ async fn judge(
 }
 
 /// A definition with a status as Istio's have it: a subresource, whose conditions are one list.
-fn define(cluster: &Cluster, kind: &str, plural: &str, group: &str) {
+pub(crate) fn define(cluster: &Cluster, kind: &str, plural: &str, group: &str) {
     let text = json!({"type": "string"});
     let time = json!({"type": "string", "format": "date-time"});
     let number =

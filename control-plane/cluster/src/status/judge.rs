@@ -8,6 +8,9 @@ use crate::request::shortened;
 /// The longest message, in bytes.
 const LONGEST: usize = 1000;
 
+/// What is added to a refusal if no version of the object is in force, as after a restart.
+const NOTHING_LEFT: &str = "; no earlier version of it is known, so nothing of it is in force";
+
 /// One of our conditions, without the time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Condition {
@@ -31,12 +34,12 @@ pub(super) fn judge(findings: &[&Diagnostic], is_read: bool) -> Vec<Condition> {
             "" => one.message.clone(),
             field => format!("{field}: {}", one.message),
         });
-        let refused = Condition {
-            kind: "Accepted",
-            holds: false,
-            reason: "Invalid",
-            message: joined(messages.collect()),
+        let lacking = errors.iter().any(|one| one.effect == Some(Effect::None));
+        let message = match lacking {
+            true => shortened(joined(messages.collect()), LONGEST - NOTHING_LEFT.len()) + NOTHING_LEFT,
+            false => joined(messages.collect()),
         };
+        let refused = Condition { kind: "Accepted", holds: false, reason: "Invalid", message };
         return vec![refused, effective("NoEffect", "this generation is refused, see Accepted".to_owned())];
     }
     let accepted =

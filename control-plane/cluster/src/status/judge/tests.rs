@@ -35,6 +35,9 @@ fn errors_refuse_an_object_and_only_typed_findings_take_its_effect_away() {
         [("Accepted", false, "Invalid"), ("Effective", false, "NoEffect")]
     );
     assert_eq!(judge(&[&error], true)[0].message, "spec.mtls.mode: must be one of A, B");
+    let lacking = Diagnostic { effect: Some(Effect::None), ..error };
+    let message = "spec.mtls.mode: must be one of A, B; no earlier version of it is known, so nothing of it is in force";
+    assert_eq!(judge(&[&lacking], true)[0].message, message);
     let none = finding(Severity::Warning, "spec.host", "matches no service", Some(Effect::None));
     assert_eq!(summary(std::slice::from_ref(&none))[1], ("Effective", false, "NoEffect"));
     let shadowed = finding(Severity::Warning, "spec", "adds nothing", Some(Effect::Shadowed));

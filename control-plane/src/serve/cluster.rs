@@ -7,7 +7,7 @@ use eastwest_ca_server::{CertificateAuthority, RefusedRequest};
 use eastwest_cluster::{
     CaSecrets, Election, Findings, Published, SpentTokens, election,
     events::{Recorder, Refused, Regarding},
-    publish_roots, remove_expired, write_statuses,
+    publish_roots, record_refused_settings, remove_expired, write_statuses,
 };
 use eastwest_kubernetes::{Api, ApiOptions, Facts, Feed, Statuses, Timing};
 use eastwest_model::MeshConfig;
@@ -19,7 +19,11 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{process::Process, startup::Startup};
+use super::{
+    mesh_settings::{MESH_CONFIG, refused_settings},
+    process::Process,
+    startup::Startup,
+};
 use crate::query::World;
 
 /// How long the start waits until it is known who leads. A leader is ready when the roots are published.
@@ -54,6 +58,9 @@ pub(super) struct Cluster {
     leads: watch::Sender<bool>,
     /// The trusted roots, PEM.
     roots: watch::Sender<String>,
+    /// Why the settings of the mesh are refused, if they are.
+    settings: watch::Sender<Option<String>>,
+    recorder: Recorder,
     /// How far they are published.
     published: Published,
     /// The state of the lists and watches of the mesh.
@@ -78,9 +85,15 @@ impl ClusterConfig {
         let (published, publishing) =
             publish_roots(&api, feed.source(), leads.subscribe(), roots.subscribe());
         process.spawn(publishing);
+        let identity = election::identity(&self.replica);
+        let (settings, recorder) = (watch::Sender::default(), Recorder::new(&api, &identity));
+        let name = (&*mesh.root_namespace, MESH_CONFIG);
+        process.spawn(record_refused_settings(&api, name, settings.subscribe(), recorder.clone()));
         let cluster = Cluster {
             namespace: self.namespace.clone(),
-            identity: election::identity(&self.replica),
+            identity,
+            settings,
+            recorder,
             leader_elect: self.leader_elect,
             election: None,
             leads,
@@ -120,8 +133,9 @@ impl Cluster {
     ) {
         process.spawn(follow_roots(Arc::clone(ca), self.roots.clone()));
         let (findings, found) = watch::channel(None);
-        process.spawn(find(world, self.leads.subscribe(), findings));
-        let recorder = Recorder::new(&self.api, &self.identity);
+        process.spawn(find(world.clone(), self.leads.subscribe(), findings));
+        process.spawn(follow_settings(world.clone(), self.settings.clone()));
+        let recorder = self.recorder.clone();
         process.spawn(record(ca.refusals(), recorder.clone()));
         self.campaign();
         let (facts, leads) = (self.facts.clone(), self.leads.subscribe());
@@ -141,6 +155,11 @@ impl Cluster {
     /// Whether this replica writes, for `/metrics`.
     pub(super) fn leads(&self) -> watch::Receiver<bool> {
         self.leads.subscribe()
+    }
+
+    /// Where it is told why the settings of the mesh are refused, if they are.
+    pub(super) fn settings(&self) -> watch::Sender<Option<String>> {
+        self.settings.clone()
     }
 
     /// Waits until the roots are published, if this replica leads.
@@ -188,6 +207,20 @@ async fn follow_roots(ca: Arc<CertificateAuthority>, roots: watch::Sender<String
     }
 }
 
+/// Tells `settings` why those of the mesh are refused.
+async fn follow_settings(mut world: watch::Receiver<World>, settings: watch::Sender<Option<String>>) {
+    loop {
+        let refused = {
+            let world = world.borrow_and_update();
+            refused_settings(&world.input, world.snapshot.mesh())
+        };
+        send_if_different(&settings, refused);
+        if world.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// Keeps the findings about the mesh up to date while this replica leads. They are found in a thread of their own, for they
 /// concern the whole mesh.
 async fn find(
@@ -201,9 +234,9 @@ async fn find(
         }
         let began = Instant::now();
         let current = world.borrow_and_update().clone();
-        let found = tokio::task::spawn_blocking(move || Findings {
-            found: Arc::new(current.findings()),
-            progress: current.progress,
+        let found = tokio::task::spawn_blocking(move || {
+            let (found, overridden) = current.analyse();
+            Findings { found: Arc::new(found), overridden: Arc::new(overridden), progress: current.progress }
         });
         match found.await.context("the search for findings") {
             Ok(found) => send_if_different(&findings, Some(found)),

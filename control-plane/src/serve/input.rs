@@ -10,20 +10,22 @@ use std::{
 
 use anyhow::Context;
 use eastwest_ca_server::SharedSpentTokens;
-use eastwest_kubernetes::{Facts, Progress, Repeated};
+use eastwest_kubernetes::{Facts, Progress, Repeated, Statuses};
 use eastwest_manifest::merge::{Batch, Merge, SourceId};
-use eastwest_model::{Change, Diagnostic, Effect, Kind, MeshConfig, ObjectRef, Severity};
-use tokio::{sync::mpsc, time::timeout};
+use eastwest_model::{Change, Diagnostic, Effect, MeshConfig, Severity};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 
 use super::{
     cluster::{Cluster, ClusterConfig},
+    mesh_settings::{refused_settings, settings_of},
     process::Process,
     sources::Sources,
     startup::Startup,
 };
 
-/// The ConfigMap with the settings of the mesh, in the root namespace.
-const MESH_CONFIG: &str = "istio";
 /// How often the start looks whether it has to say again what it waits for.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -112,6 +114,14 @@ impl Followed {
         }
     }
 
+    /// Where it is told why the settings of the mesh are refused, if they are.
+    pub(super) fn refused_settings(&self) -> watch::Sender<Option<String>> {
+        match self {
+            Self::Directory(_) => watch::Sender::default(),
+            Self::Kubernetes(cluster) => cluster.settings(),
+        }
+    }
+
     /// What remembers used tokens of CI jobs for all replicas; `None` where there is one process.
     pub(super) fn spent_tokens(&self) -> Option<Arc<dyn SharedSpentTokens>> {
         match self {
@@ -120,11 +130,11 @@ impl Followed {
         }
     }
 
-    /// The state of the source.
-    pub(super) fn sources(&self) -> Sources {
+    /// The state of the source; `secrets` is that of the Secrets with the state of the CA, if it is in Secrets.
+    pub(super) fn sources(&self, secrets: Option<Statuses>) -> Sources {
         match self {
             Self::Directory(path) => Sources::Directory(path.clone()),
-            Self::Kubernetes(cluster) => Sources::Kubernetes(cluster.statuses.clone()),
+            Self::Kubernetes(cluster) => Sources::Kubernetes { mesh: cluster.statuses.clone(), secrets },
         }
     }
 }
@@ -158,16 +168,26 @@ impl Input {
     /// The changes that build the world as it is when every source has sent its first batch, which states everything
     /// that it has. Waits for settings of the mesh that can be used: defaults in place of refused ones could have another
     /// trust domain, or protect less. `None`: the sources ended before.
-    pub(super) async fn first(&mut self, mesh: &MeshConfig, startup: &Startup) -> Option<Vec<Change>> {
+    /// `refused` is told why they are refused.
+    pub(super) async fn first(
+        &mut self,
+        mesh: &MeshConfig,
+        startup: &Startup,
+        refused: &watch::Sender<Option<String>>,
+    ) -> Option<Vec<Change>> {
         startup.waits("the input is being read");
         let mut changes = Vec::new();
         while !self.silent.is_empty() {
             changes.extend(self.next().await?);
         }
-        let settings = ObjectRef::new(Kind::ConfigMap, mesh.root_namespace.clone(), MESH_CONFIG);
-        let log = Repeated::default();
+        let (settings, log) = (settings_of(mesh), Repeated::default());
         while self.merge.lacks(&settings) {
-            let reason = self.refusal_of(&settings);
+            let mistakes = refused_settings(self.diagnostics(), mesh).unwrap_or_default();
+            let reason = format!(
+                "{settings} is refused, and no earlier version of it is known: the mesh does not run with defaults in \
+                 its place. {mistakes}"
+            );
+            refused.send_replace(Some(mistakes));
             if log.is_due(&reason, Instant::now()) {
                 tracing::error!("the server does not start: {reason}");
             }
@@ -177,22 +197,6 @@ impl Input {
             }
         }
         Some(changes)
-    }
-
-    /// Why the settings of the mesh cannot be used.
-    fn refusal_of(&self, settings: &ObjectRef) -> String {
-        let name = settings.to_string();
-        let errors = self.diagnostics().iter();
-        let errors = errors.filter(|one| one.severity == Severity::Error && one.object == name);
-        let errors = errors.map(|one| match one.origin.file {
-            Some(_) => format!("{} ({}): {}", one.field, one.origin, one.message),
-            None => format!("{}: {}", one.field, one.message),
-        });
-        let errors = errors.collect::<Vec<_>>().join("; ");
-        format!(
-            "{name} is refused, and no earlier version of it is known: the mesh does not run with defaults in its place. \
-             {errors}"
-        )
     }
 
     /// The changes of the batches that came next; none if they changed nothing or only the diagnostics. `None`: the
@@ -254,6 +258,10 @@ mod tests {
         MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "istio-system")
     }
 
+    fn context() -> (MeshConfig, Startup, watch::Sender<Option<String>>) {
+        (mesh(), Startup::new(Shutdown::on_signals().unwrap()), watch::Sender::default())
+    }
+
     fn batch(source: &str, name: &str) -> Batch {
         let text = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}");
         let parsed = parse::documents(&text, "a.yaml", &mesh());
@@ -263,21 +271,21 @@ mod tests {
     #[tokio::test]
     async fn the_first_changes_wait_for_every_source() {
         let (mut input, sender) = Input::new(&["one", "two"].map(SourceId::new));
-        let (mesh, startup) = (mesh(), Startup::new(Shutdown::on_signals().unwrap()));
+        let (mesh, startup, refused) = context();
         for name in ["a", "b"] {
             sender.try_send(batch("one", name).into()).unwrap();
         }
         let soon = Duration::from_millis(50);
-        assert!(timeout(soon, input.first(&mesh, &startup)).await.is_err());
+        assert!(timeout(soon, input.first(&mesh, &startup, &refused)).await.is_err());
         sender.try_send(Batch { source: SourceId::new("two"), updates: Vec::new() }.into()).unwrap();
-        assert!(input.first(&mesh, &startup).await.is_some());
+        assert!(input.first(&mesh, &startup, &refused).await.is_some());
     }
 
     /// With defaults in place of settings that do not parse, the mesh could have another trust domain.
     #[tokio::test]
     async fn the_first_changes_wait_for_settings_of_the_mesh_that_can_be_used() {
         let (mut input, sender) = Input::new(&[SourceId::new("one")]);
-        let (mesh, startup) = (mesh(), Startup::new(Shutdown::on_signals().unwrap()));
+        let (mesh, startup, refused) = context();
         let state = |text: &str| {
             let settings = format!(
                 "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: istio, namespace: istio-system}}, \
@@ -289,15 +297,15 @@ mod tests {
         };
         state("trustDomain: A_B!");
         let soon = Duration::from_millis(50);
-        assert!(timeout(soon, input.first(&mesh, &startup)).await.is_err());
-        let said = input.refusal_of(&ObjectRef::new(Kind::ConfigMap, "istio-system", MESH_CONFIG));
+        assert!(timeout(soon, input.first(&mesh, &startup, &refused)).await.is_err());
+        let said = refused.borrow().clone().unwrap_or_default();
         assert!(said.contains("data.mesh.trustDomain (a.yaml:1): \"A_B!\" is refused"), "{said}");
         state("trustDomain: example.org");
-        let changes = input.first(&mesh, &startup).await.unwrap();
+        let changes = input.first(&mesh, &startup, &refused).await.unwrap();
         assert!(matches!(&changes[..], [Change::Upsert(_)]), "{changes:?}");
         // A mistake that comes later takes nothing away.
         state("trustDomain: A_B!");
         assert_eq!(input.next().await, Some(Vec::new()));
-        assert!(timeout(soon, input.first(&mesh, &startup)).await.unwrap().is_some());
+        assert!(timeout(soon, input.first(&mesh, &startup, &refused)).await.unwrap().is_some());
     }
 }

@@ -28,10 +28,9 @@ pub(super) fn registry(ca: &Arc<CertificateAuthority>) -> prometheus::Result<Reg
     ca.register_metrics(&registry)?;
     let ca = Arc::clone(ca);
     scrape::register(&registry, move || {
-        let version = vec![label("version", env!("CARGO_PKG_VERSION"))];
         let insecure = f64::from(u8::from(ca.has_test_root()));
         vec![
-            gauges("eastwest_build_info", "Version of this program.", [(version, 1.0)]),
+            build_info(),
             gauge(
                 "eastwest_insecure_test_root",
                 "1 if the root whose key everybody has is trusted.",
@@ -40,6 +39,22 @@ pub(super) fn registry(ca: &Arc<CertificateAuthority>) -> prometheus::Result<Reg
         ]
     })?;
     Ok(registry)
+}
+
+fn build_info() -> MetricFamily {
+    let version = vec![label("version", env!("CARGO_PKG_VERSION"))];
+    gauges("eastwest_build_info", "Version of this program.", [(version, 1.0)])
+}
+
+/// The metrics of a server that starts: of this program and of its `sources`.
+///
+/// # Errors
+/// A metric that the format cannot express.
+pub(super) fn page_of_start(sources: Option<&Sources>) -> prometheus::Result<String> {
+    let mut families = vec![build_info()];
+    families.extend(sources.into_iter().flat_map(Sources::families));
+    families.retain(|family| !family.get_metric().is_empty());
+    TextEncoder::new().encode_to_string(&families)
 }
 
 /// The metrics of a mesh besides.

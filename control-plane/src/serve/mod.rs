@@ -7,6 +7,7 @@ mod ca;
 mod cluster;
 mod http;
 mod input;
+mod mesh_settings;
 mod metrics;
 mod pages;
 mod ports;
@@ -114,9 +115,11 @@ async fn start(
     let endpoint_address = endpoint.as_ref().map(Endpoint::address).transpose()?;
     let (mut source, mut input) = config.input.follow(&config.mesh, process).await?;
     let state = open_state(config, &source)?;
-    let sources = source.sources();
+    let sources = source.sources(state.statuses());
     startup.follows(sources.clone());
-    let first = input.first(&config.mesh, startup).await.context("the input ended before it was read")?;
+    let refused = source.refused_settings();
+    let first =
+        input.first(&config.mesh, startup, &refused).await.context("the input ended before it was read")?;
     let (publisher, subscribers, world) = Publisher::new(config.mesh.clone(), input, first);
     startup.waits("the certificate authority is starting");
     let mesh = world.borrow().snapshot.mesh().clone();

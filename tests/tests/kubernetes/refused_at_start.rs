@@ -40,6 +40,18 @@ fn settings_of_the_mesh_that_are_refused_hold_a_start_up_and_an_edit_changes_not
     let settings = format!("ConfigMap/{namespace}/istio is refused");
     wait_for_reason(&server, &[&settings, "data.mesh.trustDomain: \"A_B!\" is refused"]);
     assert!(server.process.output().contains("the server does not start"), "{}", server.process.output());
+    let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
+    let told = |count: usize| {
+        until("an Event on the ConfigMap", PATIENCE, || {
+            let events = cluster.ask("GET", &path, None);
+            let events = events["items"].as_array().cloned().unwrap_or_default();
+            let of_settings = events.iter().filter(|one| one["regarding"]["name"] == "istio");
+            let notes: Vec<_> = of_settings.map(|one| one["note"].to_string()).collect();
+            Ok((notes.len() == count).then_some(notes))
+        })
+        .unwrap()
+    };
+    assert!(told(1)[0].contains("data.mesh.trustDomain"), "{:?}", told(1));
     set_mesh(&cluster, &namespace, "trustDomain: example.org");
     server.wait_until_ready();
     assert_eq!(server.page("/debug/ca")["trust_domain"], "example.org");
@@ -52,6 +64,7 @@ fn settings_of_the_mesh_that_are_refused_hold_a_start_up_and_an_edit_changes_not
     );
     assert_eq!(server.page("/debug/ca")["trust_domain"], "example.org");
     assert_eq!(server.readyz().0, 200);
+    told(2);
     drop(server);
     let mut server = spawn();
     wait_for_reason(&server, &[&settings]);

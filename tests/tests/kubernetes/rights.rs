@@ -136,6 +136,18 @@ fn without_a_right_to_change_its_secrets_it_waits_and_goes_on_when_it_is_given()
     })
     .unwrap_or_else(|error| panic!("{error}: {:?} {}", server.readyz(), server.process.output()));
     assert_eq!(server.get("/healthz").0, 200, "it lives");
+    // What an operator asks meanwhile.
+    let metrics = server.get("/metrics").1;
+    let known = |line: &str| metrics.lines().any(|one| one == line);
+    assert!(known(r#"eastwest_source_synced{resource="pods"} 1"#), "{metrics}");
+    assert!(metrics.contains("eastwest_build_info{"), "{metrics}");
+    assert!(server.get("/debug/list").1.contains("/debug/sources "));
+    let table = server.ask(&["status", "--sources"]);
+    for name in ["istio-ca-secret", "eastwest-ca-state", "cacerts"] {
+        let row = format!("secrets {namespace}/{name}");
+        assert!(table.lines().any(|line| line.starts_with(&row) && line.contains("watching")), "{table}");
+        assert!(known(&format!("eastwest_source_live{{resource=\"{row}\"}} 1")), "{metrics}");
+    }
     let named = server.process.output().lines().filter(|line| line.contains(missing)).count();
     assert_eq!(named, 1, "once a minute: {}", server.process.output());
     cluster.change(&role, |role| {

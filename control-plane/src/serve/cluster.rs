@@ -58,6 +58,8 @@ pub(super) struct Cluster {
     leads: watch::Sender<bool>,
     /// The trusted roots, PEM.
     roots: watch::Sender<String>,
+    /// Who else is elected, if this process writes without an election.
+    other_leader: watch::Sender<Option<String>>,
     /// Why the settings of the mesh are refused, if they are.
     settings: watch::Sender<Option<String>>,
     recorder: Recorder,
@@ -92,6 +94,7 @@ impl ClusterConfig {
         let cluster = Cluster {
             namespace: self.namespace.clone(),
             identity,
+            other_leader: watch::Sender::default(),
             settings,
             recorder,
             leader_elect: self.leader_elect,
@@ -137,15 +140,17 @@ impl Cluster {
         process.spawn(follow_settings(world.clone(), self.settings.clone()));
         let recorder = self.recorder.clone();
         process.spawn(record(ca.refusals(), recorder.clone()));
-        self.campaign();
+        self.campaign(process);
         let (facts, leads) = (self.facts.clone(), self.leads.subscribe());
         process.spawn(write_statuses(&self.api, facts, leads, found, recorder));
     }
 
-    fn campaign(&mut self) {
+    fn campaign(&mut self, process: &mut Process) {
         if !self.leader_elect {
             tracing::info!(namespace = self.namespace, "this process writes, without an election");
             self.leads.send_replace(true);
+            let others = (self.api.clone(), self.namespace.clone(), self.other_leader.clone());
+            process.spawn(election::watch_for_leader(others.0, others.1, others.2));
             return;
         }
         let identity = self.identity.clone();
@@ -155,6 +160,11 @@ impl Cluster {
     /// Whether this replica writes, for `/metrics`.
     pub(super) fn leads(&self) -> watch::Receiver<bool> {
         self.leads.subscribe()
+    }
+
+    /// Who else is elected, if this process writes without an election, for `/metrics`.
+    pub(super) fn other_leader(&self) -> watch::Receiver<Option<String>> {
+        self.other_leader.subscribe()
     }
 
     /// Where it is told why the settings of the mesh are refused, if they are.

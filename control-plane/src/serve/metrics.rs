@@ -72,14 +72,26 @@ pub(super) fn register_mesh(
     scrape::register(registry, move || of_world(&world.borrow().clone()))
 }
 
-/// Whether this replica writes.
+/// Whether this replica writes, and whether another one is elected although this one is not.
 ///
 /// # Errors
 /// Two metrics have the same name.
-pub(super) fn register_leader(registry: &Registry, leads: watch::Receiver<bool>) -> prometheus::Result<()> {
+pub(super) fn register_leader(
+    registry: &Registry,
+    leads: watch::Receiver<bool>,
+    other: watch::Receiver<Option<String>>,
+) -> prometheus::Result<()> {
     scrape::register(registry, move || {
         let leads = f64::from(u8::from(*leads.borrow()));
-        vec![gauge("eastwest_leader", "1 if this replica writes to the Kubernetes API.", leads)]
+        let other = f64::from(u8::from(other.borrow().is_some()));
+        vec![
+            gauge("eastwest_leader", "1 if this replica writes to the Kubernetes API.", leads),
+            gauge(
+                "eastwest_other_leader",
+                "1 if this process writes without an election, and another one is elected and writes as well.",
+                other,
+            ),
+        ]
     })
 }
 

@@ -156,7 +156,7 @@ async fn start(
     process.spawn(publisher.run());
     process.spawn(follow_trust_domain(ca.clone(), world.clone()));
     if let Followed::Kubernetes(cluster) = &mut source {
-        metrics::register_leader(&served.metrics, cluster.leads())?;
+        metrics::register_leader(&served.metrics, cluster.leads(), cluster.other_leader())?;
         cluster.write(&ca, world.clone(), process);
         if config.ca.proving.jobs.is_some() {
             process.spawn(cluster.remove_spent_tokens());
@@ -164,7 +164,8 @@ async fn start(
         cluster.publish(startup).await;
     }
     startup.ends(http::routes(shared, served));
-    print_ready(&source, &state, &world.borrow().clone(), &addresses, endpoint_address)?;
+    let signer = ca.root_status().map(|status| status.source.to_string());
+    print_ready(&source, &state, (&world.borrow().clone(), signer), &addresses, endpoint_address)?;
     process.keep(state);
     Ok((Services { plaintext_xds: Some(plaintext_xds), xds: Some(xds), ca, identity }, source))
 }
@@ -198,7 +199,7 @@ async fn follow_trust_domain(ca: Arc<CertificateAuthority>, mut world: watch::Re
 fn print_ready(
     source: &Followed,
     state: &State,
-    world: &World,
+    (world, signer): (&World, Option<String>),
     addresses: &PortAddresses,
     endpoint: Option<SocketAddr>,
 ) -> anyhow::Result<()> {
@@ -216,9 +217,8 @@ fn print_ready(
     let (anchor, last) = match (source, state.path()) {
         (Followed::Kubernetes(cluster), _) => (
             format!(
-                "ConfigMap istio-ca-root-cert in every namespace\n  keys          Secret {}/{}",
-                cluster.namespace(),
-                eastwest_cluster::secrets::ROOTS_SECRET
+                "ConfigMap istio-ca-root-cert in every namespace\n  signer        {}",
+                signer.unwrap_or_else(|| format!("Secrets of namespace {}", cluster.namespace()))
             ),
             format!("eastwest status --sources --server http://{http}"),
         ),

@@ -3,7 +3,12 @@
 use eastwest_tests::process::until;
 use serde_json::{Value, json};
 
-use crate::{PATIENCE, cluster::Cluster, server::Server, statuses::define};
+use crate::{
+    PATIENCE,
+    cluster::{Cluster, DEFINITIONS},
+    server::Server,
+    statuses::define,
+};
 
 fn policies(namespace: &str) -> String {
     format!("/apis/security.istio.io/v1/namespaces/{namespace}/peerauthentications")
@@ -109,6 +114,10 @@ fn a_policy_that_is_refused_at_a_start_up_is_in_force_as_far_as_it_is_strict_or_
     let aloud = |line: &&str| line.contains("ERROR") && line.contains("nothing of it is in force");
     let aloud: Vec<_> = log.lines().filter(aloud).collect();
     assert!(aloud.len() == 1 && aloud[0].contains(&format!("{namespace}/reviews")), "{log}");
+    // A definition that is deleted takes its objects along, which is said.
     let metrics = server.get("/metrics").1;
+    cluster.delete(&format!("{DEFINITIONS}/peerauthentications.security.istio.io"));
+    let gone = "no longer serves this resource";
+    until("a word", PATIENCE, || Ok(server.process.output().contains(gone).then_some(()))).unwrap();
     assert!(metrics.lines().any(|line| line == "eastwest_config_not_in_force 1"), "{metrics}");
 }

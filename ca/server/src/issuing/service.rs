@@ -199,7 +199,10 @@ impl IstioCertificateService for CertificateService {
         match answer.unwrap_or(Err(RequestError::Busy)) {
             Ok(Answer { issued, cert_chain }) => {
                 metrics.issued(&issued, begin.elapsed());
-                log_issued(&issued);
+                // Without a ledger that is kept, its record is in the log already.
+                if self.context.ledger.is_kept() {
+                    log_issued(&issued);
+                }
                 Ok(Response::new(IstioCertificateResponse { cert_chain }))
             }
             Err(error) => {

@@ -14,14 +14,23 @@ use self::problems::ConnectionProblems;
 use crate::{
     ClientScope, Hosts, Snapshot, compute,
     settings::{Inbound, Outbound},
-    trace::Step,
+    trace::{Step, StepOutcome},
 };
 
-/// Every finding about the mesh, sorted, each one once.
+/// The objects that win over an object for some workloads or clients, by its name `Kind/namespace/name`.
+pub type Overridden = BTreeMap<String, BTreeSet<ObjectRef>>;
+
+/// Every finding about the mesh, sorted, each one once. See [`analyse`].
+pub fn diagnostics(snapshot: &Snapshot) -> Vec<Diagnostic> {
+    analyse(snapshot).0
+}
+
+/// Every finding about the mesh, sorted, each one once; and who wins over the objects that are in force elsewhere.
 ///
 /// It computes the settings of every workload and of every client scope, one after the other. Use it for commands, not
 /// for each change.
-pub fn diagnostics(snapshot: &Snapshot) -> Vec<Diagnostic> {
+pub fn analyse(snapshot: &Snapshot) -> (Vec<Diagnostic>, Overridden) {
+    let mut overridden = Overridden::new();
     let mut findings = BTreeSet::new();
     let mut scopes = BTreeSet::new();
     let mut counted = BTreeSet::new();
@@ -29,6 +38,7 @@ pub fn diagnostics(snapshot: &Snapshot) -> Vec<Diagnostic> {
         let inbound = compute::inbound(snapshot, workload);
         counted.extend(inbound::counted(&inbound).cloned());
         findings.extend(inbound::findings(snapshot, workload, &inbound));
+        note_losers(&mut overridden, inbound.trace.steps());
         scopes.insert(ClientScope::of(snapshot, workload));
     }
     let mut problems = ConnectionProblems::default();
@@ -39,13 +49,24 @@ pub fn diagnostics(snapshot: &Snapshot) -> Vec<Diagnostic> {
             findings.extend(outbound::findings(snapshot, scope, service, &mut problems));
         }
         used.extend(outbound::used(&settings).cloned());
+        note_losers(&mut overridden, outbound::steps(&settings));
     }
     let unused = unused::findings(snapshot, (!scopes.is_empty()).then_some(&used), &findings);
     findings.extend(unused);
     findings.extend(problems.findings());
     counted.extend(used);
     let counted: BTreeSet<String> = counted.iter().map(ToString::to_string).collect();
-    findings.into_iter().map(|finding| partial(finding, &counted)).collect()
+    overridden.retain(|object, _| counted.contains(object));
+    (findings.into_iter().map(|finding| partial(finding, &counted)).collect(), overridden)
+}
+
+/// Notes the objects that lose, with those that win.
+fn note_losers<'a>(overridden: &mut Overridden, steps: impl Iterator<Item = &'a Step>) {
+    for step in steps.filter(|step| step.outcome() == StepOutcome::Lost) {
+        if let (Some(object), Some(winner)) = (&step.object, step.beaten_by()) {
+            overridden.entry(object.to_string()).or_default().insert(winner.clone());
+        }
+    }
 }
 
 /// An object that loses for one workload or client may be in force for another one. All findings about an object are

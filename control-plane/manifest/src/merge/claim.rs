@@ -60,6 +60,8 @@ pub(super) enum Standing {
     Kept(Object),
     /// The object is refused, and this is the last good version of another part of the source that no longer has it.
     Adopted(Object),
+    /// The object is refused, there is no good version, and this is what can be read of it.
+    StandIn(Object),
     /// The object is refused, and there is no good version.
     Missing,
 }
@@ -72,6 +74,11 @@ impl Standing {
             other => other,
         }
     }
+
+    /// Whether it is a version that was accepted at some time.
+    pub(super) fn is_good(&self) -> bool {
+        matches!(self, Self::Stated(_) | Self::Kept(_) | Self::Adopted(_))
+    }
 }
 
 /// A claim on an object.
@@ -82,11 +89,18 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    /// The version that it stands for.
+    /// The accepted version that it stands for.
     pub(super) fn object(&self) -> Option<&Object> {
         match &self.standing {
             Standing::Stated(object) | Standing::Kept(object) | Standing::Adopted(object) => Some(object),
-            Standing::Missing => None,
+            Standing::StandIn(_) | Standing::Missing => None,
+        }
+    }
+
+    fn stand_in(&self) -> Option<&Object> {
+        match &self.standing {
+            Standing::StandIn(object) => Some(object),
+            _ => None,
         }
     }
 
@@ -95,17 +109,48 @@ impl Claim {
     }
 }
 
-/// The version in force among the claims on an object, which are in their order.
+/// The version in force among the claims on an object, which are in their order. Any accepted version goes before what
+/// stands in for a refused one.
 pub(super) fn winner(claims: &[Claim]) -> Option<&Object> {
-    claims.iter().find_map(Claim::object)
+    claims.iter().find_map(Claim::object).or_else(|| claims.iter().find_map(Claim::stand_in))
+}
+
+/// What is in force of an object that a part of a source refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remains {
+    /// An earlier version of this part.
+    Earlier,
+    /// What stands in for it in this part.
+    StandIn,
+    /// What another part has, if anything.
+    Other,
+    /// Nothing at all.
+    Nothing,
+}
+
+/// What is in force of an object with these claims, for the part of `source` that has this file, or none.
+pub(super) fn remains(claims: &[Claim], source: usize, file: Option<&Name>) -> Remains {
+    let here = |claim: &&Claim| claim.place.is_of(source, file);
+    let is_earlier = |claim: &Claim| matches!(claim.standing, Standing::Kept(_) | Standing::Adopted(_));
+    let has_good = claims.iter().any(|claim| claim.standing.is_good());
+    if claims.iter().filter(here).any(is_earlier) {
+        Remains::Earlier
+    } else if !has_good
+        && claims.iter().find(|claim| claim.stand_in().is_some()).is_some_and(|one| here(&one))
+    {
+        Remains::StandIn
+    } else if winner(claims).is_none() {
+        Remains::Nothing
+    } else {
+        Remains::Other
+    }
 }
 
 /// Gives a refused claim the version that its source had `before`, if no part of the source has one any more, and takes
-/// it back when a part has one. Returns the places that changed.
-pub(super) fn adopt(claims: &mut [Claim], before: &[Claim]) -> Vec<Place> {
+/// it back when a part has one.
+pub(super) fn adopt(claims: &mut [Claim], before: &[Claim]) {
     let of = |claim: &&Claim, source| claim.place.source == source;
     let open = claims.iter().filter(|claim| !claim.is_own()).map(|claim| claim.place.source);
-    let mut changed = Vec::new();
     for source in open.collect::<BTreeSet<_>>() {
         let mine: Vec<&Claim> = claims.iter().filter(|claim| of(claim, source)).collect();
         let is_own = mine.iter().any(|claim| claim.is_own());
@@ -114,19 +159,16 @@ pub(super) fn adopt(claims: &mut [Claim], before: &[Claim]) -> Vec<Place> {
         let mut others = claims.iter_mut().filter(|claim| claim.place.source == source && !claim.is_own());
         match (is_own, is_adopted, last) {
             (true, true, _) => {
-                for claim in others.filter(|claim| claim.standing != Standing::Missing) {
+                for claim in others.filter(|claim| matches!(claim.standing, Standing::Adopted(_))) {
                     claim.standing = Standing::Missing;
-                    changed.push(claim.place.clone());
                 }
             }
             (false, false, Some(last)) => {
                 if let Some(claim) = others.next() {
                     claim.standing = Standing::Adopted(last.clone());
-                    changed.push(claim.place.clone());
                 }
             }
             _ => {}
         }
     }
-    changed
 }

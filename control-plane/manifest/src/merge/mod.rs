@@ -6,7 +6,8 @@
 //!
 //! Rules:
 //! - An object that is refused keeps its last good version from the same source, also if it moved to another file with
-//!   the mistake. An object that was never good there is not in force.
+//!   the mistake. Of an object that was never good there, what stands in for it is in force ([`Entry::stand_in`]); without
+//!   that, nothing is.
 //! - A file that does not parse, or that cannot be read, keeps every object that it held: it is unknown which objects it
 //!   was meant to hold. If it held none, what can be read of it is taken.
 //! - A file or an object that is gone from a source takes no object of another source along.
@@ -23,13 +24,20 @@ use std::{
     sync::Arc,
 };
 
-use eastwest_model::{Change, Diagnostic, Kind, Name, Object, ObjectRef, Origin, Severity};
+use eastwest_model::{
+    Change, Diagnostic, Effect as Ineffective, Kind, Name, Object, ObjectRef, Origin, Severity,
+};
 
 use self::{
-    claim::{Claim, Part, Place, Standing},
+    claim::{Claim, Part, Place, Remains, Standing},
     tally::Tally,
 };
 use crate::parse::{Entry, Parsed};
+
+/// What is added to an error if an earlier version stays in force.
+const EARLIER: &str = "; what was good before stays in force";
+/// What is added to an error if the rest of the object is in force.
+const STAND_IN: &str = "; no earlier version is known, so the rest of the object is in force";
 
 /// The name of a source as messages show it: `directory manifests`, `cluster`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -168,6 +176,11 @@ impl Merge {
         self.diagnostics.list()
     }
 
+    /// Whether an object is stated but refused, and nothing of it is in force.
+    pub fn lacks(&self, reference: &ObjectRef) -> bool {
+        self.claims.get(reference).is_some_and(|claims| claim::winner(claims).is_none())
+    }
+
     /// Takes in a batch.
     pub fn apply(&mut self, batch: Batch) -> Effect {
         let source = self.source(&batch.source);
@@ -233,7 +246,8 @@ impl Merge {
         let part = Part::Object(entry.reference.clone());
         let refused = Some(entry.reference).filter(|_| entry.refused).into_iter().collect();
         let objects = entry.object.into_iter().collect();
-        let parsed = Parsed { objects, refused, diagnostics: entry.diagnostics, broken: false };
+        let stand_ins = entry.stand_in.into_iter().collect();
+        let parsed = Parsed { objects, refused, stand_ins, diagnostics: entry.diagnostics, broken: false };
         self.replace(source, part, parsed, step);
     }
 
@@ -252,17 +266,24 @@ impl Merge {
 
     /// A part has other content.
     fn replace(&mut self, source: usize, part: Part, parsed: Parsed, step: &mut Step) {
-        let Parsed { objects, diagnostics, refused, broken } = parsed;
+        let Parsed { objects, diagnostics, refused, stand_ins, broken } = parsed;
         let (content, before) = self.take(source, &part, step);
-        let stays = |reference: &ObjectRef| broken || refused.contains(reference);
-        let kept = before.into_iter().filter(|(reference, _)| stays(reference));
+        let stays = |(reference, standing): &(ObjectRef, Standing)| match refused.contains(reference) {
+            true => standing.is_good(),
+            false => broken,
+        };
+        let kept = before.into_iter().filter(stays);
         let kept: Vec<_> = kept.map(|(reference, standing)| (reference, standing.kept())).collect();
         let was_good = kept.iter().any(|(_, standing)| matches!(standing, Standing::Kept(_)));
         // Without a last good content, what can be read of a broken file is better than nothing.
         let stated = objects.into_iter().filter(|_| !(broken && was_good));
         let stated = stated.map(|object| (object.reference().clone(), Standing::Stated(object)));
         let known: BTreeSet<_> = kept.iter().map(|(reference, _)| reference.clone()).collect();
-        let missing = refused.difference(&known).cloned().map(|reference| (reference, Standing::Missing));
+        let stand_in = |reference: &ObjectRef| {
+            let object = stand_ins.iter().find(|object| object.reference() == reference);
+            object.cloned().map_or(Standing::Missing, Standing::StandIn)
+        };
+        let missing = refused.difference(&known).map(|one| (one.clone(), stand_in(one)));
         let claims: Vec<_> = stated.chain(kept).chain(missing).collect();
         let references = claims.iter().map(|(reference, _)| reference.clone()).collect();
         for (order, (reference, standing)) in claims.into_iter().enumerate() {
@@ -301,9 +322,9 @@ impl Merge {
         let (mut gone, mut new) = (Vec::new(), Vec::new());
         for (reference, before) in std::mem::take(&mut step.before) {
             let mut claims = self.claims.remove(&reference).unwrap_or_default();
-            for place in claim::adopt(&mut claims, &before) {
-                step.restated.insert((place.source, place.part(&reference)));
-            }
+            claim::adopt(&mut claims, &before);
+            let refused = claims.iter().filter(|claim| !matches!(claim.standing, Standing::Stated(_)));
+            step.restated.extend(refused.map(|one| (one.place.source, one.place.part(&reference))));
             match (claim::winner(&before), claim::winner(&claims)) {
                 (Some(_), None) => gone.push(Change::Delete(reference.clone())),
                 (before, Some(now)) if before != Some(now) => new.push(Change::Upsert(now.clone())),
@@ -354,25 +375,27 @@ impl Merge {
         }
     }
 
-    /// Tells for each error of a part whether an earlier version of the object stays in force.
+    /// Tells for each error of a part what of the object is in force in spite of it.
     fn restate(&mut self, source: usize, part: &Part) {
         let Some(content) = self.sources[source].parts.get_mut(part) else { return };
         if content.found.is_empty() && content.shown.is_empty() {
             return;
         }
-        let stays = |reference: &&ObjectRef| {
-            let claims = self.claims.get(*reference).into_iter().flatten();
-            claims
-                .filter(|claim| claim.place.is_of(source, part.file()))
-                .any(|claim| matches!(claim.standing, Standing::Kept(_) | Standing::Adopted(_)))
-        };
-        let stay: BTreeSet<String> =
-            content.references.iter().filter(stays).map(ToString::to_string).collect();
+        let remains = content.references.iter().map(|reference| {
+            let claims = self.claims.get(reference).map(Vec::as_slice).unwrap_or_default();
+            (reference.to_string(), claim::remains(claims, source, part.file()))
+        });
+        let remains: BTreeMap<String, Remains> = remains.collect();
+        let holds_good = remains.values().any(|one| *one == Remains::Earlier);
         let mut shown = content.found.clone();
         for diagnostic in shown.iter_mut().filter(|one| one.severity == Severity::Error) {
             let of_file = content.broken && part.file().is_some_and(|file| diagnostic.object == **file);
-            if stay.contains(&diagnostic.object) || of_file && !stay.is_empty() {
-                diagnostic.message.push_str("; what was good before stays in force");
+            match remains.get(&diagnostic.object) {
+                None if of_file && holds_good => diagnostic.message.push_str(EARLIER),
+                Some(Remains::Earlier) => diagnostic.message.push_str(EARLIER),
+                Some(Remains::StandIn) => diagnostic.message.push_str(STAND_IN),
+                Some(Remains::Nothing) => diagnostic.effect = Some(Ineffective::None),
+                None | Some(Remains::Other) => {}
             }
         }
         self.diagnostics.replace(&content.shown, &shown);

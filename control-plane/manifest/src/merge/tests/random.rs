@@ -36,13 +36,16 @@ impl Random {
             let label = if refused { json!(5) } else { json!(version) };
             return json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"l": label}}});
         }
-        let mode = if refused { "nonsense" } else { version };
+        // What is refused for its ports has a stand-in if it is STRICT.
+        let bad_ports = refused && self.below(2) == 0;
+        let mode = if refused && !bad_ports { "nonsense" } else { version };
+        let ports = if bad_ports { json!({"8080": {}}) } else { Value::Null };
         json!({
             "apiVersion": "security.istio.io/v1",
             "kind": "PeerAuthentication",
             "metadata": {"name": name, "namespace": "shop"},
             // A warning.
-            "spec": {"mtls": {"mode": mode}, "selecter": {}},
+            "spec": {"mtls": {"mode": mode}, "portLevelMtls": ports, "selecter": {}},
         })
     }
 
@@ -111,14 +114,16 @@ type World = BTreeMap<ObjectRef, Object>;
 struct Model {
     parts: BTreeMap<Part, Known>,
     problems: usize,
-    /// What is in force of this source alone.
+    /// The accepted versions in force of this source alone.
     world: World,
+    /// What stands in where it has none.
+    stand_ins: World,
 }
 
 #[derive(Default)]
 struct Known {
     good: Vec<Object>,
-    refused: BTreeSet<ObjectRef>,
+    refused: BTreeMap<ObjectRef, Option<Object>>,
     diagnostics: usize,
 }
 
@@ -129,9 +134,13 @@ impl Model {
         for object in self.parts.values().flat_map(|known| &known.good) {
             world.entry(object.reference().clone()).or_insert_with(|| object.clone());
         }
-        for reference in self.parts.values().flat_map(|known| &known.refused) {
+        self.stand_ins.clear();
+        for (reference, stand_in) in self.parts.values().flat_map(|known| &known.refused) {
             if let (false, Some(last)) = (world.contains_key(reference), self.world.get(reference)) {
                 world.insert(reference.clone(), last.clone());
+            }
+            if let Some(stand_in) = stand_in {
+                self.stand_ins.entry(reference.clone()).or_insert_with(|| stand_in.clone());
             }
         }
         self.world = world;
@@ -148,11 +157,12 @@ impl Model {
                 self.parts.retain(|part, _| stays(part));
                 entries.iter().for_each(|entry| self.update(&Update::Upsert(entry.clone())));
             }
-            Update::Upsert(Entry { reference, object, refused, diagnostics }) => {
+            Update::Upsert(Entry { reference, object, refused, stand_in, diagnostics }) => {
                 let parsed = Parsed {
                     objects: object.iter().cloned().collect(),
                     diagnostics: diagnostics.clone(),
                     refused: refused.then(|| reference.clone()).into_iter().collect(),
+                    stand_ins: stand_in.iter().cloned().collect(),
                     broken: false,
                 };
                 self.replace(Part::Object(reference.clone()), &parsed);
@@ -176,8 +186,12 @@ impl Model {
             good.clear();
         }
         good.extend(kept);
-        let mut refused = parsed.refused.clone();
-        refused.extend(before.refused.into_iter().filter(|_| parsed.broken));
+        let stand_in = |one: &ObjectRef| parsed.stand_ins.iter().find(|object| object.reference() == one);
+        let mut refused: BTreeMap<_, _> =
+            parsed.refused.iter().map(|one| (one.clone(), stand_in(one).cloned())).collect();
+        for (reference, stand_in) in before.refused.into_iter().filter(|_| parsed.broken) {
+            refused.entry(reference).or_insert(stand_in);
+        }
         self.parts.insert(part, Known { good, refused, diagnostics: parsed.diagnostics.len() });
     }
 
@@ -192,10 +206,11 @@ impl Model {
 /// What the rules make of all sources: the world, and the places of the objects that are ignored in it.
 fn expected(models: &[Model]) -> (World, Vec<(String, Origin)>) {
     let (mut world, mut ignored) = (World::new(), Vec::new());
-    let references: BTreeSet<_> = models.iter().flat_map(|model| model.world.keys()).collect();
-    for reference in references {
+    let references = models.iter().flat_map(|model| model.world.keys().chain(model.stand_ins.keys()));
+    for reference in references.collect::<BTreeSet<_>>() {
+        let stand_in = models.iter().find_map(|model| model.stand_ins.get(reference));
         let mut versions = models.iter().flat_map(|model| model.versions(reference));
-        let first = versions.next().unwrap();
+        let first = versions.next().or(stand_in).unwrap();
         let others = versions.filter(|other| !first.says_the_same(other));
         ignored.extend(others.map(|other| (reference.to_string(), other.meta().origin.clone())));
         world.insert(reference.clone(), first.clone());

@@ -4,7 +4,6 @@ mod resolve;
 
 use eastwest_model::{
     Host, Name, ObjectRef, Origin, SpiffeId, Workload, WorkloadKey, mesh::OutboundTrafficPolicy,
-    service::Protocol,
 };
 use serde::Serialize;
 use thiserror::Error;
@@ -304,7 +303,7 @@ fn setting(cluster: &OutboundCluster) -> Setting {
         sni: cluster.tls.sni().cloned(),
         subject_alt_names: cluster.tls.subject_alt_names().map(<[_]>::to_vec),
         // Bytes name no host.
-        auto_san_validation: cluster.tls.auto_san_validation() && cluster.port.protocol != Protocol::Tcp,
+        auto_san_validation: cluster.tls.auto_san_validation() && !cluster.port.protocol.is_bytes(),
         policy: cluster.policy.clone(),
         origin,
     }

@@ -7,6 +7,7 @@ pub mod compute;
 pub mod diff;
 pub mod explain;
 pub mod lint;
+pub mod listeners;
 pub mod report;
 
 pub mod settings;

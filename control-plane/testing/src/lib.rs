@@ -275,6 +275,7 @@ fn service_entry(random: &mut Random, namespace: &str) -> ServiceEntry {
         meta: meta(random, Kind::ServiceEntry, namespace, Labels::new()),
         hosts: vec![host(random)],
         addresses: Vec::new(),
+        blocks: Vec::new(),
         ports: ports(random, true),
         location: random.one_of(&[Location::External, Location::Internal]),
         resolution: random.one_of(&resolution),

@@ -67,6 +67,7 @@ fn service(snapshot: &Snapshot, scope: &ClientScope, view: View<'_>) -> Outbound
         host: view.host.clone(),
         owner: view.owner.object.clone(),
         addresses: view.addresses.clone(),
+        blocks: view.blocks.clone(),
         aliases: aliases(snapshot, scope.namespace(), &view),
         discovery: view.discovery,
         clusters,

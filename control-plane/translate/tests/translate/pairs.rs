@@ -133,7 +133,7 @@ impl Proxies {
                 ("tls", protocols.iter().map(String::as_str).collect())
             }
         };
-        let connection = Connection { port, server_name: "", transport, protocols: &protocols };
+        let connection = Connection { port, transport, protocols: &protocols, ..Connection::default() };
         let listener = server.listener("virtualInbound").unwrap();
         let found = outcome(listener, &connection);
         if endpoint.pair.outcome != ConnectionOutcome::Refused {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use eastwest_model::{
-    Diagnostic, Host, Name, ObjectRef, SpiffeId, TrustDomain, WorkloadKey,
+    Diagnostic, Host, Kind, Name, ObjectRef, SpiffeId, TrustDomain, WorkloadKey,
     credential::{CaBundle, KeyPair},
     mesh::{OutboundTrafficPolicy, TlsVersion},
     policy::{
@@ -102,6 +102,12 @@ impl OutboundService {
     /// The clusters without subset: only routes that name a subset lead to the others.
     pub fn whole(&self) -> impl Iterator<Item = &OutboundCluster> {
         self.clusters.iter().map(AsRef::as_ref).filter(|cluster| cluster.subset.is_none())
+    }
+
+    /// Whether only a name tells connections to the host from others. Headless Services are called by the addresses of
+    /// their pods.
+    pub fn is_addressless(&self) -> bool {
+        self.addresses.is_empty() && self.blocks.is_empty() && self.owner.kind != Kind::Service
     }
 }
 

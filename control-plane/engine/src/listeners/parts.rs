@@ -95,7 +95,7 @@ fn routes<'a>(service: &'a OutboundService, cluster: &OutboundCluster) -> Option
 }
 
 fn named<'a>(service: &'a OutboundService, cluster: &'a OutboundCluster) -> Option<ListenerPart<'a>> {
-    if cluster.port.protocol.is_http() || !is_addressless(service) {
+    if cluster.port.protocol.is_http() || !service.is_addressless() {
         return None;
     }
     let dynamic = cluster.discovery == Discovery::DynamicForwardProxy;
@@ -120,14 +120,8 @@ pub(super) fn is_routed(service: &OutboundService, cluster: &OutboundCluster) ->
     match cluster.port.protocol {
         Protocol::Http | Protocol::Http2 => true,
         Protocol::Tcp | Protocol::Tls => false,
-        Protocol::Undeclared => is_addressless(service),
+        Protocol::Undeclared => service.is_addressless(),
     }
-}
-
-/// Whether only a name tells connections to the service from others. Headless Services are called by the addresses of
-/// their pods.
-pub(super) fn is_addressless(service: &OutboundService) -> bool {
-    service.addresses.is_empty() && service.blocks.is_empty() && service.owner.kind != Kind::Service
 }
 
 /// Where clients dial: the single virtual addresses, else, for a headless service, its pods.

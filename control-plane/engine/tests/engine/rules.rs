@@ -363,6 +363,7 @@ fn o5_entries_lend_their_names_to_simple_tls_and_services_do_not() {
 fn o5_explain_says_whether_the_host_header_is_checked() {
     let checked = |protocol: &str, tls: &str| {
         let spec = api("api.example", "MESH_EXTERNAL", "address: 10.9.0.1").replace("HTTP", protocol);
+        let spec = format!("{spec}, addresses: [240.0.0.1]");
         let policy = format!("host: api.example, trafficPolicy: {{tls: {{{tls}}}}}");
         let mesh = with(&[entry("yard", "api", 1, &spec), rule("yard", "api", 1, &policy)]);
         mesh.explain("yard/client", "api.example", 80).unwrap().setting.unwrap().auto_san_validation

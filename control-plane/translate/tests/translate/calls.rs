@@ -1,4 +1,4 @@
-//! Calls are resolved as the rendered resources say: in small random worlds, and in the worked cases of `tests/cases/calls`.
+//! Calls are resolved as the rendered resources say, in small random worlds.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

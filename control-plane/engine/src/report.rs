@@ -20,8 +20,6 @@ pub struct TlsReport {
     pub workload: WorkloadKey,
     /// Its SPIFFE ID.
     pub identity: SpiffeId,
-    /// Whether it has a proxy of the mesh. Without one nothing enforces what follows: it takes and sends plaintext.
-    pub in_mesh: bool,
     /// What it accepts from its callers.
     pub inbound: InboundReport,
     /// How it calls others: one entry for each host, service port and subset, in this order.
@@ -102,7 +100,6 @@ pub fn tls_report(snapshot: &Snapshot, key: &WorkloadKey) -> Option<TlsReport> {
         tls.warnings.into_iter().chain(lint::of_calls(&caller)).chain(lint::of_proxy(workload)).collect();
     Some(TlsReport {
         workload: key.clone(),
-        in_mesh: compute::has_proxy(workload),
         inbound: inbound(&tls.inbound),
         outbound: clusters.map(|cluster| called(&caller, cluster)).collect(),
         warnings: warnings.into_iter().map(Warning::from).collect(),

@@ -111,7 +111,6 @@ fn tls_faults(world: &Snapshot, wanted: &Value) -> Vec<String> {
     for (key, value) in wanted.as_object().unwrap() {
         let found = match key.as_str() {
             "workload" | "host" | "port" => continue,
-            "in_mesh" => report["in_mesh"].clone(),
             "warns" if list(&report["warnings"]).any(|one| one["object"] == *value) => continue,
             "warns" => report["warnings"].clone(),
             key => entry.map(|entry| entry[key].clone()).unwrap_or_default(),

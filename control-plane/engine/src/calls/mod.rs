@@ -3,6 +3,8 @@
 mod error;
 mod names;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 
@@ -63,7 +65,9 @@ impl<'a> Caller<'a> {
 
     /// Where calls to the host of a cluster lead, which need not be the cluster: its port may belong to others.
     pub(crate) fn claim(&self, cluster: &OutboundCluster) -> Claim<'a> {
-        let target = self.target(cluster.host.as_str(), cluster.port.number);
+        let target = self
+            .own_target(cluster)
+            .map_or_else(|| self.target(cluster.host.as_str(), cluster.port.number).ok(), Some);
         let ways = target.map(|target| self.ways(&target)).unwrap_or_default();
         let own =
             |way: &Way<'_>| matches!(way.resolved.to, Reached::Cluster(one) if std::ptr::eq(one, cluster));

@@ -1,6 +1,6 @@
 //! Names as DNS in the cluster would answer them, and names that come close.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use eastwest_model::{Host, service::Service};
 
@@ -41,7 +41,10 @@ pub(super) fn is_outside(snapshot: &Snapshot, name: &str) -> bool {
 pub(super) fn addresses(snapshot: &Snapshot, host: &Host, view: Option<&View<'_>>) -> Vec<Option<IpAddr>> {
     match (snapshot.service_of(host), view) {
         (Some(service), _) if service.external_name.is_some() => Vec::new(),
-        (Some(service), _) if service.headless => of_pods(&endpoints::of_kubernetes(snapshot, service)),
+        (Some(service), _) if service.headless => {
+            let backends = endpoints::of_kubernetes(snapshot, service);
+            of_pods(backends.iter().map(|one| (one.ready, one.ip())))
+        }
         (Some(service), _) => vec![service.cluster_ips.first().copied()],
         // Nobody but the entry knows them: a call to the name is taken for one to its addresses.
         (None, Some(view)) => {
@@ -52,18 +55,13 @@ pub(super) fn addresses(snapshot: &Snapshot, host: &Host, view: Option<&View<'_>
     }
 }
 
-/// The pods that take requests, or if none does, all of them.
-fn of_pods(backends: &[Backend]) -> Vec<Option<IpAddr>> {
-    let of = |wanted: &dyn Fn(&Backend) -> bool| {
-        let mut found: Vec<IpAddr> =
-            backends.iter().filter(|one| wanted(one)).filter_map(Backend::ip).collect();
-        found.sort();
-        found.dedup();
-        found
-    };
-    let ready = of(&|backend| backend.ready);
-    let found = if ready.is_empty() { of(&|_| true) } else { ready };
-    found.into_iter().map(Some).collect()
+/// The addresses of the endpoints that take requests, or if none does, of all of them. Each is ready or not, with its
+/// address.
+pub(super) fn of_pods(endpoints: impl Iterator<Item = (bool, Option<IpAddr>)>) -> Vec<Option<IpAddr>> {
+    let (ready, others): (BTreeSet<_>, BTreeSet<_>) =
+        endpoints.filter(|(_, ip)| ip.is_some()).partition(|(ready, _)| *ready);
+    let answer = if ready.is_empty() { others } else { ready };
+    answer.into_iter().map(|(_, ip)| ip).collect()
 }
 
 /// The headless Service that a name of a pod is below, and the addresses of that pod.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use eastwest_model::{Host, service::Protocol};
+use eastwest_model::{Host, Kind, service::Protocol};
 
 use super::{Caller, ExplainError, names};
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
         registry::{self, View},
     },
     listeners::FirstBytes,
+    settings::OutboundCluster,
 };
 
 /// What HOST:PORT means to a client.
@@ -74,6 +75,35 @@ impl Caller<'_> {
         let similar = names::similar(self.snapshot, self.scope, &candidates);
         let namespace = self.scope.namespace().clone();
         Err(ExplainError::UnknownHost { asked: asked.to_owned(), namespace, similar })
+    }
+
+    /// The target that the name and port of a cluster mean, from its settings alone; `None` if several objects claim the
+    /// name, or an alias has it.
+    pub(super) fn own_target(&self, cluster: &OutboundCluster) -> Option<Target> {
+        let host = &cluster.host;
+        let service = self.outbound.services.get(host)?;
+        let alias = || self.snapshot.service_of(host).is_some_and(|one| one.external_name.is_some());
+        if self.snapshot.hosts.get(host).is_none_or(|owners| owners.len() > 1) || alias() {
+            return None;
+        }
+        let dialled = match (service.owner.kind, service.addresses.first()) {
+            (_, Some(address)) => vec![Some(*address)],
+            (Kind::Service, None) => {
+                let clusters = service.whole().flat_map(|cluster| &cluster.endpoints);
+                names::of_pods(clusters.map(|one| (one.ready, one.address.ip())))
+            }
+            (_, None) => vec![service.blocks.first().and_then(|block| block.hosts().next())],
+        };
+        let (name, port) = (host.as_str(), cluster.port.number);
+        Some(Target {
+            asked: name.to_owned(),
+            port,
+            host: Some(host.clone()),
+            dialled,
+            is_exact: false,
+            first_bytes: first_bytes(Some(name), port, Some(cluster.port.protocol)),
+            stranger: None,
+        })
     }
 
     /// A host that some object describes, or an alias.

@@ -57,10 +57,7 @@ impl Backend {
 
     /// The address that is dialled, unless it is a name.
     pub(crate) fn ip(&self) -> Option<IpAddr> {
-        match &self.address {
-            EndpointAddress::Socket(socket) => Some(socket.ip()),
-            EndpointAddress::Dns { .. } => None,
-        }
+        self.address.ip()
     }
 
     /// The port that is dialled.

@@ -9,9 +9,7 @@ use eastwest_model::{
 use ipnet::IpNet;
 
 use super::{ClusterKey, ListenerKey};
-use crate::settings::{
-    ClientTlsSetting, Discovery, Endpoint, EndpointAddress, OutboundCluster, OutboundService,
-};
+use crate::settings::{ClientTlsSetting, Discovery, OutboundCluster, OutboundService};
 
 /// What a host contributes to a listener. Parts are equal if they make the same filter chains.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,12 +124,8 @@ pub(super) fn is_routed(service: &OutboundService, cluster: &OutboundCluster) ->
 
 /// Where clients dial: the single virtual addresses, else, for a headless service, its pods.
 fn addresses(service: &OutboundService, cluster: &OutboundCluster) -> Vec<IpAddr> {
-    let socket = |endpoint: &Endpoint| match &endpoint.address {
-        EndpointAddress::Socket(socket) => Some(socket.ip()),
-        EndpointAddress::Dns { .. } => None,
-    };
     match service.addresses.is_empty() && service.owner.kind == Kind::Service {
-        true => cluster.endpoints.iter().filter_map(socket).collect(),
+        true => cluster.endpoints.iter().filter_map(|endpoint| endpoint.address.ip()).collect(),
         false => service.addresses.clone(),
     }
 }

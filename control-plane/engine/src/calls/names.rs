@@ -7,7 +7,7 @@ use eastwest_model::{Host, service::Service};
 use crate::{
     ClientScope, Snapshot,
     compute::{
-        endpoints::{self, Backend},
+        endpoints,
         registry::{self, View},
     },
 };

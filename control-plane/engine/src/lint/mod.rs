@@ -5,6 +5,7 @@ mod calls;
 mod inbound;
 mod outbound;
 mod problems;
+mod references;
 mod unused;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +45,7 @@ pub fn diagnostics(snapshot: &Snapshot) -> Vec<Diagnostic> {
         }
         used.extend(outbound::used(&settings).cloned());
     }
+    findings.extend(references::findings(snapshot));
     let unused = unused::findings(snapshot, (!scopes.is_empty()).then_some(&used), &findings);
     findings.extend(unused);
     findings.extend(problems.findings());

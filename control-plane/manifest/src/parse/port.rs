@@ -62,9 +62,17 @@ pub(super) fn of_istio(field: &Field<'_>) -> Option<Protocol> {
 
 /// `protocol` of a Kubernetes port is TCP, the default.
 pub(super) fn is_tcp(port: &Field<'_>) -> bool {
-    port.get("protocol")
-        .choice("protocols", &[("TCP", true), ("UDP", false), ("SCTP", false)])
-        .unwrap_or(true)
+    let protocol = port.get("protocol");
+    if let Some(word) = protocol.text().filter(|word| !matches!(*word, "TCP" | "UDP" | "SCTP"))
+        && lookup(word).is_some()
+    {
+        let carried = word.to_ascii_lowercase();
+        protocol.error(format_args!(
+            "{word:?} is what the port carries: write TCP here, and appProtocol: {carried} or a name like {carried}-web"
+        ));
+        return true;
+    }
+    protocol.choice("protocols", &[("TCP", true), ("UDP", false), ("SCTP", false)]).unwrap_or(true)
 }
 
 /// A port's number or the name of a container port (IntOrString); 0 and "" count as unset.

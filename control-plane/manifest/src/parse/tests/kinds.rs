@@ -240,6 +240,17 @@ fn mistakes_in_core_kinds() {
 }
 
 #[test]
+fn what_a_port_carries_is_no_protocol_of_a_service() {
+    let text = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {ports: [{port: 80, protocol: HTTP}, {port: 81, protocol: TCP}]}\n";
+    assert_eq!(
+        findings(text),
+        [
+            "! spec.ports[0].protocol: \"HTTP\" is what the port carries: write TCP here, and appProtocol: http or a name like http-web"
+        ]
+    );
+}
+
+#[test]
 fn mistakes_in_entries_and_sidecars() {
     let kind = "ServiceEntry";
     check(kind, "{}", &["! spec.hosts: missing: name at least one host"]);

@@ -10,7 +10,7 @@ use crate::{
     ClientScope, Snapshot,
     calls::{Caller, Target, Way},
     compute,
-    listeners::{PASSTHROUGH_CLUSTER, Reached},
+    listeners::{FirstBytes, PASSTHROUGH_CLUSTER, Reached},
     pair::{ConnectionOutcome, Pair},
     settings::{ClientTlsSetting, Discovery, Mode, OutboundCluster},
     trace::Step,
@@ -287,7 +287,8 @@ impl CallOf<'_> {
             }
             Reached::Cluster(_) => {
                 let (verdict, reason) = verdict(&judged);
-                (verdict, Some(reason))
+                let own_tls = matches!(self.target.first_bytes, FirstBytes::Tls { .. });
+                (verdict, Some(reason::of_bytes(verdict, reason, own_tls)))
             }
             Reached::Passthrough => match verdict_or_none(&judged) {
                 Some((verdict @ (Verdict::Refused | Verdict::PartlyRefused), reason)) => {

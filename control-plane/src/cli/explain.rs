@@ -50,7 +50,7 @@ impl ExplainArgs {
 fn describe(explanation: &Value) -> String {
     let mut text = format!(
         "{}: {} → {}:{}\n{}\n",
-        verdict(&explanation["verdict"]),
+        outcome(explanation),
         cell(&explanation["client"]),
         cell(if explanation["host"].is_null() { &explanation["asked"] } else { &explanation["host"] }),
         cell(&explanation["port"]),
@@ -112,6 +112,15 @@ fn describe_endpoint(endpoint: &Value) -> String {
         text += &format!("  chain       {}\n", chains.join(" or "));
     }
     text + &steps(&server["trace"])
+}
+
+/// The verdict in words. What is plaintext to the proxy may be the application's own TLS.
+fn outcome(explanation: &Value) -> &'static str {
+    let own_tls = explanation["first_bytes"].as_str().is_some_and(|bytes| bytes.starts_with("TLS"));
+    match explanation["verdict"].as_str() {
+        Some("PLAINTEXT") if own_tls => "The application's own TLS",
+        _ => verdict(&explanation["verdict"]),
+    }
 }
 
 /// A verdict in words.

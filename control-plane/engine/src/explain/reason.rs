@@ -82,6 +82,14 @@ pub(super) fn no_address(caller: &Caller<'_>, target: &Target) -> String {
     }
 }
 
+/// The reason of a verdict about endpoints. What is plaintext to the proxy may be the application's own TLS.
+pub(super) fn of_bytes(verdict: Verdict, reason: String, own_tls: bool) -> String {
+    match verdict {
+        Verdict::Plaintext if own_tls => format!("{reason}; the application's own TLS is handed on as it is"),
+        _ => reason,
+    }
+}
+
 /// The verdict where nothing is known of the server.
 pub(super) fn sent(tls: &ClientTlsSetting) -> Verdict {
     match tls {

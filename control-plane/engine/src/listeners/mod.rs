@@ -31,6 +31,10 @@ pub const PASSTHROUGH_CLUSTER: &str = "PassthroughCluster";
 pub const BLACK_HOLE_CLUSTER: &str = "BlackHoleCluster";
 /// The listener that takes all outbound connections and hands them to the listener of their address.
 pub const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
+/// Where intercepted inbound connections usually arrive: no other listener may have that port of all addresses.
+pub const INBOUND_PORT: u16 = 15006;
+/// Where intercepted outbound connections usually arrive, alike.
+pub const OUTBOUND_PORT: u16 = 15001;
 /// What the HTTP inspector finds in plaintext.
 pub const PLAIN_HTTP: [&str; 3] = ["http/1.0", "http/1.1", "h2c"];
 

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 use eastwest_model::mesh::OutboundTrafficPolicy;
 
 use super::{
-    Chain, ClusterKey, Destination, HostRoutes, Listener, ListenerKey, ListenerPart, Target, Transport,
-    UNKNOWN_HOST_STATUS, VIRTUAL_OUTBOUND, host_routes, parts, unknown_virtual_host,
+    Chain, ClusterKey, Destination, HostRoutes, INBOUND_PORT, Listener, ListenerKey, ListenerPart,
+    OUTBOUND_PORT, Target, Transport, UNKNOWN_HOST_STATUS, VIRTUAL_OUTBOUND, host_routes, parts,
+    unknown_virtual_host,
     virtual_hosts::{owned_domains, virtual_host_name},
 };
 use crate::settings::{Outbound, OutboundCluster};
@@ -112,6 +113,9 @@ impl<'a> Listeners<'a> {
                 by_port.entry(port).or_default().push(part);
             }
         }
+        for port in [INBOUND_PORT, OUTBOUND_PORT] {
+            by_key.remove(&ListenerKey::any_address(port));
+        }
         let listener = |(key, parts): (ListenerKey, Vec<_>)| {
             (key, Listener::new(key, &parts.iter().collect::<Vec<_>>(), unknown))
         };
@@ -125,9 +129,9 @@ impl<'a> Listeners<'a> {
 
     /// Where a call goes. Envoy looks for the listener of the address, then for the one of all addresses.
     pub fn resolve(&self, call: &Call) -> Resolved<'a> {
-        let Some(listener) = self.listener(call) else { return self.unlisted() };
+        let Some(listener) = self.listener(call) else { return self.unlisted(call.port) };
         let Some(chain) = listener.chain_for(call) else {
-            return Resolved { to: Reached::BlackHole, ..self.unlisted() };
+            return Resolved { to: Reached::BlackHole, ..self.unlisted(call.port) };
         };
         let mut resolved = Resolved {
             listener: listener.key.name(),
@@ -155,13 +159,17 @@ impl<'a> Listeners<'a> {
         exact.or_else(|| self.listeners.get(&ListenerKey::any_address(call.port)))
     }
 
-    /// What has no listener stays with the one that takes all connections.
-    fn unlisted(&self) -> Resolved<'a> {
+    /// What has no listener stays with the one that takes all connections; those to its own port would come back.
+    fn unlisted(&self, port: u16) -> Resolved<'a> {
+        let (chain, to) = match port {
+            OUTBOUND_PORT => ("blackhole", Destination::BlackHole),
+            _ => ("catchall-tcp", Destination::unknown(self.outbound.unknown_hosts)),
+        };
         Resolved {
             listener: VIRTUAL_OUTBOUND.to_owned(),
-            chain: format!("{VIRTUAL_OUTBOUND}-catchall-tcp"),
+            chain: format!("{VIRTUAL_OUTBOUND}-{chain}"),
             virtual_host: None,
-            to: self.reached(Destination::unknown(self.outbound.unknown_hosts)),
+            to: self.reached(to),
         }
     }
 

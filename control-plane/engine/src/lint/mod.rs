@@ -1,9 +1,11 @@
 //! What the configuration says and does not do: objects that lose, rules without effect, unintended plaintext, and
 //! connections that fail. Mistakes inside one object are found by its parser; these findings need the whole mesh.
 
+mod calls;
 mod inbound;
 mod outbound;
 mod problems;
+mod references;
 mod unused;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +14,9 @@ use eastwest_model::{Diagnostic, Effect, Host, ObjectRef, Origin, Severity, Work
 
 use self::problems::ConnectionProblems;
 use crate::{
-    ClientScope, Hosts, Snapshot, compute,
+    ClientScope, Hosts, Snapshot,
+    calls::Caller,
+    compute,
     settings::{Inbound, Outbound},
     trace::{Step, StepOutcome},
 };
@@ -45,12 +49,14 @@ pub fn analyse(snapshot: &Snapshot) -> (Vec<Diagnostic>, Overridden) {
     let mut used = BTreeSet::new();
     for scope in &scopes {
         let settings = compute::outbound(snapshot, scope);
+        findings.extend(calls::findings(&Caller::new(snapshot, scope, &settings)));
         for service in settings.services.values() {
             findings.extend(outbound::findings(snapshot, scope, service, &mut problems));
         }
         used.extend(outbound::used(&settings).cloned());
         note_losers(&mut overridden, outbound::steps(&settings));
     }
+    findings.extend(references::findings(snapshot));
     let unused = unused::findings(snapshot, (!scopes.is_empty()).then_some(&used), &findings);
     findings.extend(unused);
     findings.extend(problems.findings());
@@ -75,6 +81,9 @@ fn partial(finding: Diagnostic, counted: &BTreeSet<String>) -> Diagnostic {
     let effect = finding.effect.filter(|_| !counted.contains(&finding.object));
     Diagnostic { effect, ..finding }
 }
+
+pub(crate) use calls::findings as of_calls;
+pub(crate) use inbound::without_proxy as of_proxy;
 
 /// What concerns one workload, as server and as client.
 pub fn of_workload(

@@ -101,11 +101,16 @@ impl World {
 
     /// What is refused, and what has another effect than it seems to have; errors first.
     pub(crate) fn findings(&self) -> Vec<Diagnostic> {
-        let mut findings: Vec<_> =
-            self.input.iter().cloned().chain(lint::diagnostics(&self.snapshot)).collect();
+        self.analyse().0
+    }
+
+    /// The findings, and which objects win over others that are in force elsewhere.
+    pub(crate) fn analyse(&self) -> (Vec<Diagnostic>, lint::Overridden) {
+        let (found, overridden) = lint::analyse(&self.snapshot);
+        let mut findings: Vec<_> = self.input.iter().cloned().chain(found).collect();
         findings.sort();
         findings.dedup();
-        findings
+        (findings, overridden)
     }
 
     fn unknown(&self, workload: &WorkloadKey) -> QueryError {

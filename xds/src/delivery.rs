@@ -108,7 +108,7 @@ impl Delivery {
     fn reject(&mut self, serial: Serial, message: String, subscription: &Subscription) -> Reaction {
         let message = shorten(message);
         let named = subscription.held().filter(|(name, _)| mentions(&message, name));
-        let resources = named.map(|(name, version)| (Arc::clone(name), version)).collect();
+        let resources = named.collect();
         self.rejects += 1;
         self.rejection = Some(Rejection { message: message.clone(), serial, resources });
         Reaction::Nack(message)

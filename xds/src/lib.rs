@@ -7,6 +7,8 @@
 
 mod delivery;
 mod error;
+mod held;
+mod names;
 mod request;
 mod resource;
 mod response;

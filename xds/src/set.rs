@@ -1,8 +1,8 @@
 //! All resources of one type, immutable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 
@@ -19,11 +19,15 @@ pub struct ResourceSet {
     type_url: TypeUrl,
     resources: Vec<Arc<EncodedResource>>,
     version: Version,
-    step: Option<Step>,
+    /// How it came to be, the latest step last.
+    steps: Vec<Arc<Step>>,
     absent: Option<AbsentResource>,
-    joined_sotw: OnceLock<Bytes>,
-    joined_delta: OnceLock<Bytes>,
+    joined_sotw: Joined,
+    joined_delta: Joined,
 }
+
+/// The number of steps that a set remembers. A stream that lags further behind compares whole sets.
+const STEPS: usize = 16;
 
 /// How a set differs from the one before it; a stream that was up to date need not compare whole sets.
 struct Step {
@@ -49,10 +53,10 @@ impl ResourceSet {
             type_url,
             resources,
             version,
-            step: None,
+            steps: Vec::new(),
             absent: None,
-            joined_sotw: OnceLock::new(),
-            joined_delta: OnceLock::new(),
+            joined_sotw: Joined::default(),
+            joined_delta: Joined::default(),
         }
     }
 
@@ -71,7 +75,7 @@ impl ResourceSet {
             return Arc::clone(self);
         }
         next.absent = self.absent;
-        next.step = Some(Step { from: self.version, names: changed_names(self, &next) });
+        next.steps = self.steps_and(changed_names(self, &next));
         Arc::new(next)
     }
 
@@ -95,10 +99,10 @@ impl ResourceSet {
             type_url: self.type_url.clone(),
             resources: self.resources.clone(),
             version: self.version,
-            step: Some(Step { from: self.version, names }),
+            steps: self.steps_and(names),
             absent: self.absent,
-            joined_sotw: OnceLock::new(),
-            joined_delta: OnceLock::new(),
+            joined_sotw: Joined::default(),
+            joined_delta: Joined::default(),
         };
         edits.into_iter().for_each(|(name, new)| next.edit(&name, new));
         Arc::new(next)
@@ -119,9 +123,15 @@ impl ResourceSet {
         }
     }
 
+    /// The steps of the set that follows this one, in which these names differ.
+    fn steps_and(&self, names: Vec<Arc<str>>) -> Vec<Arc<Step>> {
+        let earlier = self.steps.iter().skip((self.steps.len() + 1).saturating_sub(STEPS));
+        earlier.cloned().chain([Arc::new(Step { from: self.version, names })]).collect()
+    }
+
     /// The version of the set that this one followed, and the names that may differ from it; `None` if it followed none.
     pub fn step(&self) -> Option<(Version, &[Arc<str>])> {
-        self.step.as_ref().map(|step| (step.from, step.names.as_slice()))
+        self.steps.last().map(|step| (step.from, step.names.as_slice()))
     }
 
     /// The type of all resources in this set.
@@ -161,18 +171,30 @@ impl ResourceSet {
     }
 
     /// The names that may differ from the set of version `from`; `None` if that is not known.
-    pub(crate) fn changed_since(&self, from: Version) -> Option<&[Arc<str>]> {
-        self.step.as_ref().filter(|step| step.from == from).map(|step| step.names.as_slice())
+    pub(crate) fn changed_since(&self, from: Version) -> Option<BTreeSet<&Arc<str>>> {
+        if from == self.version {
+            return Some(BTreeSet::new());
+        }
+        let first = self.steps.iter().rposition(|step| step.from == from)?;
+        Some(self.steps[first..].iter().flat_map(|step| &step.names).collect())
     }
 
-    /// All state-of-the-world entries in one piece, joined once for all streams.
+    /// The names that may differ between this set and another.
+    pub(crate) fn names_to(&self, other: &Self) -> Vec<Arc<str>> {
+        match other.changed_since(self.version) {
+            Some(names) => names.into_iter().cloned().collect(),
+            None => changed_names(self, other),
+        }
+    }
+
+    /// All state-of-the-world entries in one piece, shared by all streams that are being sent it.
     pub(crate) fn joined_sotw(&self) -> Bytes {
-        self.joined_sotw.get_or_init(|| join(self.iter().map(|r| r.sotw_entry()))).clone()
+        self.joined_sotw.get(|| join(self.iter().map(|r| r.sotw_entry())))
     }
 
-    /// All delta entries in one piece, joined once for all streams.
+    /// All delta entries in one piece, shared by all streams that are being sent it.
     pub(crate) fn joined_delta(&self) -> Bytes {
-        self.joined_delta.get_or_init(|| join(self.iter().map(|r| r.delta_entry()))).clone()
+        self.joined_delta.get(|| join(self.iter().map(|r| r.delta_entry())))
     }
 }
 
@@ -180,6 +202,29 @@ impl fmt::Debug for ResourceSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} ", self.type_url, self.version)?;
         f.debug_list().entries(&self.resources).finish()
+    }
+}
+
+/// Bytes that are kept while somebody uses them: they are as large as all resources together, and most streams need them
+/// once.
+#[derive(Default)]
+struct Joined(Mutex<Weak<Bytes>>);
+
+impl Joined {
+    fn get(&self, make: impl FnOnce() -> Bytes) -> Bytes {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = known.upgrade().unwrap_or_else(|| Arc::new(make()));
+        *known = Arc::downgrade(&bytes);
+        Bytes::from_owner(Shared(bytes))
+    }
+}
+
+/// Owns shared bytes.
+struct Shared(Arc<Bytes>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -248,7 +293,35 @@ mod tests {
         let names: Vec<_> =
             second.changed_since(first.version()).into_iter().flatten().map(|n| &**n).collect();
         assert_eq!(names, ["a", "c", "d"]);
-        assert!(second.changed_since(second.version()).is_none());
+        assert!(second.changed_since(second.version()).is_some_and(|names| names.is_empty()));
+    }
+
+    #[test]
+    fn joined_bytes_are_shared_and_given_back() {
+        let set = set(&[("a", "1"), ("b", "2")]);
+        let (one, other) = (set.joined_delta(), set.joined_delta());
+        assert_eq!(one.as_ptr(), other.as_ptr());
+        drop((one, other));
+        assert!(set.joined_delta.0.lock().unwrap().upgrade().is_none());
+    }
+
+    #[test]
+    fn a_set_knows_how_it_differs_from_those_before_it() {
+        let edit = |name: &str, body: &str| [(Arc::from(name), Some(encode(&[(name, body)]).remove(0)))];
+        let mut sets = vec![Arc::new(set(&[("a", "0"), ("b", "0")]))];
+        for step in 1..=STEPS + 1 {
+            let name = if step % 2 == 0 { "a" } else { "b" };
+            sets.push(sets[step - 1].edited(edit(name, &step.to_string())));
+        }
+        let last = &sets[STEPS + 1];
+        let since = |at: usize| {
+            last.changed_since(sets[at].version())
+                .map(|all| all.into_iter().map(|n| &**n).collect::<Vec<_>>())
+        };
+        assert_eq!(since(STEPS + 1), Some(vec![]));
+        assert_eq!(since(STEPS), Some(vec!["b"]));
+        assert_eq!(since(1), Some(vec!["a", "b"]));
+        assert_eq!(since(0), None, "too long ago");
     }
 
     #[test]

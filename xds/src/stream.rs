@@ -157,8 +157,8 @@ impl Stream {
         }
     }
 
-    /// Name and version of the resources of a type that the client holds.
-    pub fn held(&self, type_url: &TypeUrl) -> impl Iterator<Item = (&Arc<str>, Version)> {
+    /// Name and version of the resources of a type that the client holds, in no order.
+    pub fn held(&self, type_url: &TypeUrl) -> impl Iterator<Item = (Arc<str>, Version)> {
         self.types.get(type_url).into_iter().flat_map(|state| state.subscription.held())
     }
 }

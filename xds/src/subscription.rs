@@ -2,8 +2,11 @@
 //! (XDS.md X60).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use crate::held::{Held, Holdings};
+use crate::names::Names;
 use crate::resource::{EncodedResource, Version};
 use crate::response::Payload;
 use crate::set::ResourceSet;
@@ -17,33 +20,12 @@ pub(crate) struct Subscription {
     wildcard: bool,
     /// A name was subscribed before: an empty list no longer means the wildcard (XDS.md X19).
     ever_named: bool,
-    names: BTreeSet<Arc<str>>,
-    held: BTreeMap<Arc<str>, Held>,
-    /// The sum of all versions in `held`.
+    names: Names,
+    /// The hash of the list of the last state-of-the-world request: most requests repeat it.
+    listed: Option<u64>,
+    holdings: Holdings,
+    /// The sum of all versions that are held.
     version: Version,
-}
-
-/// What the client holds of one resource. A subscribed name without an entry must be answered.
-#[derive(Clone, Debug)]
-enum Held {
-    /// Sent on this stream. The bytes are kept, because a resource that is to be removed may be listed once more.
-    Sent(Arc<EncodedResource>),
-    /// The client has this version from an earlier stream (`initial_resource_versions`).
-    Claimed(Version),
-    /// The client waits for the resource, whatever it holds.
-    Unknown,
-    /// The client was sent the removal of this resource.
-    Absent,
-}
-
-impl Held {
-    fn version(&self) -> Version {
-        match self {
-            Self::Sent(resource) => resource.version(),
-            Self::Claimed(version) => *version,
-            Self::Unknown | Self::Absent => Version::default(),
-        }
-    }
 }
 
 /// The difference between what a client holds and what it should hold.
@@ -70,19 +52,28 @@ impl Subscription {
     /// State-of-the-world: `names` is the complete list (XDS.md X16 to X22). Returns whether a name or the
     /// wildcard was added.
     pub(crate) fn replace(&mut self, names: Vec<String>, empty_means_all: bool) -> bool {
+        let listed = hash(&names);
+        if self.listed.replace(listed) == Some(listed) {
+            return false;
+        }
         let all = names.is_empty() && !self.ever_named && empty_means_all;
         let wildcard = all || names.iter().any(|name| name == WILDCARD);
         self.ever_named |= !names.is_empty();
-        let wanted: BTreeSet<Arc<str>> =
-            names.into_iter().filter(|name| name != WILDCARD).map(Arc::from).collect();
-        if wildcard == self.wildcard && wanted == self.names {
+        let wanted: BTreeSet<&str> =
+            names.iter().map(String::as_str).filter(|name| *name != WILDCARD).collect();
+        let added = wanted.iter().any(|name| !self.names.contains(name));
+        if wildcard == self.wildcard && !added && wanted.len() == self.names.len() {
             return false;
         }
-        let added: Vec<_> = wanted.difference(&self.names).cloned().collect();
-        added.iter().for_each(|name| self.unhold(name));
-        let grown = !added.is_empty() || (wildcard && !self.wildcard);
+        self.unfold();
+        for name in &wanted {
+            if !self.names.contains(name) {
+                self.unhold(name);
+            }
+        }
+        let grown = added || (wildcard && !self.wildcard);
         self.wildcard = wildcard;
-        self.names = wanted;
+        self.names = wanted.into_iter().map(Arc::from).collect();
         self.forget_unsubscribed();
         grown
     }
@@ -114,28 +105,34 @@ impl Subscription {
 
     fn subscribe(&mut self, name: &str) {
         if name == WILDCARD {
-            if std::mem::replace(&mut self.wildcard, true) {
-                let held: Vec<_> = self.held.keys().cloned().collect();
+            let again = self.wildcard;
+            self.unfold();
+            self.wildcard = true;
+            if again {
+                let held: Vec<_> = self.holdings.pending().iter().cloned().collect();
                 held.into_iter().for_each(|name| self.hold(name, Held::Unknown));
             }
         } else {
             let name: Arc<str> = name.into();
-            self.names.insert(Arc::clone(&name));
-            self.hold(name, Held::Unknown);
+            self.hold(Arc::clone(&name), Held::Unknown);
+            self.names.insert(name);
         }
     }
 
     /// Returns whether a response is due: with the wildcard, a name that is unsubscribed is still subscribed.
     fn unsubscribe(&mut self, name: &str) -> bool {
         if name == WILDCARD {
+            self.unfold();
             self.wildcard = false;
             self.forget_unsubscribed();
-        } else if self.names.remove(name) {
+        } else if self.names.contains(name) {
             if self.wildcard {
+                self.names.remove(name);
                 self.hold(name.into(), Held::Unknown);
                 return true;
             }
-            self.unhold(name);
+            self.forget(name);
+            self.names.remove(name);
         }
         false
     }
@@ -154,21 +151,34 @@ impl Subscription {
         self.wildcard || self.names.contains(name)
     }
 
-    /// The difference between what the client holds and `set`. If the set of version `since` was sent before, only the
-    /// names that changed since then are compared.
-    pub(crate) fn diff(&self, set: &ResourceSet, since: Option<Version>) -> Diff {
+    /// Whether the client was sent everything that it subscribed to of this set.
+    pub(crate) fn is_up_to_date(&self, set: &ResourceSet) -> bool {
+        self.holdings.pending().is_empty()
+            && self.holdings.base().is_some_and(|base| base.version() == set.version())
+    }
+
+    /// The difference between what the client holds and `set`. If it is known how the set differs from the one that was
+    /// sent last, only that is compared, and what the client waits for.
+    pub(crate) fn diff(&self, set: &ResourceSet) -> Diff {
         let mut diff = Diff::default();
-        match since.and_then(|version| set.changed_since(version)) {
-            Some(names) => names.iter().for_each(|name| self.compare(name, set, &mut diff)),
-            None => self.candidates(set).into_iter().for_each(|name| self.compare(name, set, &mut diff)),
-        }
+        let changed = self.holdings.base().and_then(|base| set.changed_since(base.version()));
+        let candidates: BTreeSet<&Arc<str>> = match changed {
+            Some(mut names) => {
+                names.extend(self.holdings.pending());
+                names
+            }
+            None => self.candidates(set),
+        };
+        candidates.into_iter().for_each(|name| self.compare(name, set, &mut diff));
         diff
     }
 
     /// All names that may have to be sent or removed.
     fn candidates<'a>(&'a self, set: &'a ResourceSet) -> BTreeSet<&'a Arc<str>> {
         let all = set.iter().filter(|_| self.wildcard).map(|resource| resource.name());
-        self.names.iter().chain(self.held.keys()).chain(all).collect()
+        let base = self.holdings.base().filter(|_| self.wildcard).into_iter().flat_map(|base| base.iter());
+        let base = base.map(|resource| resource.name());
+        self.names.iter().chain(self.holdings.other_names()).chain(base).chain(all).collect()
     }
 
     fn compare(&self, name: &Arc<str>, set: &ResourceSet, diff: &mut Diff) {
@@ -176,7 +186,7 @@ impl Subscription {
         if !self.wildcard && !named {
             return;
         }
-        let held = self.held.get(name);
+        let held = self.holdings.get(name);
         if let Some(resource) = set.get(name) {
             if held.is_none_or(|held| held.version() != resource.version()) {
                 diff.changed.push(Arc::clone(resource));
@@ -195,6 +205,17 @@ impl Subscription {
                 None | Some(Held::Absent) => {}
             }
         }
+    }
+
+    /// The client is up to date with `set`, whose last response was recorded.
+    pub(crate) fn settle(&mut self, set: &Arc<ResourceSet>) {
+        self.holdings.settle(set);
+        self.names.relate_to(set);
+        debug_assert_eq!(
+            self.version,
+            self.all().fold(Version::default(), |sum, (_, held)| sum.plus(held.version())),
+            "the version is the sum of what is held"
+        );
     }
 
     /// Records what a response contains.
@@ -218,11 +239,11 @@ impl Subscription {
             return Payload::Whole(Arc::clone(set));
         }
         let wanted = set.iter().filter(|resource| self.wants(resource.name()));
-        let stale = leaving.iter().filter_map(|name| match self.held.get(name) {
+        let stale = leaving.iter().filter_map(|name| match self.holdings.get(name) {
             Some(Held::Sent(resource)) => Some(resource),
             _ => None,
         });
-        Payload::Some(wanted.chain(stale).cloned().collect())
+        Payload::Some(wanted.cloned().chain(stale).collect())
     }
 
     /// The version of everything that the client holds. It changes with the content and only with it (XDS.md X7).
@@ -240,36 +261,59 @@ impl Subscription {
         self.names.len()
     }
 
-    /// Name and version of every resource that the client holds.
-    pub(crate) fn held(&self) -> impl Iterator<Item = (&Arc<str>, Version)> {
-        let there = self.held.iter().filter(|(_, held)| matches!(held, Held::Sent(_) | Held::Claimed(_)));
-        there.map(|(name, held)| (name, held.version()))
+    /// Name and version of every resource that the client holds, in no order.
+    pub(crate) fn held(&self) -> impl Iterator<Item = (Arc<str>, Version)> {
+        self.all().filter(|(_, held)| held.is_there()).map(|(name, held)| (name, held.version()))
     }
 
     /// The version of `name` that the client holds.
     pub(crate) fn held_version(&self, name: &str) -> Option<Version> {
-        self.held.get(name).map(Held::version)
+        if self.wants(name) { self.holdings.get(name).map(|held| held.version()) } else { None }
+    }
+
+    fn all(&self) -> impl Iterator<Item = (Arc<str>, Held)> {
+        self.holdings.iter(|name| self.wants(name))
     }
 
     fn hold(&mut self, name: Arc<str>, held: Held) {
         self.version = self.version.plus(held.version());
-        if let Some(before) = self.held.insert(name, held) {
-            self.version = self.version.minus(before.version());
-        }
+        self.set(name, Some(held));
     }
 
     fn unhold(&mut self, name: &str) {
-        if let Some(before) = self.held.remove(name) {
-            self.version = self.version.minus(before.version());
-        }
+        self.set(name.into(), None);
+    }
+
+    fn set(&mut self, name: Arc<str>, held: Option<Held>) {
+        self.version = self.version.minus(self.held_version(&name).unwrap_or_default());
+        self.holdings.put(name, held);
+    }
+
+    /// Forgets what is held of a name that is subscribed no longer.
+    fn forget(&mut self, name: &str) {
+        let before = self.holdings.get(name).map(|held| held.version());
+        self.version = self.version.minus(before.unwrap_or_default());
+        self.holdings.forget(name);
+    }
+
+    /// Before a change of the subscription that is not about single names.
+    fn unfold(&mut self) {
+        self.holdings.unfold(|name| self.wildcard || self.names.contains(name));
     }
 
     /// Forgets names that are no longer subscribed, so that a new subscription sends them again (XDS.md X22).
     fn forget_unsubscribed(&mut self) {
         if !self.wildcard {
-            let unsubscribed: Vec<_> =
-                self.held.keys().filter(|name| !self.names.contains(*name)).cloned().collect();
-            unsubscribed.iter().for_each(|name| self.unhold(name));
+            let held = self.holdings.pending().iter();
+            let unsubscribed: Vec<_> = held.filter(|name| !self.names.contains(name)).cloned().collect();
+            unsubscribed.iter().for_each(|name| self.forget(name));
         }
     }
+}
+
+/// The hash of a list of names, in its order.
+fn hash(names: &[String]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    names.hash(&mut hasher);
+    hasher.finish()
 }

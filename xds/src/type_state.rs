@@ -20,8 +20,6 @@ pub const MAX_NAMES: usize = 100_000;
 pub(crate) struct TypeState {
     pub(crate) subscription: Subscription,
     pub(crate) delivery: Delivery,
-    /// The version of the set that was sent last, if all that is subscribed of it was sent.
-    sent_set: Option<Version>,
     /// The first request of the type has no response yet. It gets one even if it is empty (XDS.md X6 and X27).
     answer_due: bool,
     /// The client waits for a resource: the next push does not wait for an ACK.
@@ -66,13 +64,7 @@ impl TypeState {
             }
         }
         check_size(type_url, &subscription)?;
-        Ok(Self {
-            subscription,
-            delivery: Delivery::default(),
-            sent_set: None,
-            answer_due: true,
-            immediate: true,
-        })
+        Ok(Self { subscription, delivery: Delivery::default(), answer_due: true, immediate: true })
     }
 
     /// A later request. `nonce`: none, not ours (`Some(None)`), or the number of a response.
@@ -97,7 +89,6 @@ impl TypeState {
         };
         check_size(type_url, &self.subscription)?;
         if waits {
-            self.sent_set = None;
             self.immediate = true;
         }
         // A NACK without a nonce rejects the latest response.
@@ -113,7 +104,6 @@ impl TypeState {
     /// Marks a resource to be sent again.
     pub(crate) fn repeat(&mut self, name: &Arc<str>) {
         if self.subscription.repeat(name) {
-            self.sent_set = None;
             self.immediate = true;
         }
     }
@@ -125,22 +115,23 @@ impl TypeState {
         context: &PushContext,
         wakeup: &mut Option<Instant>,
     ) -> Option<Push> {
-        if self.sent_set == Some(set.version()) && !self.answer_due {
+        if self.subscription.is_up_to_date(set) && !self.answer_due {
             return None;
         }
         if let Some(until) = self.ack_deadline(context) {
             *wakeup = Some(wakeup.map_or(until, |other| other.min(until)));
             return None;
         }
-        let diff = self.subscription.diff(set, self.sent_set);
+        let diff = self.subscription.diff(set);
         let keep = context.phase == Phase::Make && set.type_url().leaves_last() && diff.has_removals();
         if keep && diff.changed.is_empty() {
             return None;
         }
+        let push = self.push(set, diff, keep, context);
         if !keep {
-            self.sent_set = Some(set.version());
+            self.subscription.settle(set);
         }
-        self.push(set, diff, keep, context)
+        push
     }
 
     /// Turns a difference into a response. With `keep`, removals are left for the last phase.

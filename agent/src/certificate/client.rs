@@ -267,7 +267,13 @@ fn handshake_remedy(error: &io::Error, flag: &str) -> String {
     use rustls::{CertificateError, Error};
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
     match cause {
-        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+        // A root of the same name with another key leads to the latter ones.
+        Some(Error::InvalidCertificate(
+            CertificateError::UnknownIssuer
+            | CertificateError::BadSignature
+            | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. },
+        )) => {
             "; its certificate does not lead to --ca-root: is that the root of this control plane?".to_owned()
         }
         Some(Error::InvalidCertificate(

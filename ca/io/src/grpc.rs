@@ -14,8 +14,9 @@ use tower::{
     layer::util::{Identity, Stack},
 };
 
-/// How often an idle client is pinged, and how long it may take to answer.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+/// How often a client is pinged that sends nothing, and how long it may take to answer. With thousands of clients the pings
+/// are what an idle server does.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(10));
 /// Streams and calls of one connection at a time.
 const MAX_CONCURRENT: u32 = 1000;
 /// Bytes of requests that a connection may have in flight: the default of HTTP/2, which needs no announcement.

@@ -31,7 +31,7 @@ pub use authn::{
     binding::BoundPods,
     keys::{IssuerKeys, KeySource, Pace},
     kubernetes::{KubernetesApi, KubernetesApiError},
-    oidc::{RulesError, RulesFile},
+    oidc::{RulesError, RulesFile, SharedSpentTokens},
     peer_authenticator::{CredentialValidity, PeerAuthenticator},
     proofs::ProofConfig,
 };

@@ -7,6 +7,9 @@ use zeroize::Zeroizing;
 
 use crate::request::{self, JSON, MANAGER, MERGE_PATCH, Refusal};
 
+/// Objects on a page of a list.
+const PAGE: usize = 500;
+
 /// The resources of one kind in one namespace.
 #[derive(Clone)]
 pub(crate) struct Collection {
@@ -68,6 +71,20 @@ impl Collection {
     /// Changes some fields of an object (JSON merge patch).
     pub(crate) async fn patch(&self, name: &str, body: Vec<u8>) -> Result<Zeroizing<String>, Failure> {
         self.send(Method::PATCH, Some(name), "patch", Some((MERGE_PATCH, body))).await
+    }
+
+    /// The objects with this label, a page after `after`, the `continue` of the page before.
+    pub(crate) async fn list(&self, label: &str, after: &str) -> Result<Zeroizing<String>, Failure> {
+        let path = format!("{}?limit={PAGE}&labelSelector={label}&continue={after}", self.path(None));
+        let answer = request::send_text(&self.client, Method::GET, &path, None, self.deadline).await;
+        answer.map_err(|refusal| self.failure(refusal, None, "list"))
+    }
+
+    pub(crate) async fn delete(&self, name: &str) -> Result<(), Failure> {
+        let path = self.path(Some(name));
+        let answer = request::send_text(&self.client, Method::DELETE, &path, None, self.deadline).await;
+        // The rule must be for all names: there is one for each token.
+        answer.map(drop).map_err(|refusal| self.failure(refusal, None, "delete"))
     }
 
     async fn send(

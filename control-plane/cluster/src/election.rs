@@ -3,6 +3,7 @@
 //! The rules are those of client-go's leader election, so that the Lease means to others what they know. `elector` decides
 //! (without clock and network), `lease` is the object, and this module runs both.
 
+mod bystander;
 mod elector;
 mod lease;
 
@@ -20,6 +21,7 @@ use tokio::{
     time::{sleep, sleep_until, timeout},
 };
 
+pub use self::bystander::watch_for_leader;
 use self::{
     elector::{Act, Answer, Elector, Times},
     lease::Lease,

@@ -7,6 +7,8 @@
 //! | `roots` | the trusted roots in every namespace, and as a ClusterTrustBundle |
 //! | `status` | status conditions of policies |
 //! | [`events`] | Events about refusals |
+//! | `settings` | Events about the ConfigMap with the settings of the mesh |
+//! | `spent_tokens` | tokens of CI jobs that were used, known to all replicas |
 //! | `tokens` | tokens of service accounts: reviews, keys, issuer |
 //! | `request`, `collection` | requests with a deadline, and refusals that name the missing RBAC rule |
 //!
@@ -20,6 +22,8 @@ mod micro_time;
 mod request;
 mod roots;
 pub mod secrets;
+mod settings;
+mod spent_tokens;
 mod status;
 mod supervision;
 mod tokens;
@@ -28,6 +32,8 @@ pub use crate::{
     election::Election,
     roots::{Publication, Published, publish_roots},
     secrets::CaSecrets,
+    settings::record_refused_settings,
+    spent_tokens::{SpentTokens, remove_expired},
     status::{Findings, write_statuses},
     tokens::TokenIssuer,
 };

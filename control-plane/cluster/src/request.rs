@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use eastwest_kubernetes::reason;
 use http::{Method, Request, header};
 use kube::Client;
 use serde_json::Value;
@@ -104,10 +105,12 @@ pub(crate) async fn send_text(
     }
     let request = request.body(content.unwrap_or_default()).map_err(|error| unanswered(error.to_string()))?;
     let answer = tokio::time::timeout(deadline, client.request_text(request)).await;
-    let answer = answer.map_err(|_| unanswered(format!("no answer within {} s", deadline.as_secs_f32())))?;
+    let answer = answer.map_err(|_| {
+        unanswered(format!("the Kubernetes API does not answer within {} s", deadline.as_secs_f32()))
+    })?;
     answer.map(Zeroizing::new).map_err(|error| match error {
         kube::Error::Api(status) => Refusal { code: status.code, message: status.message.trim().to_owned() },
-        error => unanswered(error.to_string()),
+        error => unanswered(format!("the Kubernetes API does not answer: {}", reason(&error))),
     })
 }
 

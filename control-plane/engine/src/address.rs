@@ -1,6 +1,9 @@
 //! Where an endpoint is.
 
-use std::{fmt, net::SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use eastwest_model::Name;
 
@@ -10,6 +13,16 @@ use eastwest_model::Name;
 pub enum EndpointAddress {
     Socket(SocketAddr),
     Dns { host: Name, port: u16 },
+}
+
+impl EndpointAddress {
+    /// The address, unless it is a name.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Socket(socket) => Some(socket.ip()),
+            Self::Dns { .. } => None,
+        }
+    }
 }
 
 impl fmt::Display for EndpointAddress {

@@ -1,68 +1,23 @@
 //! One client, one host and port: what happens, which object decided it and why the others lost (`eastwest explain`).
 
-mod resolve;
+mod endpoints;
+mod reason;
 
-use eastwest_model::{
-    Host, Name, ObjectRef, Origin, SpiffeId, Workload, WorkloadKey, mesh::OutboundTrafficPolicy,
-    service::Protocol,
-};
+use eastwest_model::{Host, Name, ObjectRef, Origin, SpiffeId, Workload, WorkloadKey};
 use serde::Serialize;
-use thiserror::Error;
 
 use crate::{
     ClientScope, Snapshot,
-    compute::{
-        self, credentials,
-        endpoints::{self, Backend},
-        registry,
-    },
-    pair::{self, ConnectionOutcome, ConnectionReason, Pair},
-    settings::{ClientTlsSetting, Endpoint, Mode, OutboundCluster},
+    calls::{Caller, Target, Way},
+    compute,
+    listeners::{FirstBytes, PASSTHROUGH_CLUSTER, Reached},
+    pair::{ConnectionOutcome, Pair},
+    settings::{ClientTlsSetting, Discovery, Mode, OutboundCluster},
     trace::Step,
 };
 
-/// Why a call cannot be explained: an error in the question.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum ExplainError {
-    /// No such client.
-    #[error("there is no workload {0}")]
-    UnknownClient(WorkloadKey),
-    /// The client has no valid identity.
-    #[error("workload {0} has no valid identity: its namespace or service account is malformed")]
-    NoIdentity(WorkloadKey),
-    /// No service of that name is known.
-    #[error("no service {asked:?} is known to clients in namespace {namespace}{}", suggest(.similar))]
-    UnknownHost {
-        /// The host as asked for.
-        asked: String,
-        /// The client's namespace.
-        namespace: Name,
-        /// Hosts with a similar name, nearest first.
-        similar: Vec<Host>,
-    },
-    /// The service has no such port.
-    #[error("{host} has no port {port}; its service ports are {}{hint}", list(.known))]
-    UnknownPort {
-        /// The host.
-        host: Host,
-        /// The port as asked for.
-        port: u16,
-        /// The ports it has.
-        known: Vec<u16>,
-        /// A port that was probably meant.
-        hint: String,
-    },
-}
-
-fn suggest(similar: &[Host]) -> String {
-    let names: Vec<&str> = similar.iter().map(Host::as_str).collect();
-    if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(" or ")) }
-}
-
-fn list(ports: &[u16]) -> String {
-    ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
+pub use crate::calls::ExplainError;
+pub(crate) use endpoints::of_cluster as endpoints;
 
 /// What happens between a client and a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -75,7 +30,7 @@ pub struct Explanation {
     pub client_in_mesh: bool,
     /// The host as asked for.
     pub asked: String,
-    /// The host it resolves to; `null` if no service knows it.
+    /// The host that the call leads to, or that the name stands for; `null` if no service knows it.
     pub host: Option<Host>,
     /// The service port.
     pub port: u16,
@@ -85,9 +40,17 @@ pub struct Explanation {
     pub reason: String,
     /// The Service or ServiceEntry that owns the host.
     pub owner: Option<ObjectRef>,
+    /// What the application is taken to send first, by the protocol that the port declares; `null` without a proxy.
+    pub first_bytes: Option<String>,
+    /// The client's listener that takes the call, its filter chain and, for HTTP by routes, its virtual host.
+    pub listener: Option<String>,
+    /// See `listener`.
+    pub chain: Option<String>,
+    /// See `listener`.
+    pub virtual_host: Option<String>,
     /// The name of the Envoy cluster.
     pub cluster: String,
-    /// How the client calls; `null` if no service knows the host.
+    /// How the client calls; `null` if the call leads to no host.
     pub setting: Option<Setting>,
     /// Everything that was looked at for the client's side.
     pub trace: Vec<Step>,
@@ -130,9 +93,9 @@ pub enum Verdict {
     Mixed,
     /// There is no endpoint that takes requests.
     NoEndpoints,
-    /// No service knows the host: the proxy hands the bytes on as they are.
+    /// The call leads to no host: the proxy hands the bytes on as they are.
     Passthrough,
-    /// No service knows the host: the proxy refuses (REGISTRY_ONLY).
+    /// The call leads to no host: the proxy refuses (REGISTRY_ONLY).
     BlackHole,
 }
 
@@ -155,8 +118,8 @@ pub struct EndpointExplanation {
     pub pair: Pair,
 }
 
-/// Explains what happens when a workload calls a host: a service's short or full name, a wildcard's instance, or a
-/// virtual address.
+/// Explains what happens when a workload calls a host: a service's short or full name, a pod's name below a headless
+/// Service, a wildcard's instance, or an address.
 ///
 /// # Errors
 /// An unknown client, host or port, with what is known instead.
@@ -166,132 +129,183 @@ pub fn explain(
     host: &str,
     port: u16,
 ) -> Result<Explanation, ExplainError> {
-    let unknown = || ExplainError::UnknownClient(client.clone());
-    let workload = snapshot.workload(client).ok_or_else(unknown)?;
-    let no_identity = |_| ExplainError::NoIdentity(client.clone());
+    let workload = snapshot.workload(client).ok_or_else(|| ExplainError::UnknownClient(client.clone()))?;
+    let scope = ClientScope::of(snapshot, workload);
+    let outbound = compute::outbound(snapshot, &scope);
+    explain_call(&Caller::new(snapshot, &scope, &outbound), workload, host, port)
+}
+
+/// See [`explain`]; `caller` has the scope of the client.
+pub(crate) fn explain_call(
+    caller: &Caller<'_>,
+    client: &Workload,
+    host: &str,
+    port: u16,
+) -> Result<Explanation, ExplainError> {
+    let key = client.key();
+    let identity = compute::identity(caller.snapshot, client);
+    let target = caller.target(host, port)?;
     let mut explanation = Explanation {
-        client: client.clone(),
-        client_identity: compute::identity(snapshot, workload).map_err(no_identity)?,
-        client_in_mesh: compute::has_proxy(workload),
+        client_identity: identity.map_err(|_| ExplainError::NoIdentity(key.clone()))?,
+        client: key,
+        client_in_mesh: compute::has_proxy(client),
         asked: host.to_owned(),
-        host: None,
+        host: target.host.clone(),
         port,
         verdict: Verdict::Passthrough,
         reason: String::new(),
         owner: None,
+        first_bytes: None,
+        listener: None,
+        chain: None,
+        virtual_host: None,
         cluster: String::new(),
         setting: None,
         trace: Vec::new(),
         endpoints: Vec::new(),
     };
-    let scope = ClientScope::of(snapshot, workload);
-    match resolve::host(snapshot, &scope, host)? {
-        Some(found) => explain_known(snapshot, &scope, &found, &mut explanation)?,
-        None => explain_unknown(snapshot, &scope, workload, &mut explanation),
+    let call = CallOf { caller, target: &target };
+    match explanation.client_in_mesh {
+        true => call.by_proxy(&mut explanation),
+        false => call.without_proxy(&mut explanation),
     }
     Ok(explanation)
 }
 
-/// The host that serves calls to `host`, after aliases; `None` if no service knows it.
-pub(crate) fn resolve_host(snapshot: &Snapshot, scope: &ClientScope, host: &Host) -> Option<Host> {
-    resolve::host(snapshot, scope, host.as_str()).ok().flatten()
+/// A call whose target is known.
+struct CallOf<'a> {
+    caller: &'a Caller<'a>,
+    target: &'a Target,
 }
 
-/// A host that no service knows: its bytes pass through untouched, or not at all. The mode of a Pod of the mesh that is
-/// called by its own address still counts.
-fn explain_unknown(
-    snapshot: &Snapshot,
-    scope: &ClientScope,
-    client: &Workload,
-    explanation: &mut Explanation,
-) {
-    let asked = &explanation.asked;
-    let unknown = format!("no service visible from namespace {} knows {asked}", client.meta.namespace());
-    if scope.unknown_hosts(snapshot) == OutboundTrafficPolicy::RegistryOnly {
-        explanation.verdict = Verdict::BlackHole;
-        explanation.reason = format!("{unknown}, and outboundTrafficPolicy is REGISTRY_ONLY");
-        explanation.cluster = "BlackHoleCluster".to_owned();
-        return;
-    }
-    explanation.cluster = "PassthroughCluster".to_owned();
-    explanation.reason = format!("{unknown}: its bytes are passed through untouched");
-    let address = resolve::address(asked);
-    let called = address.and_then(|it| Some((it, snapshot.workload_by_address(None, it)?)));
-    if let Some((address, workload)) = called {
-        let backend = Backend::of_address(workload, address, explanation.port);
-        let pair = pair::evaluate(
-            snapshot,
-            workload.meta.namespace(),
-            &ClientTlsSetting::Disable,
-            &unmarked(&backend),
-            &backend,
-        );
-        if pair.outcome == ConnectionOutcome::Refused {
-            explanation.verdict = Verdict::Refused;
-            explanation.reason = format!("{}; {}", explanation.reason, pair.reason);
+impl CallOf<'_> {
+    /// What the client's proxy does with it.
+    fn by_proxy(&self, explanation: &mut Explanation) {
+        let ways = self.caller.ways(self.target);
+        let Some(way) = ways.first() else { return self.nobody(explanation) };
+        explanation.first_bytes = Some(self.target.first_bytes.to_string());
+        explanation.listener = Some(way.resolved.listener.clone());
+        explanation.chain = Some(way.resolved.chain.clone());
+        explanation.virtual_host.clone_from(&way.resolved.virtual_host);
+        explanation.cluster = way.resolved.to.cluster_name();
+        if let Reached::Cluster(cluster) = way.resolved.to {
+            self.describe(cluster, explanation);
+            explanation.setting = Some(setting(cluster));
+            explanation.trace = cluster.trace.steps().cloned().collect();
         }
-        explanation.endpoints.push(explained(snapshot, &unmarked(&backend), &backend, pair));
+        explanation.endpoints = self.endpoints(&ways);
+        let note = reason::note(self.caller, self.target, way);
+        let (verdict, why) = self.verdict(way, &explanation.endpoints);
+        explanation.verdict = verdict;
+        explanation.reason = [note, why].into_iter().flatten().collect::<Vec<_>>().join("; ");
+    }
+
+    /// The application dials itself, in plaintext.
+    fn without_proxy(&self, explanation: &mut Explanation) {
+        let known = self.target.host.as_ref().and_then(|host| self.caller.cluster(host, self.target.port));
+        let plaintext = &ClientTlsSetting::Disable;
+        explanation.endpoints = match known {
+            Some(cluster) => {
+                self.describe(cluster, explanation);
+                explanation.cluster = cluster.name();
+                endpoints::of_call(self.caller, cluster, &self.target.dialled, plaintext)
+            }
+            None => {
+                explanation.cluster = PASSTHROUGH_CLUSTER.to_owned();
+                endpoints::passed_through(self.caller, &self.target.dialled, self.target.port)
+            }
+        };
+        let judged = self.judged(&explanation.endpoints);
+        let (verdict, reason) = match (known, judged.is_empty()) {
+            (Some(cluster), true) if cluster.discovery != Discovery::OriginalDst => nobody_there(),
+            (_, true) => (Verdict::Passthrough, "nothing is known of the address that it dials".to_owned()),
+            (_, false) => verdict(&judged),
+        };
+        explanation.verdict = verdict;
+        explanation.reason = format!("the client has no proxy of the mesh and sends plaintext; {reason}");
+    }
+
+    /// A name without an address.
+    fn nobody(&self, explanation: &mut Explanation) {
+        let known = self.target.host.as_ref().and_then(|host| self.caller.cluster(host, self.target.port));
+        if let Some(cluster) = known {
+            self.describe(cluster, explanation);
+            explanation.cluster = cluster.name();
+            explanation.setting = Some(setting(cluster));
+            explanation.trace = cluster.trace.steps().cloned().collect();
+        }
+        explanation.verdict = Verdict::NoEndpoints;
+        explanation.reason = reason::no_address(self.caller, self.target);
+    }
+
+    fn describe(&self, cluster: &OutboundCluster, explanation: &mut Explanation) {
+        let service = self.caller.outbound.services.get(&cluster.host);
+        explanation.host = Some(cluster.host.clone());
+        explanation.owner = service.map(|service| service.owner.clone());
+    }
+
+    /// The endpoints of each way; ways to one cluster share them.
+    fn endpoints(&self, ways: &[Way<'_>]) -> Vec<EndpointExplanation> {
+        let mut found: Vec<EndpointExplanation> = Vec::new();
+        let mut done = Vec::new();
+        for way in ways.iter().map(|way| way.resolved.to) {
+            if done.contains(&way) {
+                continue;
+            }
+            done.push(way);
+            let addresses: Vec<_> =
+                ways.iter().filter(|one| one.resolved.to == way).map(|one| one.address).collect();
+            found.extend(match way {
+                Reached::Cluster(cluster) => {
+                    endpoints::of_call(self.caller, cluster, &addresses, &cluster.tls)
+                }
+                Reached::Passthrough => endpoints::passed_through(self.caller, &addresses, self.target.port),
+                Reached::BlackHole | Reached::Answered(_) => Vec::new(),
+            });
+        }
+        found
+    }
+
+    /// The endpoints that a verdict is about: those that take requests, or the one that is called by its own address.
+    fn judged<'e>(&self, endpoints: &'e [EndpointExplanation]) -> Vec<&'e EndpointExplanation> {
+        endpoints.iter().filter(|one| one.ready || self.target.is_exact).collect()
+    }
+
+    /// The verdict and, if there is more to say than where the call goes, why.
+    fn verdict(&self, way: &Way<'_>, endpoints: &[EndpointExplanation]) -> (Verdict, Option<String>) {
+        let judged = self.judged(endpoints);
+        match way.resolved.to {
+            Reached::BlackHole | Reached::Answered(_) => (Verdict::BlackHole, None),
+            Reached::Cluster(cluster)
+                if endpoints.is_empty() && cluster.discovery == Discovery::OriginalDst =>
+            {
+                (reason::sent(&cluster.tls), Some(reason::dialled_as_resolved(&cluster.tls)))
+            }
+            Reached::Cluster(_) if judged.is_empty() => {
+                let (verdict, reason) = nobody_there();
+                (verdict, Some(reason))
+            }
+            Reached::Cluster(_) => {
+                let (verdict, reason) = verdict(&judged);
+                let own_tls = matches!(self.target.first_bytes, FirstBytes::Tls { .. });
+                (verdict, Some(reason::of_bytes(verdict, reason, own_tls)))
+            }
+            Reached::Passthrough => match verdict_or_none(&judged) {
+                Some((verdict @ (Verdict::Refused | Verdict::PartlyRefused), reason)) => {
+                    (verdict, Some(reason))
+                }
+                _ => (Verdict::Passthrough, None),
+            },
+        }
     }
 }
 
-fn unmarked(backend: &Backend) -> Endpoint {
-    Endpoint {
-        address: backend.address.clone(),
-        mutual_tls: false,
-        ready: backend.ready,
-        weight: backend.weight,
-        workload: backend.workload.clone(),
-    }
+fn verdict_or_none(judged: &[&EndpointExplanation]) -> Option<(Verdict, String)> {
+    (!judged.is_empty()).then(|| verdict(judged))
 }
 
-fn explain_known(
-    snapshot: &Snapshot,
-    scope: &ClientScope,
-    host: &Host,
-    explanation: &mut Explanation,
-) -> Result<(), ExplainError> {
-    let port = explanation.port;
-    let held = snapshot.hosts.get_key_value(host).map_or(host, |(held, _)| held);
-    let view = registry::view(snapshot, scope, held);
-    let backends = view.as_ref().map(|view| endpoints::of(snapshot, view)).unwrap_or_default();
-    let service = compute::outbound_service(snapshot, scope, host);
-    let whole = service.as_ref().and_then(|service| {
-        service.clusters.iter().find(|one| one.port.number == port && one.subset.is_none())
-    });
-    let (Some(view), Some(service), Some(cluster)) = (&view, &service, whole) else {
-        return Err(unknown_port(view.as_ref(), &backends, host, port));
-    };
-    explanation.host = Some(host.clone());
-    explanation.owner = Some(service.owner.clone());
-    explanation.cluster = cluster.name();
-    if explanation.client_in_mesh {
-        explanation.setting = Some(setting(cluster));
-        explanation.trace = cluster.trace.steps().cloned().collect();
-    }
-    let sends = if explanation.client_in_mesh { &cluster.tls } else { &ClientTlsSetting::Disable };
-    explanation.endpoints = endpoints(snapshot, view, &backends, cluster, sends);
-    (explanation.verdict, explanation.reason) = verdict(&explanation.endpoints);
-    if !explanation.client_in_mesh {
-        explanation.reason =
-            format!("the client has no proxy of the mesh and sends plaintext; {}", explanation.reason);
-    }
-    Ok(())
-}
-
-fn unknown_port(
-    view: Option<&registry::View<'_>>,
-    backends: &[Backend],
-    host: &Host,
-    port: u16,
-) -> ExplainError {
-    let ports = view.map(|view| view.ports.clone()).unwrap_or_default();
-    let meant = backends
-        .iter()
-        .find(|backend| backend.port() == port)
-        .and_then(|backend| ports.iter().find(|one| one.name == backend.port_name).map(|one| one.number));
-    let hint = meant.map(|number| format!("; {port} is the container port behind service port {number}"));
-    let known = ports.iter().map(|port| port.number).collect();
-    ExplainError::UnknownPort { host: host.clone(), port, known, hint: hint.unwrap_or_default() }
+fn nobody_there() -> (Verdict, String) {
+    (Verdict::NoEndpoints, "no endpoint takes requests".to_owned())
 }
 
 fn setting(cluster: &OutboundCluster) -> Setting {
@@ -304,58 +318,15 @@ fn setting(cluster: &OutboundCluster) -> Setting {
         sni: cluster.tls.sni().cloned(),
         subject_alt_names: cluster.tls.subject_alt_names().map(<[_]>::to_vec),
         // Bytes name no host.
-        auto_san_validation: cluster.tls.auto_san_validation() && cluster.port.protocol != Protocol::Tcp,
+        auto_san_validation: cluster.tls.auto_san_validation() && !cluster.port.protocol.is_bytes(),
         policy: cluster.policy.clone(),
         origin,
     }
 }
 
-/// Both sides of every endpoint of a cluster, called with the setting `tls`.
-pub(crate) fn endpoints(
-    snapshot: &Snapshot,
-    view: &registry::View<'_>,
-    backends: &[Backend],
-    cluster: &OutboundCluster,
-    tls: &ClientTlsSetting,
-) -> Vec<EndpointExplanation> {
-    let of_port = backends.iter().filter(|backend| backend.port_name == cluster.port.name);
-    // O7: without its credential the client makes no connection. A client without a proxy needs none.
-    let own = *tls == cluster.tls;
-    let withheld = own.then(|| credentials::withheld(&cluster.trace)).flatten();
-    of_port
-        .filter_map(|backend| {
-            let endpoint = cluster.endpoints.iter().find(|one| one.address == backend.address)?;
-            let mut pair = pair::evaluate(snapshot, view.namespace(), tls, endpoint, backend);
-            if let Some(step) = withheld {
-                pair = Pair {
-                    outcome: ConnectionOutcome::Refused,
-                    reason: ConnectionReason::Withheld(Box::new(step.reason.clone())),
-                    chains: Vec::new(),
-                    ..pair
-                };
-            }
-            Some(explained(snapshot, endpoint, backend, pair))
-        })
-        .collect()
-}
-
-fn explained(snapshot: &Snapshot, endpoint: &Endpoint, backend: &Backend, pair: Pair) -> EndpointExplanation {
-    EndpointExplanation {
-        address: endpoint.address.to_string(),
-        workload: endpoint.workload.clone(),
-        ready: endpoint.ready,
-        marked: endpoint.mutual_tls,
-        server_cluster: pair.server.in_mesh.then(|| pair::server_cluster(snapshot, backend)),
-        pair,
-    }
-}
-
-fn verdict(endpoints: &[EndpointExplanation]) -> (Verdict, String) {
-    let mut ready = endpoints.iter().filter(|endpoint| endpoint.ready);
-    let Some(first) = ready.next() else {
-        return (Verdict::NoEndpoints, "no endpoint takes requests".to_owned());
-    };
-    let rest: Vec<_> = ready.collect();
+/// The verdict over some endpoints, at least one.
+fn verdict(judged: &[&EndpointExplanation]) -> (Verdict, String) {
+    let [first, rest @ ..] = judged else { return nobody_there() };
     let outcome = first.pair.outcome;
     if rest.iter().all(|endpoint| endpoint.pair.outcome == outcome) {
         let verdict = match outcome {
@@ -366,7 +337,7 @@ fn verdict(endpoints: &[EndpointExplanation]) -> (Verdict, String) {
         };
         return (verdict, first.pair.reason.to_string());
     }
-    let refusing = [first].into_iter().chain(rest).find(|one| one.pair.outcome == ConnectionOutcome::Refused);
+    let refusing = judged.iter().find(|one| one.pair.outcome == ConnectionOutcome::Refused);
     match refusing {
         Some(one) => (Verdict::PartlyRefused, format!("{}: {}", one.address, one.pair.reason)),
         None => (Verdict::Mixed, "the endpoints differ: see each one".to_owned()),

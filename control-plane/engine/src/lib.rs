@@ -3,10 +3,12 @@
 //! [`Index`] applies changes and returns what they may have touched ([`DirtySet`]); [`Snapshot`] is its frozen state.
 //! [`compute`] has one file for each concern, and each rule of docs/POLICY.md in one place, by its number.
 
+mod calls;
 pub mod compute;
 pub mod diff;
 pub mod explain;
 pub mod lint;
+pub mod listeners;
 pub mod report;
 
 pub mod settings;

@@ -124,6 +124,8 @@ fn chains(
         (Sends::MutualTls, _) if undeclared => &["mesh-http", "mesh-tcp"],
         (Sends::MutualTls, _) => &["mesh"],
         (Sends::Plaintext, _) if undeclared => &["plaintext-http", "plaintext-tcp"],
+        // An application may speak TLS to a port that declares it.
+        (Sends::Plaintext, _) if listed == Some(Protocol::Tls) => &["plaintext", "application-tls"],
         (Sends::Plaintext, _) => &["plaintext"],
         (Sends::Tls, MutualTlsMode::Strict) => &["tls"],
         (Sends::Tls, _) => &["application-tls"],

@@ -1,12 +1,14 @@
 //! The effective settings of one workload as users see them (`eastwest tls`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use eastwest_model::{Diagnostic, Name, ObjectRef, SpiffeId, WorkloadKey, policy::MutualTlsMode};
 use serde::Serialize;
 
 use crate::{
-    Snapshot, compute,
+    Snapshot,
+    calls::{Caller, Claim},
+    compute,
     lint::{self, ClientFindings},
     settings::{ClientTlsSetting, Inbound, Mode, OutboundCluster, WorkloadTls},
 };
@@ -90,14 +92,41 @@ pub fn workload_tls(snapshot: &Snapshot, key: &WorkloadKey) -> Option<WorkloadTl
 /// The report of a workload; `None` if there is none of that name.
 pub fn tls_report(snapshot: &Snapshot, key: &WorkloadKey) -> Option<TlsReport> {
     let tls = workload_tls(snapshot, key)?;
+    let workload = snapshot.workload(key)?;
+    let scope = compute::client_scope(snapshot, workload);
+    let caller = Caller::new(snapshot, &scope, &tls.outbound);
     let clusters = tls.outbound.services.values().flat_map(|service| &service.clusters);
+    let warnings: BTreeSet<Diagnostic> =
+        tls.warnings.into_iter().chain(lint::of_calls(&caller)).chain(lint::of_proxy(workload)).collect();
     Some(TlsReport {
         workload: key.clone(),
         inbound: inbound(&tls.inbound),
-        outbound: clusters.map(|cluster| outbound(cluster)).collect(),
-        warnings: tls.warnings.into_iter().map(Warning::from).collect(),
+        outbound: clusters.map(|cluster| called(&caller, cluster)).collect(),
+        warnings: warnings.into_iter().map(Warning::from).collect(),
         identity: tls.identity,
     })
+}
+
+/// How calls to the host of a cluster are made, wherever they lead. Only routes lead to a subset, so its settings count
+/// where a route does.
+fn called(caller: &Caller<'_>, cluster: &OutboundCluster) -> OutboundReport {
+    let own = outbound(cluster);
+    if cluster.subset.is_some() {
+        return own;
+    }
+    let OutboundReport { host, port, subset, .. } = own.clone();
+    match caller.claim(cluster) {
+        Claim::Own => own,
+        Claim::Other(other) => OutboundReport { host, port, subset, ..outbound(other) },
+        Claim::Unknown => OutboundReport {
+            mode: Mode::Disable,
+            sni: None,
+            subject_alt_names: None,
+            policy: None,
+            endpoints: None,
+            ..own
+        },
+    }
 }
 
 /// What a workload accepts from its callers, as the user sees it.

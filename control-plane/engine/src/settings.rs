@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use eastwest_model::{
-    Diagnostic, Host, Name, ObjectRef, SpiffeId, TrustDomain, WorkloadKey,
+    Diagnostic, Host, Kind, Name, ObjectRef, SpiffeId, TrustDomain, WorkloadKey,
     credential::{CaBundle, KeyPair},
     mesh::{OutboundTrafficPolicy, TlsVersion},
     policy::{
@@ -11,6 +11,7 @@ use eastwest_model::{
     },
     service::{Protocol, ServicePort},
 };
+use ipnet::IpNet;
 use serde::Serialize;
 
 pub use crate::address::EndpointAddress;
@@ -84,8 +85,10 @@ pub struct OutboundService {
     pub host: Host,
     /// The object it comes from and its namespace.
     pub owner: ObjectRef,
-    /// Virtual addresses; empty = reached by name (HTTP) or not at all (TCP).
+    /// Single virtual addresses.
     pub addresses: Vec<IpAddr>,
+    /// Blocks of virtual addresses.
+    pub blocks: Vec<IpNet>,
     /// Short names that resolve to it from the client's namespace, e.g. `reviews`, `reviews.shop`,
     /// `reviews.shop.svc`; for the domains of HTTP routes. ExternalName aliases of the host stand here too (O1).
     pub aliases: Vec<Name>,
@@ -93,6 +96,19 @@ pub struct OutboundService {
     pub discovery: Discovery,
     /// One entry for each port and subset, sorted by port, then the subset-less one first.
     pub clusters: Vec<Arc<OutboundCluster>>,
+}
+
+impl OutboundService {
+    /// The clusters without subset: only routes that name a subset lead to the others.
+    pub fn whole(&self) -> impl Iterator<Item = &OutboundCluster> {
+        self.clusters.iter().map(AsRef::as_ref).filter(|cluster| cluster.subset.is_none())
+    }
+
+    /// Whether only a name tells connections to the host from others. Headless Services are called by the addresses of
+    /// their pods.
+    pub fn is_addressless(&self) -> bool {
+        self.addresses.is_empty() && self.blocks.is_empty() && self.owner.kind != Kind::Service
+    }
 }
 
 /// How the endpoints of a host are found (POLICY.md O1).

@@ -13,7 +13,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time::sleep,
 };
-use tracing::error;
+use tracing::{error, info};
 
 use crate::{
     client::Api,
@@ -247,8 +247,16 @@ impl<T: Send + 'static> Follower<T> {
     /// Lists and watches a resource while it is served, in a version that is served, until the channel is closed. If the
     /// watch panics or ends for another reason, it is started again.
     async fn supervise(mut self, resource: &'static Resource, object: Option<Key>, record: Arc<Record>) {
+        let mut served = false;
         loop {
             let available = self.available(resource);
+            if served && available == Availability::Missing {
+                info!(
+                    resource = resource.name(),
+                    "the API no longer serves this resource: its objects are removed"
+                );
+            }
+            served = matches!(available, Availability::Served(..));
             let target = match &available {
                 Availability::Unknown => {
                     record.pending();

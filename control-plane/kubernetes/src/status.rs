@@ -222,6 +222,17 @@ impl Statuses {
     }
 }
 
+impl Report {
+    /// This report with the sources of another one about the same API.
+    #[must_use]
+    pub fn with(mut self, other: Self) -> Self {
+        self.synced &= other.synced;
+        self.live &= other.live;
+        self.sources.extend(other.sources);
+        self
+    }
+}
+
 impl KindStatus {
     /// `pods`, `destinationrules.networking.istio.io` or `secrets shop/tls`.
     pub fn name(&self) -> String {

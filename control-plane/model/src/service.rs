@@ -6,6 +6,7 @@ use std::{
 };
 
 use eastwest_identity::Name;
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::{
@@ -42,8 +43,10 @@ pub enum Protocol {
     Http,
     /// HTTP/2 (`http2`, `grpc`).
     Http2,
-    /// Bytes, also TLS of the application (`tcp`, `tls`, `https`, `mongo`, `mysql`, `redis`).
+    /// Bytes (`tcp`, `mongo`, `mysql`, `redis`).
     Tcp,
+    /// TLS of the application, which is passed on like other bytes (`tls`, `https`).
+    Tls,
     /// Nothing declared: found out by looking at the first bytes.
     Undeclared,
 }
@@ -52,6 +55,11 @@ impl Protocol {
     /// HTTP of any version was declared.
     pub fn is_http(self) -> bool {
         matches!(self, Self::Http | Self::Http2)
+    }
+
+    /// Bytes were declared, with or without TLS of the application.
+    pub fn is_bytes(self) -> bool {
+        matches!(self, Self::Tcp | Self::Tls)
     }
 }
 
@@ -154,8 +162,10 @@ pub struct ServiceEntry {
     pub meta: Meta,
     /// Its hosts.
     pub hosts: Vec<Host>,
-    /// Virtual addresses.
+    /// Single virtual addresses.
     pub addresses: Vec<IpAddr>,
+    /// Blocks of virtual addresses.
+    pub blocks: Vec<IpNet>,
     /// Ports; a port's `target` is a number, the own one if none is given.
     pub ports: Vec<ServicePort>,
     /// Location.

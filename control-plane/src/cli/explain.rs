@@ -16,7 +16,8 @@ pub(crate) struct ExplainArgs {
     /// The calling workload, NAMESPACE/POD.
     #[arg(value_name = "NS/POD")]
     client: WorkloadKey,
-    /// The called host, HOST:PORT with the port of the service.
+    /// What it calls, HOST:PORT: a service's short or full name, a pod's name below a headless service, or an address,
+    /// with the port that is dialled.
     #[arg(value_name = "HOST:PORT", value_parser = target)]
     target: (String, u16),
     #[command(flatten)]
@@ -49,7 +50,7 @@ impl ExplainArgs {
 fn describe(explanation: &Value) -> String {
     let mut text = format!(
         "{}: {} → {}:{}\n{}\n",
-        verdict(&explanation["verdict"]),
+        outcome(explanation),
         cell(&explanation["client"]),
         cell(if explanation["host"].is_null() { &explanation["asked"] } else { &explanation["host"] }),
         cell(&explanation["port"]),
@@ -71,7 +72,22 @@ fn describe(explanation: &Value) -> String {
     for endpoint in entries(&explanation["endpoints"]) {
         text += &describe_endpoint(endpoint);
     }
-    text + &format!("\nENVOY\n  cluster     {}\n", cell(&explanation["cluster"]))
+    text + &envoy(explanation)
+}
+
+/// The names of the client's resources that take the call.
+fn envoy(explanation: &Value) -> String {
+    const NAMES: [(&str, &str); 5] = [
+        ("first bytes", "first_bytes"),
+        ("listener", "listener"),
+        ("chain", "chain"),
+        ("route", "virtual_host"),
+        ("cluster", "cluster"),
+    ];
+    let known = NAMES.iter().filter(|(_, key)| explanation[*key].as_str().is_some_and(|one| !one.is_empty()));
+    let lines: String =
+        known.map(|(name, key)| format!("  {name:11} {}\n", cell(&explanation[*key]))).collect();
+    format!("\nENVOY\n{lines}")
 }
 
 fn describe_endpoint(endpoint: &Value) -> String {
@@ -96,6 +112,15 @@ fn describe_endpoint(endpoint: &Value) -> String {
         text += &format!("  chain       {}\n", chains.join(" or "));
     }
     text + &steps(&server["trace"])
+}
+
+/// The verdict in words. What is plaintext to the proxy may be the application's own TLS.
+fn outcome(explanation: &Value) -> &'static str {
+    let own_tls = explanation["first_bytes"].as_str().is_some_and(|bytes| bytes.starts_with("TLS"));
+    match explanation["verdict"].as_str() {
+        Some("PLAINTEXT") if own_tls => "The application's own TLS",
+        _ => verdict(&explanation["verdict"]),
+    }
 }
 
 /// A verdict in words.

@@ -89,10 +89,17 @@ impl ServeArgs {
             );
         }
         let bundles = self.bundles.read(problems);
+        let in_cluster = match cluster {
+            true => root_namespace.map(|root| self.cluster.read(api, root, problems)),
+            false => {
+                self.cluster.refuse(problems);
+                None
+            }
+        };
         Some(Config {
             input: match self.config_dir {
                 Some(directory) => InputSource::Directory(directory),
-                None => InputSource::Kubernetes(self.cluster.read(api, root_namespace?)),
+                None => InputSource::Kubernetes(in_cluster??),
             },
             state: match cluster {
                 true => StatePlace::Cluster { directory: self.state_dir },

@@ -13,7 +13,7 @@ use prost_types::{Value, value::Kind as ValueKind};
 use tokio::{sync::watch, time::timeout};
 use tonic::Status;
 
-use super::publisher::Subscribers;
+use super::publisher::{Subscribers, Subscription};
 use crate::query::World;
 
 /// What Envoy calls itself.
@@ -48,8 +48,9 @@ impl StreamAuthorizer for ProxyAuthorizer {
         // POLICY.md O9: what the proxy reports counts before what its Pod names.
         let certificate = ProxyCertificate::read(|entry| node.metadata_text(entry).map(Name::from));
         let key = ProxyKey::of(&workload, role, facts(node, caller.is_some())?).with_certificate(certificate);
-        let view = self.subscribers.subscribe(key, workload).await?;
-        let stream = AuthorizedStream::new(caller.map(|caller| caller.identity.to_string()), view);
+        let Subscription { view, lease } = self.subscribers.subscribe(key, workload).await?;
+        let identity = caller.map(|caller| caller.identity.to_string());
+        let stream = AuthorizedStream::new(identity, view).observed_by(lease);
         Ok(match validity {
             Some(validity) => stream.until(validity.over()),
             None => stream,

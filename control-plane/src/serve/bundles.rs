@@ -3,19 +3,20 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
+use eastwest_ca::jwt::SvidKey;
 use eastwest_ca_server::{
     CertificateAuthority, OwnBundle, StateDir,
     bundles::{
         IdentityService,
         endpoint::{self, Certificate},
         federation::{self, Relationship, Source, Store},
-        publish,
+        publish, svid_key as svid_key_of,
     },
 };
 use eastwest_model::{MeshConfig, TrustDomain};
 use tokio::net::TcpListener;
 
-use super::{process::Process, state::State};
+use super::{process::Process, startup::Startup, state::State};
 
 /// The validated configuration of trust bundles.
 pub(crate) struct BundleConfig {
@@ -65,6 +66,20 @@ impl Endpoint {
     }
 }
 
+/// The key for JWT-SVIDs. In a cluster, the start waits until the Secret that has it can be used.
+///
+/// # Errors
+/// The state directory does not have it and cannot get it.
+pub(super) async fn svid_key(state: &State, startup: &Startup) -> anyhow::Result<SvidKey> {
+    match state {
+        State::Directory(_) => Ok(svid_key_of(&*state.storage())?),
+        State::Cluster { secrets, .. } => {
+            let reason = || secrets.problem().unwrap_or_else(|| "the key for JWT-SVIDs is read".to_owned());
+            Ok(startup.until(secrets.svid_key(), reason).await)
+        }
+    }
+}
+
 /// Starts everything that concerns bundles. Returns the bundle of our own domain and the service for agents.
 ///
 /// # Errors
@@ -73,11 +88,12 @@ pub(super) fn start(
     config: &BundleConfig,
     endpoint: Option<Endpoint>,
     ca: &Arc<CertificateAuthority>,
-    state: &State,
+    (state, svid_key): (&State, SvidKey),
     mesh: &MeshConfig,
     process: &mut Process,
 ) -> anyhow::Result<(Arc<OwnBundle>, IdentityService)> {
-    let own = Arc::new(OwnBundle::new(Arc::clone(ca), state.storage(), config.refresh_hint)?);
+    let own = OwnBundle::with_key(Arc::clone(ca), state.storage(), config.refresh_hint, svid_key);
+    let own = Arc::new(own);
     if let Some(endpoint) = endpoint {
         let certificate = endpoint.certificate(ca, mesh)?;
         ca.tell_of(certificate.followed());

@@ -4,12 +4,13 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use eastwest_ca::{Lifetimes, ServingName, SharedPods};
 use eastwest_ca_server::{
-    CertificateAuthority, CertificateAuthorityConfig, KeyMaterial, Limits, default_serving_names, test_root,
+    CertificateAuthority, CertificateAuthorityConfig, KeyMaterial, Limits, ProofConfig, SharedSpentTokens,
+    default_serving_names, test_root,
 };
 use eastwest_model::TrustDomain;
 use time::OffsetDateTime;
 
-use super::{proofs::ProvingConfig, state::State};
+use super::{proofs::ProvingConfig, startup::Startup, state::State};
 
 /// Life of our own serving certificate.
 const SERVING_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -33,6 +34,8 @@ pub(super) struct Place<'a> {
     pub(super) state: &'a State,
     /// The pods of its mesh, if it has one.
     pub(super) pods: Option<SharedPods>,
+    /// What remembers used tokens of CI jobs for all replicas, if there may be several.
+    pub(super) spent_tokens: Option<Arc<dyn SharedSpentTokens>>,
     /// How long a request waits for the pod of its token to become known.
     pub(super) pod_patience: Duration,
 }
@@ -46,6 +49,7 @@ pub(super) async fn start(
     keys: KeyMaterial,
     trust_domain: TrustDomain,
     at: &Place<'_>,
+    startup: &Startup,
 ) -> anyhow::Result<Arc<CertificateAuthority>> {
     let serving_names = match config.serving_names.is_empty() {
         true => default_serving_names(at.root_namespace, &[at.tls]),
@@ -57,7 +61,10 @@ pub(super) async fn start(
         lifetimes: config.lifetimes,
         serving_names,
         serving_lifetime: SERVING_LIFETIME,
-        proofs: config.proving.open(at.root_namespace, at.pods.clone(), at.pod_patience).await?,
+        proofs: ProofConfig {
+            spent_tokens: at.spent_tokens.clone(),
+            ..config.proving.open(at.root_namespace, at.pods.clone(), at.pod_patience, startup).await?
+        },
         ledger: at.state.ledger(),
         limits: config.limits,
     };

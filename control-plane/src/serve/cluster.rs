@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use eastwest_ca_server::{CertificateAuthority, RefusedRequest};
 use eastwest_cluster::{
-    CaSecrets, Election, Findings, Published, election,
+    CaSecrets, Election, Findings, Published, SpentTokens, election,
     events::{Recorder, Refused, Regarding},
-    publish_roots, write_statuses,
+    publish_roots, record_refused_settings, remove_expired, write_statuses,
 };
 use eastwest_kubernetes::{Api, ApiOptions, Facts, Feed, Statuses, Timing};
 use eastwest_model::MeshConfig;
@@ -19,7 +19,12 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{process::Process, startup::Startup};
+use super::{
+    idle_thread,
+    mesh_settings::{MESH_CONFIG, refused_settings},
+    process::Process,
+    startup::Startup,
+};
 use crate::query::World;
 
 /// How long the start waits until it is known who leads. A leader is ready when the roots are published.
@@ -28,6 +33,8 @@ const ELECTION: Duration = Duration::from_secs(10);
 const LINT: Duration = Duration::from_secs(1);
 /// The pause after a search, in times of its duration: what it costs in a large mesh stays a small part of a core.
 const LINT_PAUSE: u32 = 10;
+/// How long to wait after a change: the proxies get it first, and a burst of changes is searched once.
+const LINT_DELAY: Duration = Duration::from_millis(100);
 /// How often the start looks whether the roots are published.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -54,6 +61,11 @@ pub(super) struct Cluster {
     leads: watch::Sender<bool>,
     /// The trusted roots, PEM.
     roots: watch::Sender<String>,
+    /// Who else is elected, if this process writes without an election.
+    other_leader: watch::Sender<Option<String>>,
+    /// Why the settings of the mesh are refused, if they are.
+    settings: watch::Sender<Option<String>>,
+    recorder: Recorder,
     /// How far they are published.
     published: Published,
     /// The state of the lists and watches of the mesh.
@@ -78,9 +90,16 @@ impl ClusterConfig {
         let (published, publishing) =
             publish_roots(&api, feed.source(), leads.subscribe(), roots.subscribe());
         process.spawn(publishing);
+        let identity = election::identity(&self.replica);
+        let (settings, recorder) = (watch::Sender::default(), Recorder::new(&api, &identity));
+        let name = (&*mesh.root_namespace, MESH_CONFIG);
+        process.spawn(record_refused_settings(&api, name, settings.subscribe(), recorder.clone()));
         let cluster = Cluster {
             namespace: self.namespace.clone(),
-            identity: election::identity(&self.replica),
+            identity,
+            other_leader: watch::Sender::default(),
+            settings,
+            recorder,
             leader_elect: self.leader_elect,
             election: None,
             leads,
@@ -100,6 +119,16 @@ impl Cluster {
         CaSecrets::follow(&self.api, &self.namespace, self.leads.subscribe(), longest, Timing::default())
     }
 
+    /// The tokens of CI jobs that the replicas used.
+    pub(super) fn spent_tokens(&self) -> SpentTokens {
+        SpentTokens::new(&self.api, &self.namespace, &self.identity)
+    }
+
+    /// Forgets those that have run out, while this replica leads.
+    pub(super) fn remove_spent_tokens(&self) -> impl Future<Output = ()> + Send + 'static {
+        remove_expired(&self.api, &self.namespace, self.leads.subscribe())
+    }
+
     /// Takes part in the election, and writes what follows from the roots of `ca` and from `world` whenever this replica
     /// leads. A replica that cannot serve yet must not lead: nobody would write.
     pub(super) fn write(
@@ -110,18 +139,21 @@ impl Cluster {
     ) {
         process.spawn(follow_roots(Arc::clone(ca), self.roots.clone()));
         let (findings, found) = watch::channel(None);
-        process.spawn(find(world, self.leads.subscribe(), findings));
-        let recorder = Recorder::new(&self.api, &self.identity);
+        process.spawn(find(world.clone(), self.leads.subscribe(), findings));
+        process.spawn(follow_settings(world.clone(), self.settings.clone()));
+        let recorder = self.recorder.clone();
         process.spawn(record(ca.refusals(), recorder.clone()));
-        self.campaign();
+        self.campaign(process);
         let (facts, leads) = (self.facts.clone(), self.leads.subscribe());
         process.spawn(write_statuses(&self.api, facts, leads, found, recorder));
     }
 
-    fn campaign(&mut self) {
+    fn campaign(&mut self, process: &mut Process) {
         if !self.leader_elect {
             tracing::info!(namespace = self.namespace, "this process writes, without an election");
             self.leads.send_replace(true);
+            let others = (self.api.clone(), self.namespace.clone(), self.other_leader.clone());
+            process.spawn(election::watch_for_leader(others.0, others.1, others.2));
             return;
         }
         let identity = self.identity.clone();
@@ -131,6 +163,16 @@ impl Cluster {
     /// Whether this replica writes, for `/metrics`.
     pub(super) fn leads(&self) -> watch::Receiver<bool> {
         self.leads.subscribe()
+    }
+
+    /// Who else is elected, if this process writes without an election, for `/metrics`.
+    pub(super) fn other_leader(&self) -> watch::Receiver<Option<String>> {
+        self.other_leader.subscribe()
+    }
+
+    /// Where it is told why the settings of the mesh are refused, if they are.
+    pub(super) fn settings(&self) -> watch::Sender<Option<String>> {
+        self.settings.clone()
     }
 
     /// Waits until the roots are published, if this replica leads.
@@ -178,8 +220,22 @@ async fn follow_roots(ca: Arc<CertificateAuthority>, roots: watch::Sender<String
     }
 }
 
-/// Keeps the findings about the mesh up to date while this replica leads. They are found in a thread of their own, for they
-/// concern the whole mesh.
+/// Tells `settings` why those of the mesh are refused.
+async fn follow_settings(mut world: watch::Receiver<World>, settings: watch::Sender<Option<String>>) {
+    loop {
+        let refused = {
+            let world = world.borrow_and_update();
+            refused_settings(&world.input, world.snapshot.mesh())
+        };
+        send_if_different(&settings, refused);
+        if world.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Keeps the findings about the mesh up to date while this replica leads. They concern the whole mesh, so they are found
+/// on a thread that yields to all others.
 async fn find(
     mut world: watch::Receiver<World>,
     mut leads: watch::Receiver<bool>,
@@ -191,9 +247,9 @@ async fn find(
         }
         let began = Instant::now();
         let current = world.borrow_and_update().clone();
-        let found = tokio::task::spawn_blocking(move || Findings {
-            found: Arc::new(current.findings()),
-            progress: current.progress,
+        let found = idle_thread::run("findings", move || {
+            let (found, overridden) = current.analyse();
+            Findings { found: Arc::new(found), overridden: Arc::new(overridden), progress: current.progress }
         });
         match found.await.context("the search for findings") {
             Ok(found) => send_if_different(&findings, Some(found)),
@@ -203,6 +259,7 @@ async fn find(
         if world.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
+        sleep(LINT_DELAY).await;
     }
 }
 

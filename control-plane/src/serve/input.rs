@@ -1,18 +1,33 @@
 //! What the sources send, merged: the input of the publisher.
 
-use std::{collections::BTreeSet, fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
-use eastwest_kubernetes::{Facts, Progress};
+use eastwest_ca_server::SharedSpentTokens;
+use eastwest_kubernetes::{Facts, Progress, Repeated, Statuses};
 use eastwest_manifest::merge::{Batch, Merge, SourceId};
-use eastwest_model::{Change, Diagnostic, MeshConfig, Severity};
-use tokio::sync::mpsc;
+use eastwest_model::{Change, Diagnostic, Effect, MeshConfig, Severity};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 
 use super::{
     cluster::{Cluster, ClusterConfig},
+    mesh_settings::{refused_settings, settings_of},
     process::Process,
     sources::Sources,
+    startup::Startup,
 };
+
+/// How often the start looks whether it has to say again what it waits for.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How many batches may wait; they are taken in together.
 const WAITING: usize = 64;
@@ -99,11 +114,27 @@ impl Followed {
         }
     }
 
-    /// The state of the source.
-    pub(super) fn sources(&self) -> Sources {
+    /// Where it is told why the settings of the mesh are refused, if they are.
+    pub(super) fn refused_settings(&self) -> watch::Sender<Option<String>> {
+        match self {
+            Self::Directory(_) => watch::Sender::default(),
+            Self::Kubernetes(cluster) => cluster.settings(),
+        }
+    }
+
+    /// What remembers used tokens of CI jobs for all replicas; `None` where there is one process.
+    pub(super) fn spent_tokens(&self) -> Option<Arc<dyn SharedSpentTokens>> {
+        match self {
+            Self::Directory(_) => None,
+            Self::Kubernetes(cluster) => Some(Arc::new(cluster.spent_tokens())),
+        }
+    }
+
+    /// The state of the source; `secrets` is that of the Secrets with the state of the CA, if it is in Secrets.
+    pub(super) fn sources(&self, secrets: Option<Statuses>) -> Sources {
         match self {
             Self::Directory(path) => Sources::Directory(path.clone()),
-            Self::Kubernetes(cluster) => Sources::Kubernetes(cluster.statuses.clone()),
+            Self::Kubernetes(cluster) => Sources::Kubernetes { mesh: cluster.statuses.clone(), secrets },
         }
     }
 }
@@ -128,18 +159,42 @@ pub(super) struct Input {
 
 impl Input {
     /// The input of these sources, and where they send to. Of two that state the same object the earlier one wins.
-    fn new(sources: &[SourceId]) -> (Self, mpsc::Sender<Delivery>) {
+    pub(super) fn new(sources: &[SourceId]) -> (Self, mpsc::Sender<Delivery>) {
         let (sender, batches) = mpsc::channel(WAITING);
         let (merge, silent) = (Merge::new(sources.iter().cloned()), sources.iter().cloned().collect());
         (Self { merge, silent, batches, progress: Progress::default() }, sender)
     }
 
     /// The changes that build the world as it is when every source has sent its first batch, which states everything
-    /// that it has. `None`: the sources ended before.
-    pub(super) async fn first(&mut self) -> Option<Vec<Change>> {
+    /// that it has. Waits for settings of the mesh that can be used: defaults in place of refused ones could have another
+    /// trust domain, or protect less. `None`: the sources ended before.
+    /// `refused` is told why they are refused.
+    pub(super) async fn first(
+        &mut self,
+        mesh: &MeshConfig,
+        startup: &Startup,
+        refused: &watch::Sender<Option<String>>,
+    ) -> Option<Vec<Change>> {
+        startup.waits("the input is being read");
         let mut changes = Vec::new();
         while !self.silent.is_empty() {
             changes.extend(self.next().await?);
+        }
+        let (settings, log) = (settings_of(mesh), Repeated::default());
+        while self.merge.lacks(&settings) {
+            let mistakes = refused_settings(self.diagnostics(), mesh).unwrap_or_default();
+            let reason = format!(
+                "{settings} is refused, and no earlier version of it is known: the mesh does not run with defaults in \
+                 its place. {mistakes}"
+            );
+            refused.send_replace(Some(mistakes));
+            if log.is_due(&reason, Instant::now()) {
+                tracing::error!("the server does not start: {reason}");
+            }
+            startup.waits(reason);
+            if let Ok(next) = timeout(LOOK, self.next()).await {
+                changes.extend(next?);
+            }
         }
         Some(changes)
     }
@@ -177,10 +232,14 @@ impl Input {
 
 /// Writes to the log what is newly wrong, and what no longer is.
 fn log(found: &[Diagnostic], solved: &[Diagnostic]) {
-    for Diagnostic { severity, object, origin, field, message, .. } in found {
-        match severity {
-            Severity::Error => tracing::warn!(%object, at = %origin, %field, "refused: {message}"),
-            Severity::Warning => tracing::info!(%object, at = %origin, %field, "{message}"),
+    for Diagnostic { severity, object, origin, field, message, effect, .. } in found {
+        match (severity, effect) {
+            (Severity::Error, Some(Effect::None)) => tracing::error!(
+                %object, at = %origin, %field,
+                "refused, and no earlier version of it is known, so nothing of it is in force: {message}"
+            ),
+            (Severity::Error, _) => tracing::warn!(%object, at = %origin, %field, "refused: {message}"),
+            (Severity::Warning, _) => tracing::info!(%object, at = %origin, %field, "{message}"),
         }
     }
     for solved in solved.iter().filter(|diagnostic| diagnostic.severity == Severity::Error) {
@@ -193,23 +252,60 @@ mod tests {
     use eastwest_manifest::{merge::Update, parse};
     use eastwest_model::TrustDomain;
 
-    use super::*;
+    use super::{super::shutdown::Shutdown, *};
+
+    fn mesh() -> MeshConfig {
+        MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "istio-system")
+    }
+
+    fn context() -> (MeshConfig, Startup, watch::Sender<Option<String>>) {
+        (mesh(), Startup::new(Shutdown::on_signals().unwrap()), watch::Sender::default())
+    }
 
     fn batch(source: &str, name: &str) -> Batch {
-        let defaults = MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "istio-system");
         let text = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}");
-        let parsed = parse::documents(&text, "a.yaml", &defaults);
+        let parsed = parse::documents(&text, "a.yaml", &mesh());
         Batch { source: SourceId::new(source), updates: vec![Update::File { file: "a.yaml".into(), parsed }] }
     }
 
     #[tokio::test]
     async fn the_first_changes_wait_for_every_source() {
         let (mut input, sender) = Input::new(&["one", "two"].map(SourceId::new));
+        let (mesh, startup, refused) = context();
         for name in ["a", "b"] {
             sender.try_send(batch("one", name).into()).unwrap();
         }
-        assert!(tokio::time::timeout(std::time::Duration::from_millis(50), input.first()).await.is_err());
+        let soon = Duration::from_millis(50);
+        assert!(timeout(soon, input.first(&mesh, &startup, &refused)).await.is_err());
         sender.try_send(Batch { source: SourceId::new("two"), updates: Vec::new() }.into()).unwrap();
-        assert!(input.first().await.is_some());
+        assert!(input.first(&mesh, &startup, &refused).await.is_some());
+    }
+
+    /// With defaults in place of settings that do not parse, the mesh could have another trust domain.
+    #[tokio::test]
+    async fn the_first_changes_wait_for_settings_of_the_mesh_that_can_be_used() {
+        let (mut input, sender) = Input::new(&[SourceId::new("one")]);
+        let (mesh, startup, refused) = context();
+        let state = |text: &str| {
+            let settings = format!(
+                "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: istio, namespace: istio-system}}, \
+                 data: {{mesh: '{text}'}}}}"
+            );
+            let parsed = parse::documents(&settings, "a.yaml", &mesh);
+            let updates = vec![Update::File { file: "a.yaml".into(), parsed }];
+            sender.try_send(Batch { source: SourceId::new("one"), updates }.into()).unwrap();
+        };
+        state("trustDomain: A_B!");
+        let soon = Duration::from_millis(50);
+        assert!(timeout(soon, input.first(&mesh, &startup, &refused)).await.is_err());
+        let said = refused.borrow().clone().unwrap_or_default();
+        assert!(said.contains("data.mesh.trustDomain (a.yaml:1): \"A_B!\" is refused"), "{said}");
+        state("trustDomain: example.org");
+        let changes = input.first(&mesh, &startup, &refused).await.unwrap();
+        assert!(matches!(&changes[..], [Change::Upsert(_)]), "{changes:?}");
+        // A mistake that comes later takes nothing away.
+        state("trustDomain: A_B!");
+        assert_eq!(input.next().await, Some(Vec::new()));
+        assert!(timeout(soon, input.first(&mesh, &startup, &refused)).await.unwrap().is_some());
     }
 }

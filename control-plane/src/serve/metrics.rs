@@ -1,14 +1,14 @@
 //! `/metrics` in the Prometheus text format, version 0.0.4, with istiod's names where it has them. Each component registers
 //! its metrics in one registry, which is read at each scrape.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use eastwest_ca_server::{
     CertificateAuthority,
     scrape::{self, Sample, counter, counters, gauge, gauges, label},
 };
 use eastwest_io::stdio;
-use eastwest_model::Severity;
+use eastwest_model::{Effect, Severity};
 use eastwest_xds::TypeUrl;
 use eastwest_xds_server::{Connections, TypeCounters};
 use prometheus::{Registry, TextEncoder, proto::MetricFamily};
@@ -29,10 +29,9 @@ pub(super) fn registry(ca: &Arc<CertificateAuthority>) -> prometheus::Result<Reg
     ca.register_metrics(&registry)?;
     let ca = Arc::clone(ca);
     scrape::register(&registry, move || {
-        let version = vec![label("version", env!("CARGO_PKG_VERSION"))];
         let insecure = f64::from(u8::from(ca.has_test_root()));
         vec![
-            gauges("eastwest_build_info", "Version of this program.", [(version, 1.0)]),
+            build_info(),
             counter(
                 "eastwest_log_lines_dropped_total",
                 "Lines for standard output and error that nobody took.",
@@ -47,6 +46,22 @@ pub(super) fn registry(ca: &Arc<CertificateAuthority>) -> prometheus::Result<Reg
         ]
     })?;
     Ok(registry)
+}
+
+fn build_info() -> MetricFamily {
+    let version = vec![label("version", env!("CARGO_PKG_VERSION"))];
+    gauges("eastwest_build_info", "Version of this program.", [(version, 1.0)])
+}
+
+/// The metrics of a server that starts: of this program and of its `sources`.
+///
+/// # Errors
+/// A metric that the format cannot express.
+pub(super) fn page_of_start(sources: Option<&Sources>) -> prometheus::Result<String> {
+    let mut families = vec![build_info()];
+    families.extend(sources.into_iter().flat_map(Sources::families));
+    families.retain(|family| !family.get_metric().is_empty());
+    TextEncoder::new().encode_to_string(&families)
 }
 
 /// The metrics of a mesh besides.
@@ -64,14 +79,26 @@ pub(super) fn register_mesh(
     scrape::register(registry, move || of_world(&world.borrow().clone()))
 }
 
-/// Whether this replica writes.
+/// Whether this replica writes, and whether another one is elected although this one is not.
 ///
 /// # Errors
 /// Two metrics have the same name.
-pub(super) fn register_leader(registry: &Registry, leads: watch::Receiver<bool>) -> prometheus::Result<()> {
+pub(super) fn register_leader(
+    registry: &Registry,
+    leads: watch::Receiver<bool>,
+    other: watch::Receiver<Option<String>>,
+) -> prometheus::Result<()> {
     scrape::register(registry, move || {
         let leads = f64::from(u8::from(*leads.borrow()));
-        vec![gauge("eastwest_leader", "1 if this replica writes to the Kubernetes API.", leads)]
+        let other = f64::from(u8::from(other.borrow().is_some()));
+        vec![
+            gauge("eastwest_leader", "1 if this replica writes to the Kubernetes API.", leads),
+            gauge(
+                "eastwest_other_leader",
+                "1 if this process writes without an election, and another one is elected and writes as well.",
+                other,
+            ),
+        ]
     })
 }
 
@@ -105,11 +132,19 @@ fn streams(connections: &Connections) -> Vec<MetricFamily> {
 
 fn of_world(world: &World) -> Vec<MetricFamily> {
     let (hosts, workloads) = (world.snapshot.hosts().count(), world.snapshot.workloads().count());
-    let errors = world.input.iter().filter(|finding| finding.severity == Severity::Error).count();
+    let errors = || world.input.iter().filter(|finding| finding.severity == Severity::Error);
+    let lacking = errors().filter(|finding| finding.effect == Some(Effect::None));
+    let lacking = lacking.map(|finding| &finding.object).collect::<BTreeSet<_>>().len();
+    let errors = errors().count();
     vec![
         gauge("pilot_services", "Hosts that are known.", hosts as f64),
         gauge("eastwest_workloads", "Workloads that are known.", workloads as f64),
         gauge("eastwest_config_errors", "Objects and files of the input that are refused.", errors as f64),
+        gauge(
+            "eastwest_config_not_in_force",
+            "Objects that are refused and of which no earlier version is known, so that nothing of them is in force.",
+            lacking as f64,
+        ),
     ]
 }
 

@@ -6,7 +6,9 @@ mod bundles;
 mod ca;
 mod cluster;
 mod http;
+mod idle_thread;
 mod input;
+mod mesh_settings;
 mod metrics;
 mod pages;
 mod ports;
@@ -115,10 +117,11 @@ async fn start(
     let endpoint_address = endpoint.as_ref().map(Endpoint::address).transpose()?;
     let (mut source, mut input) = config.input.follow(&config.mesh, process).await?;
     let state = open_state(config, &source)?;
-    let sources = source.sources();
+    let sources = source.sources(state.statuses());
     startup.follows(sources.clone());
-    startup.waits("the input is being read");
-    let first = input.first().await.context("the input ended before it was read")?;
+    let refused = source.refused_settings();
+    let first =
+        input.first(&config.mesh, startup, &refused).await.context("the input ended before it was read")?;
     let (publisher, subscribers, world) = Publisher::new(config.mesh.clone(), input, first);
     startup.waits("the certificate authority is starting");
     let mesh = world.borrow().snapshot.mesh().clone();
@@ -129,6 +132,7 @@ async fn start(
         tls: addresses.tls.ip(),
         state: &state,
         pods,
+        spent_tokens: source.spent_tokens(),
         pod_patience,
     };
     let ca = process.start_ca(&config.ca, &config.signer, mesh.trust_domain.clone(), &place, startup).await?;
@@ -143,21 +147,27 @@ async fn start(
     let plaintext_xds = XdsServer::new(Arc::new(authorizer(None)), shutdown.token());
     let xds = XdsServer::new(Arc::new(authorizer(Some(ca.peer_authenticator()))), shutdown.token())
         .sharing(plaintext_xds.connections());
-    let (bundle, identity) = bundles::start(&config.bundles, endpoint, &ca, &state, &mesh, process)?;
+    let svid_key = bundles::svid_key(&state, startup).await?;
+    let (bundle, identity) =
+        bundles::start(&config.bundles, endpoint, &ca, (&state, svid_key), &mesh, process)?;
     let metrics = metrics::registry(&ca)?;
     metrics::register_mesh(&metrics, Arc::clone(xds.connections()), world.clone(), sources.clone())?;
     let shared = Shared { world: world.clone(), sources, xds: xds.clone() };
     let served = Served { ca: ca.clone(), bundle, metrics, shutdown };
 
-    process.spawn(publisher.run());
+    process.spawn(publisher.start().context("a thread for the publisher")?);
     process.spawn(follow_trust_domain(ca.clone(), world.clone()));
     if let Followed::Kubernetes(cluster) = &mut source {
-        metrics::register_leader(&served.metrics, cluster.leads())?;
+        metrics::register_leader(&served.metrics, cluster.leads(), cluster.other_leader())?;
         cluster.write(&ca, world.clone(), process);
+        if config.ca.proving.jobs.is_some() {
+            process.spawn(cluster.remove_spent_tokens());
+        }
         cluster.publish(startup).await;
     }
     startup.ends(http::routes(shared, served));
-    print_ready(&source, &state, &world.borrow().clone(), &addresses, endpoint_address);
+    let signer = ca.root_status().map(|status| status.source.to_string());
+    print_ready(&source, &state, (&world.borrow().clone(), signer), &addresses, endpoint_address);
     process.keep(state);
     Ok((Services { plaintext_xds: Some(plaintext_xds), xds: Some(xds), ca, identity }, source))
 }
@@ -191,7 +201,7 @@ async fn follow_trust_domain(ca: Arc<CertificateAuthority>, mut world: watch::Re
 fn print_ready(
     source: &Followed,
     state: &State,
-    world: &World,
+    (world, signer): (&World, Option<String>),
     addresses: &PortAddresses,
     endpoint: Option<SocketAddr>,
 ) {
@@ -209,9 +219,8 @@ fn print_ready(
     let (anchor, last) = match (source, state.path()) {
         (Followed::Kubernetes(cluster), _) => (
             format!(
-                "ConfigMap istio-ca-root-cert in every namespace\n  keys          Secret {}/{}",
-                cluster.namespace(),
-                eastwest_cluster::secrets::ROOTS_SECRET
+                "ConfigMap istio-ca-root-cert in every namespace\n  signer        {}",
+                signer.unwrap_or_else(|| format!("Secrets of namespace {}", cluster.namespace()))
             ),
             format!("eastwest status --sources --server http://{http}"),
         ),

@@ -65,7 +65,12 @@ pub(super) fn common(further: Pages, served: Served) -> Router {
 }
 
 fn list(further: Pages) -> String {
-    COMMON.iter().chain(further).map(|(path, about)| format!("{path:50} {about}\n")).collect()
+    lines(COMMON) + &lines(further)
+}
+
+/// Pages as lines of `/debug/list`.
+pub(super) fn lines(pages: Pages) -> String {
+    pages.iter().map(|(path, about)| format!("{path:50} {about}\n")).collect()
 }
 
 pub(super) async fn healthz() -> &'static str {
@@ -84,7 +89,12 @@ async fn readyz(State(served): State<Arc<Served>>) -> (StatusCode, String) {
 }
 
 async fn metrics_page(State(served): State<Arc<Served>>) -> Response {
-    match metrics::page(&served.metrics) {
+    scraped(metrics::page(&served.metrics))
+}
+
+/// A page of metrics.
+pub(super) fn scraped(page: prometheus::Result<String>) -> Response {
+    match page {
         Ok(page) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

@@ -62,7 +62,7 @@ impl Process {
         startup: &Startup,
     ) -> anyhow::Result<Arc<CertificateAuthority>> {
         let (roots, keys) = signer.open(place.state, &trust_domain, startup).await?;
-        let ca = ca::start(config, keys, trust_domain, place).await?;
+        let ca = ca::start(config, keys, trust_domain, place, startup).await?;
         roots.map(|roots| roots.follow(&ca)).transpose()?;
         self.spawn(ca.clone().renew_serving_certificate());
         self.spawn(ca.clone().follow_proofs());

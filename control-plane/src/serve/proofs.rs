@@ -15,6 +15,7 @@ use eastwest_kubernetes::{Api, ApiOptions, Facts, Key, Repeated, SERVICE_ACCOUNT
 use eastwest_model::{Workload, WorkloadKey};
 use tokio::{sync::watch, time::sleep};
 
+use super::startup::Startup;
 use crate::query::World;
 
 /// Service accounts of the control plane. Node proxies may not represent them unless other names are configured.
@@ -102,13 +103,14 @@ impl ProvingConfig {
         root_namespace: &str,
         pods: Option<SharedPods>,
         pod_patience: Duration,
+        startup: &Startup,
     ) -> anyhow::Result<ProofConfig> {
         let api = match &self.kubernetes {
             Some(config) => Some(config.open().await?),
             None => None,
         };
         let issuer = match &self.tokens.issuer {
-            Some(issuer) => Some(issuer.open(api.as_ref()).await?),
+            Some(issuer) => Some(issuer.open(api.as_ref(), startup).await?),
             None => None,
         };
         let own =
@@ -129,6 +131,7 @@ impl ProvingConfig {
             issuers: issuer.into_iter().collect(),
             bound_pods: bound.map(|pods| BoundPods { pods, patience: pod_patience }),
             pods,
+            spent_tokens: None,
             node_accounts: NodeAccounts::new(self.nodes.trusted.clone(), protected),
         })
     }
@@ -145,11 +148,11 @@ impl KubernetesConfig {
 
 impl TokenIssuerConfig {
     /// Its keys; `api` is the Kubernetes API, if it was named.
-    async fn open(&self, api: Option<&TokenIssuer>) -> anyhow::Result<Arc<IssuerKeys>> {
+    async fn open(&self, api: Option<&TokenIssuer>, startup: &Startup) -> anyhow::Result<Arc<IssuerKeys>> {
         let api = || api.context("--token-jwks kubernetes: there is no API");
         let issuer = match &self.issuer {
             Some(issuer) => issuer.clone(),
-            None => issuer_of(api()?).await,
+            None => issuer_of(api()?, startup).await,
         };
         let client = || HttpsClient::new(&self.roots).context("--token-jwks-ca");
         let source = match &self.keys {
@@ -166,7 +169,7 @@ impl TokenIssuerConfig {
 }
 
 /// The issuer of the tokens of `api`, once it answers.
-async fn issuer_of(api: &TokenIssuer) -> String {
+async fn issuer_of(api: &TokenIssuer, startup: &Startup) -> String {
     let warned = Repeated::default();
     loop {
         match api.issuer().await {
@@ -178,11 +181,13 @@ async fn issuer_of(api: &TokenIssuer) -> String {
                 return issuer;
             }
             Err(error) => {
+                let problem = format!(
+                    "the issuer of the cluster's tokens is not known: {error}; name it with --token-issuer"
+                );
                 if warned.is_due("issuer", Instant::now()) {
-                    tracing::warn!(
-                        "the issuer of the cluster's tokens is not known: {error}; name it with --token-issuer"
-                    );
+                    tracing::warn!("{problem}");
                 }
+                startup.waits(problem);
                 sleep(RETRY).await;
             }
         }

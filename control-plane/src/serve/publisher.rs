@@ -2,13 +2,22 @@
 //!
 //! What a batch of changes touched is recomputed by the [`Fleet`]; here are the channels around it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    io,
+    sync::Arc,
+    thread,
+};
 
 use eastwest_engine::{DirtySet, Index, Snapshot};
-use eastwest_model::{Change, IdentityError, MeshConfig, Workload};
-use eastwest_translate::{Fleet, ProxyKey};
-use eastwest_xds::View;
-use tokio::sync::{mpsc, oneshot, watch};
+use eastwest_model::{Change, MeshConfig, Workload};
+use eastwest_translate::{ConnectError, Fleet, ProxyKey};
+use eastwest_xds::{TypeUrl, View};
+use eastwest_xds_server::StreamObserver;
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot, watch},
+};
 use tonic::Status;
 
 use super::input::Input;
@@ -17,34 +26,81 @@ use crate::query::World;
 /// The number of proxies that may wait for their view.
 const WAITING: usize = 1024;
 
-/// A request for the view of a proxy.
-struct Subscription {
+/// A stream asks for the view of its proxy.
+struct Request {
     key: ProxyKey,
     workload: Arc<Workload>,
-    reply: oneshot::Sender<Result<watch::Receiver<Arc<View>>, IdentityError>>,
+    reply: oneshot::Sender<Result<Subscription, ConnectError>>,
+}
+
+/// What a stream tells later. There are at most two of a stream.
+enum Notice {
+    /// It asks for the settings of its workload.
+    WantsSettings(Arc<ProxyKey>),
+    /// It has ended.
+    Ended(Arc<ProxyKey>),
+}
+
+/// A view, followed by one stream.
+pub(super) struct Subscription {
+    /// The view, now and later.
+    pub(super) view: watch::Receiver<Arc<View>>,
+    /// Kept as long as the stream lives.
+    pub(super) lease: Lease,
+}
+
+/// One stream that follows a view. The proxy is forgotten when its last lease is dropped.
+pub(super) struct Lease {
+    key: Arc<ProxyKey>,
+    notices: mpsc::UnboundedSender<Notice>,
+}
+
+impl StreamObserver for Lease {
+    fn requested_first(&mut self, type_url: &TypeUrl) {
+        if *type_url == TypeUrl::WORKLOAD_TLS {
+            // Without a publisher the stream ends.
+            let _ = self.notices.send(Notice::WantsSettings(Arc::clone(&self.key)));
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let _ = self.notices.send(Notice::Ended(Arc::clone(&self.key)));
+    }
 }
 
 /// Where proxies get their views.
 #[derive(Clone)]
-pub(super) struct Subscribers(mpsc::Sender<Subscription>);
+pub(super) struct Subscribers(mpsc::Sender<Request>);
 
 impl Subscribers {
-    /// The view of a proxy, followed as long as the receiver lives. `workload` is used as long as no Pod of its name is
-    /// known.
+    /// The view of a proxy. `workload` is used as long as no Pod of its name is known.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` for a workload that cannot have an identity, `UNAVAILABLE` when the publisher has ended.
+    /// `INVALID_ARGUMENT` for a workload that cannot have an identity, `UNAVAILABLE` when its service account has just
+    /// changed or the publisher has ended.
     pub(super) async fn subscribe(
         &self,
         key: ProxyKey,
         workload: Arc<Workload>,
-    ) -> Result<watch::Receiver<Arc<View>>, Status> {
+    ) -> Result<Subscription, Status> {
         let (reply, answer) = oneshot::channel();
         let stopping = |_| Status::unavailable("the control plane is shutting down; try again");
-        self.0.send(Subscription { key, workload, reply }).await.map_err(|_| stopping(()))?;
-        let view = answer.await.map_err(|_| stopping(()))?;
-        view.map_err(|error| Status::invalid_argument(format!("node.id: {error}")))
+        self.0.send(Request { key, workload, reply }).await.map_err(|_| stopping(()))?;
+        let subscription = answer.await.map_err(|_| stopping(()))?;
+        subscription.map_err(|error| match error {
+            ConnectError::Identity(error) => Status::invalid_argument(format!("node.id: {error}")),
+            ConnectError::OtherServiceAccount => Status::unavailable(format!("{error}: connect again")),
+        })
     }
+}
+
+/// The view of a connected proxy.
+struct Published {
+    key: Arc<ProxyKey>,
+    view: watch::Sender<Arc<View>>,
+    streams: usize,
 }
 
 /// The writer.
@@ -53,8 +109,10 @@ pub(super) struct Publisher {
     index: Index,
     fleet: Fleet,
     world: watch::Sender<World>,
-    waiting: mpsc::Receiver<Subscription>,
-    views: BTreeMap<ProxyKey, watch::Sender<Arc<View>>>,
+    requests: mpsc::Receiver<Request>,
+    notices: mpsc::UnboundedReceiver<Notice>,
+    notify: mpsc::UnboundedSender<Notice>,
+    published: BTreeMap<Arc<ProxyKey>, Published>,
 }
 
 impl Publisher {
@@ -72,24 +130,43 @@ impl Publisher {
             input: Arc::clone(input.diagnostics()),
             progress: input.progress().clone(),
         });
-        let (sender, waiting) = mpsc::channel(WAITING);
-        let publisher =
-            Self { input, index, fleet: Fleet::default(), world, waiting, views: BTreeMap::new() };
+        let (sender, requests) = mpsc::channel(WAITING);
+        let (notify, notices) = mpsc::unbounded_channel();
+        let (fleet, published) = (Fleet::default(), BTreeMap::new());
+        let publisher = Self { input, index, fleet, world, requests, notices, notify, published };
         (publisher, Subscribers(sender), reader)
     }
 
+    /// Starts a thread for it, so that what it computes holds up no connection. Completes when that thread ends.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub(super) fn start(self) -> io::Result<impl Future<Output = ()> + Send + use<>> {
+        let runtime = Handle::current();
+        let (running, ended) = oneshot::channel::<()>();
+        thread::Builder::new().name("publisher".to_owned()).spawn(move || {
+            runtime.block_on(self.run());
+            drop(running);
+        })?;
+        Ok(async { drop(ended.await) })
+    }
+
     /// Runs until the input ends or nobody can subscribe any more.
-    pub(super) async fn run(mut self) {
+    async fn run(mut self) {
         loop {
             tokio::select! {
                 changes = self.input.next() => match changes {
                     Some(changes) => self.take_in(changes),
                     None => return,
                 },
-                subscription = self.waiting.recv() => match subscription {
-                    Some(subscription) => self.subscribe(subscription),
+                request = self.requests.recv() => match request {
+                    Some(Request { key, workload, reply }) => {
+                        // If the stream has ended meanwhile, its lease is dropped here.
+                        let _ = reply.send(self.subscribe(key, &workload));
+                    }
                     None => return,
                 },
+                Some(notice) = self.notices.recv() => self.note(notice),
             }
         }
     }
@@ -114,38 +191,133 @@ impl Publisher {
         }
     }
 
-    fn subscribe(&mut self, Subscription { key, workload, reply }: Subscription) {
-        let view = match self.views.get(&key) {
-            Some(view) => Ok(view.subscribe()),
-            None => {
+    fn subscribe(&mut self, key: ProxyKey, workload: &Arc<Workload>) -> Result<Subscription, ConnectError> {
+        let key = Arc::new(key);
+        let published = match self.published.entry(Arc::clone(&key)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
                 let snapshot = Arc::clone(&self.world.borrow().snapshot);
-                self.fleet
-                    .connect(&snapshot, &workload, key.clone())
-                    .map(|view| self.views.entry(key).or_insert_with(|| watch::Sender::new(view)).subscribe())
+                let view = watch::Sender::new(self.fleet.connect(&snapshot, workload, (*key).clone())?);
+                place.insert(Published { key, view, streams: 0 })
             }
         };
-        // A proxy that disconnected meanwhile is pruned with the next change.
-        let _ = reply.send(view);
+        published.streams += 1;
+        let lease = Lease { key: Arc::clone(&published.key), notices: self.notify.clone() };
+        Ok(Subscription { view: published.view.subscribe(), lease })
     }
 
-    /// Publishes the views that differ after a change.
+    fn note(&mut self, notice: Notice) {
+        match notice {
+            Notice::WantsSettings(key) => self.add_settings(&key),
+            Notice::Ended(key) => self.end(&key),
+        }
+    }
+
+    fn add_settings(&mut self, key: &ProxyKey) {
+        let snapshot = Arc::clone(&self.world.borrow().snapshot);
+        if let Some(view) = self.fleet.add_settings(&snapshot, key) {
+            self.send(key, view);
+        }
+    }
+
+    /// Publishes the views that differ after a change. The streams of proxies whose Pod turns out to have another service
+    /// account end.
     fn publish(&mut self, snapshot: &Snapshot, dirty: &DirtySet) {
-        self.prune(snapshot);
+        for key in self.fleet.with_other_service_account(snapshot, dirty) {
+            self.forget(&key);
+        }
         for (key, view) in self.fleet.update(snapshot, dirty) {
-            if let Some(sender) = self.views.get(&key) {
-                sender.send_replace(view);
-            }
+            self.send(&key, view);
         }
     }
 
-    /// Forgets proxies that went away, and ends the streams of those whose Pod turns out to have another service
-    /// account.
-    fn prune(&mut self, snapshot: &Snapshot) {
-        let gone = self.views.iter().filter(|(_, view)| view.is_closed()).map(|(key, _)| key.clone());
-        let gone: Vec<_> = gone.chain(self.fleet.with_other_service_account(snapshot)).collect();
-        for key in &gone {
-            self.fleet.disconnect(key);
-            self.views.remove(key);
+    fn send(&self, key: &ProxyKey, view: Arc<View>) {
+        if let Some(published) = self.published.get(key) {
+            published.view.send_replace(view);
         }
+    }
+
+    /// Notes the end of a stream.
+    fn end(&mut self, key: &Arc<ProxyKey>) {
+        // A lease of streams that the publisher ended is another one than that of streams that came back since.
+        let Some(published) = self.published.get_mut(key).filter(|one| Arc::ptr_eq(&one.key, key)) else {
+            return;
+        };
+        published.streams -= 1;
+        if published.streams == 0 {
+            self.forget(key);
+        }
+    }
+
+    /// Forgets a proxy. Its streams end, for nobody publishes a view for them any more.
+    fn forget(&mut self, key: &ProxyKey) {
+        self.fleet.disconnect(key);
+        self.published.remove(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eastwest_manifest::merge::SourceId;
+    use eastwest_model::{Kind, Meta, ObjectRef, TrustDomain};
+    use eastwest_translate::{Audience, ProxyFacts, ProxyRole};
+
+    use super::*;
+
+    fn publisher() -> Publisher {
+        let mesh = MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "istio-system");
+        let (input, _) = Input::new(&[SourceId::new("test")]);
+        Publisher::new(mesh, input, Vec::new()).0
+    }
+
+    /// A stream of the one proxy.
+    fn stream(publisher: &mut Publisher) -> Subscription {
+        let workload = Arc::new(Workload::new(Meta::new(ObjectRef::new(Kind::Pod, "shop", "web-0"))));
+        let facts = ProxyFacts::usual(Audience::Other);
+        publisher.subscribe(ProxyKey::of(&workload, ProxyRole::Sidecar, facts), &workload).unwrap()
+    }
+
+    fn note_all(publisher: &mut Publisher) {
+        while let Ok(notice) = publisher.notices.try_recv() {
+            publisher.note(notice);
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_forgotten_with_its_last_stream() {
+        let mut publisher = publisher();
+        let (first, second) = (stream(&mut publisher), stream(&mut publisher));
+        drop(first);
+        note_all(&mut publisher);
+        assert_eq!(publisher.published.len(), 1);
+        drop(second);
+        note_all(&mut publisher);
+        assert!(publisher.published.is_empty());
+    }
+
+    #[test]
+    fn an_old_stream_does_not_end_a_view_that_was_published_again() {
+        let mut publisher = publisher();
+        let old = stream(&mut publisher);
+        publisher.forget(&old.lease.key);
+        assert!(old.view.has_changed().is_err(), "the stream ends");
+        let new = stream(&mut publisher);
+        drop(old);
+        note_all(&mut publisher);
+        assert!(new.view.has_changed().is_ok());
+        assert_eq!(publisher.published.len(), 1);
+    }
+
+    #[test]
+    fn the_settings_of_a_workload_are_made_for_a_proxy_that_asks_for_them() {
+        let mut publisher = publisher();
+        let mut stream = stream(&mut publisher);
+        stream.lease.requested_first(&TypeUrl::CLUSTER);
+        note_all(&mut publisher);
+        assert!(!stream.view.has_changed().unwrap());
+        stream.lease.requested_first(&TypeUrl::WORKLOAD_TLS);
+        note_all(&mut publisher);
+        let view = stream.view.borrow_and_update();
+        assert_eq!(view.get(&TypeUrl::WORKLOAD_TLS).unwrap().len(), 1);
     }
 }

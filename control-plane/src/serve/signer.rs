@@ -8,13 +8,9 @@ use eastwest_ca_server::{KeyMaterial, PluggedSource, RootManager, RootsConfig, S
 use eastwest_cluster::CaSecrets;
 use eastwest_model::TrustDomain;
 use time::OffsetDateTime;
-use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::{startup::Startup, state::State};
-
-/// How often the start looks why the Secrets are not open yet.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// What the CA signs with.
 pub(crate) enum SignerSource {
@@ -106,13 +102,7 @@ async fn open_secrets(
     startup: &Startup,
 ) -> (RootManager, KeyMaterial) {
     let opened = secrets.open(config.new_root(trust_domain), config.automatic_rotation);
-    let mut opened = std::pin::pin!(opened);
-    loop {
-        match timeout(LOOK, &mut opened).await {
-            Ok(opened) => return opened,
-            Err(_) => {
-                startup.waits(secrets.problem().unwrap_or_else(|| "the CA's Secrets are read".to_owned()))
-            }
-        }
-    }
+    startup
+        .until(opened, || secrets.problem().unwrap_or_else(|| "the CA's Secrets are read".to_owned()))
+        .await
 }

@@ -1,6 +1,6 @@
 //! The state of the sources of a mesh, for pages, readiness and metrics.
 
-use std::{path::PathBuf, time::SystemTime};
+use std::{collections::BTreeMap, path::PathBuf, time::SystemTime};
 
 use axum::{
     Json,
@@ -17,7 +17,17 @@ pub(super) enum Sources {
     /// A directory of manifests, which is read before the server is ready.
     Directory(PathBuf),
     /// The Kubernetes API.
-    Kubernetes(Statuses),
+    Kubernetes {
+        /// The objects of the mesh.
+        mesh: Statuses,
+        /// The Secrets of the certificate authority, if its state is there.
+        secrets: Option<Statuses>,
+    },
+}
+
+fn report(mesh: &Statuses, secrets: Option<&Statuses>) -> Report {
+    let now = SystemTime::now();
+    secrets.into_iter().fold(mesh.report(now), |report, secrets| report.with(secrets.report(now)))
 }
 
 impl Sources {
@@ -25,7 +35,8 @@ impl Sources {
     pub(super) fn unsynced(&self) -> Vec<String> {
         match self {
             Self::Directory(_) => Vec::new(),
-            Self::Kubernetes(statuses) => statuses.unready(SystemTime::now()),
+            // Those that the Secrets keep back are told by the certificate authority.
+            Self::Kubernetes { mesh, .. } => mesh.unready(SystemTime::now()),
         }
     }
 
@@ -33,7 +44,7 @@ impl Sources {
     pub(super) fn page(&self) -> Response {
         match self {
             Self::Directory(path) => Json(json!({"directory": path, "sources": []})).into_response(),
-            Self::Kubernetes(statuses) => Json(statuses.report(SystemTime::now())).into_response(),
+            Self::Kubernetes { mesh, secrets } => Json(report(mesh, secrets.as_ref())).into_response(),
         }
     }
 
@@ -41,14 +52,16 @@ impl Sources {
     pub(super) fn families(&self) -> Vec<MetricFamily> {
         match self {
             Self::Directory(_) => Vec::new(),
-            Self::Kubernetes(statuses) => families(&statuses.report(SystemTime::now())),
+            Self::Kubernetes { mesh, secrets } => families(&report(mesh, secrets.as_ref())),
         }
     }
 }
 
 fn families(report: &Report) -> Vec<MetricFamily> {
+    // A rule may name a Secret of the certificate authority; a metric has each name once.
+    let by_name: BTreeMap<String, &KindStatus> = report.sources.iter().map(|one| (one.name(), one)).collect();
     let samples = |value: fn(&KindStatus) -> Option<f64>| {
-        let sources = report.sources.iter();
+        let sources = by_name.values();
         let samples = sources.filter_map(|one| Some((vec![label("resource", one.name())], value(one)?)));
         samples.collect::<Vec<Sample>>()
     };

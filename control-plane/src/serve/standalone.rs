@@ -53,6 +53,7 @@ pub(crate) async fn run(config: StandaloneConfig) -> anyhow::Result<()> {
         tls: addresses.tls.ip(),
         state: &state,
         pods: None,
+        spent_tokens: None,
         pod_patience: Duration::ZERO,
     };
     let ca = process.start_ca(&config.ca, &config.signer, config.trust_domain, &place, &startup).await?;

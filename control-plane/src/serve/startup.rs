@@ -1,7 +1,10 @@
-//! The HTTP port from the moment that it is bound. While the server starts, it has health, version, and the state of the
-//! sources; then it has the pages of the running server.
+//! The HTTP port from the moment that it is bound. While the server starts, it has health, version, and the state and
+//! metrics of the sources; then it has the pages of the running server.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::{
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -10,9 +13,28 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
+use tokio::time::timeout;
 use tower::ServiceExt as _;
 
-use super::{pages, shutdown::Shutdown, sources::Sources};
+use super::{
+    metrics,
+    pages::{self, Pages},
+    shutdown::Shutdown,
+    sources::Sources,
+};
+
+/// How often it is looked why something is not done yet.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The pages of a server that starts, with a line on each for `/debug/list`.
+const PAGES: Pages = &[
+    ("/healthz", "200 while the process runs"),
+    ("/readyz", "503 and what the start waits for"),
+    ("/metrics", "Prometheus metrics of this program and of its sources"),
+    ("/version", "version of this program"),
+    ("/debug/list", "this list; more pages come when the server is ready"),
+    ("/debug/sources", "each followed resource of the Kubernetes API"),
+];
 
 /// A server that starts. A clone is another handle.
 #[derive(Clone)]
@@ -39,6 +61,17 @@ impl Startup {
         *self.0.awaited.lock().unwrap_or_else(PoisonError::into_inner) = reason.into();
     }
 
+    /// Waits for `step`, and shows the reason that `reason` gives meanwhile.
+    pub(super) async fn until<T>(&self, step: impl Future<Output = T>, reason: impl Fn() -> String) -> T {
+        let mut step = std::pin::pin!(step);
+        loop {
+            match timeout(LOOK, &mut step).await {
+                Ok(done) => return done,
+                Err(_) => self.waits(reason()),
+            }
+        }
+    }
+
     /// Shows the state of `sources` from now on, and at `/readyz` what is not listed yet.
     pub(super) fn follows(&self, sources: Sources) {
         // The sources are chosen once.
@@ -58,6 +91,8 @@ impl Startup {
             .route("/version", get(pages::version))
             .route("/readyz", get(readyz))
             .route("/debug/sources", get(sources))
+            .route("/debug/list", get(async || pages::lines(PAGES)))
+            .route("/metrics", get(metrics_page))
             .fallback(readyz)
             .with_state(self.clone());
         let progress = Arc::clone(&self.0);
@@ -79,6 +114,10 @@ async fn readyz(State(Startup(progress)): State<Startup>) -> Response {
         }
     };
     (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response()
+}
+
+async fn metrics_page(State(Startup(progress)): State<Startup>) -> Response {
+    pages::scraped(metrics::page_of_start(progress.sources.get()))
 }
 
 async fn sources(State(Startup(progress)): State<Startup>) -> Response {

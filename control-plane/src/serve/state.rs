@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context as _;
 use eastwest_ca_server::{LedgerConfig, StateDir, StateLock, storage::CaStorage};
 use eastwest_cluster::CaSecrets;
+use eastwest_kubernetes::Statuses;
 
 /// Where a process keeps its state.
 pub(crate) enum StatePlace {
@@ -70,6 +71,14 @@ impl State {
         match self {
             Self::Directory(locked) => locked.dir.clone().into(),
             Self::Cluster { secrets, .. } => secrets.storage(),
+        }
+    }
+
+    /// The state of the watches of the Secrets, if the CA is in Secrets.
+    pub(super) fn statuses(&self) -> Option<Statuses> {
+        match self {
+            Self::Directory(_) => None,
+            Self::Cluster { secrets, .. } => Some(secrets.statuses()),
         }
     }
 

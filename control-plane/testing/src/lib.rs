@@ -188,11 +188,15 @@ fn target(random: &mut Random) -> TargetPort {
 }
 
 fn ports(random: &mut Random, numeric: bool) -> Vec<ServicePort> {
+    let mut aside = Random(!random.0);
     let numbers: BTreeSet<u16> = (0..2).map(|_| random.one_of(PORTS)).collect();
     let port = |(number, name): (u16, &&str)| ServicePort {
         name: (*name).into(),
         number,
-        protocol: random.one_of(&[Protocol::Http, Protocol::Tcp, Protocol::Undeclared]),
+        protocol: match random.one_of(&[Protocol::Http, Protocol::Tcp, Protocol::Undeclared]) {
+            Protocol::Tcp if aside.chance(3) => Protocol::Tls,
+            protocol => protocol,
+        },
         target: if numeric { TargetPort::Number(random.one_of(PORTS)) } else { target(random) },
     };
     numbers.into_iter().zip(NAMES).map(port).collect()
@@ -276,13 +280,19 @@ fn workload(random: &mut Random, namespace: &str) -> Workload {
 
 fn service_entry(random: &mut Random, namespace: &str) -> ServiceEntry {
     let resolution = [Resolution::None, Resolution::Static, Resolution::Dns, Resolution::DynamicDns];
+    let mut aside = Random(!random.0);
+    let blocks = ["10.0.0.0/30", "10.0.0.0/29", "192.0.2.0/24"].map(|block| block.parse().unwrap());
     ServiceEntry {
         meta: meta(random, Kind::ServiceEntry, namespace, Labels::new()),
         hosts: vec![host(random)],
-        addresses: Vec::new(),
+        addresses: if aside.chance(4) { aside.some(2, address) } else { Vec::new() },
+        blocks: if aside.chance(4) { aside.some(2, |aside| aside.one_of(&blocks)) } else { Vec::new() },
         ports: ports(random, true),
         location: random.one_of(&[Location::External, Location::Internal]),
-        resolution: random.one_of(&resolution),
+        resolution: match random.one_of(&resolution) {
+            Resolution::Dns if aside.chance(3) => Resolution::DnsRoundRobin,
+            resolution => resolution,
+        },
         endpoints: random.some(2, |random| EntryEndpoint {
             address: address(random).to_string().into(),
             ports: BTreeMap::new(),

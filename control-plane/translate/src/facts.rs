@@ -1,9 +1,6 @@
 //! Facts about a proxy that its view depends on, besides settings.
 
-/// Where intercepted inbound connections usually arrive.
-const INBOUND_PORT: u16 = 15006;
-/// Where intercepted outbound connections usually arrive.
-const OUTBOUND_PORT: u16 = 15001;
+use eastwest_engine::listeners::{INBOUND_PORT, OUTBOUND_PORT};
 
 /// The program that a view is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

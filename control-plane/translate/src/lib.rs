@@ -18,6 +18,7 @@ mod facts;
 mod fleet;
 mod joint;
 mod outbound;
+mod proxy_resources;
 pub mod render;
 mod resource;
 mod resource_type;
@@ -29,8 +30,9 @@ mod workload;
 
 pub use crate::{
     facts::{Audience, ProxyFacts},
-    fleet::{Fleet, ProxyKey},
+    fleet::{ConnectError, Fleet, ProxyKey},
     outbound::OutboundResources,
+    proxy_resources::ProxyResources,
     resource_type::ResourceType,
     roles::ProxyRole,
     translator::Translator,

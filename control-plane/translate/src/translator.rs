@@ -7,14 +7,15 @@ use std::{
 
 use eastwest_engine::settings::{Outbound, WorkloadTls};
 use eastwest_model::Host;
-use eastwest_xds::{EncodedResource, ResourceSet, TypeUrl, Version, View};
+use eastwest_xds::{ResourceSet, TypeUrl, Version, View};
 
 use crate::{
     facts::ProxyFacts,
     outbound::OutboundResources,
+    proxy_resources::{ProxyResources, ProxyType},
     resource::Cache,
     roles::ProxyRole,
-    type_builder::{Access, ProxyInputs, TypeBuilder, updated},
+    type_builder::{Access, updated},
 };
 
 /// Turns settings into resources, each encoded once.
@@ -23,6 +24,8 @@ pub struct Translator {
     cache: Cache,
     /// Sets of which a part is shared by a client scope and a part is the workload's own, by the versions of both.
     joined: BTreeMap<(TypeUrl, Version, Version), Arc<ResourceSet>>,
+    /// How many of them were in use when that was last looked at.
+    joined_in_use: usize,
 }
 
 impl Translator {
@@ -43,7 +46,8 @@ impl Translator {
         resources.renew(&mut self.cache, outbound, hosts);
     }
 
-    /// What one proxy is entitled to see. `before`: its view until now; the same `Arc` if nothing differs.
+    /// What a proxy with these settings is entitled to see, made at once. `before`: its view until now; the same `Arc` if
+    /// nothing differs.
     pub fn view(
         &mut self,
         settings: &WorkloadTls,
@@ -51,10 +55,32 @@ impl Translator {
         facts: ProxyFacts,
         before: Option<&Arc<View>>,
     ) -> Arc<View> {
-        let proxy = ProxyInputs { settings, facts, encoded_settings: outbound.encoded_settings() };
-        let sets = outbound.types().filter_map(|(builder, shared)| {
+        let proxy = self.proxy(settings, outbound, facts, None);
+        self.view_of(&proxy, outbound, before)
+    }
+
+    /// What is made from the settings of one proxy. `before`: what it was, so that what stays the same stays shared.
+    pub fn proxy(
+        &mut self,
+        settings: &WorkloadTls,
+        outbound: &OutboundResources,
+        facts: ProxyFacts,
+        before: Option<&ProxyResources>,
+    ) -> ProxyResources {
+        ProxyResources::new(&mut self.cache, settings, outbound, facts, before)
+    }
+
+    /// What one proxy is entitled to see. `before`: its view until now; the same `Arc` if nothing differs. A type whose
+    /// shared resources and own ones are the same costs a comparison.
+    pub fn view_of(
+        &mut self,
+        proxy: &ProxyResources,
+        outbound: &OutboundResources,
+        before: Option<&Arc<View>>,
+    ) -> Arc<View> {
+        let sets = proxy.types().zip(outbound.types()).filter_map(|(own, (_, shared))| {
             let before = before.and_then(|view| view.get(shared.type_url()));
-            self.set(builder, shared, &proxy, before)
+            self.set(own, shared, before)
         });
         let sets: Vec<_> = sets.collect();
         match before {
@@ -65,64 +91,71 @@ impl Translator {
 
     /// Drops what no view holds any more.
     pub fn forget_unused(&mut self) {
-        self.joined.retain(|_, set| Arc::strong_count(set) > 1);
+        // Looking costs as much as there is, and a small change must not.
+        if self.joined.len() > 2 * self.joined_in_use {
+            self.joined.retain(|_, set| Arc::strong_count(set) > 1);
+            self.joined_in_use = self.joined.len();
+        }
         self.cache.forget_unused();
     }
 
     /// The resources of one type; `None` if the proxy is not served the type.
     fn set(
         &mut self,
-        builder: &dyn TypeBuilder,
+        proxy: &ProxyType,
         shared: &Arc<ResourceSet>,
-        proxy: &ProxyInputs<'_>,
         before: Option<&Arc<ResourceSet>>,
     ) -> Option<Arc<ResourceSet>> {
-        let access = builder.access(proxy.facts);
-        if matches!(access, Access::None) {
-            return None;
+        match &proxy.access {
+            Access::None => None,
+            Access::Own => {
+                Some(before.filter(|set| set.version() == proxy.own.version()).unwrap_or(&proxy.own).clone())
+            }
+            Access::AllBut(hidden) if proxy.own.is_empty() && hidden.is_empty() => Some(Arc::clone(shared)),
+            Access::AllBut(_) => Some(self.join(proxy, shared, before)),
         }
-        let own = builder.of_proxy(&mut self.cache, proxy);
-        Some(match access {
-            Access::AllBut(hidden) if own.is_empty() && hidden.is_empty() => Arc::clone(shared),
-            Access::AllBut(hidden) => self.join(builder, shared, &hidden, own, before),
-            Access::Own | Access::None => updated(builder, before, own),
-        })
     }
 
     /// The shared resources without the hidden ones, and the workload's own. Workloads with equal ones get the same
     /// set, made once.
     fn join(
         &mut self,
-        builder: &dyn TypeBuilder,
+        proxy: &ProxyType,
         shared: &ResourceSet,
-        hidden: &[String],
-        own: Vec<Arc<EncodedResource>>,
         before: Option<&Arc<ResourceSet>>,
     ) -> Arc<ResourceSet> {
-        let own = ResourceSet::new(builder.type_url(), own);
+        let ProxyType { builder, own, .. } = proxy;
         let key = (builder.type_url(), shared.version(), own.version());
         if let Some(set) = self.joined.get(&key) {
             return Arc::clone(set);
         }
-        let visible = |name: &str| hidden.iter().all(|other| other != name);
-        let set = self.joined_step(shared, &own, visible).unwrap_or_else(|| {
-            let shared = shared.iter().filter(|one| visible(one.name()));
-            updated(builder, before, shared.chain(own.iter()).cloned().collect())
+        let set = self.joined_step(proxy, shared).unwrap_or_else(|| {
+            let shared = shared.iter().filter(|one| proxy.shows(one.name()));
+            updated(*builder, before, shared.chain(own.iter()).cloned().collect())
         });
         self.joined.insert(key, Arc::clone(&set));
         set
     }
 
-    /// The joined set of what was shared before, followed by the step since then.
-    fn joined_step(
-        &self,
-        shared: &ResourceSet,
-        own: &ResourceSet,
-        visible: impl Fn(&str) -> bool,
-    ) -> Option<Arc<ResourceSet>> {
-        let (from, names) = shared.step()?;
-        let earlier = self.joined.get(&(shared.type_url().clone(), from, own.version()))?;
-        let names = names.iter().filter(|name| visible(name) && own.get(name).is_none());
-        Some(earlier.edited(names.map(|name| (Arc::clone(name), shared.get(name).cloned()))))
+    /// The joined set of what was shared or was the workload's own before, followed by the steps since then.
+    fn joined_step(&self, proxy: &ProxyType, shared: &ResourceSet) -> Option<Arc<ResourceSet>> {
+        let ProxyType { own, .. } = proxy;
+        let unchanged = |set: &ResourceSet| (set.version(), Vec::new());
+        let step = |set: &ResourceSet| set.step().map(|(from, names)| (from, names.to_vec()));
+        let candidates = [
+            (step(shared), Some(unchanged(own))),
+            (Some(unchanged(shared)), step(own)),
+            (step(shared), step(own)),
+        ];
+        candidates.into_iter().find_map(|(of_shared, of_own)| {
+            let ((shared_from, mut names), (own_from, own_names)) = (of_shared?, of_own?);
+            let earlier = self.joined.get(&(shared.type_url().clone(), shared_from, own_from))?;
+            names.extend(own_names);
+            let now = |name: &Arc<str>| {
+                let of_shared = || shared.get(name).filter(|_| proxy.shows(name));
+                own.get(name).or_else(of_shared).cloned()
+            };
+            Some(earlier.edited(names.into_iter().map(|name| (Arc::clone(&name), now(&name)))))
+        })
     }
 }

@@ -1,4 +1,4 @@
-//! Connected proxies, each a state-of-the-world ADS stream that accepts what it gets.
+//! Connected proxies, each a connection with a delta ADS stream that accepts what it gets, as our bootstrap of Envoy has it.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +9,7 @@ use std::{
 use eastwest_proto::envoy::{
     config::core::v3::Node,
     service::discovery::v3::{
-        DiscoveryRequest, aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
+        DeltaDiscoveryRequest, aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
     },
 };
 use eastwest_xds::TypeUrl;
@@ -23,32 +23,29 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::mesh::{Mesh, address, pod_name};
 
-/// Streams on one connection.
-const STREAMS: usize = 100;
 /// How long a change may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What a proxy subscribes to, in its order.
-const TYPES: [TypeUrl; 3] = [TypeUrl::CLUSTER, TypeUrl::ENDPOINT, TypeUrl::LISTENER];
+const TYPES: [TypeUrl; 4] = [TypeUrl::CLUSTER, TypeUrl::ENDPOINT, TypeUrl::LISTENER, TypeUrl::ROUTE];
 
 /// Responses received so far, by type.
 type Received = Arc<watch::Sender<BTreeMap<String, u64>>>;
 
-/// The proxies of the first pods.
-pub(crate) struct Proxies(Vec<Received>);
+/// Proxies of pods of all namespaces, each with its namespace.
+pub(crate) struct Proxies(Vec<(String, Received)>);
 
 impl Proxies {
-    /// Connects them, and waits until each has its clusters, endpoints and listeners.
+    /// Connects them, and waits until each has everything.
     pub(crate) async fn connect(address: &str, mesh: &Mesh, number: usize) -> Self {
         let mut proxies = Vec::new();
-        let mut channel = None;
         for place in 0..number {
-            if place % STREAMS == 0 {
-                let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-                channel = Some(endpoint.connect().await.unwrap());
-            }
+            let channel =
+                Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
             let received = Received::default();
-            tokio::spawn(run(channel.clone().unwrap(), node(mesh, place % mesh.pods), received.clone()));
-            proxies.push(received);
+            let pod = place * (mesh.pods / number).max(1) % mesh.pods;
+            let namespace = mesh.namespace(mesh.service_of(pod));
+            tokio::spawn(run(channel, node(&namespace, pod), received.clone()));
+            proxies.push((namespace, received));
         }
         let proxies = Self(proxies);
         for kind in TYPES {
@@ -57,16 +54,15 @@ impl Proxies {
         proxies
     }
 
-    /// Waits until each has more than `before` responses of the type.
+    /// Waits until each has at least that many responses of the type.
     async fn wait(&self, type_url: &str, at_least: u64) {
-        for proxy in &self.0 {
-            let mut received = proxy.subscribe();
-            let enough = received.wait_for(|all| all.get(type_url).copied().unwrap_or_default() >= at_least);
-            timeout(PATIENCE, enough).await.expect("a response in time").unwrap();
+        for (_, proxy) in &self.0 {
+            wait(proxy, type_url, at_least).await;
         }
     }
 
-    /// Makes a change, and returns the time from the API's answer until all have it.
+    /// Makes a change, and returns the time from the API's answer until all have it that it concerns: of an endpoint all, of a
+    /// PeerAuthentication those of its namespace.
     pub(crate) async fn time(&self, mesh: &Mesh, change: &str, round: usize) -> Duration {
         let even = round.is_multiple_of(2);
         let (type_url, (path, object)) = match change {
@@ -82,8 +78,12 @@ impl Proxies {
                 (TypeUrl::LISTENER.as_str(), (path, policy))
             }
         };
-        let before: Vec<_> =
-            self.0.iter().map(|one| one.borrow().get(type_url).copied().unwrap_or_default()).collect();
+        let concerned: Vec<_> = self
+            .0
+            .iter()
+            .filter(|(namespace, _)| change == "endpoint" || *namespace == mesh.namespace(0))
+            .map(|(_, proxy)| (proxy, proxy.borrow().get(type_url).copied().unwrap_or_default()))
+            .collect();
         let of = if change == "endpoint" {
             "application/merge-patch+json"
         } else {
@@ -91,10 +91,8 @@ impl Proxies {
         };
         mesh.request("PATCH", of, path, object).await;
         let answered = Instant::now();
-        for (proxy, before) in self.0.iter().zip(before) {
-            let mut received = proxy.subscribe();
-            let enough = received.wait_for(|all| all.get(type_url).copied().unwrap_or_default() > before);
-            timeout(PATIENCE, enough).await.expect("a response in time").unwrap();
+        for (proxy, before) in concerned {
+            wait(proxy, type_url, before + 1).await;
         }
         let taken = answered.elapsed();
         // The next change begins when everything is quiet.
@@ -103,45 +101,45 @@ impl Proxies {
     }
 }
 
-/// All proxies are of the first namespace, as far as it has pods.
-fn node(mesh: &Mesh, place: usize) -> Node {
-    let pods = (0..mesh.pods).filter(|pod| mesh.namespace(mesh.service_of(*pod)) == mesh.namespace(0));
-    let pods: Vec<_> = pods.collect();
-    let pod = pods[place % pods.len()];
-    let namespace = mesh.namespace(0);
+/// Waits until a proxy has at least that many responses of the type.
+async fn wait(proxy: &Received, type_url: &str, at_least: u64) {
+    let mut received = proxy.subscribe();
+    let enough = received.wait_for(|all| all.get(type_url).copied().unwrap_or_default() >= at_least);
+    timeout(PATIENCE, enough).await.expect("a response in time").unwrap();
+}
+
+/// The proxy of a pod.
+fn node(namespace: &str, pod: usize) -> Node {
     let id = format!("sidecar~{}~{}.{namespace}~{namespace}.svc.cluster.local", address(pod), pod_name(pod));
-    Node { id, ..Node::default() }
+    Node { id, user_agent_name: "envoy".to_owned(), ..Node::default() }
 }
 
 async fn run(channel: Channel, node: Node, received: Received) {
     let (requests, outgoing) = mpsc::channel(16);
-    let mut node = Some(node);
-    let mut ask = async |type_url: &str, names: Vec<String>, version: String, nonce: String| {
-        let request = DiscoveryRequest {
-            node: node.take(),
+    let ask = async |node: Option<Node>, type_url: &str, subscribe: Vec<String>, nonce: String| {
+        let request = DeltaDiscoveryRequest {
+            node,
             type_url: type_url.to_owned(),
-            resource_names: names,
-            version_info: version,
+            resource_names_subscribe: subscribe,
             response_nonce: nonce,
-            ..DiscoveryRequest::default()
+            ..DeltaDiscoveryRequest::default()
         };
         let _ = requests.send(request).await;
     };
-    ask(TypeUrl::CLUSTER.as_str(), Vec::new(), String::new(), String::new()).await;
+    ask(Some(node), TypeUrl::CLUSTER.as_str(), Vec::new(), String::new()).await;
     let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(64 << 20);
-    let answer = client.stream_aggregated_resources(ReceiverStream::new(outgoing)).await;
+    let answer = client.delta_aggregated_resources(ReceiverStream::new(outgoing)).await;
     let mut responses = answer.unwrap().into_inner();
-    let mut names = Vec::new();
     while let Ok(Some(response)) = responses.message().await {
         let first = !received.borrow().contains_key(&response.type_url);
-        let of_endpoints = response.type_url == TypeUrl::ENDPOINT.as_str();
         received.send_modify(|all| *all.entry(response.type_url.clone()).or_default() += 1);
-        let wanted = if of_endpoints { names.clone() } else { Vec::new() };
-        ask(&response.type_url, wanted, response.version_info, response.nonce).await;
+        ask(None, &response.type_url, Vec::new(), response.nonce).await;
         if first && response.type_url == TypeUrl::CLUSTER.as_str() {
-            names = response.resources.iter().filter_map(|any| cluster_name(&any.value)).collect();
-            ask(TypeUrl::ENDPOINT.as_str(), names.clone(), String::new(), String::new()).await;
-            ask(TypeUrl::LISTENER.as_str(), Vec::new(), String::new(), String::new()).await;
+            let clusters = response.resources.iter().filter_map(|one| one.resource.as_ref());
+            let names = clusters.filter_map(|any| cluster_name(&any.value)).collect();
+            ask(None, TypeUrl::ENDPOINT.as_str(), names, String::new()).await;
+            ask(None, TypeUrl::LISTENER.as_str(), Vec::new(), String::new()).await;
+            ask(None, TypeUrl::ROUTE.as_str(), vec!["*".to_owned()], String::new()).await;
         }
     }
 }

@@ -40,6 +40,16 @@ fn all_mistakes_are_reported_at_once_with_their_flags() {
     assert!(!bench.state().exists(), "nothing was begun");
 }
 
+/// Whoever gives them thinks of another mode, and would not notice that they are ignored.
+#[test]
+fn flags_of_the_other_mode_are_refused_with_both_names() {
+    let bench = Bench::new();
+    let refused = bench.refused(&["--namespace", "mesh", "--leader-elect=false"]);
+    let errors = refused.failure(2, &["error: --namespace: ", "error: --leader-elect: ", "--config-dir"]);
+    assert_eq!(errors.lines().count(), 2, "{errors}");
+    bench.run(&["serve", "--namespace", "A b"]).failure(2, &["error: --namespace: \"A b\" is no namespace"]);
+}
+
 #[test]
 fn a_mistake_in_the_environment_is_reported_with_its_flag() {
     let bench = Bench::new();

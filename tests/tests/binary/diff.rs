@@ -140,6 +140,12 @@ fn objects_are_deleted_by_name() {
     assert_eq!(found["inbound"][0]["after"]["policy"], "PeerAuthentication/istio-system/default");
     let near = diff(&bench, &["--delete", "PeerAuthentication/payments/defalt", "--delete", "nobody"]);
     near.failure(2, &["--delete", "PeerAuthentication/payments/default", "there is no nobody"]);
+    // As kubectl takes names; or without the kind.
+    for name in ["peerauthentications/payments/default", "payments/default"] {
+        let said =
+            diff(&bench, &["--delete", name]).failure(2, &["--delete", "did you mean one of"]).to_owned();
+        assert!(said.contains("did you mean one of PeerAuthentication/payments/default"), "{said}");
+    }
     let file = fixture("payments-disable.yaml");
     let both = ["-f", file.to_str().unwrap(), "--delete", "PeerAuthentication/payments/default"];
     diff(&bench, &both).failure(2, &["PeerAuthentication/payments/default is also applied by -f"]);

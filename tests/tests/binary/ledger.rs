@@ -11,6 +11,7 @@ use tonic::Code;
 use crate::harness::{
     Bench, PATIENCE,
     clients::{bearing, certify, tls},
+    set_mode,
 };
 
 fn records(bench: &Bench, flags: &[&str]) -> Vec<serde_json::Value> {
@@ -81,6 +82,29 @@ async fn everything_issued_and_refused_is_in_the_ledger() {
     assert_eq!(broken.code, 1);
     assert!(broken.err.contains("segment 1, line 4: the hash does not fit"), "{}", broken.err);
     assert_eq!(bench.run(&["ca", "ledger", "query"]).code, 1);
+}
+
+/// A control plane in Kubernetes mode keeps its ledger in a directory, and its CA in Secrets.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_without_a_ca_beside_it_is_verified_with_given_roots() {
+    let bench = Bench::new();
+    bench.serve(&[]).stop();
+    let alone = bench.path("alone");
+    fs::create_dir_all(alone.join("ledger")).unwrap();
+    for entry in fs::read_dir(bench.state().join("ledger")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), alone.join("ledger").join(entry.file_name())).unwrap();
+    }
+    set_mode(&alone, 0o700);
+    let run = |words: &[&str]| bench.run(&[&["ca"], words, &["--state-dir", "alone"]].concat());
+    let roots =
+        "kubectl get configmap istio-ca-root-cert -n istio-system -o jsonpath='{.data.root-cert\\.pem}'";
+    for command in ["verify", "query"] {
+        run(&["ledger", command]).failure(1, &["--roots", roots]);
+        let given = bench.state().join("root-cert.pem").display().to_string();
+        run(&["ledger", command, "--roots", &given]).success();
+    }
+    run(&["rotate"]).failure(1, &["there is no CA in this directory", "Secret istio-ca-secret"]);
 }
 
 /// Base64 and hexadecimal of every private key in the state directory, in pieces long enough to be no accident. The

@@ -3,7 +3,7 @@
 use eastwest_tests::pages::{page, quoted, root, rows, tests};
 
 /// The letters of the rules, in the order of the page.
-const LETTERS: &[char] = &['P', 'I', 'D', 'T', 'O', 'A', 'V'];
+const LETTERS: &[char] = &['P', 'I', 'D', 'T', 'O', 'A', 'L', 'V'];
 /// Rules that are known gaps: no test holds them.
 const GAPS: &[&str] = &["I7"];
 

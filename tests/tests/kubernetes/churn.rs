@@ -6,11 +6,13 @@ use std::{
 };
 
 use eastwest_kubernetes::Api;
+use eastwest_tests::process::until;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::interval};
 
 use crate::{
+    PATIENCE,
     cluster::Cluster,
     comparing::wait_until_equal,
     proxies::{Identity, Proxy, Variant, Versions},
@@ -154,22 +156,59 @@ fn after_a_hundred_changes_a_second_a_server_is_like_new_and_replicas_agree() {
     let home = cluster.namespace();
     let flags = ["--namespace", &*home];
     let server = Server::start(&cluster, &flags);
-    let identity = identity(&cluster, &server);
-    let connect = |server: &Server, variant, known| {
-        Proxy::connect(server, &identity, ("churn-0", "web-0"), variant, known)
+    let identities: Vec<_> =
+        (0..NAMESPACES).map(|one| identity(&cluster, &server, &namespace(one))).collect();
+    let connect = |server: &Server, number: usize, variant, known| {
+        Proxy::connect(server, &identities[number], (&namespace(number), "web-0"), variant, known)
     };
-    let proxies = [Variant::Delta, Variant::StateOfTheWorld]
-        .map(|variant| (variant, connect(&server, variant, Versions::new())));
-    for (variant, proxy) in &proxies {
-        proxy.wait(&format!("everything, {variant:?}"), |held| held.is_warm());
-    }
+    let everywhere = |server: &Server| {
+        let all = (0..NAMESPACES)
+            .flat_map(|number| [Variant::Delta, Variant::StateOfTheWorld].map(|variant| (number, variant)));
+        let all: Vec<_> = all
+            .map(|(number, variant)| (variant, connect(server, number, variant, Versions::new())))
+            .collect();
+        for (variant, proxy) in &all {
+            proxy.wait(&format!("everything, {variant:?}"), |held| held.is_warm());
+        }
+        all
+    };
+    let proxies = everywhere(&server);
     let took = churn(&cluster, seconds * 10);
     println!("{} changes in {took:?}", seconds * 100);
 
     let fresh = Server::start(&cluster, &flags);
     let workloads = wait_until_equal(&server, &fresh);
     assert!(workloads >= NAMESPACES * PODS, "{workloads} workloads");
-    proxies_move(&proxies, |variant, known| connect(&fresh, variant, known));
+    for ((variant, proxy), (_, new)) in proxies.iter().zip(&everywhere(&fresh)) {
+        hold_the_same(*variant, proxy, new);
+    }
+    proxies_move(&proxies[..2], |variant, known| connect(&fresh, 0, variant, known));
+}
+
+/// A stream that lived through all changes has brought what a new one brings from a new process: nothing that a change
+/// left out, and nothing that is gone.
+fn hold_the_same(variant: Variant, proxy: &Proxy, new: &Proxy) {
+    let new = new.read(|new| new.resources.clone());
+    let differs = || {
+        proxy.read(|held| {
+            let mut wrong = Vec::new();
+            for (url, theirs) in &new {
+                let ours = &held.resources[url];
+                let differing = theirs.iter().filter(|(name, bytes)| ours.get(*name) != Some(bytes));
+                wrong.extend(differing.map(|(name, _)| format!("{url} {name} differs")));
+                // In state of the world, clients forget endpoints and routes that nothing names any more.
+                let told =
+                    variant == Variant::Delta || url.ends_with(".Cluster") || url.ends_with(".Listener");
+                let gone = ours.keys().filter(|name| told && !theirs.contains_key(*name));
+                wrong.extend(gone.map(|name| format!("{url} {name} stays")));
+            }
+            wrong
+        })
+    };
+    let held: usize = new.values().map(std::collections::BTreeMap::len).sum();
+    assert!(new.len() == 5 && held > 10, "{held} resources");
+    until("the same resources", PATIENCE, || Ok(differs().is_empty().then_some(())))
+        .unwrap_or_else(|error| panic!("{error}: {variant:?} {:#?}", differs()));
 }
 
 /// A proxy that goes from one replica to the other is sent nothing: over delta no resource, in state of the world, whose
@@ -203,8 +242,8 @@ fn proxies_move(proxies: &[(Variant, Proxy)], connect: impl Fn(Variant, Versions
     }
 }
 
-fn identity(cluster: &Cluster, server: &Server) -> Identity {
-    let pod = cluster.ask("GET", &format!("{}/web-0", pods("churn-0")), None);
-    let token = token(cluster, "churn-0", &pod);
-    server.identity(&token, "churn-0/default", &roots(cluster, "churn-0"))
+fn identity(cluster: &Cluster, server: &Server, namespace: &str) -> Identity {
+    let pod = cluster.ask("GET", &format!("{}/web-0", pods(namespace)), None);
+    let token = token(cluster, namespace, &pod);
+    server.identity(&token, &format!("{namespace}/default"), &roots(cluster, namespace))
 }

@@ -11,7 +11,7 @@ use eastwest_tests::process::until;
 use serde_json::json;
 use tokio::{runtime::Runtime, sync::watch};
 
-use crate::{PATIENCE, cluster::Cluster, rights};
+use crate::{PATIENCE, cluster::Cluster, rights, server::Server};
 
 /// An elector of a process of its own.
 struct Elector {
@@ -115,4 +115,28 @@ fn without_the_right_to_leases_nobody_leads_until_it_is_given() {
     assert!(!elector.leads());
     cluster.change(&role, |role| role["rules"] = json!([rule(&["get", "create", "update"])]));
     elector.wait();
+}
+
+/// A process that writes without an election says so if another one is elected.
+#[test]
+#[ignore = "needs the Kubernetes API that cargo xtask tools builds"]
+fn an_elected_leader_beside_a_process_without_election_is_told() {
+    let cluster = Cluster::start();
+    let namespace = cluster.namespace();
+    let mut elected = Server::start(&cluster, &["--namespace", &namespace]);
+    let server = Server::start(&cluster, &["--namespace", &namespace, "--leader-elect=false"]);
+    let metric = |value| {
+        let line = format!("eastwest_other_leader {value}");
+        let shown = || server.get("/metrics").1.lines().any(|one| one == line);
+        until(&line, PATIENCE, || Ok(shown().then_some(()))).unwrap();
+    };
+    metric(1);
+    let log = server.process.output();
+    let warned = |line: &&str| line.contains("WARN") && line.contains("--leader-elect=false");
+    let holder = lease(&cluster, &namespace)["spec"]["holderIdentity"].as_str().unwrap().to_owned();
+    let warned: Vec<_> = log.lines().filter(warned).collect();
+    assert!(warned.len() == 1 && warned[0].contains(&holder), "{log}");
+    elected.terminate();
+    metric(0);
+    assert_eq!(server.readyz().0, 200);
 }

@@ -10,7 +10,10 @@ use eastwest_proto::{
     Any,
     eastwest::v1::{WorkloadTls, inbound::Mode},
     envoy::{
-        config::core::v3::Node,
+        config::{
+            cluster::v3::Cluster, core::v3::Node, endpoint::v3::ClusterLoadAssignment,
+            listener::v3::Listener, route::v3::RouteConfiguration,
+        },
         service::discovery::v3::{
             DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
             aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
@@ -56,10 +59,15 @@ pub(crate) enum Variant {
 /// Versions of resources by type and name; in state of the world, of a type as a whole with no name.
 pub(crate) type Versions = BTreeMap<&'static str, BTreeMap<String, String>>;
 
+/// Resources by type and name, as bytes.
+pub(crate) type Resources = BTreeMap<&'static str, BTreeMap<String, Vec<u8>>>;
+
 /// What a proxy holds.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     pub(crate) versions: Versions,
+    /// The resources that it was sent and that are not gone, by type and name.
+    pub(crate) resources: Resources,
     /// Responses by type, each with the number of resources that came or went.
     pub(crate) responses: BTreeMap<&'static str, Vec<usize>>,
     /// The mode of each answer about its own TLS settings.
@@ -83,6 +91,13 @@ impl Held {
     fn keep_world(&mut self, response: DiscoveryResponse) {
         let url = known(&response.type_url);
         self.keep(url, response.resources.len(), &response.resources);
+        let named = response.resources.iter().map(|any| (name(any), any.value.to_vec()));
+        let held = self.resources.entry(url).or_default();
+        // Of these types each response has all resources.
+        if [CLUSTER, LISTENER].contains(&url) {
+            held.clear();
+        }
+        held.extend(named);
         self.versions.insert(url, [(String::new(), response.version_info)].into());
     }
 
@@ -90,10 +105,26 @@ impl Held {
         let url = known(&response.type_url);
         let all: Vec<Any> = response.resources.iter().filter_map(|one| one.resource.clone()).collect();
         self.keep(url, all.len() + response.removed_resources.len(), &all);
+        let held = self.resources.entry(url).or_default();
+        let bytes = response.resources.iter();
+        held.extend(bytes.filter_map(|one| Some((one.name.clone(), one.resource.as_ref()?.value.to_vec()))));
+        held.retain(|name, _| !response.removed_resources.contains(name));
         let versions = self.versions.entry(url).or_default();
         versions.extend(response.resources.into_iter().map(|one| (one.name, one.version)));
         versions.retain(|name, _| !response.removed_resources.contains(name));
     }
+}
+
+/// The name of a resource.
+fn name(any: &Any) -> String {
+    let name = match known(&any.type_url) {
+        CLUSTER => any.unpack::<Cluster>().map(|one| one.name),
+        ENDPOINT => any.unpack::<ClusterLoadAssignment>().map(|one| one.cluster_name),
+        LISTENER => any.unpack::<Listener>().map(|one| one.name),
+        ROUTE => any.unpack::<RouteConfiguration>().map(|one| one.name),
+        _ => Ok(String::new()),
+    };
+    name.unwrap()
 }
 
 fn known(url: &str) -> &'static str {

@@ -8,6 +8,8 @@ use crate::{
     PATIENCE,
     cluster::Cluster,
     follower::{Follower, names, quick},
+    replica::put,
+    server::Server,
 };
 
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
@@ -103,4 +105,53 @@ fn without_a_right_to_definitions_the_discovery_documents_tell_what_is_served() 
     }
     until("its watch", PATIENCE, || Ok((follower.status("Sidecar").state == State::Watching).then_some(())))
         .unwrap();
+}
+
+/// A right to write that the start needs holds readiness back and is named; the process goes on when it is given.
+#[test]
+#[ignore = "needs the Kubernetes API that cargo xtask tools builds"]
+fn without_a_right_to_change_its_secrets_it_waits_and_goes_on_when_it_is_given() {
+    let cluster = Cluster::start();
+    let namespace = cluster.namespace();
+    let with = |verbs: &[&str]| {
+        json!({"apiGroups": ["", "coordination.k8s.io", "certificates.k8s.io"],
+            "resources": ["secrets", "configmaps", "leases", "clustertrustbundles", "signers"], "verbs": verbs})
+    };
+    let reading = [
+        rule(&[""], &["namespaces", "nodes", "services", "serviceaccounts", "pods", "configmaps", "secrets"]),
+        rule(
+            &["discovery.k8s.io", "security.istio.io", "networking.istio.io", "apiextensions.k8s.io"],
+            &["*"],
+        ),
+    ];
+    // Secrets can be made; a key that is added to one that is there is a change.
+    put(&cluster, &namespace, "eastwest-ca-state", &[]);
+    let (token, role) = account(&cluster, &namespace, &json!([reading[0], reading[1], with(&["create"])]));
+    let kubeconfig = cluster.kubeconfig_of(&token).display().to_string();
+    let mut server = Server::spawn(&kubeconfig, &["--namespace", &namespace]);
+    let missing = r#"resources: ["secrets"], resourceNames: ["eastwest-ca-state"], verbs: [patch]"#;
+    until("the missing right", PATIENCE, || {
+        let (status, text) = server.readyz();
+        Ok((status == 503 && text.contains(missing)).then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error}: {:?} {}", server.readyz(), server.process.output()));
+    assert_eq!(server.get("/healthz").0, 200, "it lives");
+    // What an operator asks meanwhile.
+    let metrics = server.get("/metrics").1;
+    let known = |line: &str| metrics.lines().any(|one| one == line);
+    assert!(known(r#"eastwest_source_synced{resource="pods"} 1"#), "{metrics}");
+    assert!(metrics.contains("eastwest_build_info{"), "{metrics}");
+    assert!(server.get("/debug/list").1.contains("/debug/sources "));
+    let table = server.ask(&["status", "--sources"]);
+    for name in ["istio-ca-secret", "eastwest-ca-state", "cacerts"] {
+        let row = format!("secrets {namespace}/{name}");
+        assert!(table.lines().any(|line| line.starts_with(&row) && line.contains("watching")), "{table}");
+        assert!(known(&format!("eastwest_source_live{{resource=\"{row}\"}} 1")), "{metrics}");
+    }
+    let named = server.process.output().lines().filter(|line| line.contains(missing)).count();
+    assert_eq!(named, 1, "once a minute: {}", server.process.output());
+    cluster.change(&role, |role| {
+        role["rules"].as_array_mut().unwrap().push(with(&["get", "update", "patch", "attest"]));
+    });
+    server.wait_until_ready();
 }

@@ -8,7 +8,7 @@ use eastwest_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::{PATIENCE, cluster::Cluster, rights, server::Server};
+use crate::{PATIENCE, cluster::Cluster, replica, rights, server::Server};
 
 /// The audience of tokens for the CA.
 const MESH: &str = "istio-ca";
@@ -317,4 +317,17 @@ fn a_kubeconfig_that_does_not_work_is_one_error() {
             assert!(error.lines().count() == 1 && error.contains(&name) && error.contains(said), "{error}");
         }
     }
+}
+
+/// The banner names the Secret that signs.
+#[test]
+#[ignore = "needs the Kubernetes API that cargo xtask tools builds"]
+fn a_plugged_in_ca_is_named_when_the_server_is_ready() {
+    let cluster = Cluster::start();
+    let namespace = cluster.namespace();
+    let plugged = replica::root(&replica::usual(), time::OffsetDateTime::now_utc());
+    replica::put(&cluster, &namespace, "cacerts", &replica::cacerts(&plugged, &plugged.0));
+    let server = Server::start(&cluster, &["--namespace", &namespace]);
+    let banner = server.process.output();
+    assert!(banner.contains(&format!("signer        Secret {namespace}/cacerts")), "{banner}");
 }

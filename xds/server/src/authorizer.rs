@@ -5,7 +5,7 @@ use std::future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use eastwest_xds::{Request, View};
+use eastwest_xds::{Request, TypeUrl, View};
 use tokio::sync::watch;
 use tonic::Status;
 
@@ -30,6 +30,12 @@ pub trait StreamAuthorizer: Send + Sync + 'static {
 /// Completes when a stream must end, with the status that the client gets.
 pub type StreamEnd = Pin<Box<dyn Future<Output = Status> + Send>>;
 
+/// Follows one stream for its host. It is dropped when the stream ends.
+pub trait StreamObserver: Send {
+    /// Called before the first request of a type is answered. A host that makes a type on demand learns of it here.
+    fn requested_first(&mut self, type_url: &TypeUrl);
+}
+
 /// A stream whose client was authorized.
 pub struct AuthorizedStream {
     /// The authenticated identity, for display; `None` on a plaintext port.
@@ -39,12 +45,20 @@ pub struct AuthorizedStream {
     pub view: watch::Receiver<Arc<View>>,
     /// Ends the stream, for instance because the client's certificate expired.
     pub end: StreamEnd,
+    /// Follows the stream.
+    pub observer: Option<Box<dyn StreamObserver>>,
 }
 
 impl AuthorizedStream {
     /// A stream without an end of its own: it lasts as long as there is a view.
     pub fn new(identity: Option<String>, view: watch::Receiver<Arc<View>>) -> Self {
-        Self { identity, view, end: Box::pin(future::pending()) }
+        Self { identity, view, end: Box::pin(future::pending()), observer: None }
+    }
+
+    /// The same stream, followed by `observer`.
+    #[must_use]
+    pub fn observed_by(self, observer: impl StreamObserver + 'static) -> Self {
+        Self { observer: Some(Box::new(observer)), ..self }
     }
 
     /// The same stream, which lasts until `end` completes.

@@ -9,11 +9,12 @@ mod body;
 mod connections;
 mod message;
 mod node;
+mod requests;
 mod service;
 mod session;
 mod status;
 
-pub use authorizer::{AuthorizedStream, StreamAuthorizer, StreamEnd};
+pub use authorizer::{AuthorizedStream, StreamAuthorizer, StreamEnd, StreamObserver};
 pub use connections::{ConnectionStatus, Connections, TypeCounters, TypeStatus};
 pub use node::{Node, NodeError, NodeKind, Quoted};
 pub use service::{AggregatedDiscovery, SecretDiscovery, XdsServer};

@@ -14,24 +14,17 @@ use http::{HeaderValue, Request, Response, header};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
-use tonic::codec::{BufferSettings, Streaming};
 use tonic::codegen::Service;
 use tonic::metadata::MetadataMap;
 use tonic::server::NamedService;
-use tonic_prost::ProstDecoder;
 
 use crate::authorizer::StreamAuthorizer;
 use crate::body::SessionBody;
 use crate::connections::Connections;
 use crate::message::DiscoveryMessage;
+use crate::requests::Requests;
 use crate::session::{self, Host};
 use crate::status;
-
-/// The largest request that is read, in bytes (XDS.md X55).
-const MAX_REQUEST: usize = 4 * 1024 * 1024;
-
-/// The first size of a stream's receive buffer, in bytes: most requests are an ACK.
-const RECEIVE_BUFFER: usize = 1024;
 
 /// Serves xDS streams; cheap to clone.
 #[derive(Clone)]
@@ -75,8 +68,7 @@ impl XdsServer {
         if encoding.is_some_and(|encoding| encoding != "identity") {
             return status::compressed().into_http();
         }
-        let decoder = ProstDecoder::<M>::new(BufferSettings::new(RECEIVE_BUFFER, usize::MAX));
-        let requests = Streaming::new_request(decoder, body, None, Some(MAX_REQUEST));
+        let requests = Requests::<M>::new(body);
         let headers = MetadataMap::from_headers(head.headers);
         let call = tonic::Request::from_parts(headers, head.extensions, ());
         let host = Host {

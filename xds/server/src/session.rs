@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use eastwest_xds::{Reaction, Request, TypeUrl, View};
-use tokio::sync::{mpsc, watch};
+use eastwest_xds::{Reaction, Request, TypeUrl};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
-use crate::authorizer::{StreamAuthorizer, StreamEnd};
+use crate::authorizer::{AuthorizedStream, StreamAuthorizer};
 use crate::body::{Message, frame};
 use crate::connections::{Connections, Registration};
 use crate::message::DiscoveryMessage;
 use crate::node::Node;
+use crate::requests::Requests;
 use crate::status;
 
 /// The number of requests in a row that are read before a push that is due (XDS.md X42).
@@ -31,7 +32,7 @@ pub(crate) struct Host {
 pub(crate) async fn serve<M: DiscoveryMessage>(
     host: Host,
     call: tonic::Request<()>,
-    mut requests: Streaming<M>,
+    mut requests: Requests<M>,
     outbox: mpsc::Sender<Message>,
 ) -> Result<(), Status> {
     let opening = open(&host, &call, &mut requests);
@@ -41,11 +42,11 @@ pub(crate) async fn serve<M: DiscoveryMessage>(
         opened = opening => opened?,
     };
     drop(call);
-    let Some((registration, view, end)) = opened else { return Ok(()) };
+    let Some((registration, authorized)) = opened else { return Ok(()) };
     let connection = Arc::clone(&registration.connection);
     let node = connection.node();
     tracing::info!(node, "proxy connected");
-    let ended = Session { host, registration, view, end }.run(requests, outbox).await;
+    let ended = Session { host, registration, authorized }.run(requests, outbox).await;
     match &ended {
         Ok(()) => tracing::info!(node, "proxy disconnected"),
         Err(status) => tracing::info!(node, code = ?status.code(), reason = status.message(), "stream ended"),
@@ -53,24 +54,29 @@ pub(crate) async fn serve<M: DiscoveryMessage>(
     ended
 }
 
-type Opened = Option<(Registration, watch::Receiver<Arc<View>>, StreamEnd)>;
+type Opened = Option<(Registration, AuthorizedStream)>;
 
 /// Reads the first request and authorizes the stream; `None` if the client closes it before that request.
 async fn open<M: DiscoveryMessage>(
     host: &Host,
     call: &tonic::Request<()>,
-    requests: &mut Streaming<M>,
+    requests: &mut Requests<M>,
 ) -> Result<Opened, Status> {
-    let Some(mut first) = requests.message().await? else { return Ok(None) };
+    let Some(mut first) = requests.next().await? else { return Ok(None) };
     let node = Node::parse(first.take_node()).map_err(|error| status::node(&error))?;
-    let authorized = host.authorizer.authorize(call, &node).await?;
-    let registration = host.connections.register(&node, authorized.identity, M::VARIANT);
-    apply(host, &registration, first.into_request())?;
-    Ok(Some((registration, authorized.view, authorized.end)))
+    let mut authorized = host.authorizer.authorize(call, &node).await?;
+    let registration = host.connections.register(&node, authorized.identity.take(), M::VARIANT);
+    apply(host, &registration, &mut authorized, first.into_request())?;
+    Ok(Some((registration, authorized)))
 }
 
 /// Applies a request to the protocol state; logs and counts its meaning.
-fn apply(host: &Host, registration: &Registration, mut request: Request) -> Result<(), Status> {
+fn apply(
+    host: &Host,
+    registration: &Registration,
+    authorized: &mut AuthorizedStream,
+    mut request: Request,
+) -> Result<(), Status> {
     if let Some(only) = &host.only {
         if request.type_url.is_empty() {
             request.type_url = only.to_string();
@@ -83,6 +89,12 @@ fn apply(host: &Host, registration: &Registration, mut request: Request) -> Resu
     let type_url = request.type_url.clone();
     let reaction = connection.stream().on_request(request).map_err(|error| status::stream(&error))?;
     host.connections.count_answer(&type_url, &reaction);
+    if reaction == Reaction::First
+        && let Some(observer) = &mut authorized.observer
+        && let Ok(type_url) = TypeUrl::parse(&type_url)
+    {
+        observer.requested_first(&type_url);
+    }
     if let Reaction::Nack(error) = reaction {
         tracing::warn!(node = connection.node(), type_url, error, "proxy rejected its configuration");
     }
@@ -92,8 +104,7 @@ fn apply(host: &Host, registration: &Registration, mut request: Request) -> Resu
 struct Session {
     host: Host,
     registration: Registration,
-    view: watch::Receiver<Arc<View>>,
-    end: StreamEnd,
+    authorized: AuthorizedStream,
 }
 
 impl Session {
@@ -101,7 +112,7 @@ impl Session {
     /// is made of the newest view when the transport can take it.
     async fn run<M: DiscoveryMessage>(
         mut self,
-        mut requests: Streaming<M>,
+        mut requests: Requests<M>,
         outbox: mpsc::Sender<Message>,
     ) -> Result<(), Status> {
         let mut dirty = true;
@@ -111,16 +122,16 @@ impl Session {
             tokio::select! {
                 biased;
                 () = self.host.shutdown.cancelled() => return Err(status::shutting_down()),
-                status = &mut self.end => return Err(status),
-                message = requests.message(), if requests_left > 0 => match message? {
+                status = &mut self.authorized.end => return Err(status),
+                message = requests.next(), if requests_left > 0 => match message? {
                     Some(message) => {
-                        apply(&self.host, &self.registration, message.into_request())?;
+                        apply(&self.host, &self.registration, &mut self.authorized, message.into_request())?;
                         dirty = true;
                         requests_left -= 1;
                     }
                     None => return Ok(()),
                 },
-                changed = self.view.changed() => {
+                changed = self.authorized.view.changed() => {
                     changed.map_err(|_| status::authorization_ended())?;
                     dirty = true;
                 }
@@ -139,7 +150,7 @@ impl Session {
 
     /// The next thing to send, made of the newest view.
     fn next_message(&mut self) -> Option<Message> {
-        let view = Arc::clone(&self.view.borrow_and_update());
+        let view = Arc::clone(&self.authorized.view.borrow_and_update());
         let response = self.registration.connection.stream().next_response(&view, Instant::now())?;
         let pieces = response.encode();
         self.host.connections.count_push(&response, pieces.iter().map(bytes::Bytes::len).sum());
@@ -164,11 +175,10 @@ mod tests {
     use bytes::Bytes;
     use eastwest_proto::envoy::config::core::v3 as core;
     use eastwest_proto::envoy::service::discovery::v3::DiscoveryRequest;
-    use eastwest_xds::ResourceSet;
+    use eastwest_xds::{ResourceSet, View};
     use http_body::{Body, Frame};
     use prost::Message as _;
-    use tonic::codec::BufferSettings;
-    use tonic_prost::ProstDecoder;
+    use tokio::sync::watch;
 
     use super::*;
     use crate::body::SessionBody;
@@ -215,8 +225,7 @@ mod tests {
             only: None,
         };
         let read = Arc::new(AtomicU32::new(0));
-        let decoder = ProstDecoder::<DiscoveryRequest>::new(BufferSettings::default());
-        let requests = Streaming::new_request(decoder, Flood(Arc::clone(&read)), None, None);
+        let requests = Requests::<DiscoveryRequest>::new(tonic::body::Body::new(Flood(Arc::clone(&read))));
         let (outbox, inbox) = mpsc::channel(1);
         let session = Box::pin(serve(host, tonic::Request::new(()), requests, outbox));
         let mut body = std::pin::pin!(SessionBody::new(session, inbox));

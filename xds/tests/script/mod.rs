@@ -159,7 +159,8 @@ impl Player {
         let nonces = self.nonces.entry(response.type_url.clone()).or_default();
         assert!(!nonces.contains(&nonce), "X7: the nonce must be fresh");
         nonces.push(nonce);
-        let held: Vec<_> = self.stream.held(&response.type_url).map(|held| format!("{held:?}")).collect();
+        let mut held: Vec<_> = self.stream.held(&response.type_url).map(|held| format!("{held:?}")).collect();
+        held.sort();
         let (held, version) = (held.join(" "), response.version.to_string());
         let known = self.versions.entry(version.clone()).or_insert_with(|| held.clone());
         assert_eq!(*known, held, "X7: one version, one content: {version}");

@@ -113,6 +113,9 @@ pub enum AuthnError {
     /// A certificate of a CI job, which cannot be renewed.
     #[error("the certificate of {0}, an identity of OIDC rules, does not renew itself; a new token does")]
     JobCertificate(SpiffeId),
+    /// A proof that may be good cannot be checked now.
+    #[error("{0}")]
+    Unavailable(String),
     /// All methods failed.
     #[error("{0}")]
     AllFailed(String),
@@ -165,16 +168,18 @@ impl Authenticator {
         self.check_cluster(credentials.metadata)?;
         let evidence = Evidence::new(peer, credentials.metadata);
         let mut reasons = peer.remote.map_or_else(String::new, |remote| format!("peer {remote}"));
+        let mut unavailable = false;
         for method in &self.methods {
             match method.authenticate(&evidence, now).await {
                 Ok(caller) => return Ok(caller),
                 Err(error) => {
+                    unavailable |= matches!(error, AuthnError::Unavailable(_));
                     let separator = if reasons.is_empty() { "" } else { "; " };
                     let _ = write!(reasons, "{separator}{error}"); // writing to a String cannot fail
                 }
             }
         }
         reasons.truncate(reasons.floor_char_boundary(MAX_REASON));
-        Err(AuthnError::AllFailed(reasons))
+        Err(if unavailable { AuthnError::Unavailable(reasons) } else { AuthnError::AllFailed(reasons) })
     }
 }

@@ -9,7 +9,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use eastwest_ca::{Caller, JobRules, oidc::SpentTokens};
+use eastwest_ca::{
+    Caller, JobRules,
+    oidc::{ReplayError, SpentTokens, TokenId},
+};
 use eastwest_identity::SpiffeId;
 use eastwest_io::{HttpsClient, SourceStatus};
 use serde_json::Value;
@@ -197,17 +200,65 @@ fn stamp(path: &Path) -> Option<(u64, u64, i64, i64)> {
     Some((metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
+/// Remembers for all replicas of a CA which tokens were used.
+#[tonic::async_trait]
+pub trait SharedSpentTokens: Send + Sync + 'static {
+    /// Uses a token up, which runs out at `expires`; returns whether nobody had used it before. Of several replicas that
+    /// ask at once, one is told so.
+    ///
+    /// # Errors
+    /// It cannot be known now, and why.
+    async fn spend(&self, token: TokenId, expires: OffsetDateTime) -> Result<bool, String>;
+}
+
+/// The tokens that were used.
+enum Spent {
+    /// In this process, which is the only one.
+    Here(Mutex<SpentTokens>),
+    /// Among replicas.
+    Shared(Arc<dyn SharedSpentTokens>),
+}
+
+impl Spent {
+    async fn spend(
+        &self,
+        token: TokenId,
+        expires: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<(), AuthnError> {
+        match self {
+            Self::Here(spent) => {
+                let mut spent = spent.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(spent.spend(token, expires, now)?)
+            }
+            Self::Shared(spent) => match spent.spend(token, expires).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(ReplayError::Spent.into()),
+                Err(reason) => Err(AuthnError::Unavailable(format!(
+                    "it is not known whether the token of the job was used before: {reason}"
+                ))),
+            },
+        }
+    }
+}
+
 /// Authenticates CI jobs; each token is accepted once.
 pub(super) struct JobTokens {
     current: Current,
     rules: Arc<RulesFile>,
-    spent: Mutex<SpentTokens>,
+    spent: Spent,
 }
 
 impl JobTokens {
-    /// Judges by `rules` and the trust domain that `current` has at that moment.
-    pub(super) fn new(current: Current, rules: Arc<RulesFile>) -> Self {
-        Self { current, rules, spent: Mutex::new(SpentTokens::new(MAX_SPENT)) }
+    /// Judges by `rules` and the trust domain that `current` has at that moment. `shared` remembers what was used; without
+    /// it, this process does.
+    pub(super) fn new(
+        current: Current,
+        rules: Arc<RulesFile>,
+        shared: Option<Arc<dyn SharedSpentTokens>>,
+    ) -> Self {
+        let here = || Spent::Here(Mutex::new(SpentTokens::new(MAX_SPENT)));
+        Self { current, rules, spent: shared.map_or_else(here, Spent::Shared) }
     }
 }
 
@@ -218,8 +269,8 @@ impl Method for JobTokens {
         let loaded = self.rules.loaded.load_full();
         let (verified, ()) = loaded.issuers.verify(&token.jwt, now).await?;
         let job = loaded.rules.judge(&verified, &self.current.load().trust_domain)?;
-        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-        spent.spend(verified.issuer(), &job.id, verified.expires(), now)?;
+        let id = TokenId::new(verified.issuer(), &job.id);
+        self.spent.spend(id, verified.expires(), now).await?;
         Ok(job.caller)
     }
 }

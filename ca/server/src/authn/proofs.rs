@@ -13,7 +13,7 @@ use super::{
     impersonation::Impersonation,
     keys::{IssuerKeys, Issuers},
     kubernetes::KubernetesApi,
-    oidc::{JobTokens, RulesFile},
+    oidc::{JobTokens, RulesFile, SharedSpentTokens},
     review::ReviewedTokens,
     token::BearerTokens,
 };
@@ -36,6 +36,8 @@ pub struct ProofConfig {
     pub review: Option<Arc<dyn KubernetesApi>>,
     /// Rules for CI jobs.
     pub jobs: Option<Arc<RulesFile>>,
+    /// What remembers used tokens of CI jobs for all replicas; without it, this process does.
+    pub spent_tokens: Option<Arc<dyn SharedSpentTokens>>,
 }
 
 /// The methods, shared by all ports.
@@ -57,7 +59,8 @@ impl Proofs {
         own_tokens: Option<TrustedIssuer>,
         current: Current,
     ) -> Self {
-        let ProofConfig { audiences, issuers, bound_pods, pods, node_accounts, review, jobs } = config;
+        let ProofConfig { audiences, issuers, bound_pods, pods, node_accounts, review, jobs, spent_tokens } =
+            config;
         let own = own_tokens.map(|own| IssuerKeys::fixed(own.issuer, own.keys));
         let issuers: Vec<_> = issuers.into_iter().chain(own).collect();
         let local = issuers.iter().map(|keys| keys.issuer().to_owned()).collect();
@@ -70,7 +73,7 @@ impl Proofs {
             cluster_id,
             issuers: Arc::new(Issuers::new(issuers)),
             reviews,
-            jobs: jobs.clone().map(|rules| Arc::new(JobTokens::new(current.clone(), rules))),
+            jobs: jobs.clone().map(|rules| Arc::new(JobTokens::new(current.clone(), rules, spent_tokens))),
             rules: jobs,
             impersonation: Arc::new(Impersonation::new(current.clone(), node_accounts, pods)),
             current,

@@ -13,6 +13,6 @@ mod own;
 mod published;
 mod service;
 
-pub use own::{DEFAULT_REFRESH_HINT, OwnBundle, of_state_dir};
+pub use own::{DEFAULT_REFRESH_HINT, OwnBundle, of_state_dir, svid_key};
 pub use published::{Published, publish};
 pub use service::IdentityService;

@@ -61,8 +61,18 @@ impl OwnBundle {
         refresh_hint: Duration,
     ) -> Result<Self, StateError> {
         let state = state.into();
-        let svid_key = Arc::new(RootFiles::of(&*state).svid_key()?);
-        Ok(Self { ca, state, refresh_hint, svid_key, last: Mutex::default() })
+        let svid_key = svid_key(&*state)?;
+        Ok(Self::with_key(ca, state, refresh_hint, svid_key))
+    }
+
+    /// The bundle of `ca`, which keeps its state in `state`, with the key for JWT-SVIDs that is there ([`svid_key`]).
+    pub fn with_key(
+        ca: Arc<CertificateAuthority>,
+        state: Arc<dyn CaStorage>,
+        refresh_hint: Duration,
+        svid_key: SvidKey,
+    ) -> Self {
+        Self { ca, state, refresh_hint, svid_key: Arc::new(svid_key), last: Mutex::default() }
     }
 
     /// Whose bundle it is.
@@ -94,6 +104,14 @@ impl OwnBundle {
         *last = Some(Last { content: content.clone(), published });
         content.numbered(sequence)
     }
+}
+
+/// The key for JWT-SVIDs in `state`. It is made if there is none.
+///
+/// # Errors
+/// It cannot be read or made.
+pub fn svid_key(state: &dyn CaStorage) -> Result<SvidKey, StateError> {
+    RootFiles::of(state).svid_key()
 }
 
 /// The bundle of the CA in the state directory `dir`, as a server would publish it.

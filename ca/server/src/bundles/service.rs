@@ -138,7 +138,10 @@ impl WorkloadIdentity for IdentityService {
             Ok((svid, record)) => {
                 metrics.jwt_svids.inc();
                 let JwtSvid { identity, jti, audience, ttl, requester, .. } = record;
-                tracing::info!(%identity, jti, ?audience, seconds = ttl, proof = requester.proof, "JWT-SVID issued");
+                // Without a ledger that is kept, its record is in the log already.
+                if self.context.ledger.is_kept() {
+                    tracing::info!(%identity, jti, ?audience, seconds = ttl, proof = requester.proof, "JWT-SVID issued");
+                }
                 Ok(Response::new(CreateJwtSvidResponse { svid: svid.token }))
             }
             Err(error) => {

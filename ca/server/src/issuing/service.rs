@@ -28,7 +28,7 @@ use tokio::{
 use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap};
 
 use crate::{
-    authn::{Credentials, impersonation::Impersonation, peer_authenticator::PeerAuthenticator},
+    authn::{AuthnError, Credentials, impersonation::Impersonation, peer_authenticator::PeerAuthenticator},
     issuing::{
         limits::{Guard, Owner},
         signers::Signers,
@@ -86,10 +86,12 @@ impl RequestContext {
         let peer = address(extensions);
         *requester = Requester::stranger(peer);
         self.guard.peer(peer, Instant::now())?;
-        let caller = peers
-            .authenticate(&Credentials { metadata, extensions }, now)
-            .await
-            .inspect_err(|_| self.guard.failed(peer, Instant::now()))?;
+        let caller =
+            peers.authenticate(&Credentials { metadata, extensions }, now).await.inspect_err(|error| {
+                if !matches!(error, AuthnError::Unavailable(_)) {
+                    self.guard.failed(peer, Instant::now());
+                }
+            })?;
         *requester = Requester::caller(&caller, peer);
         Ok(caller)
     }
@@ -162,6 +164,7 @@ impl CertificateService {
             | RequestError::Token(_)
             | RequestError::Busy
             | RequestError::Worker
+            | RequestError::Unproven(_)
             | RequestError::Unwritten(_) => {
                 metrics.signing_failures.inc();
                 tracing::error!(%error, "certificate not issued");
@@ -196,7 +199,10 @@ impl IstioCertificateService for CertificateService {
         match answer.unwrap_or(Err(RequestError::Busy)) {
             Ok(Answer { issued, cert_chain }) => {
                 metrics.issued(&issued, begin.elapsed());
-                log_issued(&issued);
+                // Without a ledger that is kept, its record is in the log already.
+                if self.context.ledger.is_kept() {
+                    log_issued(&issued);
+                }
                 Ok(Response::new(IstioCertificateResponse { cert_chain }))
             }
             Err(error) => {

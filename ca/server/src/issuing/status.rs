@@ -16,7 +16,10 @@ const QUEUE_RETRY: Duration = Duration::from_secs(1);
 pub enum RequestError {
     /// The peer proved no identity.
     #[error("no identity was proven: {0}")]
-    Unauthenticated(#[from] crate::AuthnError),
+    Unauthenticated(crate::AuthnError),
+    /// A proof of identity that may be good cannot be checked now.
+    #[error("no identity can be proven now: {0}")]
+    Unproven(String),
     /// The peer asked for an identity that is not its own.
     #[error(transparent)]
     Impersonation(#[from] ImpersonationError),
@@ -61,6 +64,15 @@ pub enum RequestError {
     Worker,
 }
 
+impl From<crate::AuthnError> for RequestError {
+    fn from(error: crate::AuthnError) -> Self {
+        match error {
+            crate::AuthnError::Unavailable(reason) => Self::Unproven(reason),
+            error => Self::Unauthenticated(error),
+        }
+    }
+}
+
 /// The answer to unauthenticated peers. It gives no reason.
 pub fn unauthenticated() -> Status {
     Status::unauthenticated("request authenticate failure")
@@ -87,6 +99,9 @@ impl From<&RequestError> for Status {
             RequestError::QueueFull => exhausted("the CA is busy; try again later", QUEUE_RETRY),
             RequestError::Issue(_) | RequestError::Token(_) | RequestError::Worker => {
                 Self::internal("the CA could not sign")
+            }
+            RequestError::Unproven(_) => {
+                Self::unavailable("the CA cannot check the proof of identity; try again later")
             }
             RequestError::Unwritten(_) => Self::unavailable("the CA cannot keep its ledger; try again later"),
             RequestError::Busy => Self::deadline_exceeded("the CA is busy; try again"),

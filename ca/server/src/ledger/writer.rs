@@ -79,6 +79,8 @@ pub(crate) struct Writer {
     queue: Option<SyncSender<Message>>,
     thread: Option<JoinHandle<()>>,
     state: Arc<LedgerState>,
+    /// Whether the records are kept; else they are in the log.
+    kept: bool,
 }
 
 impl Writer {
@@ -102,7 +104,12 @@ impl Writer {
         scribe.note_size();
         let thread = thread::Builder::new().name("ca-ledger".to_owned()).spawn(move || scribe.run(&messages));
         let thread = thread.map_err(|source| thread_error(config, source))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread), state })
+        Ok(Self { queue: Some(queue), thread: Some(thread), state, kept: config.is_some() })
+    }
+
+    /// Whether the records are kept; else each of them is in the log.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept
     }
 
     /// Writes that a certificate was issued, then calls `done`. Waits while too many records wait.

@@ -77,6 +77,11 @@ async fn the_log_says_why_and_holds_no_secret() {
     let text = log.text();
     let record = text.lines().find(|line| line.contains(r#"record={"event":"issued""#)).unwrap();
     assert!(record.contains(" ledger: not kept") && record.contains("/ns/shop/sa/unkept"), "{record}");
+    assert_eq!(
+        text.lines().filter(|line| line.contains("/ns/shop/sa/unkept")).count(),
+        1,
+        "one line: {text}"
+    );
     assert!(!unkept.path().join("ledger").exists());
     assert!(unkept.certificate_authority.is_able_to_sign(now));
 }

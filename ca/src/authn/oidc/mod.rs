@@ -20,7 +20,7 @@ use crate::authn::{
 };
 
 pub use pattern::{Pattern, PatternError};
-pub use replay::{ReplayError, SpentTokens};
+pub use replay::{ReplayError, SpentTokens, TokenId};
 pub use template::{Template, TemplateError};
 
 /// Why the token of a job is not accepted. For our log; the job gets no reason.

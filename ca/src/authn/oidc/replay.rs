@@ -1,13 +1,38 @@
 //! Tokens that were used already.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use ring::digest;
 use thiserror::Error;
 use time::OffsetDateTime;
 
-/// A token by issuer and `jti`; of one size, whatever they are.
-type Key = [u8; 32];
+use crate::x509::public_key::hex;
+
+/// A token by issuer and `jti`; of one size, whatever they are. Shown as 64 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TokenId([u8; 32]);
+
+impl TokenId {
+    /// The token of `issuer` with this `jti`.
+    pub fn new(issuer: &str, id: &str) -> Self {
+        let mut digest = digest::Context::new(&digest::SHA256);
+        digest.update(&issuer.len().to_be_bytes());
+        digest.update(issuer.as_bytes());
+        digest.update(id.as_bytes());
+        let mut key = [0; 32];
+        key.copy_from_slice(digest.finish().as_ref());
+        Self(key)
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
 
 /// Why a token cannot be used again.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -25,8 +50,8 @@ pub enum ReplayError {
 #[derive(Debug)]
 pub struct SpentTokens {
     limit: usize,
-    spent: BTreeMap<Key, OffsetDateTime>,
-    by_end: BTreeSet<(OffsetDateTime, Key)>,
+    spent: BTreeMap<TokenId, OffsetDateTime>,
+    by_end: BTreeSet<(OffsetDateTime, TokenId)>,
 }
 
 impl SpentTokens {
@@ -41,8 +66,7 @@ impl SpentTokens {
     /// It was used before, or no more can be remembered.
     pub fn spend(
         &mut self,
-        issuer: &str,
-        id: &str,
+        key: TokenId,
         expires: OffsetDateTime,
         now: OffsetDateTime,
     ) -> Result<(), ReplayError> {
@@ -50,7 +74,6 @@ impl SpentTokens {
             self.by_end.pop_first();
             self.spent.remove(&key);
         }
-        let key = key(issuer, id);
         if self.spent.contains_key(&key) {
             return Err(ReplayError::Spent);
         }
@@ -61,16 +84,6 @@ impl SpentTokens {
         self.by_end.insert((expires, key));
         Ok(())
     }
-}
-
-fn key(issuer: &str, id: &str) -> Key {
-    let mut digest = digest::Context::new(&digest::SHA256);
-    digest.update(&issuer.len().to_be_bytes());
-    digest.update(issuer.as_bytes());
-    digest.update(id.as_bytes());
-    let mut key = Key::default();
-    key.copy_from_slice(digest.finish().as_ref());
-    key
 }
 
 #[cfg(test)]
@@ -84,18 +97,22 @@ mod tests {
         let now = datetime!(2026-11-24 12:00:00 UTC);
         let end = now + Duration::minutes(5);
         let mut spent = SpentTokens::new(3);
-        assert_eq!(spent.spend("a", "1", end, now), Ok(()));
-        assert_eq!(spent.spend("a", "1", end, now), Err(ReplayError::Spent));
+        assert_eq!(spent.spend(TokenId::new("a", "1"), end, now), Ok(()));
+        assert_eq!(spent.spend(TokenId::new("a", "1"), end, now), Err(ReplayError::Spent));
         assert_eq!(
-            spent.spend("a", "1", end + Duration::days(1), now),
+            spent.spend(TokenId::new("a", "1"), end + Duration::days(1), now),
             Err(ReplayError::Spent),
             "by jti alone"
         );
-        assert_eq!(spent.spend("b", "1", end, now), Ok(()), "another issuer's");
-        assert_eq!(spent.spend("a1", "", end, now), Ok(()), "not the same text cut elsewhere");
-        assert_eq!(spent.spend("c", "1", end, now), Err(ReplayError::Full(3)));
-        assert_eq!(spent.spend("a", "1", end, end - Duration::seconds(1)), Err(ReplayError::Spent));
-        assert_eq!(spent.spend("c", "1", end, end), Ok(()), "what has run out is forgotten");
+        assert_eq!(spent.spend(TokenId::new("b", "1"), end, now), Ok(()), "another issuer's");
+        assert_eq!(spent.spend(TokenId::new("a1", ""), end, now), Ok(()), "not the same text cut elsewhere");
+        assert_eq!(spent.spend(TokenId::new("c", "1"), end, now), Err(ReplayError::Full(3)));
+        assert_eq!(
+            spent.spend(TokenId::new("a", "1"), end, end - Duration::seconds(1)),
+            Err(ReplayError::Spent)
+        );
+        assert_eq!(spent.spend(TokenId::new("c", "1"), end, end), Ok(()), "what has run out is forgotten");
         assert_eq!(spent.spent.len(), 1);
+        assert_eq!(TokenId::new("a", "1").to_string().len(), 64);
     }
 }

@@ -29,9 +29,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use eastwest_ca::NewRoot;
+use eastwest_ca::{NewRoot, jwt::SvidKey};
 use eastwest_ca_server::{
-    KeyMaterial, PluggedSource, RootManager, RootsConfig, RootsError, storage::CaStorage,
+    KeyMaterial, PluggedSource, RootManager, RootsConfig, bundles::svid_key, storage::CaStorage,
 };
 use eastwest_kubernetes::{Api, Key, NamedObject, NamedSource, Statuses, Timing, Update};
 use futures_util::FutureExt as _;
@@ -108,7 +108,7 @@ impl CaSecrets {
         self.source.statuses()
     }
 
-    /// Why [`Self::open`] has not returned yet, for readiness; `None` if it has or has just begun.
+    /// Why [`Self::open`] or [`Self::svid_key`] has not returned yet, for readiness; `None` if it has or has just begun.
     pub fn problem(&self) -> Option<String> {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -124,6 +124,21 @@ impl CaSecrets {
             new_root,
             automatic_rotation,
         };
+        let open = move || RootManager::open(config.clone(), OffsetDateTime::now_utc());
+        self.persist(move || open().map_err(|error| error.to_string())).await
+    }
+
+    /// The key for JWT-SVIDs, which is made if there is none. Waits as [`Self::open`] does.
+    pub async fn svid_key(&self) -> SvidKey {
+        let storage = self.storage();
+        self.persist(move || svid_key(&*storage).map_err(|error| error.to_string())).await
+    }
+
+    /// Repeats `attempt` until it succeeds; each problem is logged when it appears, and once a minute.
+    async fn persist<T: Send + 'static>(
+        &self,
+        attempt: impl Fn() -> Result<T, String> + Clone + Send + 'static,
+    ) -> T {
         let mut updates = self.store.0.updates.subscribe();
         let (mut pause, mut logged) = (FIRST_PAUSE, None);
         loop {
@@ -134,10 +149,10 @@ impl CaSecrets {
                 let _ = timeout(FIRST_PAUSE, updates.changed()).await;
                 continue;
             }
-            let problem = match attempt(config.clone()).await {
-                Ok(opened) => {
+            let problem = match in_thread(attempt.clone()).await {
+                Ok(outcome) => {
                     self.set_problem(None);
-                    return opened;
+                    return outcome;
                 }
                 Err(problem) => problem,
             };
@@ -180,16 +195,17 @@ impl CaSecrets {
 }
 
 /// One attempt in a thread of its own, for it waits for answers.
-async fn attempt(config: RootsConfig) -> Result<(RootManager, KeyMaterial), String> {
+async fn in_thread<T: Send + 'static>(
+    attempt: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
     let (done, outcome) = oneshot::channel();
-    let open = move || {
+    let run = move || {
         // Nobody waits any more if this fails.
-        let _ = done.send(RootManager::open(config, OffsetDateTime::now_utc()));
+        let _ = done.send(attempt());
     };
-    let started = std::thread::Builder::new().name("ca-secrets".to_owned()).spawn(open);
+    let started = std::thread::Builder::new().name("ca-secrets".to_owned()).spawn(run);
     started.map_err(|error| format!("no thread can be started: {error}"))?;
-    let outcome = outcome.await.map_err(|_| "the attempt to open them panicked".to_owned())?;
-    outcome.map_err(|error: RootsError| error.to_string())
+    outcome.await.map_err(|_| "the attempt to open them panicked".to_owned())?
 }
 
 /// Takes up the updates until the source ends.

@@ -280,7 +280,9 @@ impl Inner {
         self.runtime.spawn(async move { done.send(request.await) });
         let receive = || {
             let outcome = outcome.recv_timeout(ANSWER + Duration::from_secs(1));
-            outcome.unwrap_or_else(|_| Err(Failure::Other("no answer in time".to_owned())))
+            outcome.unwrap_or_else(|_| {
+                Err(Failure::Other("the Kubernetes API does not answer in time".to_owned()))
+            })
         };
         match Handle::try_current().map(|handle| handle.runtime_flavor()) {
             Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(receive),

@@ -1,29 +1,44 @@
 //! Status conditions out of findings. Pure: the time is an argument.
 
-use eastwest_model::{Diagnostic, Effect, Severity};
+use std::collections::BTreeSet;
+
+use eastwest_model::{Diagnostic, Effect, ObjectRef, Severity};
 use serde_json::{Value, json};
 
 use crate::request::shortened;
 
+const TRUE: &str = "True";
+const FALSE: &str = "False";
+
 /// The longest message, in bytes.
 const LONGEST: usize = 1000;
+
+/// What is added to a refusal if no version of the object is in force, as after a restart.
+const NOTHING_LEFT: &str = "; no earlier version of it is known, so nothing of it is in force";
 
 /// One of our conditions, without the time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Condition {
     pub(super) kind: &'static str,
-    pub(super) holds: bool,
+    pub(super) status: &'static str,
     pub(super) reason: &'static str,
     pub(super) message: String,
 }
 
-/// What the findings about one object say of it, the errors first.
+/// What the findings about one object say of it, the errors first; `overridden` are the objects that win for some
+/// workloads or clients.
 ///
-/// `is_read`: the parser knows the kind. Other kinds are accepted by nobody, and have no effect.
-pub(super) fn judge(findings: &[&Diagnostic], is_read: bool) -> Vec<Condition> {
+/// `is_read`: the parser knows the kind. Whether objects of other kinds are valid is unknown, and they have no effect.
+pub(super) fn judge(
+    findings: &[&Diagnostic],
+    overridden: Option<&BTreeSet<ObjectRef>>,
+    is_read: bool,
+) -> Vec<Condition> {
     if !is_read {
+        let unread = "eastwest does not read this kind of policy yet".to_owned();
+        let accepted = Condition { kind: "Accepted", status: "Unknown", reason: "NotRead", message: unread };
         let message = "eastwest does not apply this kind of policy: it has no effect on the proxies that eastwest serves";
-        return vec![effective("NoEffect", message.to_owned())];
+        return vec![accepted, effective("NoEffect", message.to_owned())];
     }
     let errors: Vec<_> = findings.iter().filter(|one| one.severity == Severity::Error).collect();
     if !errors.is_empty() {
@@ -31,20 +46,20 @@ pub(super) fn judge(findings: &[&Diagnostic], is_read: bool) -> Vec<Condition> {
             "" => one.message.clone(),
             field => format!("{field}: {}", one.message),
         });
-        let refused = Condition {
-            kind: "Accepted",
-            holds: false,
-            reason: "Invalid",
-            message: joined(messages.collect()),
+        let lacking = errors.iter().any(|one| one.effect == Some(Effect::None));
+        let message = match lacking {
+            true => shortened(joined(messages.collect()), LONGEST - NOTHING_LEFT.len()) + NOTHING_LEFT,
+            false => joined(messages.collect()),
         };
+        let refused = Condition { kind: "Accepted", status: FALSE, reason: "Invalid", message };
         return vec![refused, effective("NoEffect", "this generation is refused, see Accepted".to_owned())];
     }
     let accepted =
-        Condition { kind: "Accepted", holds: true, reason: "Accepted", message: "is valid".to_owned() };
-    vec![accepted, effect(findings)]
+        Condition { kind: "Accepted", status: TRUE, reason: "Accepted", message: "is valid".to_owned() };
+    vec![accepted, effect(findings, overridden)]
 }
 
-fn effect(findings: &[&Diagnostic]) -> Condition {
+fn effect(findings: &[&Diagnostic], overridden: Option<&BTreeSet<ObjectRef>>) -> Condition {
     let of = |effect| findings.iter().filter(move |one| one.effect == Some(effect));
     let shadowed = of(Effect::Shadowed).map(|one| match &one.beaten_by {
         Some(winner) => format!("{winner} wins: {}", one.message),
@@ -55,15 +70,28 @@ fn effect(findings: &[&Diagnostic]) -> Condition {
         shadowed => ("Shadowed", shadowed),
     };
     if messages.is_empty() {
-        let message = "is in force".to_owned();
-        return Condition { kind: "Effective", holds: true, reason: "Effective", message };
+        let message = in_force(findings, overridden);
+        return Condition { kind: "Effective", status: TRUE, reason: "Effective", message };
     }
     effective(reason, joined(messages))
 }
 
+/// The message of an object that is in force: who wins where it is not.
+fn in_force(findings: &[&Diagnostic], overridden: Option<&BTreeSet<ObjectRef>>) -> String {
+    let beaten = findings.iter().filter_map(|one| Some((one.beaten_by.as_ref()?, &one.message)));
+    let (told, mut messages): (BTreeSet<_>, Vec<_>) =
+        beaten.map(|(winner, message)| (winner, format!("{winner} wins: {message}"))).unzip();
+    let others = overridden.into_iter().flatten().filter(|winner| !told.contains(winner));
+    messages.extend(others.map(|winner| format!("{winner} wins for some workloads")));
+    match messages.is_empty() {
+        true => "is in force".to_owned(),
+        false => joined([vec!["is in force, but not everywhere".to_owned()], messages].concat()),
+    }
+}
+
 /// Something without effect.
 fn effective(reason: &'static str, message: String) -> Condition {
-    Condition { kind: "Effective", holds: false, reason, message }
+    Condition { kind: "Effective", status: FALSE, reason, message }
 }
 
 /// The messages, as many as fit.
@@ -113,16 +141,12 @@ pub(super) fn shows(known: &Value, condition: &Condition, generation: i64) -> bo
 }
 
 impl Condition {
-    fn status(&self) -> &'static str {
-        if self.holds { "True" } else { "False" }
-    }
-
     /// Whether a condition of the API says the same of this generation.
     fn says(&self, known: &Value, generation: i64) -> bool {
         let observed = &known["observedGeneration"];
         // Istio's schema allows both.
         let observed = observed.as_i64().or_else(|| observed.as_str()?.parse().ok());
-        known["status"] == self.status()
+        known["status"] == self.status
             && known["reason"] == self.reason
             && known["message"] == self.message.as_str()
             && observed == Some(generation)
@@ -134,8 +158,8 @@ impl Condition {
         if since.is_some() && self.says(known, generation) {
             return known.clone();
         }
-        let since = since.filter(|_| known["status"] == self.status()).unwrap_or(now);
-        json!({"type": self.kind, "status": self.status(), "reason": self.reason, "message": self.message,
+        let since = since.filter(|_| known["status"] == self.status).unwrap_or(now);
+        json!({"type": self.kind, "status": self.status, "reason": self.reason, "message": self.message,
             "observedGeneration": generation, "lastTransitionTime": since})
     }
 }

@@ -4,13 +4,13 @@ mod judge;
 mod work;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use eastwest_kubernetes::{Api, Facts, Progress, Repeated, Resource};
-use eastwest_model::Diagnostic;
+use eastwest_model::{Diagnostic, ObjectRef};
 use http::Method;
 use kube::Client;
 use serde_json::{Value, json};
@@ -34,8 +34,8 @@ const QUIET: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The time between two writes.
 const PACE: Duration = Duration::from_millis(50);
-/// Writes before everything is compared again.
-const MOST: usize = 100;
+/// Writes before everything is compared again. New refusals wait for them alone.
+const MOST: usize = 20;
 /// How long a kind whose statuses may not be written is left alone.
 const FORBIDDEN: Duration = Duration::from_secs(60);
 /// The first pause after a write without an answer. It doubles.
@@ -48,6 +48,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub struct Findings {
     /// Errors of the merge stage and warnings about the mesh, in any order. Those with a file as origin are ignored.
     pub found: Arc<Vec<Diagnostic>>,
+    /// The objects that win over others that are in force elsewhere, by the names of the latter: `Kind/namespace/name`.
+    pub overridden: Arc<BTreeMap<String, BTreeSet<ObjectRef>>>,
     /// The updates of the API that these findings cover. Statuses of later generations wait for later findings, so that
     /// findings must be sent again when there is progress, even if they stay.
     pub progress: Progress,
@@ -102,7 +104,10 @@ impl Writer {
         loop {
             changes.borrow_and_update();
             findings.mark_unchanged();
-            let again = self.pass(&mut state).await;
+            let (again, unfinished) = self.pass(&mut state).await;
+            if unfinished {
+                continue;
+            }
             let changed = async {
                 tokio::select! {
                     changed = changes.changed() => changed.is_ok(),
@@ -139,11 +144,12 @@ impl Writer {
         }
     }
 
-    /// Compares all statuses and writes those that differ. Returns when the next pass is due if nothing changes.
-    async fn pass(&self, state: &mut State) -> Option<Instant> {
-        let findings = self.findings.borrow().clone()?;
+    /// Compares all statuses and writes those that differ, refusals first. Returns when the next pass is due if nothing
+    /// changes, and whether more is to be written at once.
+    async fn pass(&self, state: &mut State) -> (Option<Instant>, bool) {
+        let Some(findings) = self.findings.borrow().clone() else { return (None, false) };
         let (work, mut again) = self.work(state, &findings);
-        for work in &work {
+        for work in work.iter().take(MOST) {
             if state.forbidden.contains_key(work.resource.plural) {
                 continue;
             }
@@ -151,10 +157,10 @@ impl Writer {
             let result = self.put(work).await;
             again = earlier(again, self.ended(state, work, result));
             if state.failures > 0 {
-                break;
+                return (again, false);
             }
         }
-        again
+        (again, work.len() > MOST)
     }
 
     /// The statuses to write now, and when there may be others.
@@ -170,10 +176,6 @@ impl Writer {
             again = earlier(again, waits);
             waits.is_none()
         });
-        if work.len() > MOST {
-            work.truncate(MOST);
-            again = Some(now);
-        }
         (work, again)
     }
 

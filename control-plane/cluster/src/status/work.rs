@@ -6,7 +6,7 @@ use std::{
 };
 
 use eastwest_kubernetes::{AllFacts, Fact, Key, RESOURCES, Resource};
-use eastwest_model::Diagnostic;
+use eastwest_model::{Diagnostic, ObjectRef};
 use serde_json::Value;
 
 use super::{
@@ -45,6 +45,11 @@ impl Work {
         format!("{}/{}", self.resource.group, self.served)
     }
 
+    /// Whether it tells that the object is refused.
+    fn is_refusal(&self) -> bool {
+        self.wanted.iter().any(|one| one.reason == "Invalid")
+    }
+
     /// The path of the object.
     pub(super) fn path(&self) -> String {
         let Key { namespace, name } = &self.key;
@@ -56,7 +61,8 @@ fn name(resource: &Resource, key: &Key) -> String {
     format!("{}/{}/{}", resource.kind, key.namespace, key.name)
 }
 
-/// All statuses that differ, except those of `forbidden` resources and of objects that the findings do not cover.
+/// All statuses that differ, except those of `forbidden` resources and of objects that the findings do not cover. Those
+/// of refused objects come first.
 pub(super) fn all(
     facts: &AllFacts,
     findings: &Findings,
@@ -72,10 +78,16 @@ pub(super) fn all(
                 continue;
             }
             let found = by_object.get(name(resource, key).as_str()).map(Vec::as_slice).unwrap_or_default();
-            all.extend(one((resource, kind.version), key, fact, found, now));
+            let overridden = findings.overridden.get(&name(resource, key));
+            all.extend(one((resource, kind.version), key, fact, (found, overridden), now));
         }
     }
+    refusals_first(&mut all);
     all
+}
+
+fn refusals_first(all: &mut [Work]) {
+    all.sort_by_key(|work| !work.is_refusal());
 }
 
 /// The findings about objects of the API. An object of a file may have the same name.
@@ -92,11 +104,11 @@ fn one(
     (resource, served): (&'static Resource, &'static str),
     key: &Key,
     fact: &Fact,
-    findings: &[&Diagnostic],
+    (findings, overridden): (&[&Diagnostic], Option<&BTreeSet<ObjectRef>>),
     now: &str,
 ) -> Option<Work> {
     let known = fact.fields.first()?;
-    let wanted = judge::judge(findings, resource.parsed().is_some());
+    let wanted = judge::judge(findings, overridden, resource.parsed().is_some());
     let conditions = judge::merged(known, &wanted, fact.generation, now)?;
     let invalid = wanted.iter().find(|one| one.reason == "Invalid");
     let refused = invalid.filter(|one| !judge::shows(known, one, fact.generation));
@@ -198,7 +210,7 @@ mod tests {
     }
 
     fn work(conditions: Value, found: &[&Diagnostic]) -> Option<Work> {
-        one((rules(), "v1beta1"), &key(), &fact(conditions), found, "2026-03-01T08:00:00Z")
+        one((rules(), "v1beta1"), &key(), &fact(conditions), (found, None), "2026-03-01T08:00:00Z")
     }
 
     #[test]
@@ -212,6 +224,19 @@ mod tests {
         let partly = work(json!([first.conditions[0]]), &[&error]).unwrap();
         assert_eq!((partly.refused, partly.conditions), (None, first.conditions));
         assert_eq!(work(Value::Null, &[]).unwrap().refused, None);
+    }
+
+    /// In a flood of other statuses, a refusal is told at once.
+    #[test]
+    fn refusals_come_before_all_others() {
+        let error = error(None);
+        let named = |name: &str, found: &[&Diagnostic]| {
+            let key = Key { name: name.into(), ..key() };
+            Work { key, ..work(Value::Null, found).unwrap() }
+        };
+        let mut all = vec![named("a", &[]), named("b", &[&error]), named("c", &[]), named("d", &[&error])];
+        refusals_first(&mut all);
+        assert_eq!(all.iter().map(|work| &*work.key.name).collect::<Vec<_>>(), ["b", "d", "a", "c"]);
     }
 
     #[test]

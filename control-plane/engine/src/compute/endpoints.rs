@@ -41,9 +41,23 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    /// A workload called by its own address.
-    pub(crate) fn of_address(workload: &Arc<Workload>, address: IpAddr, port: u16) -> Self {
-        at_socket(&"".into(), address, port, Some(workload), workload.ready)
+    /// What is called by its own address: a workload, or what nobody knows.
+    pub(crate) fn of_address(workload: Option<&Arc<Workload>>, address: IpAddr, port: u16) -> Self {
+        at_socket(&"".into(), address, port, workload, workload.is_none_or(|one| one.ready))
+    }
+
+    /// The same endpoint, called at another port.
+    pub(crate) fn at_port(&self, port: u16) -> Self {
+        let address = match &self.address {
+            EndpointAddress::Socket(socket) => EndpointAddress::Socket(SocketAddr::new(socket.ip(), port)),
+            EndpointAddress::Dns { host, .. } => EndpointAddress::Dns { host: host.clone(), port },
+        };
+        Self { address, ..self.clone() }
+    }
+
+    /// The address that is dialled, unless it is a name.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        self.address.ip()
     }
 
     /// The port that is dialled.
@@ -58,19 +72,26 @@ impl Backend {
 /// Every endpoint of a host, of all ports, ready or not; one for each port and address, sorted.
 pub(crate) fn of(snapshot: &Snapshot, view: &View<'_>) -> Vec<Backend> {
     let space = snapshot.namespace(view.namespace());
+    let of_service = view.service.into_iter().flat_map(|service| of_service(space, service));
+    let of_entries = view.entries.iter().flat_map(|entry| of_entry(space, entry, view));
+    each_once(of_service.chain(of_entries))
+}
+
+/// The endpoints of a Kubernetes Service, whoever sees it; ordered like those of [`of`].
+pub(crate) fn of_kubernetes(snapshot: &Snapshot, service: &Service) -> Vec<Backend> {
+    each_once(of_service(snapshot.namespace(service.meta.namespace()), service).into_iter())
+}
+
+fn each_once(backends: impl Iterator<Item = Backend>) -> Vec<Backend> {
     let mut found: BTreeMap<(Name, EndpointAddress), Backend> = BTreeMap::new();
-    let mut add = |backend: Backend| match found.entry((backend.port_name.clone(), backend.address.clone())) {
-        Entry::Vacant(place) => drop(place.insert(backend)),
-        // Two slices may have an endpoint while it moves, and a Pod that ends may share its node's address with its
-        // successor: one of them that takes requests is enough.
-        Entry::Occupied(mut known) if backend.ready && !known.get().ready => drop(known.insert(backend)),
-        Entry::Occupied(_) => {}
-    };
-    if let Some(service) = view.service {
-        of_service(space, service).into_iter().for_each(&mut add);
-    }
-    for entry in &view.entries {
-        of_entry(space, entry, view).into_iter().for_each(&mut add);
+    for backend in backends {
+        match found.entry((backend.port_name.clone(), backend.address.clone())) {
+            Entry::Vacant(place) => drop(place.insert(backend)),
+            // Two slices may have an endpoint while it moves, and a Pod that ends may share its node's address with its
+            // successor: one of them that takes requests is enough.
+            Entry::Occupied(mut known) if backend.ready && !known.get().ready => drop(known.insert(backend)),
+            Entry::Occupied(_) => {}
+        }
     }
     found.into_values().collect()
 }

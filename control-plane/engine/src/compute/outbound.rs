@@ -67,6 +67,7 @@ fn service(snapshot: &Snapshot, scope: &ClientScope, view: View<'_>) -> Outbound
         host: view.host.clone(),
         owner: view.owner.object.clone(),
         addresses: view.addresses.clone(),
+        blocks: view.blocks.clone(),
         aliases: aliases(snapshot, scope.namespace(), &view),
         discovery: view.discovery,
         clusters,
@@ -272,13 +273,14 @@ fn is_passthrough(policy: Option<&TrafficPolicy>) -> bool {
 
 /// The names by which the clients of a namespace may call the host, besides the host itself.
 fn aliases(snapshot: &Snapshot, client: &Name, view: &View<'_>) -> Vec<Name> {
-    let mut names: Vec<Name> =
-        view.service.map(|service| short_names(&service.meta.object, client)).unwrap_or_default();
+    let mut names = local_name(snapshot, view.host)
+        .map(|(name, namespace)| short_names(name, namespace, client))
+        .unwrap_or_default();
     for alias in snapshot.aliases_of(view.host) {
         let space = snapshot.namespace(&alias.namespace);
         let visible = space.services.get(&alias.name);
         if visible.is_some_and(|service| is_visible(&service.export_to, &alias.namespace, client)) {
-            names.extend(short_names(&alias, client));
+            names.extend(short_names(&alias.name, &alias.namespace, client));
             names.push(snapshot.host_of(&alias).as_str().into());
         }
     }
@@ -286,8 +288,13 @@ fn aliases(snapshot: &Snapshot, client: &Name, view: &View<'_>) -> Vec<Name> {
 }
 
 /// `reviews` at home, `reviews.shop` and `reviews.shop.svc` everywhere.
-fn short_names(service: &ObjectRef, client: &Name) -> Vec<Name> {
-    let ObjectRef { namespace, name, .. } = service;
+fn short_names(name: &str, namespace: &str, client: &Name) -> Vec<Name> {
     let longer = [format!("{name}.{namespace}").into(), format!("{name}.{namespace}.svc").into()];
-    (namespace == client).then(|| name.clone()).into_iter().chain(longer).collect()
+    (*namespace == **client).then(|| name.into()).into_iter().chain(longer).collect()
+}
+
+/// Name and namespace of a host that is named like a Service, whatever object describes it (D11).
+fn local_name<'a>(snapshot: &Snapshot, host: &'a Host) -> Option<(&'a str, &'a str)> {
+    let local = host.as_str().strip_suffix(&*snapshot.mesh.cluster_domain)?.strip_suffix(".svc.")?;
+    local.split_once('.').filter(|(name, namespace)| !name.starts_with('*') && !namespace.contains('.'))
 }

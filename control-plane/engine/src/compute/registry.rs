@@ -7,6 +7,7 @@ use eastwest_model::{
     meta::Created,
     service::{ExportTo, Location, Resolution, Service, ServiceEntry, ServicePort},
 };
+use ipnet::IpNet;
 
 use crate::{
     ClientScope, Snapshot,
@@ -27,6 +28,7 @@ pub(crate) struct View<'a> {
     pub entries: Vec<&'a Arc<ServiceEntry>>,
     pub ports: Vec<ServicePort>,
     pub addresses: Vec<IpAddr>,
+    pub blocks: Vec<IpNet>,
     pub discovery: Discovery,
     /// A1: outside the mesh.
     pub external: bool,
@@ -185,6 +187,7 @@ fn describe<'a>(snapshot: &'a Snapshot, host: &'a Host, claims: &[Claim<'a>]) ->
             entries,
             ports: service.ports.clone(),
             addresses: service.cluster_ips.clone(),
+            blocks: Vec::new(),
             discovery: if service.headless { Discovery::OriginalDst } else { Discovery::Eds },
             external: false,
             steps: Vec::new(),
@@ -196,6 +199,7 @@ fn describe<'a>(snapshot: &'a Snapshot, host: &'a Host, claims: &[Claim<'a>]) ->
             entries,
             ports: joined_ports(entry, claims),
             addresses: entry.addresses.clone(),
+            blocks: entry.blocks.clone(),
             discovery: discovery(entry, host),
             external: entry.location == Location::External,
             steps: Vec::new(),

@@ -5,13 +5,16 @@ use std::{
     sync::Arc,
 };
 
-use eastwest_model::{Host, Name, WorkloadKey};
+use eastwest_model::{Host, Kind, Name, Workload, WorkloadKey};
 
 use super::{Call, CallChange, CallChanges, EndpointChange, survivors};
 use crate::{
-    ClientScope, ConnectionOutcome, Snapshot, compute,
+    ClientScope, ConnectionOutcome, Snapshot,
+    calls::{Caller, Target},
+    compute,
     explain::{self, EndpointExplanation, Explanation, Verdict},
-    settings::{Outbound, OutboundService},
+    listeners::Reached,
+    settings::{Discovery, Outbound, OutboundService},
 };
 
 /// The calls that change. Clients for which the same changes stand together.
@@ -22,10 +25,11 @@ pub(super) fn changes(before: &Snapshot, after: &Snapshot) -> Vec<CallChanges> {
     for (number, (group, clients)) in groups.iter().enumerate() {
         // All clients of a group stand for each other.
         let Some(client) = clients.first() else { continue };
-        let [old, new] = [(before, &group.before), (after, &group.after)]
-            .map(|(snapshot, caller)| Side::new(snapshot, caller, client));
-        let same_proxy = group.before.has_proxy == group.after.has_proxy;
-        for change in changes_of(&old, &new, |service| same_proxy && shared.servers(service)) {
+        let sides = [(before, &group.before), (after, &group.after)];
+        let outbounds = sides.map(|(snapshot, client)| compute::outbound(snapshot, &client.scope));
+        let [old, new] = [0, 1].map(|at| Side::new(sides[at].0, sides[at].1, client, &outbounds[at]));
+        let (Some(old), Some(new)) = (old, new) else { continue };
+        for change in changes_of(&old, &new, &shared) {
             concerned.entry(change).or_default().insert(number);
         }
     }
@@ -47,7 +51,7 @@ pub(super) fn changes(before: &Snapshot, after: &Snapshot) -> Vec<CallChanges> {
 
 /// What a client's calls depend on in one snapshot.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Caller {
+struct Client {
     scope: ClientScope,
     has_proxy: bool,
 }
@@ -55,15 +59,15 @@ struct Caller {
 /// What they depend on in both snapshots.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Group {
-    before: Caller,
-    after: Caller,
+    before: Client,
+    after: Client,
 }
 
 /// The workloads that are in both snapshots, by what their calls depend on.
 fn groups(before: &Snapshot, after: &Snapshot) -> BTreeMap<Group, Vec<WorkloadKey>> {
     let mut groups: BTreeMap<Group, Vec<WorkloadKey>> = BTreeMap::new();
     for (old, new) in survivors(before, after) {
-        let [before, after] = [(before, old), (after, new)].map(|(snapshot, workload)| Caller {
+        let [before, after] = [(before, old), (after, new)].map(|(snapshot, workload)| Client {
             scope: ClientScope::of(snapshot, workload),
             has_proxy: compute::has_proxy(workload),
         });
@@ -98,58 +102,83 @@ impl Shared<'_> {
 
 /// One snapshot as one client sees it.
 struct Side<'a> {
-    snapshot: &'a Snapshot,
-    scope: &'a ClientScope,
-    client: &'a WorkloadKey,
-    outbound: Outbound,
+    client: &'a Workload,
+    has_proxy: bool,
+    caller: Caller<'a>,
+}
+
+/// What a call meets.
+struct Fate<'a> {
+    target: Target,
+    /// For each address that is dialled.
+    reached: Vec<Reached<'a>>,
 }
 
 impl<'a> Side<'a> {
-    fn new(snapshot: &'a Snapshot, caller: &'a Caller, client: &'a WorkloadKey) -> Self {
-        let scope = &caller.scope;
-        Self { snapshot, scope, client, outbound: compute::outbound(snapshot, scope) }
-    }
-
-    /// Where calls to an alias end up, or nowhere; `None` for a host that is no alias.
-    fn led_on(&self, host: &Host) -> Option<Option<Host>> {
-        self.snapshot.service_of(host)?.external_name.as_ref()?;
-        Some(explain::resolve_host(self.snapshot, self.scope, host))
+    fn new(
+        snapshot: &'a Snapshot,
+        client: &'a Client,
+        key: &WorkloadKey,
+        outbound: &'a Outbound,
+    ) -> Option<Self> {
+        let caller = Caller::new(snapshot, &client.scope, outbound);
+        Some(Self { client: snapshot.workload(key)?, has_proxy: client.has_proxy, caller })
     }
 
     /// What becomes of the calls to a port of a host; `None` if the client does not know it.
     fn call(&self, host: &Host, port: u16) -> Option<Explanation> {
-        explain::explain(self.snapshot, self.client, host.as_str(), port).ok()
+        explain::explain_call(&self.caller, self.client, host.as_str(), port).ok()
+    }
+
+    /// What a call meets, without a look at the servers.
+    fn fate(&self, host: &Host, port: u16) -> Option<Fate<'a>> {
+        let target = self.caller.target(host.as_str(), port).ok()?;
+        let reached = match self.has_proxy {
+            true => self.caller.ways(&target).into_iter().map(|way| way.resolved.to).collect(),
+            false => {
+                let known = target.host.as_ref().and_then(|host| self.caller.cluster(host, port));
+                vec![known.map_or(Reached::Passthrough, Reached::Cluster)]
+            }
+        };
+        Some(Fate { target, reached })
     }
 }
 
-/// What changes for one client. `servers_stay`: the servers of a host ask the same as before.
-fn changes_of(
-    old: &Side<'_>,
-    new: &Side<'_>,
-    servers_stay: impl Fn(&OutboundService) -> bool,
-) -> Vec<CallChange> {
-    let (before, after) = (&old.outbound.services, &new.outbound.services);
-    let stays = |host: &Host| {
-        before.get(host) == after.get(host) && before.get(host).is_none_or(|service| servers_stay(service))
+/// Whether nothing can differ between two calls: both meet the same, and the servers ask the same as before.
+fn stays(old: &Fate<'_>, new: &Fate<'_>, side: &Side<'_>, shared: &Shared<'_>) -> bool {
+    let of_mesh = old.target.dialled.iter().any(Option::is_some);
+    let alike = |reached: &Reached<'_>| match reached {
+        Reached::BlackHole | Reached::Answered(_) => true,
+        Reached::Passthrough => !of_mesh,
+        Reached::Cluster(cluster) => {
+            let service = side.caller.outbound.services.get(&cluster.host);
+            // An address that a ServiceEntry names may be that of any workload.
+            let foreign = cluster.discovery == Discovery::OriginalDst && of_mesh;
+            service.is_some_and(|service| {
+                shared.servers(service) && !(foreign && service.owner.kind == Kind::ServiceEntry)
+            })
+        }
     };
-    // An alias stays if it leads to a host that stays, of whatever namespace.
-    let leads_alike = |host: &Host| {
-        let [one, other] = [old, new].map(|side| side.led_on(host));
-        one == other && one.flatten().is_none_or(|target| stays(&target))
-    };
+    old.target == new.target && old.reached == new.reached && old.reached.iter().all(alike)
+}
+
+/// What changes for one client.
+fn changes_of(old: &Side<'_>, new: &Side<'_>, shared: &Shared<'_>) -> Vec<CallChange> {
+    let (before, after) = (&old.caller.outbound.services, &new.caller.outbound.services);
+    let same_proxy = old.has_proxy == new.has_proxy;
     let hosts: BTreeSet<&Host> = before.keys().chain(after.keys()).collect();
     let mut found = Vec::new();
     for host in hosts {
-        if stays(host) && leads_alike(host) {
-            continue;
-        }
         let services = [before.get(host), after.get(host)];
         let clusters = services.into_iter().flatten().flat_map(|service| &service.clusters);
         let ports: BTreeSet<u16> = clusters.map(|cluster| cluster.port.number).collect();
-        let changes = ports.into_iter().filter_map(|port| {
-            change(host, port, old.call(host, port).as_ref(), new.call(host, port).as_ref())
-        });
-        found.extend(changes);
+        for port in ports {
+            let fates = old.fate(host, port).zip(new.fate(host, port));
+            if same_proxy && fates.is_some_and(|(before, after)| stays(&before, &after, new, shared)) {
+                continue;
+            }
+            found.extend(change(host, port, old.call(host, port).as_ref(), new.call(host, port).as_ref()));
+        }
     }
     found
 }

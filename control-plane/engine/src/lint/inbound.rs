@@ -4,7 +4,7 @@ use eastwest_model::{Diagnostic, Effect, ObjectRef, Workload, service::TargetPor
 
 use super::{of_step, warning, without_effect};
 use crate::{
-    Snapshot,
+    Snapshot, compute,
     settings::Inbound,
     trace::{PeerAuthenticationReason, Reason, Step, StepOutcome},
 };
@@ -21,6 +21,15 @@ pub(super) fn findings(snapshot: &Snapshot, workload: &Workload, inbound: &Inbou
         _ => None,
     });
     losers.chain(service_ports(snapshot, workload, inbound)).collect()
+}
+
+/// A workload without a proxy of the mesh, which no policy protects.
+pub(crate) fn without_proxy(workload: &Workload) -> Option<Diagnostic> {
+    let message = "has no proxy of the mesh, so no mode is enforced, and it takes and sends plaintext: the label \
+                   security.istio.io/tlsMode=istio marks a workload with a proxy (rule P9)";
+    let field = "metadata.labels";
+    let finding = || warning(&workload.meta.object, &workload.meta.origin, field, message.to_owned());
+    (!compute::has_proxy(workload)).then(finding)
 }
 
 /// The policies that count for a workload. One that a narrower level overwrites counts: it is the default of its level.

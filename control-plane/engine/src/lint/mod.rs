@@ -1,9 +1,11 @@
 //! What the configuration says and does not do: objects that lose, rules without effect, unintended plaintext, and
 //! connections that fail. Mistakes inside one object are found by its parser; these findings need the whole mesh.
 
+mod calls;
 mod inbound;
 mod outbound;
 mod problems;
+mod references;
 mod unused;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,16 +14,27 @@ use eastwest_model::{Diagnostic, Effect, Host, ObjectRef, Origin, Severity, Work
 
 use self::problems::ConnectionProblems;
 use crate::{
-    ClientScope, Hosts, Snapshot, compute,
+    ClientScope, Hosts, Snapshot,
+    calls::Caller,
+    compute,
     settings::{Inbound, Outbound},
-    trace::Step,
+    trace::{Step, StepOutcome},
 };
 
-/// Every finding about the mesh, sorted, each one once.
+/// The objects that win over an object for some workloads or clients, by its name `Kind/namespace/name`.
+pub type Overridden = BTreeMap<String, BTreeSet<ObjectRef>>;
+
+/// Every finding about the mesh, sorted, each one once. See [`analyse`].
+pub fn diagnostics(snapshot: &Snapshot) -> Vec<Diagnostic> {
+    analyse(snapshot).0
+}
+
+/// Every finding about the mesh, sorted, each one once; and who wins over the objects that are in force elsewhere.
 ///
 /// It computes the settings of every workload and of every client scope, one after the other. Use it for commands, not
 /// for each change.
-pub fn diagnostics(snapshot: &Snapshot) -> Vec<Diagnostic> {
+pub fn analyse(snapshot: &Snapshot) -> (Vec<Diagnostic>, Overridden) {
+    let mut overridden = Overridden::new();
     let mut findings = BTreeSet::new();
     let mut scopes = BTreeSet::new();
     let mut counted = BTreeSet::new();
@@ -29,23 +42,37 @@ pub fn diagnostics(snapshot: &Snapshot) -> Vec<Diagnostic> {
         let inbound = compute::inbound(snapshot, workload);
         counted.extend(inbound::counted(&inbound).cloned());
         findings.extend(inbound::findings(snapshot, workload, &inbound));
+        note_losers(&mut overridden, inbound.trace.steps());
         scopes.insert(ClientScope::of(snapshot, workload));
     }
     let mut problems = ConnectionProblems::default();
     let mut used = BTreeSet::new();
     for scope in &scopes {
         let settings = compute::outbound(snapshot, scope);
+        findings.extend(calls::findings(&Caller::new(snapshot, scope, &settings)));
         for service in settings.services.values() {
             findings.extend(outbound::findings(snapshot, scope, service, &mut problems));
         }
         used.extend(outbound::used(&settings).cloned());
+        note_losers(&mut overridden, outbound::steps(&settings));
     }
+    findings.extend(references::findings(snapshot));
     let unused = unused::findings(snapshot, (!scopes.is_empty()).then_some(&used), &findings);
     findings.extend(unused);
     findings.extend(problems.findings());
     counted.extend(used);
     let counted: BTreeSet<String> = counted.iter().map(ToString::to_string).collect();
-    findings.into_iter().map(|finding| partial(finding, &counted)).collect()
+    overridden.retain(|object, _| counted.contains(object));
+    (findings.into_iter().map(|finding| partial(finding, &counted)).collect(), overridden)
+}
+
+/// Notes the objects that lose, with those that win.
+fn note_losers<'a>(overridden: &mut Overridden, steps: impl Iterator<Item = &'a Step>) {
+    for step in steps.filter(|step| step.outcome() == StepOutcome::Lost) {
+        if let (Some(object), Some(winner)) = (&step.object, step.beaten_by()) {
+            overridden.entry(object.to_string()).or_default().insert(winner.clone());
+        }
+    }
 }
 
 /// An object that loses for one workload or client may be in force for another one. All findings about an object are
@@ -54,6 +81,9 @@ fn partial(finding: Diagnostic, counted: &BTreeSet<String>) -> Diagnostic {
     let effect = finding.effect.filter(|_| !counted.contains(&finding.object));
     Diagnostic { effect, ..finding }
 }
+
+pub(crate) use calls::findings as of_calls;
+pub(crate) use inbound::without_proxy as of_proxy;
 
 /// What concerns one workload, as server and as client.
 pub fn of_workload(

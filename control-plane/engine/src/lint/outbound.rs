@@ -41,10 +41,14 @@ pub(super) fn findings(
     found
 }
 
+/// The steps of all decisions.
+pub(super) fn steps(outbound: &Outbound) -> impl Iterator<Item = &Step> {
+    outbound.services.values().flat_map(|one| &one.clusters).flat_map(|one| one.trace.steps())
+}
+
 /// The objects that took part in some decision.
 pub(super) fn used(outbound: &Outbound) -> impl Iterator<Item = &ObjectRef> {
-    let steps = outbound.services.values().flat_map(|one| &one.clusters).flat_map(|one| one.trace.steps());
-    steps.filter(|step| step.outcome() != StepOutcome::Lost).filter_map(|step| step.object.as_ref())
+    steps(outbound).filter(|step| step.outcome() != StepOutcome::Lost).filter_map(|step| step.object.as_ref())
 }
 
 /// O7: credentials that are not sent to the proxy; mistakes in the rule itself are found by its parser.

@@ -1,6 +1,6 @@
 //! What a change may have touched. A dirty set may name too much, never too little.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use eastwest_model::{Host, Name, Workload, WorkloadKey};
 
@@ -112,8 +112,19 @@ impl DirtySet {
     }
 
     /// The hosts whose outbound settings may differ for the clients of one scope.
-    pub fn outbound_hosts_of(&self, scope: &ClientScope) -> Hosts {
-        if self.client_namespaces.contains(scope.namespace()) { Hosts::All } else { self.hosts.clone() }
+    pub fn outbound_hosts_of(&self, scope: &ClientScope) -> &Hosts {
+        if self.client_namespaces.contains(scope.namespace()) { &Hosts::All } else { &self.hosts }
+    }
+
+    /// Those of some workloads whose inbound settings may differ. The cost follows what is dirty, not `workloads`.
+    pub fn inbound_among<'a, T>(&self, workloads: &'a BTreeMap<WorkloadKey, T>) -> Vec<&'a T> {
+        among(&self.inbound_namespaces, &self.inbound_workloads, workloads)
+    }
+
+    /// Those of some workloads that may have moved to another [`ClientScope`]. The cost follows what is dirty, not
+    /// `workloads`.
+    pub fn clients_among<'a, T>(&self, workloads: &'a BTreeMap<WorkloadKey, T>) -> Vec<&'a T> {
+        among(&self.client_namespaces, &self.clients, workloads)
     }
 
     /// Whether some workload may have moved to another [`ClientScope`].
@@ -188,6 +199,21 @@ impl DirtySet {
     pub(super) fn add_clients_everywhere(&mut self) {
         self.client_namespaces = Namespaces::All;
     }
+}
+
+/// The entries of these namespaces, and of these single workloads in other namespaces.
+fn among<'a, T>(
+    namespaces: &Namespaces,
+    single: &BTreeSet<WorkloadKey>,
+    workloads: &'a BTreeMap<WorkloadKey, T>,
+) -> Vec<&'a T> {
+    let Namespaces::Some(names) = namespaces else { return workloads.values().collect() };
+    let whole = names.iter().flat_map(|namespace| {
+        let first = WorkloadKey { namespace: namespace.clone(), name: Name::default() };
+        workloads.range(first..).take_while(move |(key, _)| key.namespace == *namespace).map(|(_, one)| one)
+    });
+    let single = single.iter().filter(|key| !names.contains(&key.namespace));
+    whole.chain(single.filter_map(|key| workloads.get(key))).collect()
 }
 
 impl Extend<DirtySet> for DirtySet {

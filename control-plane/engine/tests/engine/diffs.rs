@@ -174,3 +174,23 @@ fn a_policy_alone_is_not_missed_among_what_snapshots_of_one_index_share() {
         assert_eq!(calls(&found)[0], "yard/client depot.rail:80 PLAINTEXT → REFUSED breaks", "{namespace}");
     }
 }
+
+/// Its own settings stay as they are: only where calls to it go differs.
+#[test]
+fn a_host_that_shares_the_port_of_another_changes_its_calls() {
+    let entry = |name: &str| {
+        let spec = format!(
+            "hosts: [{name}.example], resolution: DNS, ports: [{{number: 5432, name: tcp, protocol: TCP}}]"
+        );
+        networking("ServiceEntry", "yard", name, 1, &spec)
+    };
+    let simple = rule("yard", "one", 1, "host: one.example, trafficPolicy: {tls: {mode: SIMPLE}}");
+    let present = [yard_and_rail(), entry("one"), simple];
+    let (before, after) = Mesh::grown(&present, &[entry("two")]);
+    let found = calls(&before.diff(&after));
+    assert!(found.contains(&"yard/client one.example:5432 TLS → PASSTHROUGH".to_owned()), "{found:?}");
+    let closed = mesh_config("outboundTrafficPolicy: {mode: REGISTRY_ONLY}");
+    let (before, after) = Mesh::grown(&[&present[..], &[closed]].concat(), &[entry("two")]);
+    let found = calls(&before.diff(&after));
+    assert!(found.contains(&"yard/client one.example:5432 TLS → BLACK_HOLE breaks".to_owned()), "{found:?}");
+}

@@ -144,6 +144,35 @@ fn mistakes_are_answered_with_what_was_probably_meant() {
 }
 
 #[test]
+fn a_service_without_ports_says_so() {
+    let bare = "{apiVersion: v1, kind: Service, metadata: {name: bare, namespace: rail}, spec: {clusterIP: 10.96.0.3, selector: {app: depot}}}";
+    let error = with(&[bare.to_owned()]).explain("yard/client", "bare.rail", 80).unwrap_err().to_string();
+    assert!(error.contains("it has no ports"), "{error}");
+}
+
+#[test]
+fn names_of_what_is_not_there_are_reported() {
+    let tower =
+        service("rail", "tower", "clusterIP: 10.96.0.2").replace("targetPort: 8080", "targetPort: web");
+    let pod = outsider("rail", "tower-0", "10.0.2.9", "app: tower");
+    let sidecar = networking(
+        "Sidecar",
+        "yard",
+        "own",
+        1,
+        "egress: [{hosts: [./depot, rail/depot, rail/*, nowhere/*, '*/nobody.example', ~rail/depot]}]",
+    );
+    let mesh = with(&[tower, pod, sidecar]);
+    let found = mesh.findings("Service/rail/tower");
+    assert!(found.iter().any(|one| one.contains("container port named \"web\"")), "{found:?}");
+    let found = mesh.findings("Sidecar/yard/own");
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found.iter().any(|one| one.starts_with("./depot imports nothing: no object")), "{found:?}");
+    assert!(found.iter().any(|one| one.contains("write rail/depot.rail.svc.cluster.local")), "{found:?}");
+    assert!(found.iter().any(|one| one.starts_with("*/nobody.example imports nothing")), "{found:?}");
+}
+
+#[test]
 fn a_service_without_endpoints_says_so() {
     let mesh = with(&[service("rail", "tower", "clusterIP: 10.96.0.2")]);
     assert_eq!(mesh.explain("yard/client", "tower.rail", 80).unwrap().verdict, Verdict::NoEndpoints);

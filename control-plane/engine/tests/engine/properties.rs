@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use eastwest_engine::{
     ClientScope, ConnectionOutcome, Index, Snapshot, compute, diff, explain, lint,
-    report::{TlsReport, tls_report},
-    settings::{Inbound, Mode, OutboundService},
+    report::{self, InboundReport, OutboundReport, TlsReport, tls_report},
+    settings::{Inbound, Mode, OutboundService, WorkloadTls},
 };
 use eastwest_model::{Change, Host, Object, ObjectRef, WorkloadKey};
 use eastwest_testing::{self as worlds, Random, change, defaults};
@@ -111,6 +111,13 @@ fn a_dirty_set_never_misses_what_changed() {
                 let same = before.scopes.get(key) == after.scopes.get(key);
                 assert!(same || (dirty.scope_of(key) && dirty.scopes_changed()), "{what}\nscope of {key}");
             }
+            let keys: BTreeMap<_, _> = after.inbound.keys().map(|key| (key.clone(), key.clone())).collect();
+            let mut named: Vec<_> = dirty.inbound_among(&keys);
+            named.sort();
+            assert!(named.into_iter().eq(keys.keys().filter(|key| dirty.inbound_of(key))), "{what}");
+            let mut named: Vec<_> = dirty.clients_among(&keys);
+            named.sort();
+            assert!(named.into_iter().eq(keys.keys().filter(|key| dirty.scope_of(key))), "{what}");
             for key in before.outbound.keys().chain(after.outbound.keys()) {
                 let (scope, host) = key;
                 let lives = |settings: &Settings| settings.scopes.values().any(|one| one == scope);
@@ -143,15 +150,18 @@ fn unrelated_objects_change_no_setting() {
     }
 }
 
-/// The settings of the world's own workloads, without the hosts of unrelated objects.
-fn reports(snapshot: &Snapshot) -> Vec<TlsReport> {
+/// The settings of the world's own workloads, without the hosts of unrelated objects. Which of them counts for a call may
+/// depend on any host that uses the same port (POLICY.md L4).
+fn reports(snapshot: &Snapshot) -> Vec<(InboundReport, Vec<OutboundReport>)> {
     let own = snapshot.workloads().filter(|one| &**one.meta.namespace() != worlds::STRANGE);
-    let mut reports: Vec<TlsReport> = own.filter_map(|one| tls_report(snapshot, &one.key())).collect();
-    for report in &mut reports {
-        report.outbound.retain(|entry| !entry.host.contains(worlds::STRANGE));
-        report.warnings.clear();
-    }
-    reports
+    let settings = own.filter_map(|one| compute::workload_tls(snapshot, &one.key()));
+    let report = |tls: WorkloadTls| {
+        let clusters = tls.outbound.services.values().flat_map(|service| &service.clusters);
+        let mut outbound: Vec<_> = clusters.map(|cluster| report::outbound(cluster)).collect();
+        outbound.retain(|entry| !entry.host.contains(worlds::STRANGE));
+        (report::inbound(&tls.inbound), outbound)
+    };
+    settings.map(report).collect()
 }
 
 /// Verdict, mode and outcomes of one call; `None` if the client does not know the host or the port.

@@ -317,6 +317,26 @@ fn t2_a_port_entry_inside_a_subset_wipes_inherited_tls() {
     assert_eq!(mesh.call("yard/client", DEPOT, 9000, Some("v1"))["mode"], "ISTIO_MUTUAL");
 }
 
+/// As in Istio, the blocks of the whole rule do not mark the endpoints of a subset.
+#[test]
+fn a6_a_subset_is_marked_by_its_own_policy() {
+    let wiping = "portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: RANDOM}}]";
+    let spec = format!(
+        "trafficPolicy: {{tls: {{mode: DISABLE}}}}, subsets: [
+            {{name: bare, labels: {{version: v1}}, trafficPolicy: {{{wiping}}}}},
+            {{name: disabled, labels: {{version: v1}}, trafficPolicy: {{tls: {{mode: DISABLE}}, {wiping}}}}}]"
+    );
+    let outsider = outsider("rail", "depot-1", "10.0.2.2", "app: depot, version: v1");
+    let mesh = with(&[outsider, rule("rail", "depot", 1, &host_and(&spec))]);
+    let endpoints = |subset| {
+        let call = mesh.call("yard/client", DEPOT, 80, Some(subset));
+        assert_eq!(call["mode"], "AUTO", "{subset}");
+        call["endpoints"].clone()
+    };
+    assert_eq!(endpoints("bare"), json!({"10.0.2.1:8080": "ISTIO_MUTUAL", "10.0.2.2:8080": "DISABLE"}));
+    assert_eq!(endpoints("disabled"), json!({"10.0.2.1:8080": "DISABLE", "10.0.2.2:8080": "DISABLE"}));
+}
+
 #[test]
 fn o4_accounts_are_joined_with_annotations_and_written_in_every_alias() {
     let annotated = service("rail", "depot", "clusterIP: 10.96.0.1").replace(
@@ -363,6 +383,7 @@ fn o5_entries_lend_their_names_to_simple_tls_and_services_do_not() {
 fn o5_explain_says_whether_the_host_header_is_checked() {
     let checked = |protocol: &str, tls: &str| {
         let spec = api("api.example", "MESH_EXTERNAL", "address: 10.9.0.1").replace("HTTP", protocol);
+        let spec = format!("{spec}, addresses: [240.0.0.1]");
         let policy = format!("host: api.example, trafficPolicy: {{tls: {{{tls}}}}}");
         let mesh = with(&[entry("yard", "api", 1, &spec), rule("yard", "api", 1, &policy)]);
         mesh.explain("yard/client", "api.example", 80).unwrap().setting.unwrap().auto_san_validation

@@ -291,8 +291,22 @@ fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure
     Failure::new(Cause::Unreachable, format!("the answer broke off: {}", reason(&*error.into())))
 }
 
-/// The message of an error with those of its causes, without repetitions.
+/// What libraries call the parts of a request, and what users do.
+const WORDS: [(&str, &str); 5] = [
+    ("ServiceError: ", ""),
+    ("HyperError: ", ""),
+    ("client error (Connect)", "cannot connect"),
+    ("client error (SendRequest)", "the request was not answered"),
+    (": tcp connect error", ""),
+];
+
+/// The message of an error with those of its causes, without repetitions and without the names that libraries give to
+/// their layers.
 pub fn reason(error: &dyn std::error::Error) -> String {
+    WORDS.iter().fold(chain(error), |text, (theirs, ours)| text.replace(theirs, ours))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -362,6 +376,15 @@ mod tests {
         let line = next_line(&mut body, &mut buffer, &mut searched).await.unwrap().unwrap();
         assert_eq!(&line[..], b"{\"a\":1}\n");
         assert_eq!(next_line(&mut body, &mut buffer, &mut searched).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_failed_connection_is_told_without_names_of_libraries() {
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = kube::Client::try_from(config).unwrap();
+        let request = http::Request::get("/api").body(Vec::new()).unwrap();
+        let said = reason(&client.request_text(request).await.unwrap_err());
+        assert!(said.starts_with("cannot connect: ") && said.contains("refused"), "{said}");
     }
 
     #[test]

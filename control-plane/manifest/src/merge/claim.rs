@@ -69,10 +69,12 @@ pub(super) enum Standing {
 pub(super) struct Claim {
     pub(super) place: Place,
     pub(super) standing: Standing,
+    /// What can be read of a refused object: it counts where no version was ever accepted.
+    pub(super) stand_in: Option<Object>,
 }
 
 impl Claim {
-    /// The version that it stands for.
+    /// The accepted version that it stands for.
     pub(super) fn object(&self) -> Option<&Object> {
         match &self.standing {
             Standing::Stated(object) | Standing::Last(object) => Some(object),
@@ -80,33 +82,55 @@ impl Claim {
         }
     }
 
-    fn is_stated(&self) -> bool {
+    pub(super) fn is_stated(&self) -> bool {
         matches!(self.standing, Standing::Stated(_))
     }
 }
 
-/// The version in force among the claims on an object, which are in their order.
+/// The version in force among the claims on an object, which are in their order. Any accepted version goes before what
+/// stands in for a refused one.
 pub(super) fn winner(claims: &[Claim]) -> Option<&Object> {
-    claims.iter().find_map(Claim::object)
+    claims.iter().find_map(Claim::object).or_else(|| claims.iter().find_map(|claim| claim.stand_in.as_ref()))
+}
+
+/// What is in force of an object that cannot be read in a part of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remains {
+    /// The last good version of the source.
+    Last,
+    /// What stands in for it in this part.
+    StandIn,
+    /// What another part has.
+    Other,
+    /// Nothing at all.
+    Nothing,
+}
+
+/// What is in force of an object with these claims, for the part of `source` that has this file, or none.
+pub(super) fn remains(claims: &[Claim], source: usize, file: Option<&Name>) -> Remains {
+    let here = |claim: &&Claim| claim.place.is_of(source, file);
+    if claims.iter().filter(here).any(|claim| matches!(claim.standing, Standing::Last(_))) {
+        return Remains::Last;
+    }
+    let is_good = claims.iter().any(|claim| claim.object().is_some());
+    match claims.iter().find(|claim| claim.stand_in.is_some()).filter(|_| !is_good) {
+        Some(first) if here(&first) => Remains::StandIn,
+        None if !is_good => Remains::Nothing,
+        _ => Remains::Other,
+    }
 }
 
 /// Gives the first open claim of a source the version that the source had `before`, if no part of the source states one
-/// any more, and takes it back when a part does. Returns the places of which the diagnostics change.
-pub(super) fn keep_last(claims: &mut [Claim], before: &[Claim]) -> Vec<Place> {
+/// any more, and takes it back when a part does.
+pub(super) fn keep_last(claims: &mut [Claim], before: &[Claim]) {
     let open = claims.iter().filter(|claim| !claim.is_stated()).map(|claim| claim.place.source);
-    let mut changed = Vec::new();
     for source in open.collect::<BTreeSet<_>>() {
         let of = |claim: &&Claim| claim.place.source == source;
         let is_stated = claims.iter().filter(of).any(Claim::is_stated);
         let last = before.iter().filter(of).find_map(Claim::object).filter(|_| !is_stated);
         let mut last = last.cloned();
         for claim in claims.iter_mut().filter(|claim| claim.place.source == source && !claim.is_stated()) {
-            let standing = last.take().map_or(Standing::Open, Standing::Last);
-            if claim.standing != standing {
-                claim.standing = standing;
-                changed.push(claim.place.clone());
-            }
+            claim.standing = last.take().map_or(Standing::Open, Standing::Last);
         }
     }
-    changed
 }

@@ -10,7 +10,7 @@
 //!   ([`Parsed::lost`]): one of them may be meant. All objects of a file are open if nothing in it can be read, and those
 //!   that are gone if it may have been cut off: if its last document cannot be read, and is not as before.
 //! - An object that is open and that no part of the source states keeps the last good version that the source had. An
-//!   object that was never good there is not in force.
+//!   object that was never good there is not in force, but for what stands in for it ([`Entry::stand_in`]).
 //! - So what is in force is what a fresh start would find, and the last good versions of what is open.
 //! - A file or an object that is gone from a source takes no object of another source along.
 //! - An object that several places state is that of the source registered first; within a directory that of the first
@@ -26,13 +26,20 @@ use std::{
     sync::Arc,
 };
 
-use eastwest_model::{Change, Diagnostic, Kind, Name, Object, ObjectRef, Origin, Severity};
+use eastwest_model::{
+    Change, Diagnostic, Effect as Ineffective, Kind, Name, Object, ObjectRef, Origin, Severity,
+};
 
 use self::{
-    claim::{Claim, Part, Place, Standing},
+    claim::{Claim, Part, Place, Remains, Standing},
     tally::Tally,
 };
 use crate::parse::{Entry, Parsed};
+
+/// What is added to an error if an earlier version stays in force.
+const EARLIER: &str = "; what was good before stays in force";
+/// What is added to an error if the rest of the object is in force.
+const STAND_IN: &str = "; no earlier version is known, so the rest of the object is in force";
 
 /// The name of a source as messages show it: `directory manifests`, `cluster`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -191,6 +198,11 @@ impl Merge {
         self.diagnostics.list()
     }
 
+    /// Whether an object is stated but refused, and nothing of it is in force.
+    pub fn lacks(&self, reference: &ObjectRef) -> bool {
+        self.claims.get(reference).is_some_and(|claims| claim::winner(claims).is_none())
+    }
+
     /// Takes in a batch.
     pub fn apply(&mut self, batch: Batch) -> Effect {
         let source = self.source(&batch.source);
@@ -222,10 +234,12 @@ impl Merge {
             Update::Delete(reference) => self.drop_part(source, &Part::Object(reference), step),
             Update::File { file, parsed } => self.replace(source, Part::File(file), parsed, step),
             Update::Unreadable { file, problem } => {
-                let before = self.sources[source].parts.get(&Part::File(file.clone()));
+                let part = Part::File(file);
+                let before = self.sources[source].parts.get(&part);
                 let refused = before.map(|content| content.references.clone()).unwrap_or_default();
-                let parsed = Parsed { refused, diagnostics: vec![problem], ..Parsed::default() };
-                self.replace(source, Part::File(file), parsed, step);
+                let stand_ins = self.stand_ins(source, &part).into_values().collect();
+                let parsed = Parsed { refused, stand_ins, diagnostics: vec![problem], ..Parsed::default() };
+                self.replace(source, part, parsed, step);
             }
             Update::Gone(file) => self.drop_part(source, &Part::File(file), step),
             Update::Problems(problems) => {
@@ -256,7 +270,9 @@ impl Merge {
         let part = Part::Object(entry.reference.clone());
         let refused = Some(entry.reference).filter(|_| entry.refused).into_iter().collect();
         let objects = entry.object.into_iter().collect();
-        let parsed = Parsed { objects, refused, diagnostics: entry.diagnostics, ..Parsed::default() };
+        let stand_ins = entry.stand_in.into_iter().collect();
+        let diagnostics = entry.diagnostics;
+        let parsed = Parsed { objects, refused, stand_ins, diagnostics, ..Parsed::default() };
         self.replace(source, part, parsed, step);
     }
 
@@ -275,18 +291,24 @@ impl Merge {
 
     /// A part has other content.
     fn replace(&mut self, source: usize, part: Part, parsed: Parsed, step: &mut Step) {
+        let known = self.stand_ins(source, &part);
         let before = self.take(source, &part, step);
         let mentioned = before.mentioned_in(&parsed);
-        let Parsed { objects, diagnostics, refused, lost, .. } = parsed;
+        let Parsed { objects, diagnostics, refused, stand_ins, lost, .. } = parsed;
         let stated: BTreeSet<_> = objects.iter().map(|object| object.reference().clone()).collect();
-        let open = refused.into_iter().filter(|reference| !stated.contains(reference));
-        let open: Vec<_> = open.chain(mentioned.iter().cloned()).collect();
-        let stated = objects.into_iter().map(|object| (object.reference().clone(), Standing::Stated(object)));
-        let claims: Vec<_> = stated.chain(open.into_iter().map(|one| (one, Standing::Open))).collect();
-        let references = claims.iter().map(|(reference, _)| reference.clone()).collect();
-        for (order, (reference, standing)) in claims.into_iter().enumerate() {
+        let refused = refused.into_iter().filter(|reference| !stated.contains(reference));
+        let refused =
+            refused.map(|one| (stand_ins.iter().find(|object| *object.reference() == one).cloned(), one));
+        // What was read of an object before stands in for one that may be meant.
+        let maybe = mentioned.iter().map(|one| (known.get(one).cloned(), one.clone()));
+        let open = refused.chain(maybe).map(|(stand_in, one)| (one, Standing::Open, stand_in));
+        let stated =
+            objects.into_iter().map(|object| (object.reference().clone(), Standing::Stated(object), None));
+        let claims: Vec<_> = stated.chain(open).collect();
+        let references = claims.iter().map(|(reference, ..)| reference.clone()).collect();
+        for (order, (reference, standing, stand_in)) in claims.into_iter().enumerate() {
             step.touch(&reference, &self.claims);
-            let claim = Claim { place: Place::new(source, part.file(), order), standing };
+            let claim = Claim { place: Place::new(source, part.file(), order), standing, stand_in };
             let claims = self.claims.entry(reference).or_default();
             claims.insert(claims.partition_point(|other| other.place < claim.place), claim);
         }
@@ -300,6 +322,17 @@ impl Merge {
     fn drop_part(&mut self, source: usize, part: &Part, step: &mut Step) {
         let content = self.take(source, part, step);
         self.diagnostics.replace(&content.shown, &[]);
+    }
+
+    /// What stands in for objects of a part.
+    fn stand_ins(&self, source: usize, part: &Part) -> BTreeMap<ObjectRef, Object> {
+        let content = self.sources[source].parts.get(part);
+        let references = content.into_iter().flat_map(|content| &content.references);
+        let claims = references.filter_map(|reference| self.claims.get(reference)).flatten();
+        let here = claims.filter(|claim| claim.place.is_of(source, part.file()));
+        here.filter_map(|claim| claim.stand_in.clone())
+            .map(|object| (object.reference().clone(), object))
+            .collect()
     }
 
     /// Takes out a part with its claims.
@@ -318,9 +351,9 @@ impl Merge {
         let (mut gone, mut new) = (Vec::new(), Vec::new());
         for (reference, before) in std::mem::take(&mut step.before) {
             let mut claims = self.claims.remove(&reference).unwrap_or_default();
-            for place in claim::keep_last(&mut claims, &before) {
-                step.restated.insert((place.source, place.part(&reference)));
-            }
+            claim::keep_last(&mut claims, &before);
+            let open = claims.iter().filter(|claim| !claim.is_stated());
+            step.restated.extend(open.map(|one| (one.place.source, one.place.part(&reference))));
             match (claim::winner(&before), claim::winner(&claims)) {
                 (Some(_), None) => gone.push(Change::Delete(reference.clone())),
                 (before, Some(now)) if before != Some(now) => new.push(Change::Upsert(now.clone())),
@@ -371,38 +404,39 @@ impl Merge {
         }
     }
 
-    /// Tells for each error of a part whether an earlier version of the object stays in force.
+    /// Tells for each error of a part what of the object is in force in spite of it.
     fn restate(&mut self, source: usize, part: &Part) {
         let Some(content) = self.sources[source].parts.get_mut(part) else { return };
         if content.found.is_empty() && content.shown.is_empty() {
             return;
         }
-        let stays = |reference: &&ObjectRef| {
-            let claims = self.claims.get(*reference).into_iter().flatten();
-            claims
-                .filter(|claim| claim.place.is_of(source, part.file()))
-                .any(|claim| matches!(claim.standing, Standing::Last(_)))
-        };
-        let stay: BTreeSet<String> =
-            content.references.iter().filter(stays).map(ToString::to_string).collect();
-        let mentioned: Vec<_> = content.mentioned.iter().filter(stays).map(ToString::to_string).collect();
+        let remains = content.references.iter().map(|reference| {
+            let claims = self.claims.get(reference).map(Vec::as_slice).unwrap_or_default();
+            (reference.to_string(), claim::remains(claims, source, part.file()))
+        });
+        let remains: BTreeMap<String, Remains> = remains.collect();
+        let stays = |name: &String| remains.get(name) == Some(&Remains::Last);
+        let mentioned: Vec<_> = content.mentioned.iter().map(ToString::to_string).filter(stays).collect();
         let mut shown = content.found.clone();
         for diagnostic in shown.iter_mut().filter(|one| one.severity == Severity::Error) {
             let is_of_file = part.file().is_some_and(|file| diagnostic.object == **file);
-            if stay.contains(&diagnostic.object) {
-                diagnostic.message.push_str(STAYS);
-            } else if is_of_file && !mentioned.is_empty() {
-                diagnostic.message.push_str(&format!("{STAYS}: {}", list(&mentioned)));
-            } else if is_of_file && !stay.is_empty() && content.found.len() == 1 {
-                diagnostic.message.push_str(STAYS);
+            match remains.get(&diagnostic.object) {
+                Some(Remains::Last) => diagnostic.message.push_str(EARLIER),
+                Some(Remains::StandIn) => diagnostic.message.push_str(STAND_IN),
+                Some(Remains::Nothing) => diagnostic.effect = Some(Ineffective::None),
+                None if is_of_file && !mentioned.is_empty() => {
+                    diagnostic.message.push_str(&format!("{EARLIER}: {}", list(&mentioned)));
+                }
+                None if is_of_file && content.found.len() == 1 && remains.keys().any(stays) => {
+                    diagnostic.message.push_str(EARLIER);
+                }
+                None | Some(Remains::Other) => {}
             }
         }
         self.diagnostics.replace(&content.shown, &shown);
         content.shown = shown;
     }
 }
-
-const STAYS: &str = "; what was good before stays in force";
 
 /// Whether a text has this name as a word.
 fn mentions(texts: &[Name], name: &str) -> bool {

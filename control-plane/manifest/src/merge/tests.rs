@@ -83,6 +83,8 @@ fn wrong(merge: &Merge) -> Vec<String> {
     merge.diagnostics().iter().map(|one| format!("{}: {}", one.object, one.message)).collect()
 }
 
+const STAYS: &str = EARLIER;
+
 #[test]
 fn an_object_that_moves_with_a_mistake_keeps_its_last_good_version() {
     let mut merge = merge();
@@ -189,6 +191,33 @@ fn an_object_that_a_lost_document_mentions_stays() {
     assert!(!wrong(&merge)[0].contains(STAYS), "{:?}", wrong(&merge));
     check(&mut merge, DIRECTORY, [gone("b.yaml")], &[]);
     check(&mut merge, DIRECTORY, [file("a.yaml", &policy("c", "STRICT"))], &["-a", "+c STRICT"]);
+}
+
+/// A policy that asks for STRICT must not become PERMISSIVE because a process that starts does not know what was good.
+#[test]
+fn of_a_refused_policy_that_is_strict_the_rest_stands_in_until_a_good_version_comes() {
+    let mut merge = merge();
+    let strict = |spec: &str| {
+        format!(
+            "{{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {{name: a, namespace: shop}}, \
+             spec: {spec}}}"
+        )
+    };
+    let refused = strict("{mtls: {mode: STRICT}, portLevelMtls: {'8080': {mode: DISABLE}}}");
+    let reference = ObjectRef::new(Kind::PeerAuthentication, "shop", "a");
+    check(&mut merge, DIRECTORY, [file("b.yaml", &refused)], &["+a STRICT"]);
+    assert!(wrong(&merge)[0].ends_with(STAND_IN) && !merge.lacks(&reference), "{:?}", wrong(&merge));
+    // A good version of another place goes before it, and is no conflict; also one of another source.
+    check(&mut merge, CLUSTER, [upsert("a", "DISABLE")], &["+a DISABLE"]);
+    assert!(wrong(&merge).len() == 1 && !wrong(&merge)[0].ends_with(STAND_IN), "{:?}", wrong(&merge));
+    check(&mut merge, CLUSTER, [delete("a")], &["+a STRICT"]);
+    // It is never taken for a good version.
+    check(&mut merge, DIRECTORY, [file("b.yaml", &strict("{mtls: {mode: nonsense}}"))], &["-a"]);
+    assert!(merge.lacks(&reference) && merge.diagnostics()[0].effect == Some(Ineffective::None));
+    check(&mut merge, DIRECTORY, [file("b.yaml", &policy("a", "DISABLE"))], &["+a DISABLE"]);
+    assert!(!merge.lacks(&reference) && wrong(&merge).is_empty());
+    check(&mut merge, DIRECTORY, [file("b.yaml", &refused)], &[]);
+    assert!(wrong(&merge)[0].ends_with(STAYS), "{:?}", wrong(&merge));
 }
 
 #[test]
@@ -320,7 +349,7 @@ fn an_update_costs_what_it_names() {
         policy.mode = None;
         let reference = policy.meta.object.clone();
         let object = Some(Object::PeerAuthentication(Arc::new(policy))).filter(|_| !refused);
-        Entry { reference, object, refused, diagnostics: Vec::new() }
+        Entry { reference, object, refused, stand_in: None, diagnostics: Vec::new() }
     };
     let entries: Vec<_> = names.map(|name| named(name, false)).collect();
     let batch = |update| Batch { source: SourceId::new(CLUSTER), updates: vec![update] };

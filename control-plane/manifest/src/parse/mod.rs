@@ -50,6 +50,8 @@ pub struct Parsed {
     pub lost: Vec<Name>,
     /// The last document is one of them, so the file may be cut off.
     pub cut: bool,
+    /// What stands in for some of them where no good version is known ([`Entry::stand_in`]).
+    pub stand_ins: Vec<Object>,
 }
 
 /// What one document says.
@@ -72,6 +74,9 @@ pub struct Entry {
     pub object: Option<Object>,
     /// An error stands among the diagnostics.
     pub refused: bool,
+    /// What can be read of a refused object, if less protection would be in force without it (POLICY.md V4). It counts
+    /// only where no good version is known.
+    pub stand_in: Option<Object>,
     /// What is wrong or surprising about it, errors first.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -141,10 +146,19 @@ fn read(value: &Value, duplicates: &[Duplicate], origin: &Origin, defaults: &Mes
     let reference = meta.object.clone();
     let object = (reader.read)(meta, &root, defaults);
     let findings = findings.into_set();
-    let refused = findings.iter().any(|finding| finding.refuses);
+    let errors = findings.iter().filter(|finding| finding.refuses);
+    let errors: Vec<&str> = errors.map(|finding| &*finding.field).collect();
+    let refused = !errors.is_empty();
+    let (object, stand_in) = match (object, refused) {
+        (object, false) => (object, None),
+        (Some(Object::PeerAuthentication(policy)), true) => {
+            (None, peer_authentication::stand_in(&policy, &errors))
+        }
+        (_, true) => (None, None),
+    };
     let about = |finding| diagnostic(reference.to_string(), origin, finding);
     let diagnostics = findings.into_iter().map(about).collect();
-    Document::Entry(Entry { object: object.filter(|_| !refused), refused, diagnostics, reference })
+    Document::Entry(Entry { object, refused, stand_in, diagnostics, reference })
 }
 
 impl Parsed {
@@ -161,6 +175,7 @@ impl Parsed {
             Document::Entry(entry) => {
                 self.objects.extend(entry.object);
                 self.refused.extend(Some(entry.reference).filter(|_| entry.refused));
+                self.stand_ins.extend(entry.stand_in);
                 self.diagnostics.extend(entry.diagnostics);
                 false
             }

@@ -1,4 +1,4 @@
-//! PeerAuthentication (POLICY.md V1).
+//! PeerAuthentication (POLICY.md V1, V4).
 
 use std::collections::BTreeMap;
 
@@ -36,6 +36,22 @@ pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Objec
     }
     let ports: BTreeMap<_, _> = entries.iter().map(|(key, entry)| (port(key, entry), mode(entry))).collect();
     Some(PeerAuthentication { meta, selector, mode: mode(&mtls), ports }.into())
+}
+
+/// What stands in for a refused policy that asks for STRICT, whose errors are at the fields `errors`: everything that can
+/// be read of its modes (POLICY.md V4). Nothing if it is in doubt which workloads it is for.
+pub(super) fn stand_in(policy: &PeerAuthentication, errors: &[&str]) -> Option<Object> {
+    let about_modes = |field: &&&str| {
+        ["spec.mtls", "spec.portLevelMtls"].iter().any(|block| {
+            field.strip_prefix(block).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        })
+    };
+    let ports = policy.ports.iter().filter(|(port, _)| **port != 0 && !policy.selector.is_empty());
+    let ports: BTreeMap<_, _> = ports.map(|(port, mode)| (*port, *mode)).collect();
+    let modes = ports.values().chain([&policy.mode]);
+    let closes = modes.flatten().any(|mode| *mode == MutualTlsMode::Strict);
+    let usable = closes && errors.iter().filter(about_modes).count() == errors.len();
+    usable.then(|| PeerAuthentication { ports, ..policy.clone() }.into())
 }
 
 /// `mode` of an `mtls` block; missing is UNSET (P6).

@@ -18,8 +18,8 @@ const PROTOCOLS: &[(&str, Option<Protocol>)] = &[
     ("grpc-web", Some(Protocol::Http)),
     ("http2", Some(Protocol::Http2)),
     ("grpc", Some(Protocol::Http2)),
-    ("https", Some(Protocol::Tcp)),
-    ("tls", Some(Protocol::Tcp)),
+    ("https", Some(Protocol::Tls)),
+    ("tls", Some(Protocol::Tls)),
     ("tcp", Some(Protocol::Tcp)),
     ("mongo", Some(Protocol::Tcp)),
     ("mysql", Some(Protocol::Tcp)),
@@ -36,7 +36,7 @@ pub(super) fn of_service(app_protocol: Option<&str>, name: &str, number: u16) ->
     let word = match app_protocol {
         Some("kubernetes.io/h2c") => return Some(Protocol::Http2),
         Some("kubernetes.io/ws") => return Some(Protocol::Http),
-        Some("kubernetes.io/wss") => return Some(Protocol::Tcp),
+        Some("kubernetes.io/wss") => return Some(Protocol::Tls),
         Some(word) => word,
         None => name,
     };
@@ -62,9 +62,17 @@ pub(super) fn of_istio(field: &Field<'_>) -> Option<Protocol> {
 
 /// `protocol` of a Kubernetes port is TCP, the default.
 pub(super) fn is_tcp(port: &Field<'_>) -> bool {
-    port.get("protocol")
-        .choice("protocols", &[("TCP", true), ("UDP", false), ("SCTP", false)])
-        .unwrap_or(true)
+    let protocol = port.get("protocol");
+    if let Some(word) = protocol.text().filter(|word| !matches!(*word, "TCP" | "UDP" | "SCTP"))
+        && lookup(word).is_some()
+    {
+        let carried = word.to_ascii_lowercase();
+        protocol.error(format_args!(
+            "{word:?} is what the port carries: write TCP here, and appProtocol: {carried} or a name like {carried}-web"
+        ));
+        return true;
+    }
+    protocol.choice("protocols", &[("TCP", true), ("UDP", false), ("SCTP", false)]).unwrap_or(true)
 }
 
 /// A port's number or the name of a container port (IntOrString); 0 and "" count as unset.
@@ -87,13 +95,13 @@ mod tests {
 
     #[test]
     fn protocols_are_read_from_app_protocol_or_name() {
-        use Protocol::{Http, Http2, Tcp, Undeclared};
+        use Protocol::{Http, Http2, Tcp, Tls, Undeclared};
         let cases = [
             (None, "http", 80, Some(Http)),
             (None, "http-web", 80, Some(Http)),
             (None, "grpc-web-x", 80, Some(Http)),
             (None, "grpc-x", 80, Some(Http2)),
-            (None, "HTTPS", 443, Some(Tcp)),
+            (None, "HTTPS", 443, Some(Tls)),
             (None, "web", 80, Some(Undeclared)),
             (None, "", 3306, Some(Tcp)),
             (None, "udp-x", 80, None),

@@ -38,9 +38,11 @@ const FIELDS: &[&str] = &[
 pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Object> {
     let spec = root.get("spec");
     spec.knows(FIELDS);
+    let (addresses, blocks) = addresses(&spec.get("addresses"));
     let entry = ServiceEntry {
         hosts: hosts(&spec.get("hosts")),
-        addresses: spec.get("addresses").list().iter().filter_map(address).collect(),
+        addresses,
+        blocks,
         ports: ports(&spec.get("ports")),
         location: spec.get("location").choice("locations", LOCATIONS).unwrap_or(Location::External),
         resolution: spec.get("resolution").choice("resolutions", RESOLUTIONS).unwrap_or(Resolution::None),
@@ -170,21 +172,21 @@ fn hosts(field: &Field<'_>) -> Vec<Host> {
     hosts.collect()
 }
 
-/// A virtual address. A block of addresses is valid, but only single ones are used here.
-fn address(field: &Field<'_>) -> Option<IpAddr> {
-    let text = field.text()?;
-    match (text.parse::<IpAddr>(), text.parse::<IpNet>()) {
-        (Ok(address), _) => Some(address),
-        (_, Ok(block)) if block.prefix_len() == block.max_prefix_len() => Some(block.addr()),
-        (_, Ok(_)) => {
-            field.warn(format_args!("{text:?} is a block of addresses, which this version ignores"));
-            None
-        }
-        _ => {
-            field.error(format_args!("{text:?} is no IP address and no block like 10.0.0.0/24"));
-            None
+/// Virtual addresses: single ones, and blocks. `0.0.0.0` and a block of all addresses tell the host from no other one,
+/// so they count as none.
+fn addresses(field: &Field<'_>) -> (Vec<IpAddr>, Vec<IpNet>) {
+    let (mut single, mut blocks) = (Vec::new(), Vec::new());
+    for item in field.list() {
+        let Some(text) = item.text() else { continue };
+        match text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>()) {
+            Ok(block) if block.prefix_len() == 0 => {}
+            Ok(block) if block.prefix_len() < block.max_prefix_len() => blocks.push(block.trunc()),
+            Ok(one) if one.addr().is_unspecified() => {}
+            Ok(one) => single.push(one.addr()),
+            Err(_) => item.error(format_args!("{text:?} is no IP address and no block like 10.0.0.0/24")),
         }
     }
+    (single, blocks)
 }
 
 fn ports(field: &Field<'_>) -> Vec<ServicePort> {

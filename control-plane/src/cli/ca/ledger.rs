@@ -5,13 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use eastwest_ca::{
     TrustBundle,
     ledger::{Event, Hash, Record, Report, Wanted},
 };
-use eastwest_ca_server::{StateDir, ledger};
+use eastwest_ca_server::{StateDir, StateError, ledger};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{Exit, Failure, Result};
@@ -96,13 +96,26 @@ impl LedgerArgs {
                 let text = text.with_context(|| format!("--roots: cannot read {}", file.display()))?;
                 TrustBundle::from_pem(&text).with_context(|| format!("--roots {}", file.display()))
             }
-            None => Ok(StateDir::open_existing(state_dir)?.ledger_roots()?),
+            None => match StateDir::open_existing(state_dir)?.ledger_roots() {
+                Err(StateError::NoCa(_)) => bail!("{}", without_roots(state_dir)),
+                roots => Ok(roots?),
+            },
         };
         match self.command {
             LedgerCommand::Verify(args) => args.run(state_dir, roots),
             LedgerCommand::Query(args) => args.run(state_dir, roots, now),
         }
     }
+}
+
+/// What to do where the ledger is in a directory and the CA is not.
+fn without_roots(state_dir: &Path) -> String {
+    format!(
+        "--roots: {} has no root to verify a ledger with. If it is that of a control plane in Kubernetes mode, get the roots \
+         of the cluster: kubectl get configmap istio-ca-root-cert -n istio-system -o jsonpath='{{.data.root-cert\\.pem}}' \
+         > roots.pem, and name them: --roots roots.pem. Add roots that have retired since, for older records",
+        state_dir.display()
+    )
 }
 
 impl VerifyArgs {

@@ -2,14 +2,18 @@
 
 use std::{path::Path, thread, time::Duration};
 
+use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use eastwest_ca::{
     NewKey,
     rotation::{Phase, Refused, RootSlot, Step},
 };
-use eastwest_ca_server::roots::{
-    RotateError,
-    manual_rotation::{self, RotationView},
+use eastwest_ca_server::{
+    StateDir, StateError,
+    roots::{
+        RotateError,
+        manual_rotation::{self, RotationView},
+    },
 };
 use eastwest_io::stdio;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -85,6 +89,15 @@ impl RotateArgs {
             problems.take("--root-key-type", self.root_key_type.as_deref().map(str::parse).transpose());
         let life = problems.take("--root-ttl", self.root_ttl.as_deref().map(duration).transpose());
         let (Some(key), Some(life)) = (key, life) else { return Err(Failure::Usage(problems)) };
+        let opened = StateDir::open_existing(state_dir).and_then(|state| state.load(now).map(drop));
+        if let Err(error @ StateError::NoCa(_)) = opened {
+            return Err(anyhow!(
+                "{error}. In Kubernetes mode the root is in the Secret istio-ca-secret: its leader takes each step when it is \
+                 due, and `kubectl get secret istio-ca-secret -n istio-system -o jsonpath='{{.data.rotation\\.json}}' | base64 \
+                 -d` tells how far it is"
+            )
+            .into());
+        }
         let view = match self.step {
             None => manual_rotation::view(state_dir, now)?,
             Some(step) => self.take(state_dir, step.into(), key, life)?,

@@ -134,11 +134,26 @@ fn read(file: &Path, mesh: &MeshConfig) -> anyhow::Result<Loaded> {
     Ok(Loaded { changes, diagnostics: parsed.diagnostics })
 }
 
-/// What there is instead: objects of the same kind, else the shape of a name.
+/// What there is instead: the objects that share most with the name, else the shape of a name.
 fn missing(name: &str, objects: &Objects) -> String {
-    let kind = name.split('/').next().unwrap_or_default();
-    let similar = objects.keys().filter(|one| one.kind.to_string() == kind).take(8);
-    let similar: Vec<_> = similar.map(ToString::to_string).collect();
+    let parts: Vec<String> = name.split('/').map(str::to_lowercase).collect();
+    let kind = parts.first().map(String::as_str).unwrap_or_default();
+    let of_kind = |one: &ObjectRef| {
+        let known = one.kind.to_string().to_lowercase();
+        // Also as kubectl takes them.
+        [kind, kind.strip_suffix('s').unwrap_or(kind)].contains(&known.as_str())
+    };
+    // The name tells more than the namespace, and that more than the kind.
+    let shared = |one: &ObjectRef| {
+        let mut rest = parts.iter().rev().map(String::as_str);
+        let named = rest.next() == Some(&*one.name);
+        let placed = rest.next() == Some(&*one.namespace);
+        4 * u8::from(named) + 2 * u8::from(placed) + u8::from(of_kind(one))
+    };
+    let mut similar: Vec<_> =
+        objects.keys().map(|one| (shared(one), one)).filter(|(one, _)| *one > 0).collect();
+    similar.sort_by_key(|(shared, one)| (std::cmp::Reverse(*shared), *one));
+    let similar: Vec<_> = similar.iter().take(8).map(|(_, one)| one.to_string()).collect();
     match similar.as_slice() {
         [] => format!("there is no {name}: write Kind/namespace/name of an object that is there"),
         _ => format!("there is no {name}: did you mean one of {}?", similar.join(", ")),

@@ -3,7 +3,9 @@
 use clap::{ArgAction, Args};
 use eastwest_kubernetes::ApiOptions;
 
-use crate::serve::ClusterConfig;
+use eastwest_model::names::is_dns_label;
+
+use crate::{config::Problems, serve::ClusterConfig};
 
 /// Flags of Kubernetes mode.
 #[derive(Debug, Args)]
@@ -12,29 +14,52 @@ pub(super) struct ClusterArgs {
     /// Namespace of our own Secrets and of the Lease [default: POD_NAMESPACE, else the root namespace].
     #[arg(long, value_name = "NS", env = "EASTWEST_NAMESPACE")]
     namespace: Option<String>,
-    /// Let the replicas elect the one that writes, with the Lease eastwest-leader. With false, this process writes.
+    /// Let the replicas elect the one that writes, with the Lease eastwest-leader. With false, this process writes [default:
+    /// true].
     #[arg(
         long,
         value_name = "BOOL",
-        default_value_t = true,
         default_missing_value = "true",
         num_args = 0..=1,
         action = ArgAction::Set,
         env = "EASTWEST_LEADER_ELECT"
     )]
-    leader_elect: bool,
+    leader_elect: Option<bool>,
 }
 
 impl ClusterArgs {
+    /// In directory mode these flags mean nothing, so that whoever gives them means another mode.
+    pub(super) fn refuse(&self, problems: &mut Problems) {
+        let given =
+            [("--namespace", self.namespace.is_some()), ("--leader-elect", self.leader_elect.is_some())];
+        for (flag, _) in given.iter().filter(|(_, given)| *given) {
+            problems.add(
+                flag,
+                "is for Kubernetes mode, but --config-dir selects directory mode: leave one of them out",
+            );
+        }
+    }
+
     /// Reads the flags.
-    pub(super) fn read(self, api: ApiOptions, root_namespace: String) -> ClusterConfig {
+    pub(super) fn read(
+        self,
+        api: ApiOptions,
+        root_namespace: String,
+        problems: &mut Problems,
+    ) -> Option<ClusterConfig> {
         let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
         let host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-        ClusterConfig {
-            api,
-            namespace: self.namespace.or_else(|| variable("POD_NAMESPACE")).unwrap_or(root_namespace),
-            leader_elect: self.leader_elect,
-            replica: variable("POD_NAME").or_else(host).unwrap_or_else(|| "eastwest".to_owned()),
+        let namespace = self.namespace.or_else(|| variable("POD_NAMESPACE")).unwrap_or(root_namespace);
+        if !is_dns_label(&namespace) {
+            let problem = format!("{namespace:?} is no namespace: write a DNS label such as istio-system");
+            problems.add("--namespace", problem);
+            return None;
         }
+        Some(ClusterConfig {
+            api,
+            namespace,
+            leader_elect: self.leader_elect.unwrap_or(true),
+            replica: variable("POD_NAME").or_else(host).unwrap_or_else(|| "eastwest".to_owned()),
+        })
     }
 }

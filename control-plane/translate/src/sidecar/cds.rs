@@ -117,7 +117,7 @@ impl Generator for ClusterInputs<'_> {
         let names = names_from_host(self.tls).unwrap_or_default();
         match self.discovery {
             Discovery::DynamicForwardProxy => {
-                let verified = self.protocol != Protocol::Tcp && names.auto_sni && names.auto_san_validation;
+                let verified = !self.protocol.is_bytes() && names.auto_sni && names.auto_san_validation;
                 dynamic_hosts::dial(&mut cluster, verified);
             }
             discovery => discover(&mut cluster, discovery, &self.endpoints),
@@ -264,7 +264,7 @@ fn socket_match(name: &str, of: Struct, socket: TransportSocket) -> TransportSoc
 fn http_options(protocol: Protocol, tls: &ClientTlsSetting) -> Option<HttpProtocolOptions> {
     let outside = matches!(tls, ClientTlsSetting::Simple(_) | ClientTlsSetting::Mutual(_));
     let options = match protocol {
-        Protocol::Tcp => return None,
+        Protocol::Tcp | Protocol::Tls => return None,
         Protocol::Http2 => explicit(ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default())),
         Protocol::Http | Protocol::Undeclared if outside => {
             explicit(ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default()))

@@ -1,13 +1,9 @@
 //! Names of Envoy resources, the same as istiod's (POLICY.md O1 and I5).
 
+pub(crate) use eastwest_engine::listeners::{BLACK_HOLE_CLUSTER, PASSTHROUGH_CLUSTER, VIRTUAL_OUTBOUND};
+
 /// The inbound listener.
 pub(crate) const VIRTUAL_INBOUND: &str = "virtualInbound";
-/// The outbound listener.
-pub(crate) const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
-/// Where connections to unknown hosts go.
-pub(crate) const PASSTHROUGH_CLUSTER: &str = "PassthroughCluster";
-/// Where connections go that must not go anywhere.
-pub(crate) const BLACK_HOLE_CLUSTER: &str = "BlackHoleCluster";
 /// Where connections to ports go that no service lists.
 pub(crate) const INBOUND_PASSTHROUGH_CLUSTER: &str = "InboundPassthroughCluster";
 /// The internal listener that inspects first bytes behind `virtualInbound`, and the cluster that leads to it.

@@ -1,9 +1,13 @@
-//! Routes: one configuration for each port that HTTP services share, named by the port.
+//! Routes: one configuration for each port that HTTP services share, named by the port. Which host has which domains is
+//! decided by [`eastwest_engine::listeners`].
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
-use eastwest_engine::settings::{Discovery, Outbound, OutboundCluster, OutboundService};
-use eastwest_model::{Kind, mesh::OutboundTrafficPolicy, service::Protocol};
+use eastwest_engine::{
+    listeners::{HostRoutes, UNKNOWN_HOST_STATUS, VirtualHosts, host_routes, unknown_virtual_host},
+    settings::{Outbound, OutboundService},
+};
+use eastwest_model::mesh::OutboundTrafficPolicy;
 use eastwest_proto::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
 use eastwest_xds::{EncodedResource, TypeUrl};
 
@@ -28,15 +32,6 @@ impl TypeBuilder for Routes {
     }
 }
 
-/// What a host contributes to the routes of a port.
-#[derive(PartialEq, Eq)]
-pub(crate) struct HostRoutes<'a> {
-    host: &'a str,
-    /// All domains by which requests find the host; some may belong to another one already.
-    domains: Vec<String>,
-    route: Route,
-}
-
 impl JointType for Routes {
     type Key = u16;
     type Part<'a> = HostRoutes<'a>;
@@ -46,13 +41,7 @@ impl JointType for Routes {
     }
 
     fn parts(service: &OutboundService) -> Vec<(u16, HostRoutes<'_>)> {
-        let routed = whole(service).filter(|cluster| is_routed(service, cluster));
-        let part = |cluster: &OutboundCluster| {
-            let port = cluster.port.number;
-            let route = Route::to_cluster(cluster.name());
-            (port, HostRoutes { host: service.host.as_str(), domains: domains(service, port), route })
-        };
-        routed.map(part).collect()
+        host_routes(service).collect()
     }
 
     fn resource(
@@ -61,81 +50,30 @@ impl JointType for Routes {
         hosts: &[&HostRoutes<'_>],
         outbound: &Outbound,
     ) -> Option<Arc<EncodedResource>> {
-        Some(cache.get(&RouteInputs::new(*port, hosts, outbound.unknown_hosts)))
+        Some(cache.get(&RouteInputs(VirtualHosts::new(*port, hosts, outbound.unknown_hosts))))
     }
 }
 
 /// Inputs of a route configuration.
 #[derive(Hash)]
-struct RouteInputs<'a> {
-    port: u16,
-    hosts: Vec<RouteHost<'a>>,
-    unknown_hosts: OutboundTrafficPolicy,
-}
-
-/// One host of a port.
-#[derive(Hash)]
-struct RouteHost<'a> {
-    host: &'a str,
-    domains: Vec<&'a str>,
-    route: &'a Route,
-}
-
-/// The clusters without subset: only routes that name a subset lead to the others.
-pub(crate) fn whole(service: &OutboundService) -> impl Iterator<Item = &OutboundCluster> {
-    service.clusters.iter().map(AsRef::as_ref).filter(|cluster| cluster.subset.is_none())
-}
-
-/// Whether requests find the cluster by their Host header. Where nothing is declared, but the service has an address,
-/// that address is enough.
-pub(crate) fn is_routed(service: &OutboundService, cluster: &OutboundCluster) -> bool {
-    match cluster.port.protocol {
-        Protocol::Http | Protocol::Http2 => true,
-        Protocol::Tcp => false,
-        Protocol::Undeclared => is_addressless(service),
-    }
-}
-
-/// Whether only a name tells connections to the service from others. Headless Services are called by the addresses of
-/// their pods.
-pub(crate) fn is_addressless(service: &OutboundService) -> bool {
-    service.addresses.is_empty() && service.owner.kind != Kind::Service
-}
-
-/// Host, short names and virtual addresses, each alone and with the port. The pods of a headless service have names of
-/// their own below each of its names.
-fn domains(service: &OutboundService, port: u16) -> Vec<String> {
-    let headless = service.owner.kind == Kind::Service && service.discovery == Discovery::OriginalDst;
-    let names = [service.host.as_str()].into_iter().chain(service.aliases.iter().map(AsRef::as_ref));
-    let pods = names.clone().filter(|_| headless).map(|name| format!("*.{name}"));
-    let addresses = service.addresses.iter().map(|address| match address {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => format!("[{v6}]"),
-    });
-    let all = names.map(str::to_owned).chain(addresses).chain(pods);
-    all.flat_map(|name| [format!("{name}:{port}"), name]).collect()
-}
-
-impl<'a> RouteInputs<'a> {
-    /// The routes of a port. A domain belongs to the first host that has it: Envoy takes each only once.
-    fn new(port: u16, hosts: &[&'a HostRoutes<'_>], unknown_hosts: OutboundTrafficPolicy) -> Self {
-        let mut taken = BTreeSet::from(["*"]);
-        let hosts = hosts.iter().filter_map(|HostRoutes { host, domains, route }| {
-            let domains: Vec<_> =
-                domains.iter().map(String::as_str).filter(|domain| taken.insert(domain)).collect();
-            (!domains.is_empty()).then_some(RouteHost { host, domains, route })
-        });
-        Self { port, hosts: hosts.collect(), unknown_hosts }
-    }
-}
+struct RouteInputs<'a>(VirtualHosts<'a>);
 
 impl Generator for RouteInputs<'_> {
     const KIND: &'static str = "route";
 
     fn generate(&self) -> EncodedResource {
-        let mut virtual_hosts: Vec<_> = self.hosts.iter().map(|host| self.virtual_host(host)).collect();
-        virtual_hosts.push(unknown(self.unknown_hosts));
-        let name = Routes::name(&self.port);
+        let VirtualHosts { port, hosts, unknown } = &self.0;
+        let mut virtual_hosts: Vec<_> = hosts
+            .iter()
+            .map(|host| VirtualHost {
+                name: host.name(),
+                domains: host.domains.iter().map(|domain| (*domain).to_owned()).collect(),
+                routes: vec![Route::to_cluster(host.to.name()).encode()],
+                ..Default::default()
+            })
+            .collect();
+        virtual_hosts.push(unknown_hosts(*unknown));
+        let name = Routes::name(port);
         let routes = RouteConfiguration {
             name: name.clone(),
             virtual_hosts,
@@ -146,26 +84,13 @@ impl Generator for RouteInputs<'_> {
     }
 }
 
-impl RouteInputs<'_> {
-    fn virtual_host(&self, host: &RouteHost<'_>) -> VirtualHost {
-        VirtualHost {
-            name: format!("{}:{}", host.host, self.port),
-            domains: host.domains.iter().map(|domain| (*domain).to_owned()).collect(),
-            routes: vec![host.route.encode()],
-            ..Default::default()
-        }
-    }
-}
-
-fn unknown(policy: OutboundTrafficPolicy) -> VirtualHost {
-    let (name, route) = match policy {
-        OutboundTrafficPolicy::AllowAny => {
-            ("allow_any", Route::to_cluster(PASSTHROUGH_CLUSTER).without_retries())
-        }
-        OutboundTrafficPolicy::RegistryOnly => ("block_all", Route::respond(502)),
+fn unknown_hosts(policy: OutboundTrafficPolicy) -> VirtualHost {
+    let route = match policy {
+        OutboundTrafficPolicy::AllowAny => Route::to_cluster(PASSTHROUGH_CLUSTER).without_retries(),
+        OutboundTrafficPolicy::RegistryOnly => Route::respond(UNKNOWN_HOST_STATUS),
     };
     VirtualHost {
-        name: name.to_owned(),
+        name: unknown_virtual_host(policy).to_owned(),
         domains: vec!["*".to_owned()],
         routes: vec![route.encode()],
         ..Default::default()

@@ -11,7 +11,10 @@ use eastwest_proto::envoy::config::listener::v3::Listener;
 use eastwest_translate::{Audience, ProxyFacts};
 use serde_json::{Value, json};
 
-use crate::world::{self, Resources, read, settings};
+use crate::{
+    call_cases,
+    world::{self, Resources, read, settings},
+};
 
 /// Stock Envoy: the one that `EASTWEST_ENVOY` names, else the one that `cargo xtask tools` fetched.
 fn stock_envoy(test: &str) -> Option<PathBuf> {
@@ -97,6 +100,14 @@ fn stock_envoy_accepts_every_worked_case() {
         let expected: Value = serde_json::from_str(&text("expect.json")).unwrap();
         let Some(workload) = expected["workload"].as_str() else { continue };
         let complaints = complaints(&envoy, &Resources::of(&world::world(&text("input.yaml")), workload));
+        if !complaints.is_empty() {
+            faults.push(format!("{}: {complaints}", case.display()));
+        }
+    }
+    for case in call_cases::cases() {
+        let (world, expected) = call_cases::read(&case);
+        let client = expected["calls"][0]["client"].as_str().unwrap();
+        let complaints = complaints(&envoy, &Resources::of(&world, client));
         if !complaints.is_empty() {
             faults.push(format!("{}: {complaints}", case.display()));
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use eastwest_engine::{Index, Snapshot};
+use eastwest_engine::{DirtySet, Index, Snapshot};
 use eastwest_model::{
     Change, Object, Workload,
     policy::{OutlierDetection, SimpleLoadBalancer},
@@ -20,11 +20,17 @@ fn visible(view: &View) -> Vec<(TypeUrl, Version, Vec<String>)> {
     view.iter().map(|set| (set.type_url().clone(), set.version(), names(set))).collect()
 }
 
+/// The view of a proxy that asks for everything.
+fn connect(fleet: &mut Fleet, world: &Snapshot, workload: &Arc<Workload>, key: &ProxyKey) -> Arc<View> {
+    let view = fleet.connect(world, workload, key.clone()).unwrap();
+    fleet.add_settings(world, key).unwrap_or(view)
+}
+
 /// The connected proxies with their latest views.
 #[derive(Default)]
 struct Connected {
     fleet: Fleet,
-    views: BTreeMap<ProxyKey, (Arc<Workload>, Arc<View>)>,
+    views: BTreeMap<Arc<ProxyKey>, (Arc<Workload>, Arc<View>)>,
 }
 
 impl Connected {
@@ -34,14 +40,14 @@ impl Connected {
         for workload in known {
             for audience in FACTS {
                 let key = ProxyKey::of(workload, ProxyRole::Sidecar, ProxyFacts::usual(audience));
-                let view = self.fleet.connect(world, workload, key.clone()).unwrap();
-                self.views.entry(key).or_insert_with(|| (Arc::clone(workload), view));
+                let view = connect(&mut self.fleet, world, workload, &key);
+                self.views.entry(key.into()).or_insert_with(|| (Arc::clone(workload), view));
             }
         }
     }
 
-    fn disconnect_other_service_accounts(&mut self, world: &Snapshot) {
-        for key in self.fleet.with_other_service_account(world) {
+    fn disconnect_other_service_accounts(&mut self, world: &Snapshot, dirty: &DirtySet) {
+        for key in self.fleet.with_other_service_account(world, dirty) {
             self.fleet.disconnect(&key);
             self.views.remove(&key);
         }
@@ -60,15 +66,14 @@ fn views_kept_up_to_date_equal_those_made_anew() {
             let what = format!("seed {seed}, step {step}: {change:?}");
             let dirty = index.apply(change);
             let world = index.freeze();
-            connected.disconnect_other_service_accounts(&world);
+            connected.disconnect_other_service_accounts(&world, &dirty);
             for (key, view) in connected.fleet.update(&world, &dirty) {
                 connected.views.get_mut(&key).unwrap().1 = view;
             }
             let mut anew = Fleet::default();
             for (key, (stand_in, kept)) in &connected.views {
                 let workload = world.workload(&key.workload).unwrap_or(stand_in);
-                let view =
-                    anew.connect(&world, workload, ProxyKey::of(workload, key.role, key.facts)).unwrap();
+                let view = connect(&mut anew, &world, workload, &ProxyKey::of(workload, key.role, key.facts));
                 assert_eq!(visible(kept), visible(&view), "{what}\n{key:?}");
             }
             if step % 10 == 0 {

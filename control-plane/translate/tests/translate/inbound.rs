@@ -121,7 +121,7 @@ fn every_cell_of_the_table() {
             for (resources, (transport, protocols, expected)) in
                 shapes.iter().flat_map(|shape| TABLE.iter().map(move |row| (shape, row)))
             {
-                let connection = Connection { port: 8080, server_name: "", transport, protocols };
+                let connection = Connection { port: 8080, transport, protocols, ..Connection::default() };
                 let expected = match (expected[3 * m + k.min(2)], kind) {
                     ("refused", _) => "refused".to_owned(),
                     (how, Some(_)) => format!("{how} inbound|8080||"),
@@ -140,7 +140,7 @@ fn ports_without_a_mode_follow_the_workload() {
         let ports = [(8080, MODES[(m + 1) % 3], Some(Protocol::Http)), (15006, mode, Some(Protocol::Tcp))];
         let resources = shaped(inbound(mode, &ports), internal);
         for (transport, protocols, expected) in TABLE {
-            let connection = Connection { port: 9999, server_name: "", transport, protocols };
+            let connection = Connection { port: 9999, transport, protocols, ..Connection::default() };
             let expected = match expected[3 * m + 2] {
                 "refused" => "refused".to_owned(),
                 how => format!("{how} InboundPassthroughCluster"),
@@ -152,7 +152,7 @@ fn ports_without_a_mode_follow_the_workload() {
             );
         }
         for transport in ["raw_buffer", "tls"] {
-            let own = Connection { port: 15006, server_name: "", transport, protocols: &[] };
+            let own = Connection { port: 15006, transport, protocols: &[], ..Connection::default() };
             assert_eq!(
                 inbound_outcome(&resources, &own),
                 "raw tcp BlackHoleCluster",
@@ -262,7 +262,8 @@ fn plaintext_ports_do_not_wait_where_inspection_is_behind() {
     let front = found.listener("virtualInbound").unwrap();
     let filters: Vec<_> = front.listener_filters.iter().map(|filter| filter.name.as_str()).collect();
     assert_eq!(filters, ["envoy.filters.listener.original_dst"]);
-    let declared = Connection { port: 9090, server_name: "", transport: "raw_buffer", protocols: &[] };
+    let declared =
+        Connection { port: 9090, transport: "raw_buffer", protocols: &[], ..Connection::default() };
     assert_eq!(outcome(front, &declared), "raw tcp inbound|9090||", "served by the first listener");
     let undeclared = Connection { port: 9999, ..declared };
     assert_eq!(outcome(front, &undeclared), "raw tcp inbound-plaintext");
@@ -336,7 +337,7 @@ fn listeners_are_where_the_redirection_sends_connections() {
     assert_eq!(port("virtualOutbound"), PortSpecifier::PortValue(443));
     assert!(found.listener("0.0.0.0_443").is_none(), "Envoy refuses a second listener of the same address");
     for (name, port) in [("virtualInbound", 16006), ("virtualOutbound", 443)] {
-        let itself = Connection { port, server_name: "", transport: "raw_buffer", protocols: &[] };
+        let itself = Connection { port, transport: "raw_buffer", protocols: &[], ..Connection::default() };
         assert_eq!(outcome(found.listener(name).unwrap(), &itself), "raw tcp BlackHoleCluster");
     }
 }

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests read files and fail by panicking")]
 
+mod call_cases;
+mod calls;
 mod envoy;
 mod fleet;
 mod golden;
@@ -13,4 +15,5 @@ mod pairs;
 mod people;
 mod secrets;
 mod sharing;
+mod wire;
 mod world;

@@ -34,7 +34,8 @@ fn dial(
     let exact = resources.listener(&format!("{address}_{port}"));
     let listener = exact.or_else(|| resources.listener(&format!("0.0.0.0_{port}")));
     let listener = listener.or_else(|| resources.listener("virtualOutbound")).unwrap();
-    outcome(listener, &Connection { port, server_name, transport, protocols })
+    let address = address.parse().ok();
+    outcome(listener, &Connection { address, port, server_name, transport, protocols })
 }
 
 #[test]
@@ -219,4 +220,82 @@ fn pods_of_a_headless_service_are_known_by_their_own_names() {
     for domain in ["peers.shop.svc.cluster.local", "*.peers.shop.svc.cluster.local:8080", "*.peers"] {
         assert!(peers.domains.iter().any(|one| one == domain), "{domain} of {:?}", peers.domains);
     }
+}
+
+/// A host with a block of addresses, its rule, and something else on the same port.
+fn blocks(mesh: &str) -> Resources {
+    let entry = |name: &str, spec: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}, namespace: shop}}\nspec: {{{spec}}}\n"
+        )
+    };
+    let vault = "hosts: [vault.example], addresses: [172.20.0.0/16], resolution: STATIC, endpoints: [{address: 7.0.0.1}], \
+                 ports: [{number: 9200, name: tcp, protocol: TCP}, {number: 9080, name: raw, protocol: TCP}, {number: 9300, name: any}]";
+    let inner = "hosts: [inner.example], addresses: [172.20.8.0/24, 172.20.9.9], ports: [{number: 9200, name: tcp, protocol: TCP}]";
+    let shared = |name: &str| {
+        format!(
+            "hosts: [{name}.example], addresses: [172.30.0.0/16], ports: [{{number: 9200, name: tls, protocol: TLS}}]"
+        )
+    };
+    let entries = [
+        entry("vault", vault),
+        entry("inner", inner),
+        entry("one", &shared("one")),
+        entry("other", &shared("other")),
+    ];
+    let shop = std::fs::read_to_string(crate::world::path("worlds/shop.yaml")).unwrap();
+    Resources::of(&world(&format!("{mesh}{shop}{}", entries.concat())), "shop/web-0")
+}
+
+#[test]
+fn a_block_of_addresses_takes_connections_to_its_addresses_alone() {
+    let closed = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n\
+                  data: {mesh: 'outboundTrafficPolicy: {mode: REGISTRY_ONLY}'}\n---\n";
+    for (mesh, unknown) in [("", "raw tcp PassthroughCluster"), (closed, "raw tcp BlackHoleCluster")] {
+        let shop = blocks(mesh);
+        let http = ["http/1.1"];
+        let cases = [
+            (("172.20.4.4", 9200, "raw_buffer", &[][..], ""), "raw tcp outbound|9200||vault.example"),
+            (("172.20.4.4", 9200, "tls", &["h2"], "x.example"), "raw tcp outbound|9200||vault.example"),
+            (("172.21.4.4", 9200, "raw_buffer", &[], ""), unknown),
+            (("172.21.4.4", 9200, "tls", &[], "vault.example"), unknown),
+            // The narrower block counts, and a single address before both.
+            (("172.20.8.1", 9200, "raw_buffer", &[], ""), "raw tcp outbound|9200||inner.example"),
+            (("172.20.9.9", 9200, "raw_buffer", &[], ""), "raw tcp outbound|9200||inner.example"),
+            // Bytes to a block beside HTTP of others.
+            (("172.20.4.4", 9080, "raw_buffer", &http, ""), "raw tcp outbound|9080||vault.example"),
+            (("10.96.0.11", 9080, "raw_buffer", &http, ""), "raw http 9080"),
+            // Nothing declared.
+            (("172.20.4.4", 9300, "raw_buffer", &http, ""), "raw http outbound|9300||vault.example"),
+            (("172.20.4.4", 9300, "raw_buffer", &["h2c"], ""), "raw http outbound|9300||vault.example"),
+            (("172.20.4.4", 9300, "raw_buffer", &[], ""), "raw tcp outbound|9300||vault.example"),
+            (("172.20.4.4", 9300, "tls", &http, "x.example"), "raw tcp outbound|9300||vault.example"),
+            (("192.0.2.1", 9300, "raw_buffer", &http, ""), unknown),
+            // Of two hosts of one block, a server name tells which one is meant.
+            (("172.30.0.1", 9200, "tls", &[], "one.example"), "raw tcp outbound|9200||one.example"),
+            (("172.30.0.1", 9200, "tls", &[], "other.example"), "raw tcp outbound|9200||other.example"),
+            (("172.30.0.1", 9200, "raw_buffer", &[], ""), unknown),
+        ];
+        for ((address, port, transport, protocols, name), expected) in cases {
+            let found = dial(&shop, address, port, transport, protocols, name);
+            assert_eq!(found, expected, "{address}:{port} {transport} {protocols:?} {name}");
+        }
+    }
+}
+
+/// Else its cluster would get what is meant for them.
+#[test]
+fn bytes_without_a_name_lead_to_a_host_only_where_the_port_has_no_other_one() {
+    let entry = "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: raw, namespace: shop}\n\
+                 spec: {hosts: [raw.example], resolution: DNS, ports: [{number: 9080, name: tcp, protocol: TCP}, \
+                 {number: 7777, name: tcp-a, protocol: TCP}, {number: 7778, name: any}]}\n";
+    let shop = std::fs::read_to_string(crate::world::path("worlds/shop.yaml")).unwrap();
+    let shop = Resources::of(&world(&format!("{shop}{entry}")), "shop/web-0");
+    assert_eq!(dial(&shop, "192.0.2.1", 9080, "raw_buffer", &[], ""), "raw tcp PassthroughCluster");
+    assert_eq!(
+        dial(&shop, "192.0.2.1", 9080, "tls", &[], "raw.example"),
+        "raw tcp outbound|9080||raw.example"
+    );
+    assert_eq!(dial(&shop, "192.0.2.1", 7777, "raw_buffer", &[], ""), "raw tcp outbound|7777||raw.example");
+    assert_eq!(dial(&shop, "192.0.2.1", 7778, "raw_buffer", &[], ""), "raw tcp outbound|7778||raw.example");
 }

@@ -7,7 +7,7 @@ use eastwest_manifest::parse;
 use eastwest_model::{Change, MeshConfig, TrustDomain, Workload};
 use eastwest_proto::envoy::extensions::transport_sockets::tls::v3::{Secret, secret::Type};
 use eastwest_translate::{
-    Audience, Fleet, ProxyFacts, ProxyKey, ProxyRole, compare::compare, render::render,
+    Audience, ConnectError, Fleet, ProxyFacts, ProxyKey, ProxyRole, compare::compare, render::render,
 };
 use eastwest_xds::{TypeUrl, View};
 use serde_json::json;
@@ -144,10 +144,12 @@ fn an_unauthenticated_or_unknown_proxy_gets_no_secret() {
     assert_eq!(secrets_of(&Arc::new(unknown), proven), [""; 0]);
     // A pod with another service account.
     let mut other = (*client).clone();
-    other.service_account = Some("other".into());
-    assert_eq!(secrets_of(&Arc::new(other.clone()), proven), [""; 0]);
     other.service_account = None;
-    assert_eq!(secrets_of(&Arc::new(other), proven), [""; 0]);
+    assert_eq!(secrets_of(&Arc::new(other.clone()), proven), [""; 0]);
+    other.service_account = Some("other".into());
+    let other = Arc::new(other);
+    let refused = fleet.connect(&world, &other, key(&other, proven)).unwrap_err();
+    assert_eq!(refused, ConnectError::OtherServiceAccount);
 }
 
 /// O9: metadata of a proxy count for it alone, also in another scope.

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,6 +15,7 @@ use eastwest_proto::{
     envoy::{
         config::{
             cluster::v3::Cluster,
+            core::v3::CidrRange,
             endpoint::v3::ClusterLoadAssignment,
             listener::v3::{FilterChain, FilterChainMatch, Listener, filter::ConfigType},
             route::v3::RouteConfiguration,
@@ -116,7 +118,10 @@ pub(crate) fn json<M: Message + Name>(messages: &[M]) -> Vec<Value> {
 }
 
 /// A connection as the listener filters describe it.
+#[derive(Default)]
 pub(crate) struct Connection<'a> {
+    /// The address that is dialled, where it makes a difference.
+    pub(crate) address: Option<IpAddr>,
     pub(crate) port: u16,
     pub(crate) server_name: &'a str,
     /// `tls` or `raw_buffer`.
@@ -125,8 +130,8 @@ pub(crate) struct Connection<'a> {
     pub(crate) protocols: &'a [&'a str],
 }
 
-/// What a listener does with a connection, by Envoy's rules: destination port, server name, transport protocol, then
-/// application protocol, each step final (POLICY.md I2). E.g. `mtls http inbound|8080||`.
+/// What a listener does with a connection, by Envoy's rules: destination port and address, server name, transport
+/// protocol, then application protocol, each step final (POLICY.md I2). E.g. `mtls http inbound|8080||`.
 pub(crate) fn outcome(listener: &Listener, connection: &Connection<'_>) -> String {
     let Some(chain) = taken_by(listener, connection) else { return "refused".to_owned() };
     let socket = if chain.transport_socket.is_some() { "mtls" } else { "raw" };
@@ -141,8 +146,14 @@ pub(crate) fn taken_by<'a>(listener: &'a Listener, connection: &Connection<'_>) 
         .map(|chain| (chain.filter_chain_match.clone().unwrap_or_default(), chain));
     let mut left: Vec<_> = chains.collect();
     narrow(&mut left, |found| found.destination_port, &[Some(u32::from(connection.port))], &None);
-    let name = vec![connection.server_name.to_owned()];
-    narrow(&mut left, |found| found.server_names.clone(), &[name], &Vec::new());
+    let block = left.iter().flat_map(|(found, _)| &found.prefix_ranges);
+    let block = block.filter(|block| connection.address.is_some_and(|one| is_within(one, block)));
+    let block = block.max_by_key(|block| block.prefix_len).cloned();
+    let wanted: Vec<_> = block.into_iter().map(|block| vec![block]).collect();
+    narrow(&mut left, |found| found.prefix_ranges.clone(), &wanted, &Vec::new());
+    let names: Vec<_> = names_tried(connection.server_name).into_iter().map(|name| vec![name]).collect();
+    let name = names.into_iter().find(|name| left.iter().any(|(found, _)| found.server_names == *name));
+    narrow(&mut left, |found| found.server_names.clone(), name.as_slice(), &Vec::new());
     narrow(
         &mut left,
         |found| found.transport_protocol.clone(),
@@ -159,6 +170,23 @@ pub(crate) fn taken_by<'a>(listener: &'a Listener, connection: &Connection<'_>) 
     });
     assert!(left.len() <= 1, "ambiguous");
     left.pop().map(|(_, chain)| chain).or(listener.default_filter_chain.as_ref())
+}
+
+fn is_within(address: IpAddr, block: &CidrRange) -> bool {
+    let bits = |address: IpAddr| match address {
+        IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 32),
+        IpAddr::V6(v6) => (v6.to_bits(), 128),
+    };
+    let (address, family) = bits(address);
+    let (prefix, prefix_family) = bits(block.address_prefix.parse().unwrap());
+    let length = block.prefix_len.unwrap_or_default();
+    family == prefix_family && (address ^ prefix).leading_zeros() >= length
+}
+
+/// A server name as Envoy looks it up: itself, then wildcards from the longest to the shortest.
+fn names_tried(name: &str) -> Vec<String> {
+    let dots = name.match_indices('.').map(|(at, _)| format!("*{}", &name[at..]));
+    [name.to_owned()].into_iter().filter(|name| !name.is_empty()).chain(dots).collect()
 }
 
 /// What the inbound listeners do with a connection: those behind `virtualInbound` see the same connection, with what

@@ -19,8 +19,8 @@ fn finding(severity: Severity, field: &str, message: &str, effect: Option<Effect
 }
 
 fn summary(findings: &[Diagnostic]) -> Vec<(&'static str, bool, &'static str)> {
-    let conditions = judge(&findings.iter().collect::<Vec<_>>(), true);
-    conditions.iter().map(|one| (one.kind, one.holds, one.reason)).collect()
+    let conditions = judge(&findings.iter().collect::<Vec<_>>(), None, true);
+    conditions.iter().map(|one| (one.kind, one.status == TRUE, one.reason)).collect()
 }
 
 #[test]
@@ -34,34 +34,57 @@ fn errors_refuse_an_object_and_only_typed_findings_take_its_effect_away() {
         summary(&[error.clone(), advice.clone()]),
         [("Accepted", false, "Invalid"), ("Effective", false, "NoEffect")]
     );
-    assert_eq!(judge(&[&error], true)[0].message, "spec.mtls.mode: must be one of A, B");
+    assert_eq!(judge(&[&error], None, true)[0].message, "spec.mtls.mode: must be one of A, B");
+    let lacking = Diagnostic { effect: Some(Effect::None), ..error };
+    let message = "spec.mtls.mode: must be one of A, B; no earlier version of it is known, so nothing of it is in force";
+    assert_eq!(judge(&[&lacking], None, true)[0].message, message);
     let none = finding(Severity::Warning, "spec.host", "matches no service", Some(Effect::None));
     assert_eq!(summary(std::slice::from_ref(&none))[1], ("Effective", false, "NoEffect"));
     let shadowed = finding(Severity::Warning, "spec", "adds nothing", Some(Effect::Shadowed));
     assert_eq!(summary(&[none, shadowed.clone(), advice])[1], ("Effective", false, "Shadowed"));
-    assert_eq!(judge(&[&shadowed], true)[1].message, "DestinationRule/shop/older wins: adds nothing");
+    assert_eq!(judge(&[&shadowed], None, true)[1].message, "DestinationRule/shop/older wins: adds nothing");
+}
+
+#[test]
+fn who_wins_elsewhere_is_named_of_an_object_that_is_in_force() {
+    let message = |findings: &[&Diagnostic], overridden: &[ObjectRef]| {
+        let overridden: BTreeSet<_> = overridden.iter().cloned().collect();
+        let conditions = judge(findings, Some(&overridden), true);
+        assert_eq!((conditions[1].status, conditions[1].reason), (TRUE, "Effective"));
+        conditions[1].message.clone()
+    };
+    let older = ObjectRef::new(Kind::DestinationRule, "shop", "older");
+    let part = finding(Severity::Warning, "spec", "its traffic policy is ignored", None);
+    let part = Diagnostic { beaten_by: Some(older.clone()), ..part };
+    assert_eq!(message(&[], &[]), "is in force");
+    let told =
+        "is in force, but not everywhere; DestinationRule/shop/older wins: its traffic policy is ignored";
+    assert_eq!(message(&[&part], std::slice::from_ref(&older)), told);
+    let other = ObjectRef::new(Kind::DestinationRule, "blue", "own");
+    let told = "is in force, but not everywhere; DestinationRule/blue/own wins for some workloads";
+    assert_eq!(message(&[], &[other]), told);
 }
 
 #[test]
 fn of_a_kind_that_is_not_read_nothing_is_claimed_but_that_it_has_no_effect() {
-    let conditions = judge(&[], false);
-    assert_eq!(conditions.len(), 1);
-    assert_eq!((conditions[0].kind, conditions[0].holds), ("Effective", false));
+    let conditions = judge(&[], None, false);
+    let said: Vec<_> = conditions.iter().map(|one| (one.kind, one.status, one.reason)).collect();
+    assert_eq!(said, [("Accepted", "Unknown", "NotRead"), ("Effective", FALSE, "NoEffect")]);
 }
 
 #[test]
 fn messages_are_bounded() {
     let error = |at: usize| finding(Severity::Error, "spec", &format!("{at} {}", "ü".repeat(200)), None);
     let errors: Vec<_> = (0..9).map(error).collect();
-    let message = &judge(&errors.iter().collect::<Vec<_>>(), true)[0].message;
+    let message = &judge(&errors.iter().collect::<Vec<_>>(), None, true)[0].message;
     assert!(message.len() <= LONGEST + 20 && message.ends_with("; and 7 more"), "{message}");
     let long = finding(Severity::Error, "spec", &"ü".repeat(2000), None);
-    let message = &judge(&[&long], true)[0].message;
+    let message = &judge(&[&long], None, true)[0].message;
     assert!(message.len() <= LONGEST && message.ends_with('…'), "{message}");
 }
 
 fn accepted() -> Vec<Condition> {
-    judge(&[], true)
+    judge(&[], None, true)
 }
 
 #[test]
@@ -90,7 +113,7 @@ fn a_changed_status_gets_a_new_time_and_conditions_of_others_stay() {
     known.insert(1, theirs.clone());
     known.push(known[0].clone());
     let error = finding(Severity::Error, "spec", "is wrong", None);
-    let all = merged(&known.into(), &judge(&[&error], true), 2, NOW).unwrap();
+    let all = merged(&known.into(), &judge(&[&error], None, true), 2, NOW).unwrap();
     let kinds: Vec<_> = all.iter().map(|one| one["type"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["Accepted", "Reconciled", "Effective"], "each once, in their places");
     assert_eq!((&all[1], &all[0]["lastTransitionTime"]), (&theirs, &json!(NOW)));

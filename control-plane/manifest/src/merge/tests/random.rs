@@ -36,13 +36,16 @@ impl Random {
             let label = if refused { json!(5) } else { json!(version) };
             return json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"l": label}}});
         }
-        let mode = if refused { "nonsense" } else { version };
+        // What is refused for its ports has a stand-in if it is STRICT.
+        let bad_ports = refused && self.below(2) == 0;
+        let mode = if refused && !bad_ports { "nonsense" } else { version };
+        let ports = if bad_ports { json!({"8080": {}}) } else { Value::Null };
         json!({
             "apiVersion": "security.istio.io/v1",
             "kind": "PeerAuthentication",
             "metadata": {"name": name, "namespace": "shop"},
             // A warning.
-            "spec": {"mtls": {"mode": mode}, "selecter": {}},
+            "spec": {"mtls": {"mode": mode}, "portLevelMtls": ports, "selecter": {}},
         })
     }
 
@@ -126,14 +129,17 @@ type World = BTreeMap<ObjectRef, Object>;
 struct Model {
     parts: BTreeMap<Part, Known>,
     problems: usize,
-    /// What is in force of this source alone.
+    /// The accepted versions in force of this source alone.
     world: World,
+    /// What stands in where it has none.
+    stand_ins: World,
 }
 
 #[derive(Default)]
 struct Known {
     stated: Vec<Object>,
-    open: BTreeSet<ObjectRef>,
+    /// With what stands in for each.
+    open: BTreeMap<ObjectRef, Option<Object>>,
     mentioned: BTreeSet<ObjectRef>,
     lost: Option<Name>,
     diagnostics: usize,
@@ -146,9 +152,13 @@ impl Model {
         for object in self.parts.values().flat_map(|known| &known.stated) {
             world.entry(object.reference().clone()).or_insert_with(|| object.clone());
         }
-        for reference in self.parts.values().flat_map(|known| &known.open) {
+        self.stand_ins.clear();
+        for (reference, stand_in) in self.parts.values().flat_map(|known| &known.open) {
             if let (false, Some(last)) = (world.contains_key(reference), self.world.get(reference)) {
                 world.insert(reference.clone(), last.clone());
+            }
+            if let Some(stand_in) = stand_in {
+                self.stand_ins.entry(reference.clone()).or_insert_with(|| stand_in.clone());
             }
         }
         self.world = world;
@@ -165,11 +175,12 @@ impl Model {
                 self.parts.retain(|part, _| stays(part));
                 entries.iter().for_each(|entry| self.update(&Update::Upsert(entry.clone())));
             }
-            Update::Upsert(Entry { reference, object, refused, diagnostics }) => {
+            Update::Upsert(Entry { reference, object, refused, stand_in, diagnostics }) => {
                 let parsed = Parsed {
                     objects: object.iter().cloned().collect(),
                     diagnostics: diagnostics.clone(),
                     refused: refused.then(|| reference.clone()).into_iter().collect(),
+                    stand_ins: stand_in.iter().cloned().collect(),
                     ..Parsed::default()
                 };
                 self.replace(Part::Object(reference.clone()), &parsed);
@@ -178,7 +189,7 @@ impl Model {
             Update::File { file, parsed } => self.replace(Part::File(file.clone()), parsed),
             Update::Unreadable { file, .. } => {
                 let known = self.parts.entry(Part::File(file.clone())).or_default();
-                known.open.extend(known.stated.drain(..).map(|object| object.reference().clone()));
+                known.open.extend(known.stated.drain(..).map(|object| (object.reference().clone(), None)));
                 (known.mentioned, known.lost, known.diagnostics) = (BTreeSet::new(), None, 1);
             }
             Update::Gone(file) => drop(self.parts.remove(&Part::File(file.clone()))),
@@ -187,9 +198,9 @@ impl Model {
     }
 
     fn replace(&mut self, part: Part, parsed: &Parsed) {
-        let Parsed { objects, refused, lost, cut, diagnostics } = parsed;
+        let Parsed { objects, refused, stand_ins, lost, cut, diagnostics } = parsed;
         let before = self.parts.remove(&part).unwrap_or_default();
-        let named = before.stated.iter().map(Object::reference).chain(&before.open);
+        let named = before.stated.iter().map(Object::reference).chain(before.open.keys());
         let mentioned = |reference: &&ObjectRef| {
             let mut words = lost.iter().flat_map(|text| text.split(|c: char| !c.is_alphanumeric()));
             words.any(|word| *word == *reference.name)
@@ -198,7 +209,10 @@ impl Model {
         };
         let free = |one: &&ObjectRef| objects.iter().all(|object| object.reference() != *one);
         let mentioned: BTreeSet<_> = named.filter(mentioned).filter(free).cloned().collect();
-        let open = mentioned.iter().chain(refused.iter().filter(free)).cloned().collect();
+        let maybe = |one: &ObjectRef| (one.clone(), before.open.get(one).cloned().flatten());
+        let stand_in = |one: &ObjectRef| stand_ins.iter().find(|object| object.reference() == one).cloned();
+        let mut open: BTreeMap<_, _> = mentioned.iter().map(maybe).collect();
+        open.extend(refused.iter().filter(free).map(|one| (one.clone(), stand_in(one))));
         let mentioned = mentioned.difference(refused).cloned().collect();
         let (stated, lost, diagnostics) = (objects.clone(), lost.last().cloned(), diagnostics.len());
         self.parts.insert(part, Known { stated, open, mentioned, lost, diagnostics });
@@ -215,10 +229,11 @@ impl Model {
 /// What the rules make of all sources: the world, and the places of the objects that are ignored in it.
 fn expected(models: &[Model]) -> (World, Vec<(String, Origin)>) {
     let (mut world, mut ignored) = (World::new(), Vec::new());
-    let references: BTreeSet<_> = models.iter().flat_map(|model| model.world.keys()).collect();
-    for reference in references {
+    let references = models.iter().flat_map(|model| model.world.keys().chain(model.stand_ins.keys()));
+    for reference in references.collect::<BTreeSet<_>>() {
+        let stand_in = models.iter().find_map(|model| model.stand_ins.get(reference));
         let mut versions = models.iter().flat_map(|model| model.versions(reference));
-        let first = versions.next().unwrap();
+        let first = versions.next().or(stand_in).unwrap();
         let others = versions.filter(|other| !first.says_the_same(other));
         ignored.extend(others.map(|other| (reference.to_string(), other.meta().origin.clone())));
         world.insert(reference.clone(), first.clone());

@@ -467,3 +467,37 @@ fn v3_slips_at_every_level() {
         &["? data.mesh.outboundTrafficPolicy.mode: acts as ALLOW_ANY"],
     );
 }
+
+/// Modes that are known stand in for a refused policy that asks for STRICT; never where its workloads are in doubt.
+#[test]
+fn v4_what_stands_in_for_a_refused_policy() {
+    let stand_in = |spec: &str| {
+        let text = format!(
+            "{{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {{name: a, namespace: shop}}, \
+             spec: {spec}}}"
+        );
+        let parsed = parse(&text);
+        assert!(parsed.objects.is_empty() && parsed.refused.len() == 1, "{spec}: {parsed:?}");
+        parsed.stand_ins.first().map(|object| match object {
+            Object::PeerAuthentication(policy) => {
+                (policy.mode, policy.ports.clone().into_iter().collect::<Vec<_>>(), policy.selector.0.len())
+            }
+            other => panic!("{other:?}"),
+        })
+    };
+    let (strict, disable) = (Some(MutualTlsMode::Strict), Some(MutualTlsMode::Disable));
+    let selected = |rest: &str| stand_in(&format!("{{selector: {{matchLabels: {{app: a}}}}, {rest}}}"));
+    assert_eq!(
+        stand_in("{mtls: {mode: STRICT}, portLevelMtls: {'1': {mode: DISABLE}}}"),
+        Some((strict, vec![], 0))
+    );
+    let ports = "portLevelMtls: {'1': {mode: DISABLE}, '2': {mode: SRTICT}, x: {mode: STRICT}}";
+    let expected = Some((strict, vec![(1, disable), (2, None)], 1));
+    assert_eq!(selected(&format!("mtls: {{mode: STRICT}}, {ports}")), expected);
+    let expected = Some((None, vec![(1, strict)], 1));
+    assert_eq!(selected("mtls: {mode: SRTICT}, portLevelMtls: {'1': {mode: STRICT}}"), expected);
+    for open in ["mtls: {mode: SRTICT}", "mtls: {mode: DISABLE}, portLevelMtls: {}", "mtls: 5"] {
+        assert_eq!(selected(open), None, "{open}");
+    }
+    assert_eq!(stand_in("{selector: {matchLabels: {app: 5}}, mtls: {mode: STRICT}}"), None);
+}

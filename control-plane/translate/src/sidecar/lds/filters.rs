@@ -48,9 +48,6 @@ use crate::sidecar::dynamic_hosts;
 /// server-first protocols where plaintext and TLS share a port (ENVOY.md E23).
 pub(super) const INSPECTION: Duration = Duration { seconds: 1, nanos: 0 };
 
-/// What the HTTP inspector finds in plaintext.
-pub(super) const PLAIN_HTTP: [&str; 3] = ["http/1.0", "http/1.1", "h2c"];
-
 /// A line a request or connection, with both peers' identities.
 const LOG_FORMAT: &str = "[%START_TIME%] %PROTOCOL% %REQ(:METHOD)% %REQ(:AUTHORITY)%%REQ(:PATH)% \
     code=%RESPONSE_CODE% flags=%RESPONSE_FLAGS% sent=%BYTES_SENT% received=%BYTES_RECEIVED% ms=%DURATION% \

@@ -7,13 +7,13 @@ mod service;
 
 use std::sync::Arc;
 
-use eastwest_engine::settings::{Outbound, OutboundService};
+use eastwest_engine::{
+    listeners::{self, ListenerKey, ListenerPart},
+    settings::{Outbound, OutboundService},
+};
 use eastwest_xds::{EncodedResource, TypeUrl};
 
-use self::{
-    outbound::VirtualOutbound,
-    service::{ListenerKey, ListenerPart, ServiceListener},
-};
+use self::{outbound::VirtualOutbound, service::ServiceListener};
 use crate::{
     facts::ProxyFacts,
     joint::{HostIndex, JointResources, JointType},
@@ -57,7 +57,7 @@ impl JointType for Listeners {
     }
 
     fn parts(service: &OutboundService) -> Vec<(ListenerKey, ListenerPart<'_>)> {
-        service::parts(service)
+        listeners::parts(service)
     }
 
     fn resource(
@@ -66,6 +66,7 @@ impl JointType for Listeners {
         parts: &[&ListenerPart<'_>],
         outbound: &Outbound,
     ) -> Option<Arc<EncodedResource>> {
-        Some(cache.get(&ServiceListener::new(*key, parts, outbound)))
+        let decided = listeners::Listener::new(*key, parts, outbound.unknown_hosts);
+        Some(cache.get(&ServiceListener { decided, access_log_file: outbound.access_log_file.as_ref() }))
     }
 }

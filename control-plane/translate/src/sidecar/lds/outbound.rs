@@ -1,6 +1,6 @@
 //! `virtualOutbound`: takes all outbound connections and hands them to the listener of their address.
 
-use eastwest_engine::settings::Outbound;
+use eastwest_engine::{listeners::Destination, settings::Outbound};
 use eastwest_model::{Name, mesh::OutboundTrafficPolicy};
 use eastwest_proto::envoy::config::{
     core::v3::TrafficDirection,
@@ -13,7 +13,7 @@ use crate::{
     resource::{Generator, encode},
     sidecar::{
         eds::socket_address,
-        names::{BLACK_HOLE_CLUSTER, PASSTHROUGH_CLUSTER, VIRTUAL_OUTBOUND},
+        names::{BLACK_HOLE_CLUSTER, VIRTUAL_OUTBOUND},
     },
 };
 
@@ -43,8 +43,8 @@ impl Generator for VirtualOutbound<'_> {
         let to_us =
             FilterChainMatch { destination_port: Some(self.listener_port.into()), ..Default::default() };
         let own_port = filters::chain("virtualOutbound-blackhole", Some(to_us), tcp(BLACK_HOLE_CLUSTER));
-        let unknown =
-            filters::chain("virtualOutbound-catchall-tcp", None, tcp(unknown_cluster(self.unknown_hosts)));
+        let unknown = Destination::unknown(self.unknown_hosts).cluster_name();
+        let unknown = filters::chain("virtualOutbound-catchall-tcp", None, tcp(&unknown));
         let listener = Listener {
             name: VIRTUAL_OUTBOUND.to_owned(),
             address: Some(socket_address(ANY, self.listener_port)),
@@ -54,13 +54,5 @@ impl Generator for VirtualOutbound<'_> {
             ..Default::default()
         };
         encode(TypeUrl::LISTENER, VIRTUAL_OUTBOUND, &listener)
-    }
-}
-
-/// Where connections to unknown hosts go.
-pub(super) fn unknown_cluster(policy: OutboundTrafficPolicy) -> &'static str {
-    match policy {
-        OutboundTrafficPolicy::AllowAny => PASSTHROUGH_CLUSTER,
-        OutboundTrafficPolicy::RegistryOnly => BLACK_HOLE_CLUSTER,
     }
 }

@@ -3,6 +3,7 @@
 //! A chain's bytes depend only on that chain's inputs, so that a switch of mode costs no established connection that
 //! stays legal (ENVOY.md E19). STRICT and PERMISSIVE share the chain of the mesh.
 
+use eastwest_engine::listeners::PLAIN_HTTP;
 use eastwest_model::{Name, TrustDomain, mesh::TlsVersion, policy::MutualTlsMode, service::Protocol};
 use eastwest_proto::envoy::{
     config::{
@@ -14,7 +15,7 @@ use eastwest_proto::envoy::{
 
 use super::Port;
 use crate::sidecar::{
-    lds::filters::{self, PLAIN_HTTP, Side},
+    lds::filters::{self, Side},
     names::{BLACK_HOLE_CLUSTER, INBOUND_PASSTHROUGH_CLUSTER, VIRTUAL_INBOUND, inbound_cluster},
     route::Route,
     tls_context,
@@ -107,7 +108,7 @@ impl<'a> Group<'a> {
         let any: Vec<_> = MESH_BYTES.into_iter().chain(MESH_HTTP).collect();
         match self.protocol {
             Protocol::Http | Protocol::Http2 => vec![self.mutual("mesh", &any, Carries::Http, tls)],
-            Protocol::Tcp => vec![self.mutual("mesh", &any, Carries::Bytes, tls)],
+            Protocol::Tcp | Protocol::Tls => vec![self.mutual("mesh", &any, Carries::Bytes, tls)],
             Protocol::Undeclared => vec![
                 self.mutual("mesh-http", &MESH_HTTP, Carries::Http, tls),
                 self.mutual("mesh-tcp", &MESH_BYTES, Carries::Bytes, tls),
@@ -121,7 +122,9 @@ impl<'a> Group<'a> {
             Protocol::Http | Protocol::Http2 => {
                 vec![self.chain("plaintext", "raw_buffer", &[], Carries::Http)]
             }
-            Protocol::Tcp => vec![self.chain("plaintext", "raw_buffer", &[], Carries::Bytes)],
+            Protocol::Tcp | Protocol::Tls => {
+                vec![self.chain("plaintext", "raw_buffer", &[], Carries::Bytes)]
+            }
             Protocol::Undeclared => vec![
                 self.chain("plaintext-http", "raw_buffer", &PLAIN_HTTP, Carries::Http),
                 self.chain("plaintext-tcp", "raw_buffer", &[], Carries::Bytes),

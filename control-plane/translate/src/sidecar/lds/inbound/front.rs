@@ -58,7 +58,7 @@ impl Behind {
 impl<'a> Front<'a> {
     pub(super) fn new(inbound: &'a Inbound, listener_port: u16) -> Self {
         let served = |port: Port| match (port.mode, port.protocol()) {
-            (MutualTlsMode::Disable, Protocol::Http | Protocol::Http2 | Protocol::Tcp) => Served::Here(port),
+            (MutualTlsMode::Disable, protocol) if protocol != Protocol::Undeclared => Served::Here(port),
             (mode, _) => Served::Behind(port.number, Behind::of(mode)),
         };
         Self {

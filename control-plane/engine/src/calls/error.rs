@@ -1,0 +1,51 @@
+//! Why a call cannot be explained.
+
+use eastwest_model::{Host, Name, WorkloadKey};
+use thiserror::Error;
+
+/// Why a call cannot be explained: an error in the question.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ExplainError {
+    /// No such client.
+    #[error("there is no workload {0}")]
+    UnknownClient(WorkloadKey),
+    /// The client has no valid identity.
+    #[error("workload {0} has no valid identity: its namespace or service account is malformed")]
+    NoIdentity(WorkloadKey),
+    /// No service of that name is known.
+    #[error("no service {asked:?} is known to clients in namespace {namespace}{}", suggest(.similar))]
+    UnknownHost {
+        /// The host as asked for.
+        asked: String,
+        /// The client's namespace.
+        namespace: Name,
+        /// Hosts with a similar name, nearest first.
+        similar: Vec<Host>,
+    },
+    /// The service has no such port.
+    #[error("{host} has no port {port}; {}{hint}", list(.known))]
+    UnknownPort {
+        /// The host.
+        host: Host,
+        /// The port as asked for.
+        port: u16,
+        /// The ports it has.
+        known: Vec<u16>,
+        /// A port that was probably meant.
+        hint: String,
+    },
+}
+
+fn suggest(similar: &[Host]) -> String {
+    let names: Vec<&str> = similar.iter().map(Host::as_str).collect();
+    if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(" or ")) }
+}
+
+fn list(ports: &[u16]) -> String {
+    if ports.is_empty() {
+        return "it has no ports: add some to its spec.ports".to_owned();
+    }
+    let ports: Vec<_> = ports.iter().map(ToString::to_string).collect();
+    format!("its service ports are {}", ports.join(", "))
+}

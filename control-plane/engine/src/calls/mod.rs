@@ -1,0 +1,92 @@
+//! Calls as people name them, HOST:PORT, resolved to what a client's proxy does with them.
+
+mod error;
+mod names;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+
+use eastwest_model::Host;
+
+use crate::{
+    ClientScope, Snapshot,
+    listeners::{Call, FirstBytes, Listeners, Reached, Resolved},
+    settings::{Outbound, OutboundCluster},
+};
+
+pub use error::ExplainError;
+pub(crate) use target::{Stranger, Target};
+
+/// What becomes of calls to the host of a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claim<'a> {
+    /// They lead to the cluster, or nobody can call the host yet.
+    Own,
+    /// They lead to another one.
+    Other(&'a OutboundCluster),
+    /// They are passed through as they are, or refused.
+    Unknown,
+}
+
+/// The clients of one scope: what their proxies have been given.
+#[derive(Debug)]
+pub(crate) struct Caller<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) scope: &'a ClientScope,
+    pub(crate) outbound: &'a Outbound,
+    listeners: Listeners<'a>,
+}
+
+/// One address of a target, and what becomes of connections to it.
+#[derive(Debug)]
+pub(crate) struct Way<'a> {
+    /// The address that is dialled; `None` = one that nothing in the mesh has.
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) resolved: Resolved<'a>,
+}
+
+impl<'a> Caller<'a> {
+    pub(crate) fn new(snapshot: &'a Snapshot, scope: &'a ClientScope, outbound: &'a Outbound) -> Self {
+        Self { snapshot, scope, outbound, listeners: Listeners::of(outbound) }
+    }
+
+    /// Where calls go that a name or an address and a port ask for; one way for each address that is dialled. There is
+    /// none if the name has no address.
+    pub(crate) fn ways(&self, target: &Target) -> Vec<Way<'a>> {
+        let way = |address: &Option<IpAddr>| {
+            let first_bytes = target.first_bytes.clone();
+            let call = Call { address: *address, port: target.port, first_bytes };
+            Way { address: *address, resolved: self.listeners.resolve(&call) }
+        };
+        target.dialled.iter().map(way).collect()
+    }
+
+    /// Where calls to the host of a cluster lead, which need not be the cluster: its port may belong to others.
+    pub(crate) fn claim(&self, cluster: &OutboundCluster) -> Claim<'a> {
+        let target = self
+            .own_target(cluster)
+            .map_or_else(|| self.target(cluster.host.as_str(), cluster.port.number).ok(), Some);
+        let ways = target.map(|target| self.ways(&target)).unwrap_or_default();
+        let own =
+            |way: &Way<'_>| matches!(way.resolved.to, Reached::Cluster(one) if std::ptr::eq(one, cluster));
+        match ways.first().map(|way| way.resolved.to) {
+            None => Claim::Own,
+            Some(_) if ways.iter().any(own) => Claim::Own,
+            Some(Reached::Cluster(other)) => Claim::Other(other),
+            Some(_) => Claim::Unknown,
+        }
+    }
+
+    /// Whether a host without addresses takes all bytes to a port, whatever address they are meant for.
+    pub(crate) fn takes_whole_port(&self, cluster: &OutboundCluster) -> bool {
+        let call = Call { address: None, port: cluster.port.number, first_bytes: FirstBytes::Other };
+        matches!(self.listeners.resolve(&call).to, Reached::Cluster(one) if std::ptr::eq(one, cluster))
+    }
+
+    /// The cluster of a port of a host, without a subset.
+    pub(crate) fn cluster(&self, host: &Host, port: u16) -> Option<&'a OutboundCluster> {
+        self.outbound.services.get(host)?.whole().find(|cluster| cluster.port.number == port)
+    }
+}

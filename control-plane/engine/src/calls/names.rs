@@ -1,0 +1,106 @@
+//! Names as DNS in the cluster would answer them, and names that come close.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use eastwest_model::{Host, service::Service};
+
+use crate::{
+    ClientScope, Snapshot,
+    compute::{
+        endpoints,
+        registry::{self, View},
+    },
+};
+
+/// How many similar names an error lists.
+const MAX_SUGGESTIONS: usize = 5;
+
+/// The full names that a name may stand for, as DNS would try them in the client's namespace.
+pub(super) fn candidates(snapshot: &Snapshot, scope: &ClientScope, name: &str) -> Vec<Host> {
+    let domain = &snapshot.mesh.cluster_domain;
+    let namespace = scope.namespace();
+    [
+        name.to_owned(),
+        format!("{name}.{namespace}.svc.{domain}"),
+        format!("{name}.svc.{domain}"),
+        format!("{name}.{domain}"),
+    ]
+    .iter()
+    .map(|name| Host::new(name))
+    .collect()
+}
+
+/// A name with a dot that names neither the cluster's domain nor one of its namespaces.
+pub(super) fn is_outside(snapshot: &Snapshot, name: &str) -> bool {
+    let local = name.ends_with(&format!(".{}", snapshot.mesh.cluster_domain)) || name.ends_with(".svc");
+    let in_namespace = name.split('.').nth(1).is_some_and(|label| snapshot.namespaces.contains_key(label));
+    name.contains('.') && !local && !in_namespace
+}
+
+/// The addresses of a host: `None` = some address that nothing in the mesh has. Empty = there is no answer.
+pub(super) fn addresses(snapshot: &Snapshot, host: &Host, view: Option<&View<'_>>) -> Vec<Option<IpAddr>> {
+    match (snapshot.service_of(host), view) {
+        (Some(service), _) if service.external_name.is_some() => Vec::new(),
+        (Some(service), _) if service.headless => {
+            let backends = endpoints::of_kubernetes(snapshot, service);
+            of_pods(backends.iter().map(|one| (one.ready, one.ip())))
+        }
+        (Some(service), _) => vec![service.cluster_ips.first().copied()],
+        // Nobody but the entry knows them: a call to the name is taken for one to its addresses.
+        (None, Some(view)) => {
+            let single = view.addresses.first().copied();
+            vec![single.or_else(|| view.blocks.first().and_then(|block| block.hosts().next()))]
+        }
+        (None, None) => vec![None],
+    }
+}
+
+/// The addresses of the endpoints that take requests, or if none does, of all of them. Each is ready or not, with its
+/// address.
+pub(super) fn of_pods(endpoints: impl Iterator<Item = (bool, Option<IpAddr>)>) -> Vec<Option<IpAddr>> {
+    let (ready, others): (BTreeSet<_>, BTreeSet<_>) =
+        endpoints.filter(|(_, ip)| ip.is_some()).partition(|(ready, _)| *ready);
+    let answer = if ready.is_empty() { others } else { ready };
+    answer.into_iter().map(|(_, ip)| ip).collect()
+}
+
+/// The headless Service that a name of a pod is below, and the addresses of that pod.
+pub(super) fn pod<'a>(snapshot: &'a Snapshot, name: &Host) -> Option<(&'a Service, Vec<IpAddr>)> {
+    let (label, service) = name.as_str().split_once('.')?;
+    let service = snapshot.service_of(&Host::new(service)).filter(|service| service.headless)?;
+    let backends = endpoints::of_kubernetes(snapshot, service);
+    let named = backends.iter().filter(|one| one.workload.as_ref().is_some_and(|key| &*key.name == label));
+    let mut found: Vec<IpAddr> = named.filter_map(|one| one.ip()).collect();
+    found.sort();
+    found.dedup();
+    (!found.is_empty()).then_some((&**service, found))
+}
+
+/// The hosts whose names come close, nearest first.
+pub(super) fn similar(snapshot: &Snapshot, scope: &ClientScope, candidates: &[Host]) -> Vec<Host> {
+    let distance = |host: &Host| {
+        let far = |name: &Host| edit_distance(name.as_str(), host.as_str());
+        candidates.iter().map(far).min().unwrap_or(usize::MAX)
+    };
+    let mut near: Vec<(usize, Host)> =
+        registry::views(snapshot, scope).map(|view| (distance(view.host), view.host.clone())).collect();
+    near.sort();
+    let best = near.first().map_or(0, |(distance, _)| *distance);
+    near.retain(|(distance, host)| *distance <= best + 2 && *distance <= host.as_str().len() / 2);
+    near.into_iter().map(|(_, host)| host).take(MAX_SUGGESTIONS).collect()
+}
+
+/// Levenshtein's distance in bytes.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,110 @@
+//! Why a call goes where it goes, in a sentence.
+
+use eastwest_model::Host;
+
+use super::Verdict;
+use crate::{
+    calls::{Caller, Stranger, Target, Way},
+    listeners::{FirstBytes, Reached},
+    settings::{ClientTlsSetting, OutboundCluster},
+};
+
+/// Why a call leads elsewhere than to the host that it names, if it does.
+pub(super) fn note(caller: &Caller<'_>, target: &Target, way: &Way<'_>) -> Option<String> {
+    let unknown = |end: &str| Some(format!("{}: {end}", unreached(caller, target)));
+    match way.resolved.to {
+        Reached::Cluster(cluster) if target.host.as_ref() == Some(&cluster.host) => None,
+        Reached::Cluster(cluster) => elsewhere(caller, target, cluster),
+        Reached::Passthrough => unknown("its bytes are passed through untouched"),
+        Reached::BlackHole => unknown("outboundTrafficPolicy is REGISTRY_ONLY, so the connection is closed"),
+        Reached::Answered(status) => unknown(&format!(
+            "outboundTrafficPolicy is REGISTRY_ONLY, so the client's proxy answers {status}"
+        )),
+    }
+}
+
+/// A host takes a call that does not name it.
+fn elsewhere(caller: &Caller<'_>, target: &Target, cluster: &OutboundCluster) -> Option<String> {
+    let service = caller.outbound.services.get(&cluster.host)?;
+    let addressless = service.is_addressless();
+    match (addressless, &target.first_bytes) {
+        (true, FirstBytes::Other) => Some(format!(
+            "{} has no addresses and is the only such host on port {}, so bytes to that port of any address lead to it",
+            cluster.host, target.port
+        )),
+        _ if target.host.is_none() && target.is_exact => None,
+        _ => Some(format!("the connection leads to {}", cluster.host)),
+    }
+}
+
+/// Why no host takes a call.
+fn unreached(caller: &Caller<'_>, target: &Target) -> String {
+    let (namespace, asked) = (caller.scope.namespace(), &target.asked);
+    match (&target.stranger, &target.host) {
+        (None, Some(host)) => unreached_host(caller, target, host),
+        (Some(Stranger::Hidden(host)), _) => {
+            format!("{host} is not visible from namespace {namespace}, by exportTo or a Sidecar")
+        }
+        (Some(Stranger::AliasOf(host)), _) => format!(
+            "{asked} is an ExternalName alias of {host}, which no service visible from namespace {namespace} describes"
+        ),
+        (Some(Stranger::Circle), _) => format!("{asked} is an ExternalName alias that leads in a circle"),
+        _ => format!("no service visible from namespace {namespace} knows {asked}"),
+    }
+}
+
+/// Why a host that the client sees does not take a call that names it.
+fn unreached_host(caller: &Caller<'_>, target: &Target, host: &Host) -> String {
+    let port = target.port;
+    if caller.cluster(host, port).is_none() {
+        return format!("{host} has no port {port} that is visible here");
+    }
+    match &target.first_bytes {
+        FirstBytes::Other => format!(
+            "{host} has no addresses and shares port {port} with other hosts, and {} lead to none of them",
+            target.first_bytes
+        ),
+        first_bytes => format!("no listener leads to {host}:{port} for {first_bytes}"),
+    }
+}
+
+/// A name that has no address.
+pub(super) fn no_address(caller: &Caller<'_>, target: &Target) -> String {
+    match &target.stranger {
+        Some(Stranger::Circle) => {
+            format!("{} is an ExternalName alias that leads in a circle: it has no address", target.asked)
+        }
+        Some(Stranger::Hidden(host)) => format!(
+            "no endpoint of {host} takes requests, and it is not visible from namespace {}",
+            caller.scope.namespace()
+        ),
+        _ => "no endpoint takes requests".to_owned(),
+    }
+}
+
+/// The reason of a verdict about endpoints. What is plaintext to the proxy may be the application's own TLS.
+pub(super) fn of_bytes(verdict: Verdict, reason: String, own_tls: bool) -> String {
+    match verdict {
+        Verdict::Plaintext if own_tls => format!("{reason}; the application's own TLS is handed on as it is"),
+        _ => reason,
+    }
+}
+
+/// The verdict where nothing is known of the server.
+pub(super) fn sent(tls: &ClientTlsSetting) -> Verdict {
+    match tls {
+        ClientTlsSetting::Disable => Verdict::Plaintext,
+        ClientTlsSetting::Auto(_) | ClientTlsSetting::IstioMutual(_) => Verdict::MutualTls,
+        ClientTlsSetting::Simple(_) | ClientTlsSetting::Mutual(_) => Verdict::Tls,
+    }
+}
+
+/// What a client does where nothing is known of the server.
+pub(super) fn dialled_as_resolved(tls: &ClientTlsSetting) -> String {
+    let what = match sent(tls) {
+        Verdict::Plaintext => "the bytes as they are",
+        Verdict::MutualTls => "mutual TLS, which the server must accept",
+        _ => "TLS, which the server must answer",
+    };
+    format!("the proxy dials the address that the client resolved, and sends {what}")
+}

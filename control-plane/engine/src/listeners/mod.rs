@@ -1,0 +1,177 @@
+//! Where the connections of an application go: outbound listeners, their filter chains and virtual hosts, as values.
+//!
+//! Envoy's resources are rendered from these values, and [`Listeners::resolve`] reads the same ones, so that what
+//! `explain`, `tls`, `check` and `diff` say about a call is what a proxy does with it.
+
+mod listener;
+mod parts;
+mod resolve;
+mod virtual_hosts;
+
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use eastwest_model::{Host, mesh::OutboundTrafficPolicy};
+use ipnet::IpNet;
+
+use crate::settings::OutboundCluster;
+
+pub use listener::Listener;
+pub use parts::{ByServerName, Carries, ListenerPart, parts};
+pub use resolve::{Call, FirstBytes, Listeners, Reached, Resolved};
+pub use virtual_hosts::{
+    HostRoutes, UNKNOWN_HOST_STATUS, VirtualHost, VirtualHosts, host_routes, unknown_virtual_host,
+};
+
+/// The cluster that takes connections to hosts that no service knows: it dials where they wanted to go.
+pub const PASSTHROUGH_CLUSTER: &str = "PassthroughCluster";
+/// The cluster of connections that must not go anywhere.
+pub const BLACK_HOLE_CLUSTER: &str = "BlackHoleCluster";
+/// The listener that takes all outbound connections and hands them to the listener of their address.
+pub const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
+/// Where intercepted inbound connections usually arrive: no other listener may have that port of all addresses.
+pub const INBOUND_PORT: u16 = 15006;
+/// Where intercepted outbound connections usually arrive, alike.
+pub const OUTBOUND_PORT: u16 = 15001;
+/// What the HTTP inspector finds in plaintext.
+pub const PLAIN_HTTP: [&str; 3] = ["http/1.0", "http/1.1", "h2c"];
+
+/// The address and port that a listener stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerKey {
+    /// The address; `0.0.0.0` = all that have no listener of their own.
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
+}
+
+impl ListenerKey {
+    /// All addresses of a port.
+    pub fn any_address(port: u16) -> Self {
+        Self { address: Ipv4Addr::UNSPECIFIED.into(), port }
+    }
+
+    /// The name of the listener, e.g. `0.0.0.0_80`.
+    pub fn name(&self) -> String {
+        format!("{}_{}", self.address, self.port)
+    }
+}
+
+/// A cluster without a subset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterKey<'a> {
+    /// The host.
+    pub host: &'a Host,
+    /// The service port.
+    pub port: u16,
+}
+
+impl<'a> ClusterKey<'a> {
+    fn of(cluster: &'a OutboundCluster) -> Self {
+        Self { host: &cluster.host, port: cluster.port.number }
+    }
+
+    /// The name of the cluster.
+    pub fn name(&self) -> String {
+        format!("outbound|{}||{}", self.port, self.host)
+    }
+}
+
+/// The connections that a filter chain takes. What is empty or `None` takes any.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct ChainMatch<'a> {
+    /// The addresses to which they go.
+    pub block: Option<IpNet>,
+    /// The server name that they ask for: a host, or a wildcard of whole labels.
+    pub server_name: Option<&'a str>,
+    /// `tls` or `raw_buffer`.
+    pub transport: Option<Transport>,
+    /// What is found in the first bytes: see [`PLAIN_HTTP`].
+    pub protocols: &'static [&'static str],
+}
+
+/// Whether a connection begins with a TLS handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// It does.
+    Tls,
+    /// It does not, or nobody looked.
+    Raw,
+}
+
+impl Transport {
+    /// As Envoy names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tls => "tls",
+            Self::Raw => "raw_buffer",
+        }
+    }
+}
+
+/// A filter chain of an outbound listener.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Chain<'a> {
+    /// Its name, unique in the listener.
+    pub name: Cow<'a, str>,
+    /// What it takes.
+    pub matches: ChainMatch<'a>,
+    /// What becomes of that.
+    pub target: Target<'a>,
+}
+
+/// What a filter chain does with a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target<'a> {
+    /// Hands its bytes on.
+    Bytes {
+        /// Where to.
+        to: Destination<'a>,
+        /// The port at which the server name is looked up and dialled, if the cluster does not know where it is.
+        lookup: Option<u16>,
+    },
+    /// Routes its requests by the virtual hosts of the port.
+    Routes {
+        /// Some routes lead to hosts that are looked up when they are called.
+        dynamic: bool,
+    },
+    /// Sends all its requests to one cluster.
+    Http {
+        /// The cluster.
+        to: ClusterKey<'a>,
+        /// What the server's sidecar is told to expect, if there may be one (POLICY.md O3).
+        alpn: Option<&'static str>,
+    },
+}
+
+/// Where bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Destination<'a> {
+    /// To a cluster of a host.
+    Cluster(ClusterKey<'a>),
+    /// To the address that the application dialled, as they are.
+    Passthrough,
+    /// Nowhere.
+    BlackHole,
+}
+
+impl Destination<'_> {
+    /// Where connections to unknown hosts go.
+    pub fn unknown(policy: OutboundTrafficPolicy) -> Self {
+        match policy {
+            OutboundTrafficPolicy::AllowAny => Self::Passthrough,
+            OutboundTrafficPolicy::RegistryOnly => Self::BlackHole,
+        }
+    }
+
+    /// The name of the cluster.
+    pub fn cluster_name(&self) -> Cow<'static, str> {
+        match self {
+            Self::Cluster(cluster) => cluster.name().into(),
+            Self::Passthrough => PASSTHROUGH_CLUSTER.into(),
+            Self::BlackHole => BLACK_HOLE_CLUSTER.into(),
+        }
+    }
+}

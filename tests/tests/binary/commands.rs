@@ -50,10 +50,15 @@ fn a_directory_and_a_server_give_the_same_answers() {
             let server = ask(["--server", &server.url()]);
             assert_eq!(directory.code, code, "{directory:?}");
             assert_eq!(server.code, code, "{server:?}");
-            assert_eq!(directory.out, server.out, "{question:?}");
+            assert_eq!(findings(&directory.out), server.out, "{question:?}");
             assert_eq!(directory.err, server.err, "{question:?}");
         }
     }
+}
+
+/// An answer without the line on what this command itself has read.
+fn findings(answer: &str) -> String {
+    answer.split_inclusive('\n').filter(|line| !line.starts_with("read: ")).collect()
 }
 
 #[test]
@@ -144,7 +149,7 @@ fn check_names_object_file_field_and_remedy_of_an_error_and_exits_1() {
 
         let table = bench.run(&["check", source[0], source[1]]);
         assert_eq!(table.code, 1);
-        for word in ["PeerAuthentication/istio-system/default", "policies.yaml", "spec.mtls.mode", "1 errors"]
+        for word in ["PeerAuthentication/istio-system/default", "policies.yaml", "spec.mtls.mode", "1 error,"]
         {
             assert!(table.out.contains(word), "{word}: {}", table.out);
         }

@@ -74,7 +74,8 @@ fn a_leader_that_dies_is_followed_within_the_lease() {
     drop(first);
     assert!(!*leads.borrow(), "whoever asks is told");
     let taken = second.wait();
-    assert!(taken <= Duration::from_secs(18), "{taken:?}");
+    // The lease has 15 s and is looked at every two; the rest is for a busy machine.
+    assert!(taken <= Duration::from_secs(20), "{taken:?}");
     assert!(taken >= Duration::from_secs(8), "{taken:?}: its lease had not run out");
     let spec = lease(&cluster, &namespace)["spec"].clone();
     assert_eq!((&spec["holderIdentity"], &spec["leaseTransitions"]), (&json!(second.identity), &json!(1)));

@@ -25,6 +25,14 @@ impl EndpointAddress {
     }
 }
 
+/// An address as the host of a URL or of a Host header: IPv6 stands in brackets (RFC 3986, section 3.2.2).
+pub(crate) fn url_host(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    }
+}
+
 impl fmt::Display for EndpointAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -190,8 +190,7 @@ impl CallOf<'_> {
         explanation.cluster = way.resolved.to.cluster_name();
         if let Reached::Cluster(cluster) = way.resolved.to {
             self.describe(cluster, explanation);
-            explanation.setting = Some(setting(cluster));
-            explanation.trace = cluster.trace.steps().cloned().collect();
+            decided(cluster, explanation);
         }
         explanation.endpoints = self.endpoints(&ways);
         let note = reason::note(self.caller, self.target, way);
@@ -231,8 +230,7 @@ impl CallOf<'_> {
         if let Some(cluster) = known {
             self.describe(cluster, explanation);
             explanation.cluster = cluster.name();
-            explanation.setting = Some(setting(cluster));
-            explanation.trace = cluster.trace.steps().cloned().collect();
+            decided(cluster, explanation);
         }
         explanation.verdict = Verdict::NoEndpoints;
         explanation.reason = reason::no_address(self.caller, self.target);
@@ -306,6 +304,12 @@ fn verdict_or_none(judged: &[&EndpointExplanation]) -> Option<(Verdict, String)>
 
 fn nobody_there() -> (Verdict, String) {
     (Verdict::NoEndpoints, "no endpoint takes requests".to_owned())
+}
+
+/// How the client calls, and how that was decided.
+fn decided(cluster: &OutboundCluster, explanation: &mut Explanation) {
+    explanation.setting = Some(setting(cluster));
+    explanation.trace = cluster.trace.steps().cloned().collect();
 }
 
 fn setting(cluster: &OutboundCluster) -> Setting {

@@ -104,6 +104,11 @@ impl OutboundService {
         self.clusters.iter().map(AsRef::as_ref).filter(|cluster| cluster.subset.is_none())
     }
 
+    /// The cluster of a port, without a subset.
+    pub fn on_port(&self, port: u16) -> Option<&OutboundCluster> {
+        self.whole().find(|cluster| cluster.port.number == port)
+    }
+
     /// Whether only a name tells connections to the host from others. Headless Services are called by the addresses of
     /// their pods.
     pub fn is_addressless(&self) -> bool {

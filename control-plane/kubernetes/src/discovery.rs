@@ -17,6 +17,7 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
+    changes::send_if_different,
     decode::Object,
     kinds::{RESOURCES, Resource},
     status::Record,
@@ -105,23 +106,15 @@ pub(crate) async fn discover(
                     Delta::Upsert(key, definition) => drop(known.insert(key, definition)),
                     Delta::Delete(key) => drop(known.remove(&key)),
                 }
-                publish_changed(&publish, served(known.values()));
+                send_if_different(&publish, Some(served(known.values())));
             }
             _ = polls.tick(), if record.is_forbidden() => match poll(&shared).await {
-                Ok(served) => publish_changed(&publish, served),
+                Ok(served) => send_if_different(&publish, Some(served)),
                 Err(failure) => debug!(error = failure.message, "the discovery documents cannot be read"),
             },
             () = tokio::time::sleep(LOOK), if !record.is_forbidden() => {}
         }
     }
-}
-
-fn publish_changed(publish: &watch::Sender<Option<Served>>, served: Served) {
-    publish.send_if_modified(|known| {
-        let changed = known.as_ref() != Some(&served);
-        *known = Some(served);
-        changed
-    });
 }
 
 fn served<'a>(definitions: impl Iterator<Item = &'a Definition>) -> Served {

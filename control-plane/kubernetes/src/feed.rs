@@ -9,7 +9,7 @@ use eastwest_manifest::{
     merge::{Batch, SourceId},
     parse::Document,
 };
-use eastwest_model::MeshConfig;
+use eastwest_model::{MeshConfig, mesh::MESH_CONFIG_MAP};
 use serde_json::Value;
 use thiserror::Error;
 use tokio::{
@@ -87,7 +87,7 @@ impl Feed {
 
 /// The ConfigMap with the mesh's settings.
 fn mesh_config(defaults: &MeshConfig) -> NamedObject {
-    NamedObject::ConfigMap(Key { namespace: (*defaults.root_namespace).into(), name: "istio".into() })
+    NamedObject::ConfigMap(Key { namespace: (*defaults.root_namespace).into(), name: MESH_CONFIG_MAP.into() })
 }
 
 /// All kinds, the mesh's settings, and the credentials that rules name.

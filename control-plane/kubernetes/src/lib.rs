@@ -10,6 +10,7 @@
 //! CustomResourceDefinitions are established. The rules and their tests are in `docs/KUBERNETES.md`.
 
 mod batches;
+mod changes;
 mod client;
 mod credentials;
 mod decode;
@@ -25,6 +26,7 @@ mod watch;
 
 pub use crate::{
     batches::{batch, follow},
+    changes::send_if_different,
     client::{Api, ApiError, ApiOptions, Origin, is_configured},
     decode::{Key, Object},
     facts::{AllFacts, Fact, Facts, KindFacts, Progress},

@@ -1,5 +1,7 @@
 //! Which word was meant.
 
+use eastwest_model::edit_distance;
+
 /// ` (did you mean "…"?)` for the nearest of `words`, or nothing if none is near.
 pub(crate) fn did_you_mean<'a>(written: &str, words: impl Iterator<Item = &'a str>) -> String {
     nearest(written, words, 1 + written.chars().count() / 4)
@@ -7,7 +9,7 @@ pub(crate) fn did_you_mean<'a>(written: &str, words: impl Iterator<Item = &'a st
 
 /// The same for words that differ in at most `bound` letters.
 pub(crate) fn nearest<'a>(written: &str, words: impl Iterator<Item = &'a str>, bound: usize) -> String {
-    let near = words.map(|word| (distance(&fold(written), &fold(word)), word));
+    let near = words.map(|word| (edit_distance(&fold(written), &fold(word)), word));
     match near.filter(|(distance, _)| *distance <= bound).min() {
         Some((_, word)) => format!(" (did you mean {word:?}?)"),
         None => String::new(),
@@ -17,21 +19,6 @@ pub(crate) fn nearest<'a>(written: &str, words: impl Iterator<Item = &'a str>, b
 /// `port_level_mtls`, `PortLevelMtls` and `portLevelMTLS` are one word.
 fn fold(word: &str) -> Vec<char> {
     word.chars().take(64).filter(|c| !"_- ".contains(*c)).flat_map(char::to_lowercase).collect()
-}
-
-/// The number of letters to insert, delete or replace (Levenshtein).
-fn distance(a: &[char], b: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

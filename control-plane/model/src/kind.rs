@@ -50,9 +50,7 @@ impl Kind {
             Self::PeerAuthentication => Group::Security,
         }
     }
-}
 
-impl Kind {
     /// Whether its objects hold a template of Pods.
     pub const fn has_template(self) -> bool {
         matches!(self.group(), Group::Apps | Group::Batch)

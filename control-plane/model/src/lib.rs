@@ -2,6 +2,7 @@
 
 pub mod credential;
 pub mod diagnostic;
+mod edit_distance;
 pub mod kind;
 pub mod mesh;
 pub mod meta;
@@ -14,6 +15,7 @@ pub mod workload;
 pub use credential::{Credential, CredentialRef};
 pub use diagnostic::{Diagnostic, Effect, Severity};
 pub use eastwest_identity::{IdentityError, Name, SpiffeId, TrustDomain, WorkloadKey, WorkloadKeyError};
+pub use edit_distance::edit_distance;
 pub use kind::{Group, Kind};
 pub use mesh::MeshConfig;
 pub use meta::{Created, Labels, Meta, Origin, Selector};

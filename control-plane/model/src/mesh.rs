@@ -23,7 +23,10 @@ pub enum TlsVersion {
     V1_3,
 }
 
-/// The mesh's settings, from ConfigMap `istio` (key `mesh`) of the root namespace.
+/// The name of the ConfigMap with the mesh's settings, in the root namespace.
+pub const MESH_CONFIG_MAP: &str = "istio";
+
+/// The mesh's settings, from the ConfigMap [`MESH_CONFIG_MAP`] (key `mesh`) of the root namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeshConfig {
     /// Trust domain of the identities we issue.

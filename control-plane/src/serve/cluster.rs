@@ -9,8 +9,8 @@ use eastwest_cluster::{
     events::{Recorder, Refused, Regarding},
     publish_roots, record_refused_settings, remove_expired, write_statuses,
 };
-use eastwest_kubernetes::{Api, ApiOptions, Facts, Feed, Statuses, Timing};
-use eastwest_model::MeshConfig;
+use eastwest_kubernetes::{Api, ApiOptions, Facts, Feed, Statuses, Timing, send_if_different};
+use eastwest_model::{MeshConfig, mesh::MESH_CONFIG_MAP};
 use tokio::{
     sync::{
         broadcast::{self, error::RecvError},
@@ -19,12 +19,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{
-    idle_thread,
-    mesh_settings::{MESH_CONFIG, refused_settings},
-    process::Process,
-    startup::Startup,
-};
+use super::{idle_thread, mesh_settings::refused_settings, process::Process, startup::Startup};
 use crate::query::World;
 
 /// How long the start waits until it is known who leads. A leader is ready when the roots are published.
@@ -92,7 +87,7 @@ impl ClusterConfig {
         process.spawn(publishing);
         let identity = election::identity(&self.replica);
         let (settings, recorder) = (watch::Sender::default(), Recorder::new(&api, &identity));
-        let name = (&*mesh.root_namespace, MESH_CONFIG);
+        let name = (&*mesh.root_namespace, MESH_CONFIG_MAP);
         process.spawn(record_refused_settings(&api, name, settings.subscribe(), recorder.clone()));
         let cluster = Cluster {
             namespace: self.namespace.clone(),
@@ -261,15 +256,6 @@ async fn find(
         }
         sleep(LINT_DELAY).await;
     }
-}
-
-/// Sends a value, unless it is the one that was sent last.
-fn send_if_different<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
-    sender.send_if_modified(|known| {
-        let differs = *known != value;
-        *known = value;
-        differs
-    });
 }
 
 /// Records refused requests of pods as Events. Each replica records those that it refused.

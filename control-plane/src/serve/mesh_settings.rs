@@ -1,13 +1,10 @@
 //! The ConfigMap with the settings of the mesh, and why it is refused.
 
-use eastwest_model::{Diagnostic, Kind, MeshConfig, ObjectRef, Severity};
-
-/// Its name, in the root namespace.
-pub(super) const MESH_CONFIG: &str = "istio";
+use eastwest_model::{Diagnostic, Kind, MeshConfig, ObjectRef, Severity, mesh::MESH_CONFIG_MAP};
 
 /// What names it.
 pub(super) fn settings_of(mesh: &MeshConfig) -> ObjectRef {
-    ObjectRef::new(Kind::ConfigMap, mesh.root_namespace.clone(), MESH_CONFIG)
+    ObjectRef::new(Kind::ConfigMap, mesh.root_namespace.clone(), MESH_CONFIG_MAP)
 }
 
 /// Its mistakes, each with the field; `None` if it has none.

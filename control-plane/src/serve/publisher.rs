@@ -98,7 +98,6 @@ impl Subscribers {
 
 /// The view of a connected proxy.
 struct Published {
-    key: Arc<ProxyKey>,
     view: watch::Sender<Arc<View>>,
     streams: usize,
 }
@@ -192,17 +191,18 @@ impl Publisher {
     }
 
     fn subscribe(&mut self, key: ProxyKey, workload: &Arc<Workload>) -> Result<Subscription, ConnectError> {
-        let key = Arc::new(key);
-        let published = match self.published.entry(Arc::clone(&key)) {
+        let entry = self.published.entry(Arc::new(key));
+        let key = Arc::clone(entry.key());
+        let published = match entry {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => {
                 let snapshot = Arc::clone(&self.world.borrow().snapshot);
                 let view = watch::Sender::new(self.fleet.connect(&snapshot, workload, (*key).clone())?);
-                place.insert(Published { key, view, streams: 0 })
+                place.insert(Published { view, streams: 0 })
             }
         };
         published.streams += 1;
-        let lease = Lease { key: Arc::clone(&published.key), notices: self.notify.clone() };
+        let lease = Lease { key, notices: self.notify.clone() };
         Ok(Subscription { view: published.view.subscribe(), lease })
     }
 
@@ -240,9 +240,8 @@ impl Publisher {
     /// Notes the end of a stream.
     fn end(&mut self, key: &Arc<ProxyKey>) {
         // A lease of streams that the publisher ended is another one than that of streams that came back since.
-        let Some(published) = self.published.get_mut(key).filter(|one| Arc::ptr_eq(&one.key, key)) else {
-            return;
-        };
+        let is_current = self.published.get_key_value(key).is_some_and(|(known, _)| Arc::ptr_eq(known, key));
+        let Some(published) = self.published.get_mut(key).filter(|_| is_current) else { return };
         published.streams -= 1;
         if published.streams == 0 {
             self.forget(key);

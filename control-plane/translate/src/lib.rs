@@ -24,6 +24,7 @@ mod resource;
 mod resource_type;
 mod roles;
 mod sidecar;
+mod sweep;
 mod translator;
 mod type_builder;
 mod workload;

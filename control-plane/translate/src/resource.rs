@@ -9,6 +9,8 @@ use std::{
 use eastwest_xds::{EncodedResource, TypeUrl};
 use ring::digest::{Context, SHA256};
 
+use crate::sweep::Sweep;
+
 /// The inputs of one resource and how it is made from them. A generator sees nothing else, so the hash of its inputs
 /// is a sound cache key.
 pub(crate) trait Generator: Hash {
@@ -25,8 +27,7 @@ pub(crate) type Key = [u8; 32];
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
     made: BTreeMap<Key, Arc<EncodedResource>>,
-    /// How many were in use when that was last looked at.
-    in_use: usize,
+    sweep: Sweep,
 }
 
 impl Cache {
@@ -36,13 +37,9 @@ impl Cache {
         Arc::clone(made)
     }
 
-    /// Drops what only the cache holds, once that may be half of it: looking costs as much as there is, and a
-    /// small change must not.
+    /// Drops what only the cache holds.
     pub(crate) fn forget_unused(&mut self) {
-        if self.made.len() > 2 * self.in_use {
-            self.made.retain(|_, resource| Arc::strong_count(resource) > 1);
-            self.in_use = self.made.len();
-        }
+        self.sweep.retain(&mut self.made, |resource| Arc::strong_count(resource) > 1);
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     proxy_resources::{ProxyResources, ProxyType},
     resource::Cache,
     roles::ProxyRole,
+    sweep::Sweep,
     type_builder::{Access, updated},
 };
 
@@ -24,8 +25,7 @@ pub struct Translator {
     cache: Cache,
     /// Sets of which a part is shared by a client scope and a part is the workload's own, by the versions of both.
     joined: BTreeMap<(TypeUrl, Version, Version), Arc<ResourceSet>>,
-    /// How many of them were in use when that was last looked at.
-    joined_in_use: usize,
+    joined_sweep: Sweep,
 }
 
 impl Translator {
@@ -91,11 +91,7 @@ impl Translator {
 
     /// Drops what no view holds any more.
     pub fn forget_unused(&mut self) {
-        // Looking costs as much as there is, and a small change must not.
-        if self.joined.len() > 2 * self.joined_in_use {
-            self.joined.retain(|_, set| Arc::strong_count(set) > 1);
-            self.joined_in_use = self.joined.len();
-        }
+        self.joined_sweep.retain(&mut self.joined, |set| Arc::strong_count(set) > 1);
         self.cache.forget_unused();
     }
 

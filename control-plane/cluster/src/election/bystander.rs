@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use eastwest_kubernetes::{Api, Repeated};
+use eastwest_kubernetes::{Api, Repeated, send_if_different};
 use tokio::{sync::watch, time::sleep};
 
 use super::{
@@ -51,11 +51,7 @@ fn tell(namespace: &str, leader: &watch::Sender<Option<String>>, found: Option<S
         None if log.is_over("leader") => tracing::info!(namespace, "no other process is elected any more"),
         _ => {}
     }
-    leader.send_if_modified(|known| {
-        let differs = *known != found;
-        *known = found;
-        differs
-    });
+    send_if_different(leader, found);
 }
 
 /// What was seen of the Lease. Times in it are compared with each other, never with a clock.

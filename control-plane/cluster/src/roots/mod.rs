@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eastwest_kubernetes::{Api, Facts, NAMESPACE, OBSERVED_CONFIG_MAPS, Repeated, Source};
+use eastwest_kubernetes::{Api, Facts, NAMESPACE, OBSERVED_CONFIG_MAPS, Repeated, Source, send_if_different};
 use kube::Client;
 use tokio::{sync::watch, task::JoinSet, time::sleep_until};
 use tracing::{debug, warn};
@@ -77,11 +77,7 @@ impl Published {
     }
 
     fn set(&self, publication: Publication) {
-        self.0.config_maps.send_if_modified(|known| {
-            let changed = *known != publication;
-            *known = publication;
-            changed
-        });
+        send_if_different(&self.0.config_maps, publication);
     }
 
     fn bundle(&self, problem: Option<String>) {

@@ -17,6 +17,7 @@ use crate::{
 };
 
 pub use error::ExplainError;
+pub(crate) use names::candidates;
 pub(crate) use target::{Stranger, Target};
 
 /// What becomes of calls to the host of a cluster.
@@ -87,6 +88,6 @@ impl<'a> Caller<'a> {
 
     /// The cluster of a port of a host, without a subset.
     pub(crate) fn cluster(&self, host: &Host, port: u16) -> Option<&'a OutboundCluster> {
-        self.outbound.services.get(host)?.whole().find(|cluster| cluster.port.number == port)
+        self.outbound.services.get(host)?.on_port(port)
     }
 }

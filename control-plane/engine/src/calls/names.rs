@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use eastwest_model::{Host, service::Service};
+use eastwest_model::{Host, edit_distance, service::Service};
 
 use crate::{
     ClientScope, Snapshot,
@@ -15,10 +15,10 @@ use crate::{
 /// How many similar names an error lists.
 const MAX_SUGGESTIONS: usize = 5;
 
-/// The full names that a name may stand for, as DNS would try them in the client's namespace.
-pub(super) fn candidates(snapshot: &Snapshot, scope: &ClientScope, name: &str) -> Vec<Host> {
+/// The full names that a name may stand for, as DNS would try them in a namespace: first the name itself, then longer
+/// ones.
+pub(crate) fn candidates(snapshot: &Snapshot, namespace: &str, name: &str) -> Vec<Host> {
     let domain = &snapshot.mesh.cluster_domain;
-    let namespace = scope.namespace();
     [
         name.to_owned(),
         format!("{name}.{namespace}.svc.{domain}"),
@@ -79,7 +79,7 @@ pub(super) fn pod<'a>(snapshot: &'a Snapshot, name: &Host) -> Option<(&'a Servic
 /// The hosts whose names come close, nearest first.
 pub(super) fn similar(snapshot: &Snapshot, scope: &ClientScope, candidates: &[Host]) -> Vec<Host> {
     let distance = |host: &Host| {
-        let far = |name: &Host| edit_distance(name.as_str(), host.as_str());
+        let far = |name: &Host| edit_distance(name.as_str().as_bytes(), host.as_str().as_bytes());
         candidates.iter().map(far).min().unwrap_or(usize::MAX)
     };
     let mut near: Vec<(usize, Host)> =
@@ -88,19 +88,4 @@ pub(super) fn similar(snapshot: &Snapshot, scope: &ClientScope, candidates: &[Ho
     let best = near.first().map_or(0, |(distance, _)| *distance);
     near.retain(|(distance, host)| *distance <= best + 2 && *distance <= host.as_str().len() / 2);
     near.into_iter().map(|(_, host)| host).take(MAX_SUGGESTIONS).collect()
-}
-
-/// Levenshtein's distance in bytes.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }

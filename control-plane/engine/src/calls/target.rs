@@ -6,6 +6,7 @@ use eastwest_model::{Host, Kind, service::Protocol};
 
 use super::{Caller, ExplainError, names};
 use crate::{
+    address::url_host,
     compute::{
         endpoints, listed_ports,
         registry::{self, View},
@@ -59,7 +60,7 @@ impl Caller<'_> {
             return Ok(self.at_address(address, port));
         }
         let name = asked.trim_end_matches('.').to_ascii_lowercase();
-        let candidates = names::candidates(self.snapshot, self.scope, &name);
+        let candidates = names::candidates(self.snapshot, self.scope.namespace(), &name);
         if let Some(host) = candidates.iter().find(|one| self.exists(one)) {
             return self.of_host(host, &name, port);
         }
@@ -191,9 +192,7 @@ impl Caller<'_> {
             service.addresses.contains(&address)
                 || service.blocks.iter().any(|block| block.contains(&address))
         });
-        let by_owner = owners.find_map(|service| {
-            service.whole().find(|cluster| cluster.port.number == port).map(|one| one.port.protocol)
-        });
+        let by_owner = owners.find_map(|service| service.on_port(port).map(|cluster| cluster.port.protocol));
         let by_pod = || {
             let workload = self.snapshot.workload_by_address(None, address)?;
             listed_ports::of(self.snapshot, workload).get(&port).copied()
@@ -201,11 +200,7 @@ impl Caller<'_> {
         let declared = by_owner.or_else(by_pod);
         let first_bytes = match declared {
             Some(Protocol::Http | Protocol::Http2 | Protocol::Undeclared) => {
-                let host = match address {
-                    IpAddr::V4(v4) => v4.to_string(),
-                    IpAddr::V6(v6) => format!("[{v6}]"),
-                };
-                FirstBytes::Http { authority: authority(&host, port) }
+                FirstBytes::Http { authority: authority(&url_host(address), port) }
             }
             Some(Protocol::Tls) => FirstBytes::Tls { server_name: None },
             Some(Protocol::Tcp) | None => FirstBytes::Other,

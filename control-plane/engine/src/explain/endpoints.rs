@@ -54,11 +54,11 @@ pub(super) fn of_call(
     let Some(view) = held.and_then(|host| registry::view(snapshot, caller.scope, host)) else {
         return Vec::new();
     };
+    let all = backends::of(snapshot, &view);
     if cluster.discovery != Discovery::OriginalDst {
-        return of_cluster(snapshot, &view, &backends::of(snapshot, &view), cluster, tls);
+        return of_cluster(snapshot, &view, &all, cluster, tls);
     }
     let side = Side { snapshot, namespace: view.namespace(), cluster, tls };
-    let all = backends::of(snapshot, &view);
     let port = &cluster.port;
     let of_port = || all.iter().filter(|backend| backend.port_name == port.name);
     let dialled = addresses.iter().flatten().flat_map(|address| {

@@ -6,7 +6,7 @@ use eastwest_model::{
 };
 
 use super::warning;
-use crate::Snapshot;
+use crate::{Snapshot, calls::candidates};
 
 /// Names of container ports that no selected Pod has, and hosts of a Sidecar that no object describes.
 pub(super) fn findings(snapshot: &Snapshot) -> Vec<Diagnostic> {
@@ -67,15 +67,9 @@ fn empty_imports(snapshot: &Snapshot, sidecar: &Sidecar) -> Vec<Diagnostic> {
 
 /// The full name of a Service, where a part of it was written.
 fn meant(snapshot: &Snapshot, own: &Name, namespace: &str, pattern: &Host) -> String {
-    let domain = &snapshot.mesh.cluster_domain;
     let of = if namespace == "." { &**own } else { namespace };
-    let full = [
-        format!("{pattern}.{of}.svc.{domain}"),
-        format!("{pattern}.svc.{domain}"),
-        format!("{pattern}.{domain}"),
-    ];
-    let mut full = full.iter().map(|name| Host::new(name));
-    match full.find(|host| snapshot.hosts.contains_key(host)) {
+    let mut longer = candidates(snapshot, of, pattern.as_str()).into_iter().skip(1);
+    match longer.find(|host| snapshot.hosts.contains_key(host)) {
         Some(host) => format!(": a host is taken literally, write {namespace}/{host}"),
         None => ": no object describes such a host there".to_owned(),
     }

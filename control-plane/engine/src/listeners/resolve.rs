@@ -204,8 +204,7 @@ impl<'a> Listeners<'a> {
 
     /// Every listener is made of a cluster that is there.
     fn cluster(&self, key: ClusterKey<'a>) -> Reached<'a> {
-        let service = self.outbound.services.get(key.host);
-        let found = service.and_then(|service| service.whole().find(|one| one.port.number == key.port));
+        let found = self.outbound.services.get(key.host).and_then(|service| service.on_port(key.port));
         found.map_or(Reached::BlackHole, Reached::Cluster)
     }
 }

@@ -1,11 +1,14 @@
 //! The virtual hosts of a port: which host a request means, by its Host header.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::collections::BTreeSet;
 
 use eastwest_model::{Kind, mesh::OutboundTrafficPolicy};
 
 use super::{ClusterKey, parts::is_routed};
-use crate::settings::{Discovery, OutboundCluster, OutboundService};
+use crate::{
+    address::url_host,
+    settings::{Discovery, OutboundCluster, OutboundService},
+};
 
 /// What a host contributes to the routes of a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,10 +75,7 @@ fn domains(service: &OutboundService, port: u16) -> Vec<String> {
     let headless = service.owner.kind == Kind::Service && service.discovery == Discovery::OriginalDst;
     let names = [service.host.as_str()].into_iter().chain(service.aliases.iter().map(AsRef::as_ref));
     let pods = names.clone().filter(|_| headless).map(|name| format!("*.{name}"));
-    let addresses = service.addresses.iter().map(|address| match address {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => format!("[{v6}]"),
-    });
+    let addresses = service.addresses.iter().map(|address| url_host(*address));
     let all = names.map(str::to_owned).chain(addresses).chain(pods);
     all.flat_map(|name| [format!("{name}:{port}"), name]).collect()
 }

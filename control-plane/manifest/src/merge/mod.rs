@@ -291,7 +291,8 @@ impl Merge {
 
     /// A part has other content.
     fn replace(&mut self, source: usize, part: Part, parsed: Parsed, step: &mut Step) {
-        let known = self.stand_ins(source, &part);
+        // Most parts have no lost document, and nothing to ask for.
+        let known = if parsed.lost.is_empty() { BTreeMap::new() } else { self.stand_ins(source, &part) };
         let before = self.take(source, &part, step);
         let mentioned = before.mentioned_in(&parsed);
         let Parsed { objects, diagnostics, refused, stand_ins, lost, .. } = parsed;

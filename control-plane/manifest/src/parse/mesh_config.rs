@@ -4,14 +4,13 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use eastwest_model::{
     MeshConfig, Meta, Object, TrustDomain,
-    mesh::{OutboundTrafficPolicy, TlsVersion},
+    mesh::{MESH_CONFIG_MAP, OutboundTrafficPolicy, TlsVersion},
     names::is_dns_label,
 };
 
 use super::tls_parameters;
 use crate::{document, field::Field, spelling};
 
-const NAME: &str = "istio";
 const TLS_VERSIONS: &[(&str, TlsVersion)] =
     &[("TLS_AUTO", TlsVersion::V1_2), ("TLSV1_2", TlsVersion::V1_2), ("TLSV1_3", TlsVersion::V1_3)];
 /// Words of an `outboundTrafficPolicy`.
@@ -32,7 +31,7 @@ const FIELDS: &[&str] = &[
 
 /// Whether this ConfigMap is the one.
 pub(super) fn is_it(meta: &Meta, defaults: &MeshConfig) -> bool {
-    &**meta.name() == NAME && *meta.namespace() == defaults.root_namespace
+    &**meta.name() == MESH_CONFIG_MAP && *meta.namespace() == defaults.root_namespace
 }
 
 pub(super) fn read(meta: Meta, root: &Field<'_>, defaults: &MeshConfig) -> Option<Object> {

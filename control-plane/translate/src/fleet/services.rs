@@ -8,12 +8,13 @@ use std::{
 use eastwest_engine::settings::{Outbound, OutboundService};
 use eastwest_model::Host;
 
+use crate::sweep::Sweep;
+
 /// The settings of each host that some scope has: most scopes have the same ones, which are kept once.
 #[derive(Debug, Default)]
 pub(super) struct SharedServices {
     known: BTreeMap<Host, Vec<Weak<OutboundService>>>,
-    /// How many hosts were in use when that was last looked at.
-    in_use: usize,
+    sweep: Sweep,
 }
 
 impl SharedServices {
@@ -35,11 +36,8 @@ impl SharedServices {
         }
     }
 
-    /// Forgets hosts that no scope has, once that may be half of them.
+    /// Forgets hosts that no scope has.
     pub(super) fn forget_unused(&mut self) {
-        if self.known.len() > 2 * self.in_use {
-            self.known.retain(|_, known| known.iter().any(|one| one.strong_count() > 0));
-            self.in_use = self.known.len();
-        }
+        self.sweep.retain(&mut self.known, |known| known.iter().any(|one| one.strong_count() > 0));
     }
 }

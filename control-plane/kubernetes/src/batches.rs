@@ -64,7 +64,7 @@ fn convert(update: Update<Document>) -> Vec<merge::Update> {
 fn entry(document: Document) -> Option<Entry> {
     match document {
         Document::Entry(entry) => Some(entry),
-        Document::Irrelevant | Document::Unidentified(_) => None,
+        Document::Irrelevant | Document::PassedOver(_) | Document::Lost(_) => None,
     }
 }
 

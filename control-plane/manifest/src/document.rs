@@ -42,32 +42,33 @@ pub(crate) struct SyntaxError {
     pub(crate) text: Box<str>,
 }
 
-/// The documents of a file in their order, and those that do not parse. Empty documents are left out.
-pub(crate) fn read(text: &str, file: &str) -> (Vec<Document>, Vec<SyntaxError>) {
+/// The documents of a file in their order. Empty documents are left out.
+pub(crate) fn read(text: &str, file: &str) -> Vec<Result<Document, SyntaxError>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let parsed = if file.ends_with(".json") { json::documents(text) } else { yaml_documents(text) };
-    let (mut documents, mut errors) = (Vec::new(), Vec::new());
+    let mut results = Vec::new();
     for result in parsed {
         match result {
-            Ok(document) => flatten(document, &mut documents),
-            Err(error) => errors.push(error),
+            Ok(document) if document.value.is_null() => {}
+            Ok(document) => flatten(document, &mut results),
+            Err(error) => results.push(Err(error)),
         }
     }
-    (documents, errors)
+    results
 }
 
-/// Takes lists apart. What stands twice in a list around its items changes no item and is passed over.
-fn flatten(document: Document, into: &mut Vec<Document>) {
+/// Takes lists apart. What stands twice in a list around its items changes no item and is passed over. An item may be
+/// anything, also null: who reads it says what is wrong.
+fn flatten(document: Document, into: &mut Vec<Result<Document, SyntaxError>>) {
     let Document { line, mut value, mut duplicates } = document;
     let (items, item_type, is_array) = match &mut value {
-        Value::Null => return,
         Value::Array(items) => (std::mem::take(items), None, true),
         Value::Object(map) if is_list(map) => {
             let item_type = ItemType::of(map);
             let Some(Value::Array(items)) = map.remove("items") else { return };
             (items, item_type, false)
         }
-        _ => return into.push(Document { line, value, duplicates }),
+        _ => return into.push(Ok(Document { line, value, duplicates })),
     };
     let mut lists: Vec<Vec<Duplicate>> = items.iter().map(|_| Vec::new()).collect();
     for mut duplicate in duplicates.drain(..) {

@@ -12,13 +12,14 @@ use anyhow::Context;
 use eastwest_ca_server::SharedSpentTokens;
 use eastwest_kubernetes::{Facts, Progress, Repeated, Statuses};
 use eastwest_manifest::merge::{Batch, Merge, SourceId};
-use eastwest_model::{Change, Diagnostic, Effect, MeshConfig, Severity};
+use eastwest_model::{Change, Diagnostic, MeshConfig};
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
 };
 
 use super::{
+    change_log,
     cluster::{Cluster, ClusterConfig},
     mesh_settings::{refused_settings, settings_of},
     process::Process,
@@ -213,7 +214,7 @@ impl Input {
                 self.progress = progress;
             }
             let effect = self.merge.apply(batch);
-            log(&effect.found, &effect.solved);
+            change_log::write(&effect);
             changes.extend(effect.changes);
         }
         Some(changes)
@@ -227,23 +228,6 @@ impl Input {
     /// Everything that is wrong or surprising now, errors first. The same list as long as nothing in it is different.
     pub(super) fn diagnostics(&self) -> &Arc<Vec<Diagnostic>> {
         self.merge.diagnostics()
-    }
-}
-
-/// Writes to the log what is newly wrong, and what no longer is.
-fn log(found: &[Diagnostic], solved: &[Diagnostic]) {
-    for Diagnostic { severity, object, origin, field, message, effect, .. } in found {
-        match (severity, effect) {
-            (Severity::Error, Some(Effect::None)) => tracing::error!(
-                %object, at = %origin, %field,
-                "refused, and no earlier version of it is known, so nothing of it is in force: {message}"
-            ),
-            (Severity::Error, _) => tracing::warn!(%object, at = %origin, %field, "refused: {message}"),
-            (Severity::Warning, _) => tracing::info!(%object, at = %origin, %field, "{message}"),
-        }
-    }
-    for solved in solved.iter().filter(|diagnostic| diagnostic.severity == Severity::Error) {
-        tracing::info!(object = %solved.object, field = %solved.field, "no longer refused");
     }
 }
 

@@ -4,6 +4,7 @@
 mod authorizer;
 mod bundles;
 mod ca;
+mod change_log;
 mod cluster;
 mod http;
 mod idle_thread;

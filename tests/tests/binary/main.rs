@@ -8,6 +8,7 @@ mod bundles;
 mod ci_page;
 mod commands;
 mod configuration;
+mod cut_off;
 mod diff;
 mod expiring_proofs;
 mod following;

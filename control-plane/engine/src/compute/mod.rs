@@ -22,6 +22,7 @@ use crate::{ClientScope, Snapshot, settings::WorkloadTls};
 
 pub use inbound::inbound;
 pub use outbound::{outbound, outbound_service};
+pub use peer_authentication::asks_for_strict;
 
 /// The identity of a workload: its service account, `default` where it names none.
 ///

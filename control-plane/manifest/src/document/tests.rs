@@ -2,7 +2,9 @@ use super::*;
 
 /// Documents as `line: json`, mistakes as `line! message`.
 fn show(text: &str, file: &str) -> Vec<String> {
-    let (documents, errors) = read(text, file);
+    let (documents, errors): (Vec<_>, Vec<_>) = read(text, file).into_iter().partition(Result::is_ok);
+    let documents: Vec<_> = documents.into_iter().map(Result::unwrap).collect();
+    let errors: Vec<_> = errors.into_iter().filter_map(Result::err).collect();
     let twice =
         |d: &Document| d.duplicates.iter().map(|one| format!(" twice {}", one.key())).collect::<String>();
     let documents = documents.iter().map(|d| format!("{}: {}{}", d.line, d.value, twice(d)));

@@ -6,9 +6,8 @@
 //!
 //! Rules:
 //! - A part states the objects that can be read in it, whatever is wrong beside them. Objects that are refused in it are
-//!   open, and those that it had before and that a document without a readable name mentions
-//!   ([`Parsed::lost`]): one of them may be meant. All objects of a file are open if nothing in it can be read, and those
-//!   that are gone if it may have been cut off: if its last document cannot be read, and is not as before.
+//!   open, and those that it had before and that a broken document may be ([`suspects`]), until that document is mended
+//!   or gone.
 //! - An object that is open and that no part of the source states keeps the last good version that the source had. An
 //!   object that was never good there is not in force, but for what stands in for it ([`Entry::stand_in`]).
 //! - So what is in force is what a fresh start would find, and the last good versions of what is open.
@@ -18,6 +17,7 @@
 //!   places.
 
 mod claim;
+mod suspects;
 mod tally;
 
 use std::{
@@ -32,12 +32,15 @@ use eastwest_model::{
 
 use self::{
     claim::{Claim, Part, Place, Remains, Standing},
+    suspects::Suspects,
     tally::Tally,
 };
 use crate::parse::{Entry, Parsed};
 
 /// What is added to an error if an earlier version stays in force.
 const EARLIER: &str = "; what was good before stays in force";
+/// What is added to an error about an object if others stand no longer in the file.
+const OTHERS: &str = "; it may be cut off there, so what stood in it before stays in force";
 /// What is added to an error if the rest of the object is in force.
 const STAND_IN: &str = "; no earlier version is known, so the rest of the object is in force";
 
@@ -107,6 +110,8 @@ pub enum Update {
 pub struct Effect {
     /// The objects in force that are gone, and then those that are new or different; each by name.
     pub changes: Vec<Change>,
+    /// The objects that are gone, as they were in force.
+    pub gone: Vec<Object>,
     /// The diagnostics that are new, errors first.
     pub found: Vec<Diagnostic>,
     /// The diagnostics that no longer hold, errors first.
@@ -145,10 +150,8 @@ struct Source {
 struct Content {
     /// What it states, and what is open in it.
     references: BTreeSet<ObjectRef>,
-    /// The open ones that it does not name.
-    mentioned: BTreeSet<ObjectRef>,
-    /// The last document that names no object.
-    last: Option<Name>,
+    /// The broken documents, and which objects that it no longer names they may be.
+    suspects: Suspects,
     /// What was found in it.
     found: Vec<Diagnostic>,
     /// The same, with a word on what stays in force. This is what the tally has.
@@ -162,24 +165,6 @@ struct Step {
     before: BTreeMap<ObjectRef, Vec<Claim>>,
     /// Parts of which the claims stand otherwise than their diagnostics say.
     restated: BTreeSet<(usize, Part)>,
-}
-
-impl Content {
-    /// The objects that a lost document of the content that comes next may mean.
-    fn mentioned_in(&self, next: &Parsed) -> BTreeSet<ObjectRef> {
-        let Parsed { objects, refused, lost, cut, .. } = next;
-        if lost.is_empty() {
-            return BTreeSet::new();
-        }
-        let is_illegible = objects.is_empty() && refused.is_empty();
-        let is_cut = *cut && lost.last() != self.last.as_ref();
-        let is_lost = |one: &&ObjectRef| {
-            is_illegible || is_cut || self.mentioned.contains(*one) && *cut || mentions(lost, &one.name)
-        };
-        let mut gone = self.references.clone();
-        gone.retain(|one| !refused.contains(one) && objects.iter().all(|object| object.reference() != one));
-        gone.iter().filter(is_lost).cloned().collect()
-    }
 }
 
 impl Merge {
@@ -210,12 +195,12 @@ impl Merge {
         for update in batch.updates {
             self.update(source, update, &mut step);
         }
-        let changes = self.settle(&mut step);
+        let (gone, changes) = self.settle(&mut step);
         for (source, part) in std::mem::take(&mut step.restated) {
             self.restate(source, &part);
         }
         let (found, solved) = self.diagnostics.settle();
-        Effect { changes, found, solved }
+        Effect { changes, gone, found, solved }
     }
 
     /// The rank of a source. There are few of them.
@@ -291,17 +276,17 @@ impl Merge {
 
     /// A part has other content.
     fn replace(&mut self, source: usize, part: Part, parsed: Parsed, step: &mut Step) {
-        // Most parts have no lost document, and nothing to ask for.
-        let known = if parsed.lost.is_empty() { BTreeMap::new() } else { self.stand_ins(source, &part) };
+        // Most parts have no broken document, and nothing to ask for.
+        let known = if parsed.broken.is_empty() { BTreeMap::new() } else { self.stand_ins(source, &part) };
         let before = self.take(source, &part, step);
-        let mentioned = before.mentioned_in(&parsed);
-        let Parsed { objects, diagnostics, refused, stand_ins, lost, .. } = parsed;
+        let suspects = before.suspects.next(&before.references, &parsed);
+        let Parsed { objects, diagnostics, refused, stand_ins, .. } = parsed;
         let stated: BTreeSet<_> = objects.iter().map(|object| object.reference().clone()).collect();
         let refused = refused.into_iter().filter(|reference| !stated.contains(reference));
         let refused =
             refused.map(|one| (stand_ins.iter().find(|object| *object.reference() == one).cloned(), one));
         // What was read of an object before stands in for one that may be meant.
-        let maybe = mentioned.iter().map(|one| (known.get(one).cloned(), one.clone()));
+        let maybe = suspects.objects().map(|one| (known.get(one).cloned(), one.clone()));
         let open = refused.chain(maybe).map(|(stand_in, one)| (one, Standing::Open, stand_in));
         let stated =
             objects.into_iter().map(|object| (object.reference().clone(), Standing::Stated(object), None));
@@ -313,8 +298,7 @@ impl Merge {
             let claims = self.claims.entry(reference).or_default();
             claims.insert(claims.partition_point(|other| other.place < claim.place), claim);
         }
-        let last = lost.last().cloned();
-        let content = Content { references, mentioned, last, found: diagnostics, shown: before.shown };
+        let content = Content { references, suspects, found: diagnostics, shown: before.shown };
         self.sources[source].parts.insert(part.clone(), content);
         step.restated.insert((source, part));
     }
@@ -348,7 +332,7 @@ impl Merge {
     }
 
     /// Decides anew which version of each touched object is in force.
-    fn settle(&mut self, step: &mut Step) -> Vec<Change> {
+    fn settle(&mut self, step: &mut Step) -> (Vec<Object>, Vec<Change>) {
         let (mut gone, mut new) = (Vec::new(), Vec::new());
         for (reference, before) in std::mem::take(&mut step.before) {
             let mut claims = self.claims.remove(&reference).unwrap_or_default();
@@ -356,7 +340,7 @@ impl Merge {
             let open = claims.iter().filter(|claim| !claim.is_stated());
             step.restated.extend(open.map(|one| (one.place.source, one.place.part(&reference))));
             match (claim::winner(&before), claim::winner(&claims)) {
-                (Some(_), None) => gone.push(Change::Delete(reference.clone())),
+                (Some(object), None) => gone.push(object.clone()),
                 (before, Some(now)) if before != Some(now) => new.push(Change::Upsert(now.clone())),
                 _ => {}
             }
@@ -365,7 +349,9 @@ impl Merge {
                 self.claims.insert(reference, claims);
             }
         }
-        gone.into_iter().chain(new).collect()
+        let deleted = gone.iter().map(|object| Change::Delete(object.reference().clone()));
+        let changes = deleted.chain(new).collect();
+        (gone, changes)
     }
 
     fn note_conflicts(&mut self, reference: &ObjectRef, claims: &[Claim]) {
@@ -417,37 +403,32 @@ impl Merge {
         });
         let remains: BTreeMap<String, Remains> = remains.collect();
         let stays = |name: &String| remains.get(name) == Some(&Remains::Last);
-        let mentioned: Vec<_> = content.mentioned.iter().map(ToString::to_string).filter(stays).collect();
+        let others: Vec<_> = content.suspects.objects().map(ToString::to_string).filter(stays).collect();
         let mut shown = content.found.clone();
+        let mut is_told = others.is_empty();
         for diagnostic in shown.iter_mut().filter(|one| one.severity == Severity::Error) {
             let is_of_file = part.file().is_some_and(|file| diagnostic.object == **file);
             match remains.get(&diagnostic.object) {
                 Some(Remains::Last) => diagnostic.message.push_str(EARLIER),
                 Some(Remains::StandIn) => diagnostic.message.push_str(STAND_IN),
                 Some(Remains::Nothing) => diagnostic.effect = Some(Ineffective::None),
-                None if is_of_file && !mentioned.is_empty() => {
-                    diagnostic.message.push_str(&format!("{EARLIER}: {}", list(&mentioned)));
+                None if is_of_file && !others.is_empty() => {
+                    diagnostic.message.push_str(&format!("{EARLIER}: {}", list(&others)));
+                    is_told = true;
                 }
                 None if is_of_file && content.found.len() == 1 && remains.keys().any(stays) => {
                     diagnostic.message.push_str(EARLIER);
                 }
+                None if is_of_file => diagnostic.effect = Some(Ineffective::None),
                 None | Some(Remains::Other) => {}
             }
+        }
+        if let Some(first) = shown.first_mut().filter(|_| !is_told) {
+            first.message.push_str(&format!("{OTHERS}: {}", list(&others)));
         }
         self.diagnostics.replace(&content.shown, &shown);
         content.shown = shown;
     }
-}
-
-/// Whether a text has this name as a word.
-fn mentions(texts: &[Name], name: &str) -> bool {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
-    texts.iter().any(|text| {
-        text.match_indices(name).any(|(at, _)| {
-            let (before, after) = (&text[..at], &text[at + name.len()..]);
-            !before.ends_with(is_part) && !after.starts_with(is_part)
-        })
-    })
 }
 
 /// The first names of a list, and how many more there are.

@@ -172,10 +172,43 @@ fn a_file_that_may_be_cut_off_keeps_what_is_gone() {
             wrong(&merge)
         );
     }
+    // Also a document that can be read may be cut off, and then it is refused, or of a kind that nobody knows.
+    let named = "---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: b, namespace: shop}\n";
+    let refused = format!("{named}spec: {{mtls: {{mode: STR}}}}");
+    check(&mut merge, DIRECTORY, [file("a.yaml", &(whole[0].clone() + &refused))], &[]);
+    assert!(wrong(&merge)[0].ends_with("stays in force: PeerAuthentication/shop/c"), "{:?}", wrong(&merge));
+    let unknown = "---\napiVersion: security.istio.io/v1\nkind: PeerAu";
+    check(&mut merge, DIRECTORY, [file("a.yaml", &(whole[0].clone() + unknown))], &[]);
+    assert!(
+        wrong(&merge)[0].ends_with("PeerAuthentication/shop/b, PeerAuthentication/shop/c"),
+        "{:?}",
+        wrong(&merge)
+    );
     // The same end again is no cut: what goes now is taken out.
     let bad = "---\nkind: [";
     check(&mut merge, DIRECTORY, [file("a.yaml", &(whole.concat() + bad))], &[]);
     check(&mut merge, DIRECTORY, [file("a.yaml", &(whole[..2].concat() + bad))], &["-c"]);
+}
+
+/// The name itself may be what is wrong, or an end of the file that was broken before may have been mended.
+#[test]
+fn an_object_stays_for_as_long_as_the_broken_document_that_it_may_be() {
+    let strict = ["a", "b", "c"].map(|name| policy(name, "STRICT"));
+    let renamed = policy("d", "strict");
+    let nameless =
+        "---\napiVersion: securty.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: q}\nspec: {}\n"
+            .to_owned();
+    for broken in [renamed, nameless] {
+        let mut merge = merge();
+        let old = "---\nkind: [\n";
+        let start = ["+a STRICT", "+b STRICT", "+c STRICT"];
+        check(&mut merge, DIRECTORY, [file("a.yaml", &(old.to_owned() + &strict.concat()))], &start);
+        let edit = |parts: &[&str]| file("a.yaml", &parts.concat());
+        check(&mut merge, DIRECTORY, [edit(&[old, &broken, &strict[1], &strict[2]])], &[]);
+        assert!(wrong(&merge).iter().any(|one| one.ends_with("stays in force: PeerAuthentication/shop/a")));
+        check(&mut merge, DIRECTORY, [edit(&[old, &broken, &strict[2]])], &["-b", "+c STRICT"]);
+        check(&mut merge, DIRECTORY, [edit(&[old, &strict[2]])], &["-a", "+c STRICT"]);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use eastwest_model::{
     Host, MeshConfig, Meta, Name, Object,
-    policy::{DestinationRule, Subset},
+    policy::{ClientTlsMode, DestinationRule, Subset},
 };
 
 use super::{
@@ -40,6 +40,21 @@ pub(super) fn read(meta: Meta, root: &Field<'_>, mesh: &MeshConfig) -> Option<Ob
         meta,
     };
     Some(object.into())
+}
+
+/// What stands in for a refused rule (POLICY.md V4): all that was read, if every mistake is in a block that decides nothing
+/// about TLS, and some block asks for TLS.
+pub(super) fn stand_in(rule: &DestinationRule, errors: &[&str]) -> Option<Object> {
+    const BLOCKS: [&str; 6] =
+        ["loadBalancer", "connectionPool", "outlierDetection", "tunnel", "proxyProtocol", "retryBudget"];
+    let step = |part: &str| part.split('[').next().unwrap_or(part).to_owned();
+    let is_harmless = |field: &&str| {
+        let mut steps = field.split('.').map(step);
+        let policy = steps.position(|step| step == "trafficPolicy" || step == "portLevelSettings");
+        policy.is_some() && steps.any(|step| BLOCKS.contains(&&*step))
+    };
+    let asks = rule.tls_blocks().any(|tls| tls.mode != ClientTlsMode::Disable);
+    (asks && errors.iter().all(is_harmless)).then(|| rule.clone().into())
 }
 
 fn read_host(field: &Field<'_>) -> Name {

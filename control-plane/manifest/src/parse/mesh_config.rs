@@ -37,9 +37,12 @@ pub(super) fn is_it(meta: &Meta, defaults: &MeshConfig) -> bool {
 pub(super) fn read(meta: Meta, root: &Field<'_>, defaults: &MeshConfig) -> Option<Object> {
     let field = root.get("data").get("mesh");
     let text = field.required("ConfigMap istio holds the MeshConfig under the key \"mesh\"").text()?;
-    let (documents, errors) = document::read(text, "");
-    for error in &errors {
-        field.error(format_args!("line {}: {}", error.line, error.message));
+    let mut documents = Vec::new();
+    for result in document::read(text, "") {
+        match result {
+            Ok(document) => documents.push(document),
+            Err(error) => field.error(format_args!("line {}: {}", error.line, error.message)),
+        }
     }
     let mesh = match &documents[..] {
         [] => defaults.clone(),

@@ -45,13 +45,21 @@ pub struct Parsed {
     pub diagnostics: Vec<Diagnostic>,
     /// Objects that are named but refused: their last good versions stay.
     pub refused: BTreeSet<ObjectRef>,
-    /// The texts of documents that were meant to name an object and do not. An object that one of them mentions may be
-    /// that object, so its last good version stays.
-    pub lost: Vec<Name>,
-    /// The last document is one of them, so the file may be cut off.
-    pub cut: bool,
+    /// The documents that are not in force, in the order of the file.
+    pub broken: Vec<Broken>,
     /// What stands in for some of them where no good version is known ([`Entry::stand_in`]).
     pub stand_ins: Vec<Object>,
+}
+
+/// A document of a file that is not in force. It may be what is left of another object of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// What it says.
+    pub text: Name,
+    /// The object that it names; `None` if it was meant to name one and does not.
+    pub names: Option<ObjectRef>,
+    /// It is the last document, so the file may be cut off in it.
+    pub is_last: bool,
 }
 
 /// What one document says.
@@ -59,8 +67,10 @@ pub struct Parsed {
 pub enum Document {
     /// A kind that decides nothing here.
     Irrelevant,
-    /// It names no object that is read. An error among the diagnostics means that it was meant to.
-    Unidentified(Vec<Diagnostic>),
+    /// It names no object that is read, and was not meant to as far as is known.
+    PassedOver(Diagnostic),
+    /// It was meant to name an object that is read, and does not.
+    Lost(Vec<Diagnostic>),
     /// It names an object.
     Entry(Entry),
 }
@@ -89,16 +99,17 @@ pub fn documents(text: &str, file: &str, defaults: &MeshConfig) -> Parsed {
     let file = Name::from(file);
     let at = |line| Origin { file: Some(file.clone()), line: Some(line) };
     let mut parsed = Parsed::default();
-    let (documents, errors) = document::read(text, &file);
-    let last = documents.last().map(|document| document.line);
-    parsed.cut = errors.last().is_some_and(|error| Some(error.line) > last);
-    for error in errors {
-        parsed.add(Document::lost(&at(error.line), "", error.message), || error.text.into());
-    }
-    for document in &documents {
-        let read = read(&document.value, &document.duplicates, &at(document.line), defaults);
-        let is_lost = parsed.add(read, || document.value.to_string().into());
-        parsed.cut |= is_lost && Some(document.line) == last;
+    for document in document::read(text, &file) {
+        parsed.broken.iter_mut().for_each(|broken| broken.is_last = false);
+        match document {
+            Ok(document) => {
+                let read = read(&document.value, &document.duplicates, &at(document.line), defaults);
+                parsed.add(read, || document.value.to_string().into());
+            }
+            Err(error) => {
+                parsed.add(Document::lost(&at(error.line), "", error.message), || error.text.into());
+            }
+        }
     }
     parsed.diagnostics.sort();
     parsed
@@ -114,8 +125,12 @@ pub fn object(value: &Value, origin: &Origin, defaults: &MeshConfig) -> Document
 fn read(value: &Value, duplicates: &[Duplicate], origin: &Origin, defaults: &MeshConfig) -> Document {
     let text = |key: &str| value.get(key).and_then(Value::as_str);
     let (Some(api_version), Some(kind)) = (text("apiVersion"), text("kind")) else {
-        let (severity, message) = passed_over::no_object(value);
-        return Document::about_file(origin, severity, "", message.to_owned());
+        return match passed_over::no_object(value) {
+            Ok(message) => {
+                Document::PassedOver(about_file(origin, Severity::Warning, "", message.to_owned()))
+            }
+            Err(message) => Document::lost(origin, "", message.to_owned()),
+        };
     };
     let (group, version) = api_version.rsplit_once('/').unwrap_or((CORE, api_version));
     let reader = match find_reader(group, version, kind) {
@@ -123,11 +138,11 @@ fn read(value: &Value, duplicates: &[Duplicate], origin: &Origin, defaults: &Mes
         Err(NoReader::Irrelevant) => return Document::Irrelevant,
         Err(NoReader::PassedOver(message)) => {
             let finding = Finding::warning(message);
-            return Document::Unidentified(vec![diagnostic(
-                metadata::reference(value, kind),
-                origin,
-                finding,
-            )]);
+            return Document::PassedOver(diagnostic(metadata::reference(value, kind), origin, finding));
+        }
+        Err(NoReader::Unknown(message)) => {
+            let finding = Finding::warning(message);
+            return Document::Lost(vec![diagnostic(metadata::reference(value, kind), origin, finding)]);
         }
         Err(NoReader::Slip(field, message)) => return Document::lost(origin, field, message),
     };
@@ -136,9 +151,9 @@ fn read(value: &Value, duplicates: &[Duplicate], origin: &Origin, defaults: &Mes
     root.refuse(duplicates);
     let Some(meta) = metadata::read(&root, reader.kind, origin) else {
         let lost = |finding: Finding| {
-            diagnostic(about_file(origin), origin, Finding { severity: Severity::Error, ..finding })
+            diagnostic(file_of(origin), origin, Finding { severity: Severity::Error, ..finding })
         };
-        return Document::Unidentified(findings.into_set().into_iter().map(lost).collect());
+        return Document::Lost(findings.into_set().into_iter().map(lost).collect());
     };
     if is_istio(group) {
         root.slips(&["apiVersion", "kind", "metadata", "spec", "status"]);
@@ -154,6 +169,7 @@ fn read(value: &Value, duplicates: &[Duplicate], origin: &Origin, defaults: &Mes
         (Some(Object::PeerAuthentication(policy)), true) => {
             (None, peer_authentication::stand_in(&policy, &errors))
         }
+        (Some(Object::DestinationRule(rule)), true) => (None, destination_rule::stand_in(&rule, &errors)),
         (_, true) => (None, None),
     };
     let about = |finding| diagnostic(reference.to_string(), origin, finding);
@@ -162,22 +178,24 @@ fn read(value: &Value, duplicates: &[Duplicate], origin: &Origin, defaults: &Mes
 }
 
 impl Parsed {
-    /// Takes in a document and tells whether it is lost; `text` is what it says.
-    fn add(&mut self, document: Document, text: impl FnOnce() -> Name) -> bool {
+    /// Takes in a document, the last one so far; `text` is what it says.
+    fn add(&mut self, document: Document, text: impl FnOnce() -> Name) {
+        let broken = |names| self.broken.push(Broken { text: text(), names, is_last: true });
         match document {
-            Document::Irrelevant => false,
-            Document::Unidentified(diagnostics) => {
-                let is_lost = diagnostics.iter().any(|one| one.severity == Severity::Error);
-                self.lost.extend(is_lost.then(text));
+            Document::Irrelevant => {}
+            Document::PassedOver(diagnostic) => self.diagnostics.push(diagnostic),
+            Document::Lost(diagnostics) => {
+                broken(None);
                 self.diagnostics.extend(diagnostics);
-                is_lost
             }
             Document::Entry(entry) => {
+                if entry.refused {
+                    broken(Some(entry.reference.clone()));
+                    self.refused.insert(entry.reference);
+                }
                 self.objects.extend(entry.object);
-                self.refused.extend(Some(entry.reference).filter(|_| entry.refused));
                 self.stand_ins.extend(entry.stand_in);
                 self.diagnostics.extend(entry.diagnostics);
-                false
             }
         }
     }
@@ -186,18 +204,18 @@ impl Parsed {
 impl Document {
     /// A document that was meant to name an object and does not.
     fn lost(origin: &Origin, field: &str, message: String) -> Self {
-        Self::about_file(origin, Severity::Error, field, message)
-    }
-
-    /// A document that names no object: the diagnostic is about the file.
-    fn about_file(origin: &Origin, severity: Severity, field: &str, message: String) -> Self {
-        let finding = Finding { severity, field: field.to_owned(), message, refuses: false };
-        Self::Unidentified(vec![diagnostic(about_file(origin), origin, finding)])
+        Self::Lost(vec![about_file(origin, Severity::Error, field, message)])
     }
 }
 
+/// What is wrong with a document that names no object: it is about the file.
+fn about_file(origin: &Origin, severity: Severity, field: &str, message: String) -> Diagnostic {
+    let finding = Finding { severity, field: field.to_owned(), message, refuses: false };
+    diagnostic(file_of(origin), origin, finding)
+}
+
 /// What a diagnostic is about that has no object.
-fn about_file(origin: &Origin) -> String {
+fn file_of(origin: &Origin) -> String {
     origin.file.as_deref().unwrap_or_default().to_owned()
 }
 
@@ -262,6 +280,8 @@ enum NoReader {
     Irrelevant,
     /// Its kind is not read here, though somebody may expect that it does something.
     PassedOver(String),
+    /// Nobody knows its kind, and its group is one of which every kind is known.
+    Unknown(String),
     /// The field that is certainly a slip, and what is wrong with it.
     Slip(&'static str, String),
 }
@@ -272,12 +292,13 @@ fn find_reader(group: &str, version: &str, kind: &str) -> Result<&'static Reader
         return Err(match passed_over::judge(group, kind) {
             Unread::Irrelevant => NoReader::Irrelevant,
             Unread::PassedOver(message) => NoReader::PassedOver(message),
+            Unread::Unknown(message) => NoReader::Unknown(message),
             Unread::Slip(message) => NoReader::Slip("kind", message),
         });
     };
     if reader.group() != group {
-        let slip = is_istio(group) && is_istio(reader.group()) || group == CORE && is_istio(reader.group());
         let message = || format!("{kind} belongs to {}: write {0}/{}", reader.group(), reader.versions[0]);
+        let slip = passed_over::is_slip_of(group, reader.group());
         return Err(if slip { NoReader::Slip("apiVersion", message()) } else { NoReader::Irrelevant });
     }
     if !reader.versions.contains(&version) {

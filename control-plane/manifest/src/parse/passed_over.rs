@@ -1,6 +1,6 @@
 //! Documents that name no object here: kinds that Istio reads and we do not, files of other programs, slips.
 
-use eastwest_model::{Group, Severity};
+use eastwest_model::{Group, edit_distance};
 use serde_json::Value;
 
 use super::READERS;
@@ -37,7 +37,7 @@ const SECURITY: &str = Group::Security.name();
 const NETWORKING: &str = Group::Networking.name();
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
-/// The most letters that a slip in the name of a kind changes.
+/// The most letters that a slip in the name of a kind or a group changes.
 const SLIP: usize = 3;
 
 /// What a kind without a reader comes to.
@@ -46,6 +46,8 @@ pub(super) enum Unread {
     Irrelevant,
     /// It is passed over, and somebody may expect that it does something: why it does not.
     PassedOver(String),
+    /// Nobody knows it, in a group of which every kind is known.
+    Unknown(String),
     /// It is certainly a slip: what is wrong with the field `kind`.
     Slip(String),
 }
@@ -62,22 +64,32 @@ pub(super) fn judge(group: &str, kind: &str) -> Unread {
         READERS.iter().filter(|one| one.group() == group).map(|one| one.kind.to_string()).collect();
     let hint = spelling::nearest(kind, names.iter().map(String::as_str), SLIP);
     if hint.is_empty() {
-        return Unread::PassedOver(format!("is not in force: there is no kind {kind:?} in {group} here"));
+        return Unread::Unknown(format!("is not in force: there is no kind {kind:?} in {group} here"));
     }
     Unread::Slip(format!("there is no kind {kind:?} in {group}{hint}"))
 }
 
-/// Why a document without `kind` or `apiVersion` names no object.
-pub(super) fn no_object(value: &Value) -> (Severity, &'static str) {
+/// Whether a group is certainly a slip for one of Istio: it is another one of Istio, none at all, or nearly the same.
+/// Kinds of one name are in groups of other projects too.
+pub(super) fn is_slip_of(group: &str, right: &str) -> bool {
+    let letters = |text: &str| text.chars().take(64).collect::<Vec<_>>();
+    super::is_istio(right)
+        && (super::is_istio(group)
+            || group == super::CORE
+            || group.ends_with(".istio.io")
+            || edit_distance(&letters(group), &letters(right)) <= SLIP)
+}
+
+/// Why a document without `kind` or `apiVersion` names no object: `Ok` if it was not meant to.
+pub(super) fn no_object(value: &Value) -> Result<&'static str, &'static str> {
     let has = |key: &str| value.get(key).is_some();
     match (has("apiVersion"), has("kind")) {
         (true, false) if has("name") && has("version") && !has("metadata") => {
-            (Severity::Warning, "is passed over: this describes a Helm chart; render it with `helm template`")
+            Ok("is passed over: this describes a Helm chart; render it with `helm template`")
         }
-        (false, false) if value.is_object() => (
-            Severity::Warning,
-            "is passed over: this is no Kubernetes object, for it has neither apiVersion nor kind",
-        ),
-        _ => (Severity::Error, "this is no Kubernetes object: it needs apiVersion and kind, both text"),
+        (false, false) if value.is_object() => {
+            Ok("is passed over: this is no Kubernetes object, for it has neither apiVersion nor kind")
+        }
+        _ => Err("this is no Kubernetes object: it needs apiVersion and kind, both text"),
     }
 }

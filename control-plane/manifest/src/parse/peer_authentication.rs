@@ -48,10 +48,10 @@ pub(super) fn stand_in(policy: &PeerAuthentication, errors: &[&str]) -> Option<O
     };
     let ports = policy.ports.iter().filter(|(port, _)| **port != 0 && !policy.selector.is_empty());
     let ports: BTreeMap<_, _> = ports.map(|(port, mode)| (*port, *mode)).collect();
-    let modes = ports.values().chain([&policy.mode]);
-    let closes = modes.flatten().any(|mode| *mode == MutualTlsMode::Strict);
-    let usable = closes && errors.iter().filter(about_modes).count() == errors.len();
-    usable.then(|| PeerAuthentication { ports, ..policy.clone() }.into())
+    let usable = errors.iter().filter(about_modes).count() == errors.len();
+    Some(PeerAuthentication { ports, ..policy.clone() })
+        .filter(|rest| usable && rest.asks_for_strict())
+        .map(Object::from)
 }
 
 /// `mode` of an `mtls` block; missing is UNSET (P6).

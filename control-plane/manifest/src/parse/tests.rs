@@ -57,7 +57,7 @@ fn kinds_without_meaning_are_passed_over() {
 fn slips_in_type_or_name_are_about_the_file() {
     let findings_of = |text: &str| {
         let parsed = parse(text);
-        assert!(parsed.lost.len() == 1 && parsed.objects.is_empty());
+        assert!(parsed.broken.len() == 1 && parsed.objects.is_empty());
         assert_eq!(parsed.diagnostics[0].object, "mesh.yaml");
         findings(text)
     };
@@ -70,6 +70,10 @@ fn slips_in_type_or_name_are_about_the_file() {
         ),
         (
             "{apiVersion: networking.istio.io/v1, kind: PeerAuthentication}",
+            "! apiVersion: PeerAuthentication belongs to security.istio.io: write security.istio.io/v1",
+        ),
+        (
+            "{apiVersion: securty.istio.io/v1, kind: PeerAuthentication, metadata: {name: a}}",
             "! apiVersion: PeerAuthentication belongs to security.istio.io: write security.istio.io/v1",
         ),
         (
@@ -95,7 +99,7 @@ fn slips_in_type_or_name_are_about_the_file() {
 #[test]
 fn other_programs_files_are_passed_over_with_a_warning() {
     let parsed = parse("replicas: 3\nimage: x\n");
-    assert!(parsed.lost.is_empty() && parsed.objects.is_empty());
+    assert!(parsed.broken.is_empty() && parsed.objects.is_empty());
     assert_eq!(
         findings("replicas: 3\nimage: x\n"),
         ["? : is passed over: this is no Kubernetes object, for it has neither apiVersion nor kind"]
@@ -118,7 +122,7 @@ fn kinds_of_istio_that_are_not_read_are_passed_over_with_a_warning() {
         let parsed =
             parse(&format!("{{apiVersion: {version}, kind: {kind}, metadata: {{name: a, namespace: b}}}}"));
         let [found] = &parsed.diagnostics[..] else { panic!("{parsed:?}") };
-        assert!(parsed.lost.is_empty() && found.severity == Severity::Warning, "{parsed:?}");
+        assert!(parsed.broken.is_empty() && found.severity == Severity::Warning, "{parsed:?}");
         assert_eq!(found.object, format!("{kind}/b/a"));
         assert!(found.message.starts_with(&format!("is not in force: {kind} is not read here; {instead}")));
     }

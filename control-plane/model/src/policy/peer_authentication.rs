@@ -40,3 +40,10 @@ pub struct PeerAuthentication {
     /// `portLevelMtls` by container port (P7, P8); `None` = UNSET or `{}`.
     pub ports: BTreeMap<u16, Option<MutualTlsMode>>,
 }
+
+impl PeerAuthentication {
+    /// Whether it closes a port to plaintext, or all of them.
+    pub fn asks_for_strict(&self) -> bool {
+        self.ports.values().chain([&self.mode]).flatten().any(|mode| *mode == MutualTlsMode::Strict)
+    }
+}

@@ -2,6 +2,7 @@
 //! knows only how they end.
 
 use super::*;
+use crate::parse::Broken;
 
 const SEEDS: u64 = 100;
 const STEPS: usize = 40;
@@ -66,8 +67,12 @@ impl Random {
     /// A document of which it is not certain which object it names.
     fn lost(&mut self) -> String {
         let name = self.one_of(&NAMES);
-        match self.below(4) {
+        match self.below(6) {
             0 => format!("kind: PeerAuthentication\nmetadata: {{name: {name}}}"),
+            3 => "apiVersion: security.istio.io/v1\nkind: PeerAu".to_owned(),
+            4 => format!(
+                "apiVersion: securty.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: {name}}}"
+            ),
             1 => format!("kind: PeerAuthentication\nmetadata: {{name: {{{{ {name} }}}}}}"),
             2 => format!(
                 "apiVersion: security.istio.io/v1\nkind: PeerAuthentification\nmetadata: {{name: {name}}}"
@@ -140,9 +145,41 @@ struct Known {
     stated: Vec<Object>,
     /// With what stands in for each.
     open: BTreeMap<ObjectRef, Option<Object>>,
-    mentioned: BTreeSet<ObjectRef>,
-    lost: Option<Name>,
+    /// The texts of the broken documents.
+    broken: BTreeSet<Name>,
+    /// The texts of those that an object may be which the file no longer names.
+    suspects: BTreeMap<ObjectRef, BTreeSet<Name>>,
     diagnostics: usize,
+}
+
+impl Known {
+    /// The texts of the content that comes next which this object of the file may be.
+    fn suspected(&self, reference: &ObjectRef, next: &Parsed) -> BTreeSet<Name> {
+        let names = |one: &ObjectRef| {
+            next.refused.contains(one) || next.objects.iter().any(|object| object.reference() == one)
+        };
+        if names(reference) {
+            return BTreeSet::new();
+        }
+        let known = || self.stated.iter().map(Object::reference).chain(self.open.keys());
+        let says = |text: &Name, one: &ObjectRef| {
+            text.split(|c: char| !c.is_alphanumeric()).any(|word| *word == *one.name)
+        };
+        let may_be = |document: &Broken| {
+            if self.broken.contains(&document.text) {
+                return self.suspects.get(reference).is_some_and(|texts| texts.contains(&document.text));
+            }
+            document.is_last
+                || match &document.names {
+                    Some(name) => known().all(|one| one != name),
+                    None => {
+                        says(&document.text, reference)
+                            || !known().any(|one| !names(one) && says(&document.text, one))
+                    }
+                }
+        };
+        next.broken.iter().filter(|one| may_be(one)).map(|one| one.text.clone()).collect()
+    }
 }
 
 impl Model {
@@ -190,7 +227,7 @@ impl Model {
             Update::Unreadable { file, .. } => {
                 let known = self.parts.entry(Part::File(file.clone())).or_default();
                 known.open.extend(known.stated.drain(..).map(|object| (object.reference().clone(), None)));
-                (known.mentioned, known.lost, known.diagnostics) = (BTreeSet::new(), None, 1);
+                (known.broken, known.suspects, known.diagnostics) = (BTreeSet::new(), BTreeMap::new(), 1);
             }
             Update::Gone(file) => drop(self.parts.remove(&Part::File(file.clone()))),
             Update::Problems(problems) => self.problems = problems.len(),
@@ -198,24 +235,19 @@ impl Model {
     }
 
     fn replace(&mut self, part: Part, parsed: &Parsed) {
-        let Parsed { objects, refused, stand_ins, lost, cut, diagnostics } = parsed;
+        let Parsed { objects, refused, stand_ins, broken, diagnostics } = parsed;
         let before = self.parts.remove(&part).unwrap_or_default();
         let named = before.stated.iter().map(Object::reference).chain(before.open.keys());
-        let mentioned = |reference: &&ObjectRef| {
-            let mut words = lost.iter().flat_map(|text| text.split(|c: char| !c.is_alphanumeric()));
-            words.any(|word| *word == *reference.name)
-                || !lost.is_empty() && objects.is_empty() && refused.is_empty()
-                || *cut && (lost.last() != before.lost.as_ref() || before.mentioned.contains(*reference))
-        };
+        let suspected = named.map(|one| (one.clone(), before.suspected(one, parsed)));
+        let suspects: BTreeMap<_, _> = suspected.filter(|(_, texts)| !texts.is_empty()).collect();
         let free = |one: &&ObjectRef| objects.iter().all(|object| object.reference() != *one);
-        let mentioned: BTreeSet<_> = named.filter(mentioned).filter(free).cloned().collect();
         let maybe = |one: &ObjectRef| (one.clone(), before.open.get(one).cloned().flatten());
         let stand_in = |one: &ObjectRef| stand_ins.iter().find(|object| object.reference() == one).cloned();
-        let mut open: BTreeMap<_, _> = mentioned.iter().map(maybe).collect();
+        let mut open: BTreeMap<_, _> = suspects.keys().map(maybe).collect();
         open.extend(refused.iter().filter(free).map(|one| (one.clone(), stand_in(one))));
-        let mentioned = mentioned.difference(refused).cloned().collect();
-        let (stated, lost, diagnostics) = (objects.clone(), lost.last().cloned(), diagnostics.len());
-        self.parts.insert(part, Known { stated, open, mentioned, lost, diagnostics });
+        let broken = broken.iter().map(|one| one.text.clone()).collect();
+        let (stated, diagnostics) = (objects.clone(), diagnostics.len());
+        self.parts.insert(part, Known { stated, open, broken, suspects, diagnostics });
     }
 
     /// Every version of an object that the source has, the one in force first.
@@ -258,6 +290,7 @@ impl Followed {
         let set = |merge: &Merge| merge.diagnostics().iter().cloned().collect::<BTreeSet<_>>();
         let before = set(&self.merge);
         let effect = self.merge.apply(Batch { source: SourceId::new(SOURCES[source]), updates });
+        assert!(effect.gone.iter().all(|object| self.world.get(object.reference()) == Some(object)));
         for change in effect.changes {
             match change {
                 Change::Upsert(object) => {
@@ -351,12 +384,7 @@ fn an_edit_takes_what_a_start_takes() {
                 assert!(same, "{place}: {found:?} and {object:?}");
             }
             for reference in edited.world.keys().filter(|one| !started.world.contains_key(*one)) {
-                let open = parse_all(&texts).any(|parsed| {
-                    let is_illegible = parsed.objects.is_empty() && parsed.refused.is_empty();
-                    parsed.refused.contains(reference)
-                        || mentions(&parsed.lost, &reference.name)
-                        || (is_illegible || parsed.cut) && !parsed.lost.is_empty()
-                });
+                let open = parse_all(&texts).any(|parsed| !parsed.broken.is_empty());
                 assert!(open, "{place}: {reference} outlives its document");
             }
         }

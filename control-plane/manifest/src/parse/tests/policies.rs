@@ -501,3 +501,38 @@ fn v4_what_stands_in_for_a_refused_policy() {
     }
     assert_eq!(stand_in("{selector: {matchLabels: {app: 5}}, mtls: {mode: STRICT}}"), None);
 }
+
+/// TLS that a rule asks for must not become plaintext because of a mistake elsewhere in the rule.
+#[test]
+fn v4_what_stands_in_for_a_refused_rule() {
+    let stand_in = |spec: &str| {
+        let text = format!(
+            "{{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {{name: a, namespace: shop}}, \
+             spec: {{host: a.example.com, {spec}}}}}"
+        );
+        let parsed = parse(&text);
+        assert!(parsed.objects.is_empty() && parsed.refused.len() == 1, "{spec}: {parsed:?}");
+        parsed.stand_ins.first().map(|object| match object {
+            Object::DestinationRule(rule) => rule.tls_blocks().map(|tls| tls.mode).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        })
+    };
+    let bad = "loadBalancer: {simple: NONSENSE}";
+    assert_eq!(
+        stand_in(&format!("trafficPolicy: {{tls: {{mode: SIMPLE}}, {bad}}}")),
+        Some(vec![ClientTlsMode::Simple])
+    );
+    let ports = format!("portLevelSettings: [{{port: {{number: 443}}, tls: {{mode: SIMPLE}}, {bad}}}]");
+    assert_eq!(stand_in(&format!("trafficPolicy: {{{ports}}}")), Some(vec![ClientTlsMode::Simple]));
+    let subset = format!("subsets: [{{name: v1, trafficPolicy: {{tls: {{mode: ISTIO_MUTUAL}}, {bad}}}}}]");
+    assert_eq!(stand_in(&subset), Some(vec![ClientTlsMode::IstioMutual]));
+    for open in [
+        format!("trafficPolicy: {{tls: {{mode: DISABLE}}, {bad}}}"),
+        format!("trafficPolicy: {{{bad}}}"),
+        "trafficPolicy: {tls: {mode: SIMPEL}}".to_owned(),
+        "trafficPolicy: {tls: {mode: SIMPLE, subjectAltNames: 5}}".to_owned(),
+        format!("subsets: [{{name: a_b, trafficPolicy: {{tls: {{mode: SIMPLE}}, {bad}}}}}]"),
+    ] {
+        assert_eq!(stand_in(&open), None, "{open}");
+    }
+}

@@ -1,16 +1,17 @@
 //! Updates of the API as batches of the merge stage, through the one parser of manifests.
 
+use std::collections::BTreeMap;
+
 use eastwest_manifest::{
     merge::{self, Batch, SourceId},
     parse::{self, Document, Entry},
 };
-use eastwest_model::{Kind, MeshConfig, ObjectRef, Origin};
+use eastwest_model::{Diagnostic, Kind, MeshConfig, ObjectRef, Origin};
 use tokio::sync::mpsc;
 
 use crate::{
     client::Api,
     decode::{Key, Object},
-    kinds::Resource,
     source::Source,
     watch::{
         state::{Delta, Timing},
@@ -27,20 +28,66 @@ pub fn follow(
     timing: Timing,
     defaults: MeshConfig,
 ) -> (Source<Document>, mpsc::Receiver<Update<Document>>) {
-    Source::start(api, timing, move |resource, object| document(resource, &object, &defaults))
+    Source::start(api, timing, move |_, object| document(&object, &defaults))
 }
 
-/// An object as the parser of manifests reads it. Nothing is read of resources that it does not know.
-pub(crate) fn document(resource: &Resource, object: &Object, defaults: &MeshConfig) -> Document {
-    match resource.parsed() {
-        Some(_) => parse::object(&object.value, &Origin::default(), defaults),
-        None => Document::Irrelevant,
+/// An object as the parser of manifests reads it.
+pub(crate) fn document(object: &Object, defaults: &MeshConfig) -> Document {
+    parse::object(&object.value, &Origin::default(), defaults)
+}
+
+/// Makes batches of updates.
+pub struct Batches {
+    source: SourceId,
+    /// The warnings about objects of kinds that are not read, by resource and object.
+    passed_over: BTreeMap<(String, Key), Diagnostic>,
+}
+
+impl Batches {
+    /// Batches of this source.
+    pub fn new(source: SourceId) -> Self {
+        Self { source, passed_over: BTreeMap::new() }
     }
-}
 
-/// The batch of these updates. Resources that the parser does not know have no part in it.
-pub fn batch(source: &SourceId, updates: impl IntoIterator<Item = Update<Document>>) -> Batch {
-    Batch { source: source.clone(), updates: updates.into_iter().flat_map(convert).collect() }
+    /// The batch of the updates that come next.
+    pub fn next(&mut self, updates: impl IntoIterator<Item = Update<Document>>) -> Batch {
+        let (mut converted, mut differs) = (Vec::new(), false);
+        for update in updates {
+            if update.resource.parsed().is_some() {
+                converted.extend(convert(update));
+            } else {
+                differs |= self.pass_over(update);
+            }
+        }
+        if differs {
+            converted.push(merge::Update::Problems(self.passed_over.values().cloned().collect()));
+        }
+        Batch { source: self.source.clone(), updates: converted }
+    }
+
+    /// Notes what an update of a resource that is not read passes over; returns whether that differs from before.
+    fn pass_over(&mut self, update: Update<Document>) -> bool {
+        let resource = update.resource.name();
+        let of = |key: Key, document| match document {
+            Document::PassedOver(warning) => Some(((resource.clone(), key), warning)),
+            Document::Irrelevant | Document::Lost(_) | Document::Entry(_) => None,
+        };
+        match update.delta {
+            Delta::Resync(all) => {
+                let now: BTreeMap<_, _> = all.into_iter().filter_map(|(key, one)| of(key, one)).collect();
+                let is_of = |known: &(String, Key)| known.0 == resource;
+                let before = self.passed_over.extract_if(.., |known, _| is_of(known)).collect();
+                let differs = now != before;
+                self.passed_over.extend(now);
+                differs
+            }
+            Delta::Upsert(key, document) => {
+                let Some((place, warning)) = of(key, document) else { return false };
+                self.passed_over.insert(place, warning.clone()) != Some(warning)
+            }
+            Delta::Delete(key) => self.passed_over.remove(&(resource, key)).is_some(),
+        }
+    }
 }
 
 fn convert(update: Update<Document>) -> Vec<merge::Update> {
@@ -127,12 +174,12 @@ mod tests {
     #[test]
     fn lists_and_changes_become_updates_of_the_merge_stage() {
         let source = SourceId::new("cluster");
-        let mut merge = Merge::new([source.clone()]);
+        let (mut merge, mut batches) = (Merge::new([source.clone()]), Batches::new(source));
         let pods = RESOURCES.iter().find(|resource| resource.kind == "Pod").unwrap();
         let nodes = RESOURCES.iter().find(|resource| resource.kind == "Node").unwrap();
         let update = |resource, delta| Update { resource, object: None, delta, revision: 0 };
         let mut apply = |updates: Vec<Update<Document>>| {
-            let changes = merge.apply(batch(&source, updates)).changes;
+            let changes = merge.apply(batches.next(updates)).changes;
             let show = |change: &Change| match change {
                 Change::Upsert(object) => format!("+{}", object.reference()),
                 Change::Delete(reference) => format!("-{reference}"),
@@ -155,11 +202,11 @@ mod tests {
     #[test]
     fn the_list_of_one_object_concerns_no_other() {
         let source = SourceId::new("cluster");
-        let mut merge = Merge::new([source.clone()]);
+        let (mut merge, mut batches) = (Merge::new([source.clone()]), Batches::new(source));
         let mut apply = |name: &str, delta| {
             let key = Key { namespace: "shop".into(), name: name.into() };
             let update = Update { resource: CONFIG_MAP, object: Some(key), delta, revision: 0 };
-            merge.apply(batch(&source, [update])).changes.len()
+            merge.apply(batches.next([update])).changes.len()
         };
         for name in ["a", "b"] {
             assert_eq!(apply(name, Delta::Resync(vec![object(CONFIG_MAP, "shop", name)])), 1);
@@ -168,5 +215,27 @@ mod tests {
         assert_eq!(apply("a", Delta::Resync(Vec::new())), 0);
         let b = Key { namespace: "shop".into(), name: "b".into() };
         assert_eq!(apply("b", Delta::Delete(b)), 1);
+    }
+
+    #[test]
+    fn each_object_of_a_kind_that_is_not_read_is_one_warning_for_as_long_as_it_is_there() {
+        let source = SourceId::new("cluster");
+        let (mut merge, mut batches) = (Merge::new([source.clone()]), Batches::new(source));
+        let resource =
+            RESOURCES.iter().find(|resource| resource.parsed().is_none() && resource.custom).unwrap();
+        let mut apply = |delta| {
+            let effect = merge.apply(batches.next([Update { resource, object: None, delta, revision: 0 }]));
+            assert!(effect.changes.is_empty());
+            (effect.found.len(), effect.solved.len())
+        };
+        let [a, b] = ["a", "b"].map(|name| object(resource, "shop", name));
+        assert_eq!(apply(Delta::Resync(vec![a.clone(), b.clone()])), (2, 0));
+        assert_eq!(apply(Delta::Upsert(a.0.clone(), a.1.clone())), (0, 0));
+        assert_eq!(apply(Delta::Resync(vec![b.clone()])), (0, 1));
+        assert_eq!(apply(Delta::Delete(b.0)), (0, 1));
+        assert_eq!(apply(Delta::Upsert(a.0, a.1)), (1, 0));
+        let found = &merge.diagnostics()[0];
+        assert_eq!(found.object, format!("{}/shop/a", resource.kind));
+        assert!(found.message.contains("is not in force"), "{found:?}");
     }
 }

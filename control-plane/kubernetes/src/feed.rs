@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    batches::{batch, document, follow},
+    batches::{Batches, document, follow},
     client::Api,
     credentials::{AsDocument, CredentialNames},
     decode::{Key, Object},
@@ -70,10 +70,10 @@ impl Feed {
     pub async fn run<T: From<(Batch, Progress)>>(self, id: SourceId, batches: mpsc::Sender<T>) {
         let mut following = self.0;
         let mut updates = following.first().await;
-        let mut progress = Progress::default();
+        let (mut made, mut progress) = (Batches::new(id), Progress::default());
         loop {
             updates.iter().for_each(|update| progress.take(update.resource, update.revision));
-            let sent = (batch(&id, updates.drain(..)), progress.clone());
+            let sent = (made.next(updates.drain(..)), progress.clone());
             if batches.send(sent.into()).await.is_err() {
                 return;
             }
@@ -192,7 +192,7 @@ pub async fn load(
 ) -> Result<Batch, LoadError> {
     let mesh = mesh_config(&defaults);
     let mut following = Following::new(follow(api, Timing::default(), defaults), mesh);
-    once(&mut following, progress).await.map(|updates| batch(id, updates))
+    once(&mut following, progress).await.map(|updates| Batches::new(id.clone()).next(updates))
 }
 
 /// Reads the objects that decide, as the API has them but without what nothing reads, once. Secrets are left out.
@@ -205,8 +205,8 @@ pub async fn dump(
     progress: impl Fn(usize),
 ) -> Result<Vec<Value>, LoadError> {
     let mesh = mesh_config(&defaults);
-    let followed = Source::start(api, Timing::default(), move |resource, object: Object| Whole {
-        document: document(resource, &object, &defaults),
+    let followed = Source::start(api, Timing::default(), move |_, object: Object| Whole {
+        document: document(&object, &defaults),
         value: object.value,
     });
     let mut following = Following::new(followed, mesh);

@@ -25,7 +25,7 @@ mod status;
 mod watch;
 
 pub use crate::{
-    batches::{batch, follow},
+    batches::{Batches, follow},
     changes::send_if_different,
     client::{Api, ApiError, ApiOptions, Origin, is_configured},
     decode::{Key, Object},

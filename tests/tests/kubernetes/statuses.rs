@@ -15,7 +15,7 @@ use eastwest_cluster::{
     write_statuses,
 };
 use eastwest_engine::{Index, lint};
-use eastwest_kubernetes::{Api, ApiOptions, Progress, Source, Update, batch, follow};
+use eastwest_kubernetes::{Api, ApiOptions, Batches, Progress, Source, Update, follow};
 use eastwest_manifest::{
     merge::{Merge, SourceId},
     parse::Document,
@@ -94,6 +94,7 @@ async fn judge(
 ) {
     let id = SourceId::new("cluster");
     let (mut merge, mut index) = (Merge::new([id.clone()]), Index::new(defaults));
+    let mut batches = Batches::new(id);
     let mut progress = Progress::default();
     let (mut mesh, mut overridden) = (Vec::new(), Arc::default());
     loop {
@@ -104,7 +105,7 @@ async fn judge(
         for update in &all {
             progress.take(update.resource, update.revision);
         }
-        let effect = merge.apply(batch(&id, all));
+        let effect = merge.apply(batches.next(all));
         if !effect.is_empty() {
             computed.fetch_add(1, Ordering::Relaxed);
             for change in effect.changes {

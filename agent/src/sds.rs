@@ -23,7 +23,7 @@ use eastwest_proto::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, TlsCertificate, secret::Type,
 };
 use eastwest_xds::{EncodedResource, Request, ResourceSet, TypeUrl, View};
-use eastwest_xds_server::{AuthorizedStream, Node, StreamAuthorizer, XdsServer};
+use eastwest_xds_server::{AuthenticatedClient, AuthorizedStream, Node, StreamAuthorizer, XdsServer};
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::watch,
@@ -146,8 +146,9 @@ pub(crate) type Wanted = watch::Sender<BTreeSet<String>>;
 
 #[tonic::async_trait]
 impl StreamAuthorizer for SocketAuthorizer {
-    async fn authorize(&self, _: &tonic::Request<()>, _: &Node) -> Result<AuthorizedStream, Status> {
-        Ok(AuthorizedStream::new(None, self.view.clone()))
+    async fn authenticate(&self, _: &tonic::Request<()>) -> Result<Box<dyn AuthenticatedClient>, Status> {
+        let view = self.view.clone();
+        Ok(Box::new(move |_: &Node| Ok(AuthorizedStream::new(None, view))))
     }
 
     fn requested(&self, request: &Request) {

@@ -22,4 +22,22 @@ pub enum StreamError {
         /// The number of names that one subscription may hold.
         limit: usize,
     },
+    /// The length of a name is bounded, too.
+    #[error(
+        "a resource name for {type_url} has {length} bytes: at most {limit}; this is no name of a resource"
+    )]
+    LongName {
+        /// The type in question.
+        type_url: TypeUrl,
+        /// Its length.
+        length: usize,
+        /// The length that a name may have.
+        limit: usize,
+    },
+    /// The names and versions of all types together are bounded, too.
+    #[error("the resource names of one stream take more than {limit} bytes: unsubscribe some or use `*`")]
+    TooMuchHeld {
+        /// The bytes that one stream may take.
+        limit: usize,
+    },
 }

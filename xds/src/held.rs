@@ -1,8 +1,9 @@
 //! What a client holds of one type.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::name_map::NameMap;
 use crate::resource::{EncodedResource, Version};
 use crate::set::ResourceSet;
 
@@ -40,12 +41,17 @@ impl Held {
 pub(crate) struct Holdings {
     base: Option<Arc<ResourceSet>>,
     /// What is held otherwise than `base` has it. `None` = nothing.
-    other: BTreeMap<Arc<str>, Option<Held>>,
+    other: NameMap<Option<Held>>,
     /// The names in `other` that were put there since the client was up to date.
     pending: BTreeSet<Arc<str>>,
 }
 
 impl Holdings {
+    /// About how many bytes it takes by itself.
+    pub(crate) fn bytes(&self) -> usize {
+        self.other.bytes()
+    }
+
     /// What is held of a subscribed name.
     pub(crate) fn get(&self, name: &str) -> Option<Held> {
         match self.other.get(name) {
@@ -69,8 +75,7 @@ impl Holdings {
     /// Everything that is held of the names that `subscribed` lets through, in no order.
     pub(crate) fn iter(&self, subscribed: impl Fn(&str) -> bool) -> impl Iterator<Item = (Arc<str>, Held)> {
         let of_base = self.base.iter().flat_map(|set| set.iter());
-        let of_base =
-            of_base.filter(move |one| !self.other.contains_key(one.name()) && subscribed(one.name()));
+        let of_base = of_base.filter(move |one| !self.other.contains(one.name()) && subscribed(one.name()));
         let of_base = of_base.map(|one| (Arc::clone(one.name()), Held::Sent(Arc::clone(one))));
         let other = self.other.iter().filter_map(|(name, held)| Some((Arc::clone(name), held.clone()?)));
         of_base.chain(other)
@@ -78,8 +83,8 @@ impl Holdings {
 
     /// Keeps everything name by name, for a change of the subscription that is not about single names.
     pub(crate) fn unfold(&mut self, subscribed: impl Fn(&str) -> bool) {
-        let all: BTreeMap<_, _> = self.iter(subscribed).map(|(name, held)| (name, Some(held))).collect();
-        self.pending = all.keys().cloned().collect();
+        let all: NameMap<_> = self.iter(subscribed).map(|(name, held)| (name, Some(held))).collect();
+        self.pending = all.names().cloned().collect();
         self.other = all;
         self.base = None;
     }
@@ -96,7 +101,7 @@ impl Holdings {
 
     /// The names that are held otherwise than `base` has them.
     pub(crate) fn other_names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.other.keys()
+        self.other.names()
     }
 
     /// The client is up to date with `set`: everything that it subscribed to of it was sent.

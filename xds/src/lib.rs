@@ -8,6 +8,7 @@
 mod delivery;
 mod error;
 mod held;
+mod name_map;
 mod names;
 mod request;
 mod resource;
@@ -25,7 +26,7 @@ pub use request::{Interest, Reaction, Request};
 pub use resource::{EncodedResource, Version};
 pub use response::{Payload, Response, Variant};
 pub use set::{AbsentResource, ResourceSet};
-pub use stream::{MAX_TYPES, Stream, SyncStatus};
-pub use type_state::MAX_NAMES;
+pub use stream::{MAX_HELD, MAX_TYPES, Stream, SyncStatus};
+pub use type_state::{MAX_NAME, MAX_NAMES};
 pub use type_url::{EmptyTypeUrl, KnownType, TypeUrl};
 pub use view::View;

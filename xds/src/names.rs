@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::name_map::NameMap;
 use crate::set::ResourceSet;
 
 /// A set of this many names or fewer is not worth being kept as the difference from another.
@@ -16,7 +17,7 @@ pub(crate) struct Names {
     of: Option<Arc<ResourceSet>>,
     except: BTreeSet<Arc<str>>,
     /// Names that `of` does not have.
-    more: BTreeSet<Arc<str>>,
+    more: NameMap<()>,
 }
 
 impl Names {
@@ -26,15 +27,20 @@ impl Names {
 
     /// Returns whether the name is new.
     pub(crate) fn insert(&mut self, name: Arc<str>) -> bool {
-        if self.is_of(&name) { self.except.remove(&name) } else { self.more.insert(name) }
+        if self.is_of(&name) { self.except.remove(&name) } else { self.more.insert(name, ()).is_none() }
     }
 
     /// Returns whether the name was there.
     pub(crate) fn remove(&mut self, name: &str) -> bool {
         match self.of.as_ref().and_then(|set| set.get(name)) {
             Some(resource) => self.except.insert(Arc::clone(resource.name())),
-            None => self.more.remove(name),
+            None => self.more.remove(name).is_some(),
         }
+    }
+
+    /// About how many bytes it takes by itself.
+    pub(crate) fn bytes(&self) -> usize {
+        self.more.bytes()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -44,7 +50,7 @@ impl Names {
     /// All names, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<str>> {
         let of = self.of.iter().flat_map(|set| set.iter()).map(|resource| resource.name());
-        of.filter(|name| !self.except.contains(*name)).chain(&self.more)
+        of.filter(|name| !self.except.contains(*name)).chain(self.more.names())
     }
 
     /// Keeps the same names as the difference from those of `set`, if that is shorter.
@@ -53,18 +59,19 @@ impl Names {
             Some(before) => self.follow(&before, set),
             None if self.more.len() > FEW && self.more.len() * 2 >= set.len() => {
                 let of_set = |name: &Arc<str>| set.get(name).is_some();
-                if self.more.iter().filter(|name| of_set(name)).count() * 2 >= set.len().max(1) {
+                if self.more.names().filter(|name| of_set(name)).count() * 2 >= set.len().max(1) {
                     let all = std::mem::take(&mut self.more);
                     let names = set.iter().map(|resource| resource.name());
-                    self.except = names.filter(|name| !all.contains(*name)).cloned().collect();
-                    self.more = all.into_iter().filter(|name| !of_set(name)).collect();
+                    self.except = names.filter(|name| !all.contains(name)).cloned().collect();
+                    let others = all.names().filter(|name| !of_set(name));
+                    self.more = others.map(|name| (Arc::clone(name), ())).collect();
                     self.of = Some(Arc::clone(set));
                 }
             }
             None => {}
         }
         if self.of.as_ref().is_some_and(|of| self.except.len() * 2 > of.len()) {
-            self.more = self.iter().cloned().collect();
+            self.more = self.iter().map(|name| (Arc::clone(name), ())).collect();
             self.of = None;
             self.except.clear();
         }
@@ -75,8 +82,8 @@ impl Names {
         self.of = Some(Arc::clone(set));
         for name in before.names_to(set) {
             match (before.get(&name).is_some(), set.get(&name).is_some()) {
-                (true, false) if !self.except.remove(&name) => drop(self.more.insert(name)),
-                (false, true) if !self.more.remove(&name) => drop(self.except.insert(name)),
+                (true, false) if !self.except.remove(&name) => drop(self.more.insert(name, ())),
+                (false, true) if self.more.remove(&name).is_none() => drop(self.except.insert(name)),
                 _ => {}
             }
         }
@@ -89,7 +96,7 @@ impl Names {
 
 impl FromIterator<Arc<str>> for Names {
     fn from_iter<I: IntoIterator<Item = Arc<str>>>(names: I) -> Self {
-        Self { more: names.into_iter().collect(), ..Self::default() }
+        Self { more: names.into_iter().map(|name| (name, ())).collect(), ..Self::default() }
     }
 }
 

@@ -32,6 +32,19 @@ pub enum Interest {
 }
 
 impl Interest {
+    /// The length of the longest name in it, in bytes.
+    pub(crate) fn longest_name(&self) -> usize {
+        let length = |names: &[String]| names.iter().map(String::len).max().unwrap_or_default();
+        match self {
+            Self::Names(names) => length(names),
+            // Names that are dropped are not kept.
+            Self::Change { subscribe, initial_versions, .. } => {
+                let claimed = initial_versions.keys().map(String::len).max();
+                length(subscribe).max(claimed.unwrap_or_default())
+            }
+        }
+    }
+
     /// The requested names: all of them in state-of-the-world, those that are new in delta.
     pub fn names(&self) -> &[String] {
         match self {

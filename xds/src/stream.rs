@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::delivery::{Serial, SyncState};
 use crate::error::StreamError;
-use crate::request::{Reaction, Request};
+use crate::request::{Interest, Reaction, Request};
 use crate::resource::Version;
 use crate::response::{Response, Variant};
 use crate::type_state::{Phase, PushContext, TypeState};
@@ -15,6 +15,8 @@ use crate::view::View;
 
 /// The number of types that one stream may name, unknown ones included.
 pub const MAX_TYPES: usize = 64;
+/// About how many bytes the names of one stream may take, those of all its types together.
+pub const MAX_HELD: usize = 32 * 1024 * 1024;
 
 /// The state of one discovery stream, without I/O.
 ///
@@ -76,15 +78,28 @@ impl Stream {
     pub fn on_request(&mut self, request: Request) -> Result<Reaction, StreamError> {
         let type_url = TypeUrl::parse(&request.type_url)?;
         let nonce = (!request.nonce.is_empty()).then(|| self.nonces.read(&request.nonce));
-        if let Some(state) = self.types.get_mut(&type_url) {
-            return state.on_request(&type_url, nonce, request);
+        let reaction = match self.types.get_mut(&type_url) {
+            Some(state) => state.on_request(&type_url, nonce, request)?,
+            None => self.begin(type_url, request.interest)?,
+        };
+        if self.bytes() > MAX_HELD {
+            return Err(StreamError::TooMuchHeld { limit: MAX_HELD });
         }
+        Ok(reaction)
+    }
+
+    fn begin(&mut self, type_url: TypeUrl, interest: Interest) -> Result<Reaction, StreamError> {
         if self.types.len() >= MAX_TYPES {
             return Err(StreamError::TooManyTypes { limit: MAX_TYPES });
         }
-        let state = TypeState::first(&type_url, request.interest)?;
+        let state = TypeState::first(&type_url, interest)?;
         self.types.insert(type_url, state);
         Ok(Reaction::First)
+    }
+
+    /// About how many bytes the names of the stream take, without what it shares with others.
+    pub fn bytes(&self) -> usize {
+        self.types.values().map(|state| state.subscription.bytes()).sum()
     }
 
     /// The next response that brings the client up to date with `view`; `None` if it is.
@@ -191,8 +206,7 @@ pub struct SyncStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::Interest;
-    use crate::type_state::MAX_NAMES;
+    use crate::type_state::{MAX_NAME, MAX_NAMES};
     use crate::type_url::EmptyTypeUrl;
 
     fn ask(stream: &mut Stream, type_url: &str, names: usize) -> Result<Reaction, StreamError> {
@@ -216,6 +230,39 @@ mod tests {
         assert!(matches!(ask(&mut stream, "test/more", 1), Err(StreamError::TooManyTypes { .. })));
         assert!(ask(&mut stream, "test/1", MAX_NAMES).is_ok());
         assert!(matches!(ask(&mut stream, "test/1", MAX_NAMES + 1), Err(StreamError::TooManyNames { .. })));
+    }
+
+    #[test]
+    fn names_are_bounded_in_length_and_in_all() {
+        let delta = |names: &[String], claims: &[String]| Interest::Change {
+            subscribe: names.to_vec(),
+            unsubscribe: Vec::new(),
+            initial_versions: claims.iter().map(|name| (name.clone(), "1".to_owned())).collect(),
+        };
+        let ask = |stream: &mut Stream, type_url: &str, interest| {
+            stream.on_request(Request { type_url: type_url.to_owned(), interest, ..Request::default() })
+        };
+        let long = ["n".repeat(MAX_NAME + 1)];
+        for interest in [Interest::Names(long.to_vec()), delta(&long, &[]), delta(&[], &long)] {
+            let mut stream = Stream::new(Variant::Delta, "s");
+            let refused = ask(&mut stream, "test/a", interest);
+            assert!(matches!(refused, Err(StreamError::LongName { length: 1025, .. })), "{refused:?}");
+        }
+        let many = |from: usize| (from..from + 10_000).map(|n| format!("{n:0>1000}")).collect::<Vec<_>>();
+        let mut stream = Stream::new(Variant::Delta, "s");
+        let asked = (0..10).map(|n| ask(&mut stream, &format!("test/{n}"), delta(&many(n * 10_000), &[])));
+        let refused = asked.filter_map(Result::err).next();
+        assert!(matches!(refused, Some(StreamError::TooMuchHeld { .. })), "{refused:?}");
+        // What is dropped counts no longer.
+        let mut stream = Stream::new(Variant::Delta, "s");
+        for round in 0..10 {
+            let (new, old) = (many(round * 10_000), many(round.saturating_sub(1) * 10_000));
+            let interest =
+                Interest::Change { subscribe: new, unsubscribe: old, initial_versions: BTreeMap::new() };
+            let interest = if round == 0 { delta(&many(0), &[]) } else { interest };
+            ask(&mut stream, "test/a", interest).unwrap();
+        }
+        assert!(stream.bytes() > 10_000_000 && stream.bytes() < MAX_HELD, "{}", stream.bytes());
     }
 
     #[test]

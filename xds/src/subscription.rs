@@ -261,6 +261,11 @@ impl Subscription {
         self.names.len()
     }
 
+    /// About how many bytes it takes, without what it shares with others.
+    pub(crate) fn bytes(&self) -> usize {
+        self.names.bytes() + self.holdings.bytes()
+    }
+
     /// Name and version of every resource that the client holds, in no order.
     pub(crate) fn held(&self) -> impl Iterator<Item = (Arc<str>, Version)> {
         self.all().filter(|(_, held)| held.is_there()).map(|(name, held)| (name, held.version()))

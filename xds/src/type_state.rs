@@ -14,6 +14,8 @@ use crate::type_url::TypeUrl;
 
 /// The number of names that one subscription may hold.
 pub const MAX_NAMES: usize = 100_000;
+/// The length that a name may have, in bytes.
+pub const MAX_NAME: usize = 1024;
 
 /// What a stream knows about one type.
 #[derive(Debug)]
@@ -54,6 +56,7 @@ pub(crate) struct Push {
 impl TypeState {
     /// The first request of a type is answered whatever nonce or version it names (XDS.md X6 and X37).
     pub(crate) fn first(type_url: &TypeUrl, interest: Interest) -> Result<Self, StreamError> {
+        check_names(type_url, &interest)?;
         let mut subscription = Subscription::default();
         match interest {
             Interest::Names(names) => {
@@ -74,6 +77,7 @@ impl TypeState {
         nonce: Option<Option<Serial>>,
         request: Request,
     ) -> Result<Reaction, StreamError> {
+        check_names(type_url, &request.interest)?;
         let complete = type_url.is_complete() && matches!(request.interest, Interest::Names(_));
         let waits = match request.interest {
             Interest::Names(names) => {
@@ -179,4 +183,11 @@ fn check_size(type_url: &TypeUrl, subscription: &Subscription) -> Result<(), Str
         return Err(StreamError::TooManyNames { type_url: type_url.clone(), limit: MAX_NAMES });
     }
     Ok(())
+}
+
+fn check_names(type_url: &TypeUrl, interest: &Interest) -> Result<(), StreamError> {
+    match interest.longest_name() {
+        0..=MAX_NAME => Ok(()),
+        length => Err(StreamError::LongName { type_url: type_url.clone(), length, limit: MAX_NAME }),
+    }
 }

@@ -23,7 +23,7 @@ use eastwest_proto::{
     },
 };
 use eastwest_xds::{ResourceSet, TypeUrl, View};
-use eastwest_xds_server::{AuthorizedStream, Node, StreamAuthorizer, XdsServer};
+use eastwest_xds_server::{AuthenticatedClient, AuthorizedStream, Node, StreamAuthorizer, XdsServer};
 use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tokio::{
@@ -196,12 +196,13 @@ impl Default for EmptyMesh {
 
 #[tonic::async_trait]
 impl StreamAuthorizer for EmptyMesh {
-    async fn authorize(&self, call: &tonic::Request<()>, _: &Node) -> Result<AuthorizedStream, Status> {
+    async fn authenticate(&self, call: &tonic::Request<()>) -> Result<Box<dyn AuthenticatedClient>, Status> {
         let Client { address, with_certificate } = call.extensions().get().unwrap();
         if self.refused.get_or_init(|| *address) == address || !with_certificate {
             return Err(Status::unauthenticated("no valid certificate"));
         }
-        Ok(AuthorizedStream::new(None, self.view.subscribe()))
+        let view = self.view.subscribe();
+        Ok(Box::new(move |_: &Node| Ok(AuthorizedStream::new(None, view))))
     }
 }
 

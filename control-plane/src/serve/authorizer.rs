@@ -1,14 +1,15 @@
 //! Authorizes xDS streams: which proxy may connect, and which view it gets.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use eastwest_ca::Caller;
 use eastwest_ca_server::{CredentialValidity, Credentials, PeerAuthenticator};
+use eastwest_io::accept::{PeerConnection, network};
 use eastwest_model::{
     Kind, Labels, Meta, Name, ObjectRef, SpiffeId, Workload, WorkloadKey, workload::ProxyCertificate,
 };
 use eastwest_translate::{Audience, ProxyFacts, ProxyKey, ProxyRole};
-use eastwest_xds_server::{AuthorizedStream, Node, StreamAuthorizer};
+use eastwest_xds_server::{AuthenticatedClient, AuthorizedStream, Node, StreamAuthorizer};
 use prost_types::{Value, value::Kind as ValueKind};
 use tokio::{sync::watch, time::timeout};
 use tonic::Status;
@@ -24,22 +25,67 @@ const STOCK_ENVOY: &str = "envoy";
 pub(super) struct ProxyAuthorizer {
     /// Authenticates the client; `None` on the plaintext port, which trusts the node (XDS.md X52).
     pub(super) peer_authenticator: Option<PeerAuthenticator>,
+    pub(super) views: ProxyViews,
+}
+
+/// Where the view of a proxy comes from.
+#[derive(Clone)]
+pub(super) struct ProxyViews {
     pub(super) subscribers: Subscribers,
     pub(super) world: watch::Receiver<World>,
     /// How long a proxy waits for its Pod to become known.
     pub(super) pod_patience: Duration,
 }
 
+/// The client of a stream, before it says which proxy it is.
+struct Client {
+    /// `None` on the plaintext port.
+    authenticated: Option<(Caller, CredentialValidity)>,
+    address: Option<IpAddr>,
+    views: ProxyViews,
+}
+
 #[tonic::async_trait]
 impl StreamAuthorizer for ProxyAuthorizer {
-    async fn authorize(&self, call: &tonic::Request<()>, node: &Node) -> Result<AuthorizedStream, Status> {
-        let (caller, validity) = self.authenticate(call).await?.unzip();
+    async fn authenticate(&self, call: &tonic::Request<()>) -> Result<Box<dyn AuthenticatedClient>, Status> {
+        let peer = call.extensions().get::<PeerConnection>();
+        let address = peer.and_then(|peer| peer.remote).map(|remote| network(remote.ip()));
+        let authenticated = match &self.peer_authenticator {
+            None => None,
+            Some(authenticator) => Some(admit(authenticator, call).await?),
+        };
+        Ok(Box::new(Client { authenticated, address, views: self.views.clone() }))
+    }
+}
+
+async fn admit(
+    authenticator: &PeerAuthenticator,
+    call: &tonic::Request<()>,
+) -> Result<(Caller, CredentialValidity), Status> {
+    let credentials = Credentials { metadata: call.metadata(), extensions: call.extensions() };
+    authenticator.admit(&credentials).await.map_err(|error| {
+        tracing::info!(%error, "xDS stream refused");
+        Status::unauthenticated(
+            "no valid identity: show a client certificate of this mesh or a service-account token",
+        )
+    })
+}
+
+#[tonic::async_trait]
+impl AuthenticatedClient for Client {
+    fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    async fn authorize(self: Box<Self>, node: &Node) -> Result<AuthorizedStream, Status> {
+        let Self { authenticated, views, .. } = *self;
+        let (caller, validity) = authenticated.unzip();
         let role = role(node)?;
         let claim = Claim::read(node)?;
         if let Some(caller) = &caller {
             claim.agrees_with(caller)?;
         }
-        let known = self.workload(&claim.key).await;
+        let known = views.workload(&claim.key).await;
         if let Some(pod) = &known {
             claim.agrees_with_pod(pod, caller.as_ref())?;
         }
@@ -48,7 +94,7 @@ impl StreamAuthorizer for ProxyAuthorizer {
         // POLICY.md O9: what the proxy reports counts before what its Pod names.
         let certificate = ProxyCertificate::read(|entry| node.metadata_text(entry).map(Name::from));
         let key = ProxyKey::of(&workload, role, facts(node, caller.is_some())?).with_certificate(certificate);
-        let Subscription { view, lease } = self.subscribers.subscribe(key, workload).await?;
+        let Subscription { view, lease } = views.subscribers.subscribe(key, workload).await?;
         let identity = caller.map(|caller| caller.identity.to_string());
         let stream = AuthorizedStream::new(identity, view).observed_by(lease);
         Ok(match validity {
@@ -58,7 +104,7 @@ impl StreamAuthorizer for ProxyAuthorizer {
     }
 }
 
-impl ProxyAuthorizer {
+impl ProxyViews {
     /// The workload of that name, if it is known or becomes known in a moment.
     async fn workload(&self, key: &WorkloadKey) -> Option<Arc<Workload>> {
         let mut world = self.world.clone();
@@ -67,23 +113,6 @@ impl ProxyAuthorizer {
         // The time is over, or there will be no other world.
         let world = known.ok()?.ok()?;
         world.snapshot.workload(key).cloned()
-    }
-
-    async fn authenticate(
-        &self,
-        call: &tonic::Request<()>,
-    ) -> Result<Option<(Caller, CredentialValidity)>, Status> {
-        let Some(peer_authenticator) = &self.peer_authenticator else { return Ok(None) };
-        let credentials = Credentials { metadata: call.metadata(), extensions: call.extensions() };
-        match peer_authenticator.admit(&credentials).await {
-            Ok(admitted) => Ok(Some(admitted)),
-            Err(error) => {
-                tracing::info!(%error, "xDS stream refused");
-                Err(Status::unauthenticated(
-                    "no valid identity: show a client certificate of this mesh or a service-account token",
-                ))
-            }
-        }
     }
 }
 
@@ -122,6 +151,13 @@ impl Claim {
             caller.identity.as_workload().map_err(|error| Status::permission_denied(error.to_string()))?;
         if namespace != &*self.namespace {
             return Err(self.denied("node.metadata.NAMESPACE", &self.namespace, &caller.identity));
+        }
+        if let Some(pod) = caller.proof.pod().filter(|pod| *pod.name != *self.key.name) {
+            return Err(Status::permission_denied(format!(
+                "node.id names the pod {:?}, and the token is bound to the pod {:?}: a proxy gets the configuration of \
+                 its own pod only",
+                self.key.name, pod.name
+            )));
         }
         match &self.service_account {
             Some(claimed) if **claimed != *account => {
@@ -237,6 +273,7 @@ fn labels(node: &Node) -> Labels {
 mod tests {
     use std::collections::BTreeMap;
 
+    use eastwest_ca::{BoundObject, Proof};
     use eastwest_proto::envoy::config::core::v3 as core;
     use prost_types::Struct;
 
@@ -268,6 +305,21 @@ mod tests {
             let words = format!("a proxy of type {kind} is not served; the types served are: sidecar.");
             assert!(refused.message().contains(&words), "{}", refused.message());
         }
+    }
+
+    #[test]
+    fn a_token_of_a_pod_opens_no_stream_of_another() {
+        let claim = Claim::read(&node("envoy", &[])).unwrap();
+        let caller = |pod: Option<&str>| {
+            let identity = SpiffeId::parse("spiffe://cluster.local/ns/shop/sa/web").unwrap();
+            let pod = pod.map(|name| BoundObject { name: name.to_owned(), uid: "u".to_owned() });
+            Caller::new(identity, Proof::Reviewed { pod, node: None, expires: None })
+        };
+        assert!(claim.agrees_with(&caller(None)).is_ok());
+        assert!(claim.agrees_with(&caller(Some("web-0"))).is_ok());
+        let refused = claim.agrees_with(&caller(Some("web-1"))).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+        assert!(refused.message().contains("\"web-1\""), "{}", refused.message());
     }
 
     #[test]

@@ -33,7 +33,7 @@ use eastwest_xds_server::XdsServer;
 use tokio::sync::watch;
 
 use self::{
-    authorizer::ProxyAuthorizer,
+    authorizer::{ProxyAuthorizer, ProxyViews},
     bundles::Endpoint,
     ca::Place,
     input::Followed,
@@ -139,12 +139,8 @@ async fn start(
     let ca = process.start_ca(&config.ca, &config.signer, mesh.trust_domain.clone(), &place, startup).await?;
 
     let shutdown = process.shutdown().clone();
-    let authorizer = |peer_authenticator| ProxyAuthorizer {
-        peer_authenticator,
-        subscribers: subscribers.clone(),
-        world: world.clone(),
-        pod_patience,
-    };
+    let views = ProxyViews { subscribers, world: world.clone(), pod_patience };
+    let authorizer = |peer_authenticator| ProxyAuthorizer { peer_authenticator, views: views.clone() };
     let plaintext_xds = XdsServer::new(Arc::new(authorizer(None)), shutdown.token());
     let xds = XdsServer::new(Arc::new(authorizer(Some(ca.peer_authenticator()))), shutdown.token())
         .sharing(plaintext_xds.connections());

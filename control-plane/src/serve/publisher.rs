@@ -220,10 +220,10 @@ impl Publisher {
         }
     }
 
-    /// Publishes the views that differ after a change. The streams of proxies whose Pod turns out to have another service
-    /// account end.
+    /// Publishes the views that differ after a change. The streams of proxies end whose Pod turns out to have another
+    /// service account, or is gone.
     fn publish(&mut self, snapshot: &Snapshot, dirty: &DirtySet) {
-        for key in self.fleet.with_other_service_account(snapshot, dirty) {
+        for key in self.fleet.not_entitled(snapshot, dirty) {
             self.forget(&key);
         }
         for (key, view) in self.fleet.update(snapshot, dirty) {

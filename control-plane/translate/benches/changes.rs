@@ -145,7 +145,7 @@ impl Mesh {
     fn take_in(&mut self, change: Change) {
         let dirty: DirtySet = self.index.apply(change);
         self.world = self.index.freeze();
-        black_box(self.fleet.with_other_service_account(&self.world, &dirty));
+        black_box(self.fleet.not_entitled(&self.world, &dirty));
         black_box(self.fleet.update(&self.world, &dirty));
     }
 }

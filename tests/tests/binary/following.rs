@@ -417,3 +417,15 @@ async fn a_stream_ends_when_its_pod_has_another_service_account() {
     let refused = refusal(plain(server.grpc), Variant::Delta, first).await;
     assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_when_its_pod_is_deleted() {
+    let bench = Bench::new();
+    let server = bench.serve(&[]);
+    let (mut catalog, _) = Stream::warm(&server, Variant::Delta, &CATALOG).await;
+    let (mut storefront, _) = Stream::warm(&server, Variant::Delta, &STOREFRONT).await;
+    bench.remove("catalog.yaml");
+    assert_eq!(catalog.error().await.code(), Code::Unavailable);
+    // The others see that its services are gone, and go on.
+    storefront.accept().await;
+}

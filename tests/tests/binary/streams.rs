@@ -1,7 +1,12 @@
 //! Who may open an xDS stream, and what becomes of one.
 
 use eastwest_proto::{
-    envoy::config::core::v3::Node,
+    envoy::{
+        config::core::v3::Node,
+        service::discovery::v3::{
+            DiscoveryRequest, aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
+        },
+    },
     type_url::{CLUSTER, LISTENER, ROUTE},
 };
 use eastwest_tests::bookshop::{CATALOG, Member, PAYMENTS, STOREFRONT};
@@ -9,7 +14,7 @@ use tonic::{Code, transport::Channel};
 
 use crate::harness::{
     Bench, Server,
-    clients::{plain, svid, tls},
+    clients::{plain, soon, svid, tls},
     xds::{First, Stream, VARIANTS, Variant, node, node_of, refusal},
 };
 
@@ -111,6 +116,21 @@ async fn the_tls_port_refuses_unauthenticated_peers() {
             assert_eq!(refused.code(), Code::Unauthenticated, "{token:?}: {refused}");
         }
     }
+}
+
+/// A stranger makes the server keep nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_is_refused_before_it_sends_a_request() {
+    let bench = Bench::new();
+    let server = bench.serve(&[]);
+    let channel = tls(server.tls, &bench.root(), None).await.unwrap();
+    let mut client = AggregatedDiscoveryServiceClient::new(channel);
+    let silent = tokio_stream::pending::<DiscoveryRequest>();
+    let refused = match soon(client.stream_aggregated_resources(silent)).await {
+        Ok(stream) => soon(stream.into_inner().message()).await.unwrap_err(),
+        Err(refused) => refused,
+    };
+    assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -11,20 +12,42 @@ use tonic::Status;
 
 use crate::node::Node;
 
-/// Authorizes new streams: decides whether the client may connect and which view it gets.
+/// Decides whether a client may open a stream.
 #[tonic::async_trait]
 pub trait StreamAuthorizer: Send + Sync + 'static {
-    /// Called once per stream, on its first request. `call` has the headers of the gRPC call (e.g. `authorization`) and
-    /// what the transport attached to it (e.g. the client certificate). The content of `node` is a claim: what a client
-    /// is entitled to follows from its authenticated identity (XDS.md X53).
+    /// Authenticates the client of a new stream, before anything of its requests is read. `call` has the headers of the
+    /// gRPC call (e.g. `authorization`) and what the transport attached to it (e.g. the client certificate).
     ///
     /// # Errors
-    /// Any status ends the stream with it; `UNAVAILABLE` if there is no configuration yet (XDS.md X49).
-    async fn authorize(&self, call: &tonic::Request<()>, node: &Node) -> Result<AuthorizedStream, Status>;
+    /// Any status ends the stream with it.
+    async fn authenticate(&self, call: &tonic::Request<()>) -> Result<Box<dyn AuthenticatedClient>, Status>;
 
     /// Called with every request of an authorized stream, before it is answered. A host that makes resources on demand
     /// learns their names here.
     fn requested(&self, _request: &Request) {}
+}
+
+/// The client of a new stream.
+#[tonic::async_trait]
+pub trait AuthenticatedClient: Send {
+    /// Its address, for limits by address.
+    fn address(&self) -> Option<IpAddr> {
+        None
+    }
+
+    /// Decides which view the client gets, on the first request of the stream. The content of `node` is a claim: what a
+    /// client is entitled to follows from its authenticated identity (XDS.md X53).
+    ///
+    /// # Errors
+    /// Any status ends the stream with it; `UNAVAILABLE` if there is no configuration yet (XDS.md X49).
+    async fn authorize(self: Box<Self>, node: &Node) -> Result<AuthorizedStream, Status>;
+}
+
+#[tonic::async_trait]
+impl<F: FnOnce(&Node) -> Result<AuthorizedStream, Status> + Send> AuthenticatedClient for F {
+    async fn authorize(self: Box<Self>, node: &Node) -> Result<AuthorizedStream, Status> {
+        self(node)
+    }
 }
 
 /// Completes when a stream must end, with the status that the client gets.

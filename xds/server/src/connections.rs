@@ -1,14 +1,22 @@
 //! The open streams and the outcome of their responses, for `/debug/syncz`, `eastwest status` and `/metrics`.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use dashmap::DashMap;
 use eastwest_xds::{Reaction, Response, Stream, TypeUrl, Variant};
 use serde::Serialize;
 
+use crate::budget::{Budget, Exhausted, Limits, Share};
 use crate::node::Node;
+use crate::quota::LineQuota;
+
+/// Bytes of requests that have not arrived whole (XDS.md X63).
+const UNREAD: Limits = Limits { free: 64 << 10, per_address: 128 << 20, total: 256 << 20 };
+/// Bytes of names that clients subscribe to, beyond those that are shared with the resources (XDS.md X55).
+const NAMES: Limits = Limits { free: 256 << 10, per_address: 512 << 20, total: 1 << 30 };
 
 /// All streams that are open at the moment, and totals by resource type since the start.
 #[derive(Debug)]
@@ -18,6 +26,8 @@ pub struct Connections {
     opened: AtomicU64,
     open: DashMap<u64, Arc<Connection>>,
     tallies: DashMap<String, Tally>,
+    unread: Arc<Budget>,
+    names: Arc<Budget>,
 }
 
 /// One open stream.
@@ -46,6 +56,17 @@ impl Connection {
 pub(crate) struct Registration {
     connections: Arc<Connections>,
     pub(crate) connection: Arc<Connection>,
+    names: Share,
+    /// For rejections.
+    pub(crate) lines: LineQuota,
+}
+
+impl Registration {
+    /// Counts the names that the stream keeps now.
+    pub(crate) fn count_names(&mut self) -> Result<(), Exhausted> {
+        let bytes = self.connection.stream().bytes();
+        self.names.set(bytes)
+    }
 }
 
 impl Drop for Registration {
@@ -128,7 +149,14 @@ pub struct TypeCounters {
 impl Default for Connections {
     fn default() -> Self {
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
-        Self { epoch, opened: AtomicU64::new(0), open: DashMap::new(), tallies: DashMap::new() }
+        Self {
+            epoch,
+            opened: AtomicU64::new(0),
+            open: DashMap::new(),
+            tallies: DashMap::new(),
+            unread: Arc::new(Budget::new(UNREAD)),
+            names: Arc::new(Budget::new(NAMES)),
+        }
     }
 }
 
@@ -159,11 +187,17 @@ impl Connections {
         counters
     }
 
+    /// What a stream from this address may keep of requests that have not arrived whole.
+    pub(crate) fn unread(&self, address: Option<IpAddr>) -> Share {
+        self.unread.share(address)
+    }
+
     /// Lists a stream that was authorized.
     pub(crate) fn register(
         self: &Arc<Self>,
         node: &Node,
         identity: Option<String>,
+        address: Option<IpAddr>,
         variant: Variant,
     ) -> Registration {
         let id = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
@@ -171,7 +205,9 @@ impl Connections {
         let stream = Mutex::new(Stream::new(variant, format!("{:x}.{id}", self.epoch)));
         let connection = Arc::new(Connection { id, node: node.id().to_owned(), identity, since, stream });
         self.open.insert(id, Arc::clone(&connection));
-        Registration { connections: Arc::clone(self), connection }
+        let names = self.names.share(address);
+        let lines = LineQuota::new(Instant::now());
+        Registration { connections: Arc::clone(self), connection, names, lines }
     }
 
     /// Counts a response.

@@ -6,15 +6,17 @@
 
 mod authorizer;
 mod body;
+mod budget;
 mod connections;
 mod message;
 mod node;
+mod quota;
 mod requests;
 mod service;
 mod session;
 mod status;
 
-pub use authorizer::{AuthorizedStream, StreamAuthorizer, StreamEnd, StreamObserver};
+pub use authorizer::{AuthenticatedClient, AuthorizedStream, StreamAuthorizer, StreamEnd, StreamObserver};
 pub use connections::{ConnectionStatus, Connections, TypeCounters, TypeStatus};
 pub use node::{Node, NodeError, NodeKind, Quoted};
 pub use service::{AggregatedDiscovery, SecretDiscovery, XdsServer};

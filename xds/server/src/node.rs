@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use eastwest_proto::envoy::config::core::v3 as core;
+use prost::Message as _;
 use prost_types::Struct;
 use prost_types::value::Kind;
 
@@ -21,6 +22,9 @@ pub struct Node {
     user_agent: String,
     metadata: Struct,
 }
+
+/// The largest node that is read, in bytes (XDS.md X55). Its labels are kept for as long as the stream lives.
+const MAX_NODE: usize = 64 * 1024;
 
 /// The first part of a node id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +63,9 @@ pub enum NodeError {
     /// There is no node at all.
     #[error("node is missing: the first request of a stream must carry it")]
     Missing,
+    /// More than any proxy has to say of itself.
+    #[error("node has {0} bytes: at most {MAX_NODE}; give the proxy less metadata")]
+    TooLarge(usize),
     /// Not four parts.
     #[error(
         "node.id {0}: expected type~ip~pod.namespace~domain, e.g. sidecar~10.0.0.7~web-0.shop~shop.svc.cluster.local"
@@ -97,7 +104,11 @@ impl Node {
     /// # Errors
     /// [`NodeError`] names the field and the remedy.
     pub fn parse(node: Option<core::Node>) -> Result<Self, NodeError> {
-        let core::Node { id, metadata, user_agent_name: user_agent, .. } = node.ok_or(NodeError::Missing)?;
+        let node = node.ok_or(NodeError::Missing)?;
+        if node.encoded_len() > MAX_NODE {
+            return Err(NodeError::TooLarge(node.encoded_len()));
+        }
+        let core::Node { id, metadata, user_agent_name: user_agent, .. } = node;
         let metadata = metadata.unwrap_or_default();
         let quoted = || Quoted::new(&id);
         let parts: Vec<_> = id.split('~').collect();
@@ -218,7 +229,15 @@ mod tests {
     }
 
     #[test]
+    fn a_node_is_bounded() {
+        let id = "sidecar~10.0.0.7~web-0.shop~d";
+        assert!(parse(id, Some(&format!("10.0.0.8,{}", "x".repeat(60_000)))).is_ok());
+        let refused = parse(id, Some(&format!("10.0.0.8,{}", "x".repeat(70_000)))).unwrap_err();
+        assert!(matches!(refused, NodeError::TooLarge(70_000..)), "{refused}");
+    }
+
+    #[test]
     fn a_huge_id_makes_no_huge_error() {
-        assert!(parse(&"~\n".repeat(100_000), None).unwrap_err().to_string().len() < 1000);
+        assert!(parse(&"~\n".repeat(10_000), None).unwrap_err().to_string().len() < 1000);
     }
 }

@@ -22,7 +22,6 @@ use crate::authorizer::StreamAuthorizer;
 use crate::body::SessionBody;
 use crate::connections::Connections;
 use crate::message::DiscoveryMessage;
-use crate::requests::Requests;
 use crate::session::{self, Host};
 use crate::status;
 
@@ -68,7 +67,6 @@ impl XdsServer {
         if encoding.is_some_and(|encoding| encoding != "identity") {
             return status::compressed().into_http();
         }
-        let requests = Requests::<M>::new(body);
         let headers = MetadataMap::from_headers(head.headers);
         let call = tonic::Request::from_parts(headers, head.extensions, ());
         let host = Host {
@@ -78,7 +76,7 @@ impl XdsServer {
             only,
         };
         let (outbox, inbox) = mpsc::channel(1);
-        let session = Box::pin(session::serve(host, call, requests, outbox));
+        let session = Box::pin(session::serve::<M>(host, call, body, outbox));
         let mut response = Response::new(Body::new(SessionBody::new(session, inbox)));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         response

@@ -1,12 +1,14 @@
 //! One stream from its first request to its end.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use eastwest_xds::{Reaction, Request, TypeUrl};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use tonic::body::Body;
 
 use crate::authorizer::{AuthorizedStream, StreamAuthorizer};
 use crate::body::{Message, frame};
@@ -18,6 +20,8 @@ use crate::status;
 
 /// The number of requests in a row that are read before a push that is due (XDS.md X42).
 const REQUESTS_BEFORE_PUSH: u32 = 16;
+/// How long a client may take for its first request (XDS.md X63).
+const FIRST_REQUEST: Duration = Duration::from_secs(30);
 
 /// What a session uses of the server.
 pub(crate) struct Host {
@@ -32,17 +36,17 @@ pub(crate) struct Host {
 pub(crate) async fn serve<M: DiscoveryMessage>(
     host: Host,
     call: tonic::Request<()>,
-    mut requests: Requests<M>,
+    body: Body,
     outbox: mpsc::Sender<Message>,
 ) -> Result<(), Status> {
-    let opening = open(&host, &call, &mut requests);
+    let opening = open::<M>(&host, &call, body);
     let opened = tokio::select! {
         biased;
         () = host.shutdown.cancelled() => return Err(status::shutting_down()),
         opened = opening => opened?,
     };
     drop(call);
-    let Some((registration, authorized)) = opened else { return Ok(()) };
+    let Some((registration, authorized, requests)) = opened else { return Ok(()) };
     let connection = Arc::clone(&registration.connection);
     let node = connection.node();
     tracing::info!(node, "proxy connected");
@@ -54,26 +58,32 @@ pub(crate) async fn serve<M: DiscoveryMessage>(
     ended
 }
 
-type Opened = Option<(Registration, AuthorizedStream)>;
+type Opened<M> = Option<(Registration, AuthorizedStream, Requests<M>)>;
 
-/// Reads the first request and authorizes the stream; `None` if the client closes it before that request.
+/// Authenticates the client, reads the first request and authorizes the stream; `None` if the client closes it before
+/// that request.
 async fn open<M: DiscoveryMessage>(
     host: &Host,
     call: &tonic::Request<()>,
-    requests: &mut Requests<M>,
-) -> Result<Opened, Status> {
-    let Some(mut first) = requests.next().await? else { return Ok(None) };
+    body: Body,
+) -> Result<Opened<M>, Status> {
+    let client = host.authorizer.authenticate(call).await?;
+    let address = client.address();
+    let mut requests = Requests::<M>::new(body, host.connections.unread(address));
+    let first = timeout(FIRST_REQUEST, requests.next()).await;
+    let Some(mut first) = first.map_err(|_| status::silent(FIRST_REQUEST))?? else { return Ok(None) };
     let node = Node::parse(first.take_node()).map_err(|error| status::node(&error))?;
-    let mut authorized = host.authorizer.authorize(call, &node).await?;
-    let registration = host.connections.register(&node, authorized.identity.take(), M::VARIANT);
-    apply(host, &registration, &mut authorized, first.into_request())?;
-    Ok(Some((registration, authorized)))
+    let mut authorized = client.authorize(&node).await?;
+    let identity = authorized.identity.take();
+    let mut registration = host.connections.register(&node, identity, address, M::VARIANT);
+    apply(host, &mut registration, &mut authorized, first.into_request())?;
+    Ok(Some((registration, authorized, requests)))
 }
 
 /// Applies a request to the protocol state; logs and counts its meaning.
 fn apply(
     host: &Host,
-    registration: &Registration,
+    registration: &mut Registration,
     authorized: &mut AuthorizedStream,
     mut request: Request,
 ) -> Result<(), Status> {
@@ -85,9 +95,10 @@ fn apply(
         }
     }
     host.authorizer.requested(&request);
-    let connection = &registration.connection;
+    let connection = Arc::clone(&registration.connection);
     let type_url = request.type_url.clone();
     let reaction = connection.stream().on_request(request).map_err(|error| status::stream(&error))?;
+    registration.count_names().map_err(|_| status::too_many_names())?;
     host.connections.count_answer(&type_url, &reaction);
     if reaction == Reaction::First
         && let Some(observer) = &mut authorized.observer
@@ -95,8 +106,17 @@ fn apply(
     {
         observer.requested_first(&type_url);
     }
-    if let Reaction::Nack(error) = reaction {
-        tracing::warn!(node = connection.node(), type_url, error, "proxy rejected its configuration");
+    if let Reaction::Nack(error) = reaction
+        && let Some(before) = registration.lines.take(Instant::now())
+    {
+        let left_out = (before > 0).then_some(before);
+        tracing::warn!(
+            node = connection.node(),
+            type_url,
+            error,
+            left_out,
+            "proxy rejected its configuration"
+        );
     }
     Ok(())
 }
@@ -125,7 +145,7 @@ impl Session {
                 status = &mut self.authorized.end => return Err(status),
                 message = requests.next(), if requests_left > 0 => match message? {
                     Some(message) => {
-                        apply(&self.host, &self.registration, &mut self.authorized, message.into_request())?;
+                        apply(&self.host, &mut self.registration, &mut self.authorized, message.into_request())?;
                         dirty = true;
                         requests_left -= 1;
                     }
@@ -176,27 +196,28 @@ mod tests {
     use eastwest_proto::envoy::config::core::v3 as core;
     use eastwest_proto::envoy::service::discovery::v3::DiscoveryRequest;
     use eastwest_xds::{ResourceSet, View};
-    use http_body::{Body, Frame};
+    use http_body::{Body as HttpBody, Frame};
     use prost::Message as _;
     use tokio::sync::watch;
 
     use super::*;
     use crate::body::SessionBody;
-    use crate::{AuthorizedStream, StreamAuthorizer};
+    use crate::{AuthenticatedClient, AuthorizedStream, StreamAuthorizer};
 
     struct Open(watch::Sender<Arc<View>>);
 
     #[tonic::async_trait]
     impl StreamAuthorizer for Open {
-        async fn authorize(&self, _: &tonic::Request<()>, _: &Node) -> Result<AuthorizedStream, Status> {
-            Ok(AuthorizedStream::new(None, self.0.subscribe()))
+        async fn authenticate(&self, _: &tonic::Request<()>) -> Result<Box<dyn AuthenticatedClient>, Status> {
+            let view = self.0.subscribe();
+            Ok(Box::new(move |_: &Node| Ok(AuthorizedStream::new(None, view))))
         }
     }
 
     /// A client that always has one more request; counts what was read of them.
     struct Flood(Arc<AtomicU32>);
 
-    impl Body for Flood {
+    impl HttpBody for Flood {
         type Data = Bytes;
         type Error = Status;
 
@@ -225,9 +246,9 @@ mod tests {
             only: None,
         };
         let read = Arc::new(AtomicU32::new(0));
-        let requests = Requests::<DiscoveryRequest>::new(tonic::body::Body::new(Flood(Arc::clone(&read))));
+        let requests = tonic::body::Body::new(Flood(Arc::clone(&read)));
         let (outbox, inbox) = mpsc::channel(1);
-        let session = Box::pin(serve(host, tonic::Request::new(()), requests, outbox));
+        let session = Box::pin(serve::<DiscoveryRequest>(host, tonic::Request::new(()), requests, outbox));
         let mut body = std::pin::pin!(SessionBody::new(session, inbox));
         let first = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
         assert!(first.unwrap().unwrap().is_data());

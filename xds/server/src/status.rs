@@ -1,5 +1,7 @@
 //! How a stream ends: the gRPC status for each reason.
 
+use std::time::Duration;
+
 use eastwest_xds::StreamError;
 use tonic::Status;
 
@@ -14,9 +16,10 @@ pub(crate) fn node(error: &NodeError) -> Status {
 pub(crate) fn stream(error: &StreamError) -> Status {
     match error {
         StreamError::EmptyTypeUrl(_) => Status::invalid_argument(error.to_string()),
-        StreamError::TooManyTypes { .. } | StreamError::TooManyNames { .. } => {
-            Status::resource_exhausted(error.to_string())
-        }
+        StreamError::TooManyTypes { .. }
+        | StreamError::TooManyNames { .. }
+        | StreamError::LongName { .. }
+        | StreamError::TooMuchHeld { .. } => Status::resource_exhausted(error.to_string()),
     }
 }
 
@@ -48,4 +51,29 @@ pub(crate) fn compressed() -> Status {
 /// A method that is not there.
 pub(crate) fn no_such_method(path: &str) -> Status {
     Status::unimplemented(format!("{path} is not served: use a streaming method"))
+}
+
+/// No request came.
+pub(crate) fn silent(limit: Duration) -> Status {
+    Status::deadline_exceeded(format!("no request within {} s: a stream begins with one", limit.as_secs()))
+}
+
+/// A request has begun and does not end.
+pub(crate) fn unfinished(limit: Duration) -> Status {
+    Status::deadline_exceeded(format!(
+        "the rest of a request did not arrive within {} s: connect again",
+        limit.as_secs()
+    ))
+}
+
+/// The server keeps too many requests that are not whole.
+pub(crate) fn too_much_unread() -> Status {
+    Status::resource_exhausted("too many large requests are arriving at the same time: try again in a moment")
+}
+
+/// The server keeps too many names.
+pub(crate) fn too_many_names() -> Status {
+    Status::resource_exhausted(
+        "the names that clients subscribe to take too much memory in all: try again in a moment, or use `*`",
+    )
 }

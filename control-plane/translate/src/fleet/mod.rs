@@ -162,11 +162,13 @@ impl Fleet {
         self.services.forget_unused();
     }
 
-    /// The proxies that were authorized with a service account that their Pod does not have since the change: they must
-    /// authenticate again.
-    pub fn with_other_service_account(&self, snapshot: &Snapshot, dirty: &DirtySet) -> Vec<Arc<ProxyKey>> {
+    /// The proxies that must authenticate again since the change: their Pod has another service account than they were
+    /// authorized with, or is gone.
+    pub fn not_entitled(&self, snapshot: &Snapshot, dirty: &DirtySet) -> Vec<Arc<ProxyKey>> {
+        let is_gone =
+            |key: &Arc<ProxyKey>| !self.strangers.contains(key) && snapshot.workload(&key.workload).is_none();
         let clients = dirty.clients_among(&self.by_workload).into_iter().flatten();
-        clients.filter(|key| key.is_of_other_account(snapshot)).cloned().collect()
+        clients.filter(|key| is_gone(key) || key.is_of_other_account(snapshot)).cloned().collect()
     }
 
     /// Updates every proxy that `dirty` may concern, and returns the views that changed.

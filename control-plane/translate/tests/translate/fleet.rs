@@ -46,8 +46,8 @@ impl Connected {
         }
     }
 
-    fn disconnect_other_service_accounts(&mut self, world: &Snapshot, dirty: &DirtySet) {
-        for key in self.fleet.with_other_service_account(world, dirty) {
+    fn disconnect_not_entitled(&mut self, world: &Snapshot, dirty: &DirtySet) {
+        for key in self.fleet.not_entitled(world, dirty) {
             self.fleet.disconnect(&key);
             self.views.remove(&key);
         }
@@ -66,7 +66,7 @@ fn views_kept_up_to_date_equal_those_made_anew() {
             let what = format!("seed {seed}, step {step}: {change:?}");
             let dirty = index.apply(change);
             let world = index.freeze();
-            connected.disconnect_other_service_accounts(&world, &dirty);
+            connected.disconnect_not_entitled(&world, &dirty);
             for (key, view) in connected.fleet.update(&world, &dirty) {
                 connected.views.get_mut(&key).unwrap().1 = view;
             }

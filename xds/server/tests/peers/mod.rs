@@ -12,7 +12,9 @@ use eastwest_proto::envoy::service::discovery::v3::{
 };
 use eastwest_proto::google::rpc;
 use eastwest_xds::{EncodedResource, ResourceSet, TypeUrl, Variant, View};
-use eastwest_xds_server::{AuthorizedStream, Connections, Node, StreamAuthorizer, XdsServer};
+use eastwest_xds_server::{
+    AuthenticatedClient, AuthorizedStream, Connections, Node, StreamAuthorizer, XdsServer,
+};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
 use tokio_util::sync::CancellationToken;
@@ -27,12 +29,15 @@ struct TestAuthorizer(Arc<Mutex<Option<watch::Sender<Arc<View>>>>>);
 
 #[tonic::async_trait]
 impl StreamAuthorizer for TestAuthorizer {
-    async fn authorize(&self, call: &tonic::Request<()>, node: &Node) -> Result<AuthorizedStream, Status> {
-        let views = self.0.lock().unwrap();
-        let views = views.as_ref().filter(|_| node.namespace() != "early");
+    async fn authenticate(&self, call: &tonic::Request<()>) -> Result<Box<dyn AuthenticatedClient>, Status> {
         let identity = call.metadata().get("x-identity").map(|value| value.to_str().unwrap().to_owned());
-        let view = views.ok_or_else(|| Status::unavailable("not synced"))?.subscribe();
-        Ok(AuthorizedStream::new(identity, view))
+        let views = Arc::clone(&self.0);
+        Ok(Box::new(move |node: &Node| {
+            let views = views.lock().unwrap();
+            let views = views.as_ref().filter(|_| node.namespace() != "early");
+            let view = views.ok_or_else(|| Status::unavailable("not synced"))?.subscribe();
+            Ok(AuthorizedStream::new(identity, view))
+        }))
     }
 }
 

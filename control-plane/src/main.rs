@@ -13,6 +13,7 @@ mod serve;
 use std::process::ExitCode;
 
 use clap::Parser;
+use eastwest_io::descriptors;
 
 /// Of the CPU time of a certificate, a fifteenth less than with the system's.
 #[global_allocator]
@@ -22,5 +23,6 @@ fn main() -> ExitCode {
     // Keys and tokens lie in memory, some in the environment: no core dump has them, and of our own user nobody may
     // look. Where the system has no such thing nothing is lost. What `agent` starts is its own master again.
     let _ = nix::sys::prctl::set_dumpable(false);
+    descriptors::raise_limit();
     cli::Cli::parse().run()
 }

@@ -17,7 +17,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
     task::AbortHandle,
-    time::{sleep, timeout},
+    time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::Stream;
@@ -26,6 +26,8 @@ use tonic::transport::server::Connected;
 use crate::{
     closer::{Closing, ConnectionCloser},
     corked::Corked,
+    descriptors::connections_of_port,
+    open::{OpenCalls, OpenConnections, Place},
     peer_certificates::PeerCertificates,
 };
 
@@ -33,6 +35,10 @@ use crate::{
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Limits of the handshakes of a gRPC port.
 const HANDSHAKES: AcceptLimits = AcceptLimits { total: 1024, per_peer: 256 };
+/// How long a client may take for the first bytes of HTTP/2.
+const OPENING: Duration = Duration::from_secs(10);
+/// Its first bytes: the preface, and the head of the frame after it (RFC 9113 §3.4).
+const PREFACE: usize = 24 + 9;
 /// Wait after accepting failed, for instance for want of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -141,6 +147,8 @@ pub struct PeerConnection {
     pub certificates: PeerCertificates,
     /// Closes the connection, if certificates were presented on it.
     pub closer: ConnectionCloser,
+    /// The calls that are open on it.
+    pub calls: OpenCalls,
 }
 
 /// The connections of one port, for `serve_with_incoming_shutdown`. Dropping it closes the port.
@@ -163,12 +171,18 @@ impl Incoming {
 
     fn start(listener: TcpListener, tls: Option<TlsAcceptor>) -> Self {
         let (sender, ready) = mpsc::channel(HANDSHAKES.total);
+        let total = connections_of_port();
+        let open = Arc::new(OpenConnections::new(AcceptLimits { total, per_peer: total / 2 }));
         let handshake = move |stream, remote| {
-            let (tls, sender) = (tls.clone(), sender.clone());
+            let (tls, sender, open) = (tls.clone(), sender.clone(), Arc::clone(&open));
             async move {
-                if let Some(connection) = establish(stream, remote, tls).await {
-                    let _ = sender.send(Ok(connection)).await; // fails when the port has been closed
+                let Some(mut connection) = establish(stream, remote, tls).await else { return };
+                connection.place = open.admit(network(remote.ip()), &connection.peer.calls);
+                if connection.place.is_none() {
+                    tracing::warn!(%remote, "closed at once: too many connections are open");
+                    return;
                 }
+                let _ = sender.send(Ok(connection)).await; // fails when the port has been closed
             }
         };
         let accepting = tokio::spawn(accept(listener, HANDSHAKES, handshake)).abort_handle();
@@ -213,6 +227,20 @@ pub struct Connection {
     peer: PeerConnection,
     /// `None` if the peer presented no certificate.
     closing: Option<Closing>,
+    /// Its place among those of the port.
+    place: Option<Place>,
+    /// Until the client has begun to speak.
+    opening: Option<Opening>,
+    /// The end of the stream has been reported, whatever the peer sends.
+    over: bool,
+}
+
+/// A connection on which the client has not begun to speak.
+#[derive(Debug)]
+struct Opening {
+    deadline: Pin<Box<Sleep>>,
+    /// How many of its first bytes are missing.
+    missing: usize,
 }
 
 #[derive(Debug)]
@@ -236,10 +264,19 @@ impl Connection {
             Transport::Tls(stream) => (true, stream.get_ref().1.peer_certificates()),
         };
         let certificates = PeerCertificates::new(certificates.unwrap_or_default());
-        let peer =
-            PeerConnection { remote: Some(remote), tls, certificates, closer: ConnectionCloser::default() };
+        let (closer, calls) = (ConnectionCloser::default(), OpenCalls::default());
+        let peer = PeerConnection { remote: Some(remote), tls, certificates, closer, calls };
         let closing = (!peer.certificates.is_empty()).then(|| peer.closer.closing());
-        Self { stream, peer, closing }
+        let opening = Some(Opening { deadline: Box::pin(sleep(OPENING)), missing: PREFACE });
+        Self { stream, peer, closing, place: None, opening, over: false }
+    }
+
+    /// Whether the connection ends before the peer ends it.
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        self.over = self.over
+            || self.closing.as_mut().is_some_and(|closing| closing.poll_closed(cx).is_ready())
+            || self.place.as_mut().is_some_and(|place| place.poll_cut(cx).is_ready());
+        self.over
     }
 }
 
@@ -259,10 +296,25 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.closing.as_mut().is_some_and(|closing| closing.poll_closed(cx).is_ready()) {
+        if self.is_over(cx) {
             return Poll::Ready(Ok(())); // reading nothing is the end of the stream
         }
-        delegate!(self, poll_read(cx, buf))
+        let before = buf.filled().len();
+        let polled = match &mut self.stream {
+            Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+        };
+        if let Some(opening) = &mut self.opening {
+            opening.missing = opening.missing.saturating_sub(buf.filled().len() - before);
+            if opening.missing == 0 {
+                self.opening = None;
+            } else if polled.is_pending() && opening.deadline.as_mut().poll(cx).is_ready() {
+                tracing::debug!(remote = ?self.peer.remote, "closed: the client does not speak HTTP/2");
+                self.over = true;
+                return Poll::Ready(Ok(()));
+            }
+        }
+        polled
     }
 }
 

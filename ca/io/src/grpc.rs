@@ -7,12 +7,16 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
-use tonic::{body::Body, transport::Server};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tonic::{Status, body::Body, transport::Server};
 use tower::{
     Layer, Service,
     layer::util::{Identity, Stack},
 };
+
+use crate::{accept::PeerConnection, open::OpenCall};
 
 /// How often a client is pinged that sends nothing, and how long it may take to answer. With thousands of clients the pings
 /// are what an idle server does.
@@ -71,11 +75,43 @@ where
         let refused = match () {
             () if *request.method() != Method::POST => StatusCode::METHOD_NOT_ALLOWED,
             () if !is_grpc(request.headers()) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            () => return Box::pin(self.0.call(request)),
+            () => {
+                let call = request.extensions().get::<PeerConnection>().map(|peer| peer.calls.begin());
+                let answering = self.0.call(request);
+                return Box::pin(async move {
+                    Ok(answering.await?.map(|body| Body::new(Counted { body, _call: call })))
+                });
+            }
         };
         let mut answer = Response::new(Body::empty());
         *answer.status_mut() = refused;
         Box::pin(std::future::ready(Ok(answer)))
+    }
+}
+
+/// The body of an answer. Its call is open until it has been sent.
+struct Counted {
+    body: Body,
+    _call: Option<OpenCall>,
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

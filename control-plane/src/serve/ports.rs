@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use anyhow::Context;
 use axum::Router;
 use eastwest_ca_server::{CertificateAuthority, bundles::IdentityService, server_config};
-use eastwest_io::{Incoming, grpc_server};
+use eastwest_io::{Incoming, grpc_server, http};
 use eastwest_proto::{
     eastwest::v1::workload_identity_server,
     envoy::service::discovery::v3::aggregated_discovery_service_server,
@@ -32,7 +32,7 @@ pub(super) struct Ports {
     plaintext: Option<TcpListener>,
     tls: TcpListener,
     http: SocketAddr,
-    pages: JoinHandle<std::io::Result<()>>,
+    pages: JoinHandle<()>,
 }
 
 /// What the ports serve.
@@ -61,9 +61,9 @@ impl Ports {
         };
         let tls = bind("--grpc-tls-addr", addresses.tls).await?;
         let listener = bind("--http-addr", addresses.http).await?;
-        let http = listener.local_addr()?;
-        let serving = axum::serve(listener, pages).with_graceful_shutdown(shutdown.requested());
-        Ok(Self { plaintext, tls, http, pages: tokio::spawn(serving.into_future()) })
+        let address = listener.local_addr()?;
+        let pages = tokio::spawn(http::serve(listener, pages, shutdown.requested()));
+        Ok(Self { plaintext, tls, http: address, pages })
     }
 
     /// The bound addresses.
@@ -80,7 +80,7 @@ impl Ports {
         let (plaintext, tls, pages) = tokio::join!(plaintext, tls, self.pages);
         plaintext?;
         tls?;
-        pages.context("the task of the HTTP port")?.context("--http-addr")
+        pages.context("the task of the HTTP port")
     }
 }
 

@@ -27,4 +27,5 @@ mod secrets;
 mod sources;
 mod standalone;
 mod standard_streams;
+mod strangers;
 mod streams;

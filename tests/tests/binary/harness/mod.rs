@@ -104,6 +104,17 @@ impl Bench {
         Server::when_ready(Process::spawn("eastwest serve", command, &log).unwrap())
     }
 
+    /// A running server that may have this many file descriptors.
+    pub(crate) fn serve_limited(&self, descriptors: u32) -> Server {
+        let mut command = Command::new("sh");
+        command.env_clear().env("EASTWEST_STATE_DIR", self.state()).envs(SERVE);
+        command.current_dir(self.dir.path()).arg("-c");
+        command.arg(format!("ulimit -n {descriptors} && exec \"$0\" serve"));
+        command.arg(programs::eastwest().unwrap());
+        let log = self.path("limited.log");
+        Server::when_ready(Process::spawn("eastwest serve", command, &log).unwrap())
+    }
+
     /// A service-account token, `NAMESPACE/NAME`.
     pub(crate) fn token(&self, account: &str) -> String {
         self.run(&["token", "--service-account", account]).success().trim().to_owned()

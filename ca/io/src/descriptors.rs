@@ -1,0 +1,35 @@
+//! How many file descriptors the process may have.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// What the process keeps for itself: files, watches, connections that it opens.
+const RESERVE: u64 = 256;
+/// The most connections of one port, however many descriptors there are.
+const MOST: u64 = 65_536;
+
+/// Raises the limit of file descriptors as far as the system allows.
+pub fn raise_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Where it is refused, the limit is as it was.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
+/// How many connections one gRPC port may have: half of what the process does not need itself.
+pub fn connections_of_port() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(MOST * 2 + RESERVE);
+    usize::try_from((limit.saturating_sub(RESERVE) / 2).clamp(16, MOST)).unwrap_or(16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_raised_and_some_descriptors_are_kept() {
+        raise_limit();
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        assert_eq!(current, maximum);
+        let connections = u64::try_from(connections_of_port()).unwrap();
+        assert!(current.is_none_or(|limit| limit < 64 || 2 * connections + RESERVE / 2 <= limit));
+    }
+}

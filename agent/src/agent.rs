@@ -1,7 +1,7 @@
 //! The tasks of the agent: rotation, trust bundles, SDS and Workload API, status port; and the supervised command.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     io,
     net::Ipv4Addr,
     path::{Path, PathBuf},
@@ -9,7 +9,7 @@ use std::{
 };
 
 use eastwest_io::{files, stdio};
-use eastwest_xds::View;
+use eastwest_xds::{ResourceSet, TypeUrl, View};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -169,11 +169,16 @@ fn start_secrets(
     stop: &CancellationToken,
 ) {
     let (publisher, view) = watch::channel(Arc::new(View::new([])));
-    let (asked, wanted) = watch::channel(BTreeSet::new());
+    let (asked, wanted) = watch::channel(BTreeMap::new());
+    let (reader, read) = watch::channel(Arc::new(ResourceSet::new(TypeUrl::SECRET, [])));
     let files = FileSecrets::new(settings.config.certificate_dirs.clone());
     let (held, ca_root, stop) = (held.clone(), settings.config.ca_root.clone(), stop.clone());
     tasks.spawn(async {
-        sds::publish(held, ca_root, files, wanted, publisher).await;
+        sds::follow_files(files, wanted, reader).await;
+        Ok(())
+    });
+    tasks.spawn(async {
+        sds::publish(held, ca_root, read, publisher).await;
         Ok(())
     });
     tasks.spawn(async move {

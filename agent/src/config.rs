@@ -89,7 +89,7 @@ impl Default for AgentConfig {
             cluster_domain: "cluster.local".into(),
             dir: ".eastwest-agent".into(),
             write_certs: None,
-            certificate_dirs: vec!["/".into()],
+            certificate_dirs: vec!["/etc/certs".into(), "/var/run/secrets".into()],
             cert_ttl: Duration::from_secs(24 * 60 * 60),
             inbound_port: 15006,
             outbound_port: 15001,

@@ -2,12 +2,15 @@
 //! and `file-root:system`, the names that Istio's agent uses as well.
 //!
 //! A file is read when it is first requested and whenever it changes. A file that cannot be used is logged once and not
-//! served, so connections that need it fail. After a file was read once, its last good content stays.
+//! served, so connections that need it fail. After a file was read once, its last good content stays, until nobody requests
+//! it any more. Rules name the files, and rules are written by others than the pod's owner: only regular files below the
+//! allowed folders are opened, and read up to a limit.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
-    os::unix::fs::MetadataExt,
+    fs::{self, OpenOptions},
+    io::{self, Read as _},
+    os::unix::fs::{MetadataExt, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -17,6 +20,7 @@ use eastwest_proto::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, TlsCertificate, secret::Type,
 };
 use eastwest_xds::EncodedResource;
+use nix::libc::O_NONBLOCK;
 use rustls::{Error, InconsistentKeys, crypto::ring::sign::any_supported_type, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use zeroize::Zeroizing;
@@ -26,7 +30,9 @@ use crate::secret::{inline, secret};
 /// How often files are checked for changes.
 pub(crate) const POLL: Duration = Duration::from_secs(1);
 /// Most names that are served; policies name a few.
-const MAX_NAMES: usize = 1000;
+const MAX_NAMES: usize = 256;
+/// The largest file that is read, in bytes. A bundle of all public roots has a quarter of that.
+const MAX_FILE: u64 = 1 << 20;
 const PAIR: &str = "file-cert:";
 const ROOTS: &str = "file-root:";
 const SYSTEM: &str = "system";
@@ -75,8 +81,9 @@ impl FileSecrets {
         Self { allowed, held: BTreeMap::new() }
     }
 
-    /// Adds requested names; those of other secrets are ignored.
+    /// Keeps the files that are requested, and forgets the others; names of other secrets are ignored.
     pub(crate) fn want(&mut self, names: &BTreeSet<String>) {
+        self.held.retain(|name, _| names.contains(name));
         for name in names.iter().filter(|name| is_file(name)) {
             if self.held.contains_key(name) {
                 continue;
@@ -195,9 +202,34 @@ fn text(path: &Path, allowed: &[PathBuf]) -> Result<Zeroizing<String>, String> {
     let real = path.canonicalize().map_err(unreadable)?;
     let below = |folder: &PathBuf| folder.canonicalize().is_ok_and(|folder| real.starts_with(folder));
     if !allowed.is_empty() && !allowed.iter().any(below) {
-        return Err(format!("{} is outside of --certificate-dir", path.display()));
+        let allowed: Vec<_> = allowed.iter().map(|folder| folder.display().to_string()).collect();
+        return Err(format!(
+            "{} is outside of --certificate-dir ({}): move it there, or give the agent its folder as well",
+            path.display(),
+            allowed.join(", ")
+        ));
     }
-    fs::read_to_string(real).map(Zeroizing::new).map_err(unreadable)
+    read_regular(&real).map_err(unreadable)
+}
+
+/// The text of a regular file. Another one is not even opened, as far as can be seen: to open a device or a pipe may do
+/// something, or wait.
+fn read_regular(path: &Path) -> io::Result<Zeroizing<String>> {
+    let refused = |text: String| io::Error::new(io::ErrorKind::InvalidInput, text);
+    let check = |found: &fs::Metadata| match found.is_file() {
+        false => Err(refused("it is no regular file".to_owned())),
+        true if found.len() > MAX_FILE => {
+            Err(refused(format!("it has {} bytes, and the limit is {MAX_FILE}", found.len())))
+        }
+        true => Ok(()),
+    };
+    check(&fs::symlink_metadata(path)?)?;
+    // It may be another file by now.
+    let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path)?;
+    check(&file.metadata()?)?;
+    let mut text = Zeroizing::new(String::new());
+    file.take(MAX_FILE).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 #[cfg(test)]

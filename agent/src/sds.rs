@@ -11,7 +11,7 @@
 //! any case, peers refuse it, and established connections continue.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -22,8 +22,10 @@ use std::{
 use eastwest_proto::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, TlsCertificate, secret::Type,
 };
-use eastwest_xds::{EncodedResource, Request, ResourceSet, TypeUrl, View};
-use eastwest_xds_server::{AuthenticatedClient, AuthorizedStream, Node, StreamAuthorizer, XdsServer};
+use eastwest_xds::{EncodedResource, Interest, Request, ResourceSet, TypeUrl, View};
+use eastwest_xds_server::{
+    AuthenticatedClient, AuthorizedStream, Node, StreamAuthorizer, StreamObserver, XdsServer,
+};
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::watch,
@@ -141,41 +143,105 @@ struct SocketAuthorizer {
     wanted: Wanted,
 }
 
-/// Names of the requested secrets that are files.
-pub(crate) type Wanted = watch::Sender<BTreeSet<String>>;
+/// Names of the requested secrets that are files, with the number of streams that request each.
+pub(crate) type Wanted = watch::Sender<BTreeMap<String, usize>>;
 
 #[tonic::async_trait]
 impl StreamAuthorizer for SocketAuthorizer {
     async fn authenticate(&self, _: &tonic::Request<()>) -> Result<Box<dyn AuthenticatedClient>, Status> {
         let view = self.view.clone();
-        Ok(Box::new(move |_: &Node| Ok(AuthorizedStream::new(None, view))))
+        let files = RequestedFiles { names: BTreeSet::new(), wanted: self.wanted.clone() };
+        Ok(Box::new(move |_: &Node| Ok(AuthorizedStream::new(None, view).observed_by(files))))
     }
+}
 
-    fn requested(&self, request: &Request) {
-        let new = |known: &BTreeSet<String>| -> Vec<String> {
-            let names = request.interest.names().iter();
-            names.filter(|name| is_file(name) && !known.contains(*name)).cloned().collect()
-        };
+/// The files that one stream requests.
+struct RequestedFiles {
+    names: BTreeSet<String>,
+    wanted: Wanted,
+}
+
+impl StreamObserver for RequestedFiles {
+    fn requested(&mut self, request: &Request) {
+        let mut next = self.names.clone();
+        match &request.interest {
+            Interest::Names(names) => next = names.iter().cloned().collect(),
+            Interest::Change { subscribe, unsubscribe, .. } => {
+                next.extend(subscribe.iter().cloned());
+                next.retain(|name| !unsubscribe.contains(name));
+            }
+        }
+        next.retain(|name| is_file(name));
+        self.request(next);
+    }
+}
+
+impl RequestedFiles {
+    fn request(&mut self, next: BTreeSet<String>) {
+        let before = std::mem::replace(&mut self.names, next);
+        let (new, old): (Vec<_>, Vec<_>) =
+            (self.names.difference(&before).collect(), before.difference(&self.names).collect());
         self.wanted.send_if_modified(|known| {
-            let new = new(known);
-            known.extend(new.iter().cloned());
-            !new.is_empty()
+            for name in &new {
+                *known.entry((*name).clone()).or_default() += 1;
+            }
+            for name in &old {
+                if let Some(count) = known.get_mut(*name) {
+                    *count -= 1;
+                }
+            }
+            known.retain(|_, count| *count > 0);
+            !new.is_empty() || !old.is_empty()
         });
     }
 }
 
-/// Keeps `view` equal to the certificate held, the trust anchor's file `ca_root` and the `wanted` files. Before the
+impl Drop for RequestedFiles {
+    fn drop(&mut self) {
+        self.request(BTreeSet::new());
+    }
+}
+
+/// Reads the requested files, again when they change, on threads that may wait for a disk. Drop the future to end it.
+pub(crate) async fn follow_files(
+    mut files: FileSecrets,
+    mut wanted: watch::Receiver<BTreeMap<String, usize>>,
+    read: watch::Sender<Arc<ResourceSet>>,
+) {
+    let mut poll = tokio::time::interval(file_secrets::POLL);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let names = wanted.borrow_and_update().keys().cloned().collect();
+        let reading = tokio::task::spawn_blocking(move || {
+            files.want(&names);
+            let resources = files.resources();
+            (files, resources)
+        });
+        // A panic is logged, and ends the agent.
+        let Ok((next, resources)) = reading.await else { return };
+        files = next;
+        let set = Arc::new(ResourceSet::new(TypeUrl::SECRET, resources));
+        read.send_if_modified(|known| {
+            let differs = known.version() != set.version();
+            *known = set;
+            differs
+        });
+        tokio::select! {
+            changed = wanted.changed() => if changed.is_err() { return },
+            _ = poll.tick(), if !files.is_empty() => {}
+        }
+    }
+}
+
+/// Keeps `view` equal to the certificate held, the trust anchor's file `ca_root` and the `files` that were read. Before the
 /// first certificate the view has no secrets, so requests wait. Drop the future to end it.
 pub(crate) async fn publish(
     mut held: HeldCertificate,
     ca_root: PathBuf,
-    mut files: FileSecrets,
-    mut wanted: watch::Receiver<BTreeSet<String>>,
+    mut files: watch::Receiver<Arc<ResourceSet>>,
     view: watch::Sender<Arc<View>>,
 ) {
     let mut poll = tokio::time::interval(ROOT_FILE_POLL);
-    let mut file_poll = tokio::time::interval(file_secrets::POLL);
-    file_poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut roots = None;
     loop {
         let svid = held.svid.borrow_and_update().clone();
@@ -186,8 +252,8 @@ pub(crate) async fn publish(
                 Err(error) => warn(&error),
             }
             let roots = roots.as_deref().unwrap_or(&svid.bundle_pem);
-            files.want(&wanted.borrow_and_update());
-            let all = secrets(&svid, roots).into_iter().chain(files.resources());
+            let files = Arc::clone(&files.borrow_and_update());
+            let all = secrets(&svid, roots).into_iter().chain(files.iter().cloned());
             let set = Arc::new(ResourceSet::new(TypeUrl::SECRET, all));
             view.send_if_modified(|view| {
                 let same = view.get(&TypeUrl::SECRET).is_some_and(|old| old.version() == set.version());
@@ -199,8 +265,7 @@ pub(crate) async fn publish(
         }
         tokio::select! {
             changed = held.svid.changed() => if changed.is_err() { return },
-            changed = wanted.changed() => if changed.is_err() { return },
-            _ = file_poll.tick(), if !files.is_empty() => {}
+            changed = files.changed() => if changed.is_err() { return },
             _ = poll.tick() => {}
         }
     }

@@ -111,6 +111,8 @@ fn agent_command(pod: &Namespace, member: &Member, work: &Path, flags: &[&str]) 
     agent.args(["--label", &format!("app={}", member.app)]);
     agent.args(["--label", &format!("version={}", member.version)]);
     agent.args(["--label", "security.istio.io/tlsMode=istio"]);
+    // Rules of the tests name files in their own folders.
+    agent.args(["--certificate-dir", "/"]);
     agent.args(flags).arg("--dir").arg(work);
     agent.arg("--").arg(programs::envoy()?).arg("-c").arg(work.join("envoy.yaml"));
     agent.args(["--disable-hot-restart", "--drain-strategy", "immediate", "--concurrency", "1"]);

@@ -125,3 +125,25 @@ fn the_systems_roots_need_no_permission() {
     let there = SYSTEM_ROOTS.iter().any(|path| Path::new(path).is_file());
     assert_eq!(served(&mut secrets).len(), usize::from(there));
 }
+
+/// A rule may name anything: a pipe that nobody writes to, devices, a file without an end.
+#[test]
+fn only_regular_files_up_to_a_limit_are_read_and_they_are_forgotten_with_the_rule() {
+    let folder = folder();
+    let (certificate, _) = pair_of("one");
+    folder.write("ca.pem", &certificate);
+    assert!(std::process::Command::new("mkfifo").arg(folder.path("pipe")).status().unwrap().success());
+    let large = fs::File::create(folder.path("large")).unwrap();
+    large.set_len(MAX_FILE + 1).unwrap();
+    let name = |path: &Path| format!("file-root:{}", path.display());
+    let good = name(&folder.path("ca.pem"));
+    let bad = [folder.path("pipe"), folder.path("large"), folder.0.path().to_owned()];
+    let devices = ["/dev/zero", "/dev/ptmx", "/dev/stdin", "/proc/self/environ"].map(PathBuf::from);
+    let mut wanted: BTreeSet<_> = bad.iter().chain(&devices).map(|path| name(path)).collect();
+    wanted.insert(good.clone());
+    let mut secrets = FileSecrets::new(vec!["/".into()]);
+    secrets.want(&wanted);
+    assert_eq!(served(&mut secrets), BTreeMap::from([(good.clone(), vec![certificate])]));
+    secrets.want(&BTreeSet::new());
+    assert!(served(&mut secrets).is_empty() && secrets.is_empty());
+}

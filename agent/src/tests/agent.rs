@@ -94,6 +94,7 @@ impl TestAgent {
 
 async fn config(dir: &TempDir, control_plane: SocketAddr) -> AgentConfig {
     AgentConfig {
+        certificate_dirs: vec![dir.path().to_owned()],
         control_plane: control_plane.to_string(),
         ca_root: dir.path().join("root-cert.pem"),
         token_file: dir.path().join("token"),

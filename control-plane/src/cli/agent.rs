@@ -76,7 +76,7 @@ pub(crate) struct AgentArgs {
     #[arg(
         long,
         value_name = "DIR",
-        default_value = "/",
+        default_value = "/etc/certs,/var/run/secrets",
         value_delimiter = ',',
         env = "EASTWEST_CERTIFICATE_DIR"
     )]

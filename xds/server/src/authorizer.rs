@@ -21,10 +21,6 @@ pub trait StreamAuthorizer: Send + Sync + 'static {
     /// # Errors
     /// Any status ends the stream with it.
     async fn authenticate(&self, call: &tonic::Request<()>) -> Result<Box<dyn AuthenticatedClient>, Status>;
-
-    /// Called with every request of an authorized stream, before it is answered. A host that makes resources on demand
-    /// learns their names here.
-    fn requested(&self, _request: &Request) {}
 }
 
 /// The client of a new stream.
@@ -55,8 +51,11 @@ pub type StreamEnd = Pin<Box<dyn Future<Output = Status> + Send>>;
 
 /// Follows one stream for its host. It is dropped when the stream ends.
 pub trait StreamObserver: Send {
+    /// Called with every request, before it is answered. A host that makes resources on demand learns their names here.
+    fn requested(&mut self, _request: &Request) {}
+
     /// Called before the first request of a type is answered. A host that makes a type on demand learns of it here.
-    fn requested_first(&mut self, type_url: &TypeUrl);
+    fn requested_first(&mut self, _type_url: &TypeUrl) {}
 }
 
 /// A stream whose client was authorized.

@@ -94,7 +94,9 @@ fn apply(
             return Err(status::not_a_secret(&request.type_url));
         }
     }
-    host.authorizer.requested(&request);
+    if let Some(observer) = &mut authorized.observer {
+        observer.requested(&request);
+    }
     let connection = Arc::clone(&registration.connection);
     let type_url = request.type_url.clone();
     let reaction = connection.stream().on_request(request).map_err(|error| status::stream(&error))?;

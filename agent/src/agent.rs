@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -82,7 +82,7 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<u8, AgentErr
     create_dir(&settings.dir)?;
     // The socket and the port first, so that a second agent started by mistake does not disturb the first.
     let socket = sds::Socket::bind(settings.sds_socket()).await?;
-    let status_port = bind_status_port(settings.config.status_port).await?;
+    let status_ports = bind_status_port(settings.config.status_port).await?;
     write_bootstrap(&settings)?;
 
     let held = start_rotation(&settings, &mut tasks);
@@ -91,7 +91,7 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<u8, AgentErr
     let sources = Sources { held: held.clone(), bundles, clock: system_clock() };
     let workload_api = WorkloadApi::new(sources, ca_client(&settings), stop.clone());
     start_secrets(&settings, &held, (socket, workload_api.into_service()), &mut tasks, &stop);
-    start_status(&settings, &held, status_port, &mut tasks, &stop);
+    start_status(&settings, &held, status_ports, &mut tasks, &stop);
     tokio::select! {
         code = run_command(&settings, certified, &shutdown) => code,
         Some(ended) = tasks.join_next() => Err(match ended {
@@ -187,34 +187,50 @@ fn start_secrets(
     });
 }
 
-async fn bind_status_port(port: u16) -> Result<TcpListener, AgentError> {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await;
-    let listener = listener.map_err(|source| AgentError::StatusPort { port, source })?;
-    if let Ok(address) = listener.local_addr() {
+/// Binds the port at all addresses of both families. One socket takes both, unless the system separates them
+/// (`net.ipv6.bindv6only`) or has no IPv6.
+async fn bind_status_port(port: u16) -> Result<Vec<TcpListener>, AgentError> {
+    let failed = |source| AgentError::StatusPort { port, source };
+    let mut listeners = Vec::new();
+    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+        Ok(listener) => listeners.push(listener),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(failed(error)),
+        Err(error) => tracing::debug!(%error, "no status port over IPv6"),
+    }
+    let bound = listeners.first().map(TcpListener::local_addr).transpose().map_err(failed)?;
+    let port_of_both = bound.map_or(port, |address| address.port());
+    match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port_of_both)).await {
+        Ok(listener) => listeners.push(listener),
+        Err(error) if listeners.is_empty() => return Err(failed(error)),
+        Err(error) => tracing::debug!(%error, "the status port takes IPv4 and IPv6 on one socket"),
+    }
+    for address in listeners.iter().filter_map(|listener| listener.local_addr().ok()) {
         tracing::info!(%address, "status port");
     }
-    Ok(listener)
+    Ok(listeners)
 }
 
 fn start_status(
     settings: &Settings,
     held: &HeldCertificate,
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     tasks: &mut Tasks,
     stop: &CancellationToken,
 ) {
     let status = Status { held: held.clone(), clock: system_clock(), envoy: envoy(settings) };
-    let (port, stop) = (settings.config.status_port, stop.clone());
-    tasks.spawn(async move {
-        let serving = axum::serve(listener, status::routes(status));
-        let served = serving.with_graceful_shutdown(stop.cancelled_owned()).await;
-        served.map_err(|source| AgentError::StatusPort { port, source })
-    });
+    let port = settings.config.status_port;
+    for listener in listeners {
+        let (routes, stop) = (status::routes(status.clone()), stop.clone());
+        tasks.spawn(async move {
+            let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await;
+            served.map_err(|source| AgentError::StatusPort { port, source })
+        });
+    }
 }
 
 /// The admin interface of the supervised Envoy, if the command is one.
 fn envoy(settings: &Settings) -> Option<EnvoyAdmin> {
-    starts_envoy(&settings.config.command).then_some(EnvoyAdmin { port: settings.config.admin_port })
+    starts_envoy(&settings.config.command).then_some(EnvoyAdmin { address: settings.admin_address() })
 }
 
 /// Waits for the first certificate, prints the ready line, and runs the command or waits for the shutdown.

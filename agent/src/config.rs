@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     ffi::OsString,
     fmt,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -36,8 +36,8 @@ pub struct AgentConfig {
     pub pod: String,
     /// `--service-account` of the workload.
     pub service_account: String,
-    /// `--ip`, the workload's address. Required.
-    pub ip: String,
+    /// `--ip`, the workload's addresses, of one family or both; the first one stands in the node id. Required.
+    pub ips: Vec<String>,
     /// `--label K=V`, the workload's labels.
     pub labels: BTreeMap<String, String>,
     /// `--trust-domain`: refuse a certificate of any other; `None` takes what the CA issues.
@@ -60,7 +60,7 @@ pub struct AgentConfig {
     pub outbound_port: u16,
     /// `--internal-listeners`: whether Envoy may have internal listeners.
     pub internal_listeners: bool,
-    /// `--admin-port` of Envoy, on 127.0.0.1.
+    /// `--admin-port` of Envoy, on 127.0.0.1, or on ::1 where the workload has IPv6 addresses alone.
     pub admin_port: u16,
     /// `--status-port` of the agent's own status server; 0 takes a free one.
     pub status_port: u16,
@@ -82,7 +82,7 @@ impl Default for AgentConfig {
             namespace: String::new(),
             pod: String::new(),
             service_account: "default".into(),
-            ip: String::new(),
+            ips: Vec::new(),
             labels: BTreeMap::new(),
             trust_domain: None,
             cluster_id: "Kubernetes".into(),
@@ -149,7 +149,8 @@ pub(crate) struct Settings {
     pub(crate) identity: SpiffeId,
     /// Whether the trust domain of `identity` was configured, or is only the default.
     pub(crate) trust_domain_fixed: bool,
-    pub(crate) ip: IpAddr,
+    /// At least one, each once.
+    pub(crate) ips: Vec<IpAddr>,
     /// Absolute.
     pub(crate) dir: PathBuf,
     /// The rest, as given.
@@ -165,7 +166,7 @@ impl Settings {
             control_plane("--control-plane", &config.control_plane, config.control_plane_name.as_deref()),
         );
         let identity = mistakes.note("namespace, --service-account, --trust-domain", identity(&config));
-        let ip = mistakes.note("ip", ip(&config.ip));
+        let ips = mistakes.note("ip", ips(&config.ips));
         let dir = mistakes.note("dir", directory(&config.dir));
         mistakes.note("pod", pod(&config.pod));
         mistakes.note("cluster-id", printable(&config.cluster_id));
@@ -173,13 +174,22 @@ impl Settings {
         mistakes.note("cert-ttl", cert_ttl(config.cert_ttl));
         mistakes.note("inbound-port, --outbound-port, --admin-port, --status-port", ports(&config));
         mistakes.note("", command(&config.command));
-        match (control_plane, identity, ip, dir) {
-            (Some(control_plane), Some(identity), Some(ip), Some(dir)) if mistakes.0.is_empty() => {
+        match (control_plane, identity, ips, dir) {
+            (Some(control_plane), Some(identity), Some(ips), Some(dir)) if mistakes.0.is_empty() => {
                 let trust_domain_fixed = config.trust_domain.is_some();
-                Ok(Self { control_plane, identity, trust_domain_fixed, ip, dir, config })
+                Ok(Self { control_plane, identity, trust_domain_fixed, ips, dir, config })
             }
             _ => Err(ConfigError(mistakes.0)),
         }
+    }
+
+    /// Where Envoy's administration listens: the loopback address of a family that the workload has.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        let loopback = match self.ips.iter().any(IpAddr::is_ipv4) {
+            true => Ipv4Addr::LOCALHOST.into(),
+            false => Ipv6Addr::LOCALHOST.into(),
+        };
+        SocketAddr::new(loopback, self.config.admin_port)
     }
 
     /// The unix socket of the secret discovery service.
@@ -242,11 +252,18 @@ fn identity(config: &AgentConfig) -> Result<SpiffeId, String> {
         .map_err(|error| error.to_string())
 }
 
-fn ip(text: &str) -> Result<IpAddr, String> {
-    if text.is_empty() {
-        return Err("missing; give the workload's address or set INSTANCE_IP".into());
+fn ips(texts: &[String]) -> Result<Vec<IpAddr>, String> {
+    let mut found = Vec::new();
+    for text in texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty()) {
+        let address = text.parse().map_err(|_| format!("{text:?} is not an IP address"))?;
+        if !found.contains(&address) {
+            found.push(address);
+        }
     }
-    text.parse().map_err(|_| format!("{text:?} is not an IP address"))
+    match found.is_empty() {
+        true => Err("missing; give the workload's addresses or set INSTANCE_IP".into()),
+        false => Ok(found),
+    }
 }
 
 fn directory(dir: &Path) -> Result<PathBuf, String> {
@@ -327,7 +344,7 @@ mod tests {
             namespace: "shop".into(),
             pod: "reviews-0".into(),
             service_account: "reviews".into(),
-            ip: "10.0.0.7".into(),
+            ips: vec!["10.0.0.7".into()],
             ..AgentConfig::default()
         }
     }
@@ -344,7 +361,7 @@ mod tests {
     fn all_mistakes_are_reported_at_once_by_flag() {
         let config = AgentConfig {
             control_plane: "control".into(),
-            ip: "10.0.0".into(),
+            ips: vec!["fd00::7".into(), "10.0.0".into()],
             pod: "Reviews 0".into(),
             cluster_id: "one two".into(),
             cluster_domain: String::new(),
@@ -362,6 +379,21 @@ mod tests {
             assert!(mistakes.iter().any(|mistake| mistake.starts_with(flag)), "{flag} in {mistakes:#?}");
         }
         assert_eq!(mistakes.len(), 10);
+    }
+
+    #[test]
+    fn a_workload_has_addresses_of_either_family_or_both() {
+        let of = |ips: &[&str]| {
+            let ips = ips.iter().map(ToString::to_string).collect();
+            Settings::parse(AgentConfig { ips, ..complete() })
+        };
+        let both = of(&["fd00::7", " 10.0.0.7", "fd00::7", ""]).unwrap();
+        assert_eq!(both.ips, ["fd00::7".parse::<IpAddr>().unwrap(), "10.0.0.7".parse().unwrap()]);
+        assert_eq!(both.admin_address().to_string(), "127.0.0.1:15000");
+        assert_eq!(of(&["fd00::7"]).unwrap().admin_address().to_string(), "[::1]:15000");
+        for none in [&[][..], &[""]] {
+            assert!(of(none).unwrap_err().to_string().contains("--ip: missing"));
+        }
     }
 
     #[test]

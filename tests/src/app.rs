@@ -80,8 +80,10 @@ pub fn curl_with(
 ) -> Result<Answer> {
     let mut command: Command = pod.command("curl");
     command.args(["--silent", "--show-error", "--max-time", "5", "--write-out", "\n%{http_code}"]);
-    command.args(["--resolve", &format!("{host}:{port}:{address}")]).args(more);
-    command.arg(format!("http://{host}:{port}{path}"));
+    if host != address {
+        command.args(["--resolve", &format!("{host}:{port}:{}", url_host(address))]);
+    }
+    command.args(more).arg("--globoff").arg(format!("http://{}:{port}{path}", url_host(host)));
     let output = command.output().context("cannot run curl")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let (body, status) = text.rsplit_once('\n').unwrap_or(("", &text));
@@ -91,6 +93,11 @@ pub fn curl_with(
         body: body.to_owned(),
         complaint: String::from_utf8_lossy(&output.stderr).trim_end().to_owned(),
     })
+}
+
+/// A host as it stands in a URL: an IPv6 address in brackets.
+pub fn url_host(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
 /// One TCP connection, kept open.
@@ -104,7 +111,7 @@ impl Talk {
     /// Connects. Behind a sidecar this always succeeds: the sidecar accepts.
     pub fn open(pod: &Namespace, address: &str, port: u16, log: &Path) -> Result<Self> {
         let mut command = pod.command(programs::testapp()?);
-        command.arg("talk").arg(format!("{address}:{port}"));
+        command.arg("talk").arg(format!("{}:{port}", url_host(address)));
         let opened = Instant::now();
         let mut process = Process::spawn("talk", command, log)?;
         process.wait_for_line("connected", PATIENCE)?;
@@ -135,7 +142,7 @@ impl Talk {
 /// Sends one line over a new connection; whether it came back.
 pub fn echoes(pod: &Namespace, address: &str, port: u16) -> Result<bool> {
     let mut command = pod.command(programs::testapp()?);
-    command.arg("once").arg(format!("{address}:{port}"));
+    command.arg("once").arg(format!("{}:{port}", url_host(address)));
     Ok(command.output()?.status.success())
 }
 

@@ -20,6 +20,8 @@ pub struct Member {
     pub version: &'static str,
     /// Its address.
     pub address: &'static str,
+    /// Its other addresses.
+    pub more_addresses: &'static [&'static str],
     /// Ports where the application answers HTTP requests and echoes lines.
     pub ports: &'static [u16],
     /// Ports where it greets whoever connects, and then echoes lines.
@@ -27,6 +29,11 @@ pub struct Member {
 }
 
 impl Member {
+    /// All its addresses.
+    pub fn addresses(&self) -> Vec<&'static str> {
+        [&[self.address], self.more_addresses].concat()
+    }
+
     /// Its identity in the mesh.
     pub fn spiffe_id(&self) -> String {
         format!("spiffe://cluster.local/ns/{}/sa/{}", self.namespace, self.app)
@@ -52,6 +59,7 @@ pub const STOREFRONT: Member = Member {
     app: "storefront",
     version: "v1",
     address: "10.77.0.10",
+    more_addresses: &[],
     ports: &[8080],
     greeting_ports: &[],
 };
@@ -63,6 +71,7 @@ pub const CATALOG: Member = Member {
     app: "catalog",
     version: "v1",
     address: "10.77.0.20",
+    more_addresses: &[],
     ports: &[8080],
     greeting_ports: &[],
 };
@@ -77,6 +86,7 @@ pub const ORDERS: Member = Member {
     app: "orders",
     version: "v1",
     address: "10.77.0.30",
+    more_addresses: &[],
     ports: &[8080],
     greeting_ports: &[5000],
 };
@@ -88,6 +98,7 @@ pub const PAYMENTS: Member = Member {
     app: "payments",
     version: "v1",
     address: "10.77.0.40",
+    more_addresses: &[],
     ports: &[8080, 6000, 9090],
     greeting_ports: &[],
 };
@@ -99,6 +110,7 @@ pub const WAREHOUSE: Member = Member {
     app: "warehouse",
     version: "v1",
     address: "10.77.0.50",
+    more_addresses: &[],
     ports: &[7000, 8080],
     greeting_ports: &[],
 };
@@ -110,6 +122,7 @@ pub const LEGACY: Member = Member {
     app: "legacy",
     version: "v1",
     address: "10.77.0.60",
+    more_addresses: &[],
     ports: &[8080],
     greeting_ports: &[],
 };

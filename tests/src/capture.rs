@@ -15,6 +15,7 @@ use anyhow::{Result, bail};
 use nix::sys::signal::Signal;
 
 use crate::{
+    app::url_host,
     netns::{Namespace, port_of},
     process::{Process, run, until},
     programs,
@@ -49,7 +50,7 @@ impl Capture {
     /// Ends it, when everything that has passed to and from the pod at `address` is in the file.
     pub fn stop(mut self, hub: &Namespace, address: &str) -> Result<Wire> {
         let mut mark = hub.command(programs::testapp()?);
-        mark.args(["mark", &format!("{address}:9"), END]);
+        mark.args(["mark", &format!("{}:9", url_host(address)), END]);
         run(mark)?;
         let wire = Wire { file: self.file.clone() };
         until("the end of the capture", PATIENCE, || Ok(wire.contains(END)?.then_some(())))?;
@@ -100,12 +101,17 @@ impl Wire {
         // Some of our ports are known as those of other protocols.
         tshark.args(["-d", &format!("tcp.port=={port},tls")]);
         tshark.args(["-Y", &format!("tls.handshake.type == 1 && tcp.dstport == {port}")]);
-        tshark.args(["-T", "fields", "-e", "ip.dst", "-e", "tls.handshake.extensions_server_name"]);
-        tshark.args(["-e", "tls.handshake.extensions_alpn_str"]);
+        tshark.args(["-T", "fields", "-e", "ip.dst", "-e", "ipv6.dst"]);
+        tshark.args([
+            "-e",
+            "tls.handshake.extensions_server_name",
+            "-e",
+            "tls.handshake.extensions_alpn_str",
+        ]);
         let hello = |line: &str| {
             let mut fields = line.split('\t').map(str::to_owned);
             let mut next = || fields.next().unwrap_or_default();
-            ClientHello { destination: next(), sni: next(), alpn: next() }
+            ClientHello { destination: next() + &next(), sni: next(), alpn: next() }
         };
         Ok(run(tshark)?.lines().map(hello).collect())
     }

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::{
-    netns::{HUB_ADDRESS, Namespace},
+    netns::{HUB_ADDRESS, HUB_ADDRESS_V6, Namespace},
     process::{Process, run},
     programs,
 };
@@ -49,9 +49,12 @@ impl ControlPlane {
         Ok(Self { process, command, ready_after })
     }
 
-    /// HOST:PORT that agents connect to.
-    pub fn address() -> String {
-        format!("{HUB_ADDRESS}:15012")
+    /// HOST:PORT that the agent of a pod at `address` connects to.
+    pub fn address(address: &str) -> String {
+        match address.contains(':') {
+            true => format!("[{HUB_ADDRESS_V6}]:15012"),
+            false => format!("{HUB_ADDRESS}:15012"),
+        }
     }
 
     /// Trust anchor of the mesh.
@@ -123,7 +126,7 @@ impl Start {
     fn run(&self, hub: &Namespace) -> Result<(Process, Duration)> {
         let mut serve = hub.command(&self.program);
         serve.arg("serve").arg("--config-dir").arg(&self.config).arg("--state-dir").arg(&self.state);
-        serve.args(["--grpc-tls-addr", &ControlPlane::address()]);
+        serve.args(["--grpc-tls-addr", "[::]:15012"]);
         serve.args(["--http-addr", &format!("{HUB_ADDRESS}:15014")]);
         let started = Instant::now();
         let mut process = Process::spawn("eastwest serve", serve, &self.log)?;

@@ -75,7 +75,7 @@ impl Mesh {
         let dir = self.world.dir().join(member.pod);
         fs::create_dir(&dir)?;
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))?;
-        let namespace = self.world.connect(member.pod, member.address)?;
+        let namespace = self.world.connect(member.pod, &member.addresses())?;
         let app = app::serve(&namespace, &member, &dir)?;
         Ok(Pod { sidecar: None, _app: app, member, dir, namespace })
     }

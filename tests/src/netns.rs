@@ -20,6 +20,9 @@ use crate::process::run;
 /// Address of the bridge: the pods' gateway, and where the control plane listens.
 pub const HUB_ADDRESS: &str = "10.77.0.1";
 
+/// The bridge's IPv6 address.
+pub const HUB_ADDRESS_V6: &str = "fd77::1";
+
 /// What names of namespaces begin with; the id of the process that made them follows.
 const PREFIX: &str = "eastwest-";
 
@@ -50,7 +53,9 @@ impl World {
         let hub = Namespace::new(&format!("{name}-hub"))?;
         hub.ip(&["link", "set", "lo", "up"])?;
         hub.ip(&["link", "add", "bridge", "type", "bridge"])?;
-        hub.ip(&["addr", "add", &format!("{HUB_ADDRESS}/24"), "dev", "bridge"])?;
+        for address in [HUB_ADDRESS, HUB_ADDRESS_V6] {
+            hub.add_address(address, "bridge")?;
+        }
         hub.ip(&["link", "set", "bridge", "up"])?;
         let path = dir.path().to_owned();
         Ok(Self { name, hub, dir: Some(dir), path })
@@ -68,17 +73,20 @@ impl World {
     }
 
     /// A namespace connected to the bridge by a veth pair: `eth0` inside, `port_of(pod)` at the hub.
-    /// All other addresses, those of Services too, are routed to the bridge.
-    pub fn connect(&self, pod: &str, address: &str) -> Result<Namespace> {
+    /// All other addresses of the families that it has, those of Services too, are routed to the bridge.
+    pub fn connect(&self, pod: &str, addresses: &[&str]) -> Result<Namespace> {
         let namespace = Namespace::new(&format!("{}-{pod}", self.name))?;
         let port = port_of(pod);
         let inside = ["type", "veth", "peer", "name", "eth0", "netns", &namespace.name];
         self.hub.ip(&[&["link", "add", &port], &inside[..]].concat())?;
         self.hub.ip(&["link", "set", &port, "master", "bridge", "up"])?;
         namespace.ip(&["link", "set", "lo", "up"])?;
-        namespace.add_address(address)?;
         namespace.ip(&["link", "set", "eth0", "up"])?;
-        namespace.ip(&["route", "add", "default", "via", HUB_ADDRESS])?;
+        for address in addresses {
+            namespace.add_address(address, "eth0")?;
+            let gateway = if is_ipv6(address) { HUB_ADDRESS_V6 } else { HUB_ADDRESS };
+            namespace.ip(&["route", "replace", "default", "via", gateway])?;
+        }
         Ok(namespace)
     }
 }
@@ -91,6 +99,10 @@ impl Drop for World {
             eprintln!("logs and files are kept in {}", dir.keep().display());
         }
     }
+}
+
+fn is_ipv6(address: &str) -> bool {
+    address.contains(':')
 }
 
 /// Name of a pod's interface at the hub. Interface names have at most 15 bytes.
@@ -132,12 +144,16 @@ impl Namespace {
         command
     }
 
-    /// Gives the pod an address, or one more.
-    pub fn add_address(&self, address: &str) -> Result<()> {
-        self.ip(&["addr", "add", &format!("{address}/24"), "dev", "eth0"])
+    /// Gives an interface an address, or one more. Nobody looks for duplicates of an IPv6 address, which would take a
+    /// second.
+    pub fn add_address(&self, address: &str, interface: &str) -> Result<()> {
+        match is_ipv6(address) {
+            true => self.ip(&["addr", "add", &format!("{address}/64"), "dev", interface, "nodad"]),
+            false => self.ip(&["addr", "add", &format!("{address}/24"), "dev", interface]),
+        }
     }
 
-    fn ip(&self, arguments: &[&str]) -> Result<()> {
+    pub(crate) fn ip(&self, arguments: &[&str]) -> Result<()> {
         let mut command = Command::new("ip");
         command.args(["-n", &self.name]).args(arguments);
         run(command).map(drop)

@@ -31,6 +31,7 @@ const OUTSIDE: Member = Member {
     app: "outside",
     version: "v1",
     address: "10.77.0.90",
+    more_addresses: &[],
     ports: &[],
     greeting_ports: &[],
 };

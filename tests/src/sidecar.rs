@@ -103,11 +103,11 @@ fn hand_over(member: &Member, control_plane: &ControlPlane, dir: &Path) -> Resul
 
 fn agent_command(pod: &Namespace, member: &Member, work: &Path, flags: &[&str]) -> Result<Command> {
     let mut agent = pod.command_as(SIDECAR_ID, programs::eastwest()?);
-    agent.args(["agent", "--control-plane", &ControlPlane::address()]);
+    agent.args(["agent", "--control-plane", &ControlPlane::address(member.address)]);
     agent.arg("--ca-root").arg(work.join("root-cert.pem"));
     agent.arg("--token-file").arg(work.join("token"));
     agent.args(["--namespace", member.namespace, "--pod", member.pod]);
-    agent.args(["--service-account", member.app, "--ip", member.address]);
+    agent.args(["--service-account", member.app, "--ip", &member.addresses().join(",")]);
     agent.args(["--label", &format!("app={}", member.app)]);
     agent.args(["--label", &format!("version={}", member.version)]);
     agent.args(["--label", "security.istio.io/tlsMode=istio"]);
@@ -132,7 +132,7 @@ fn ready(pod: &Namespace) -> bool {
 pub fn admin(pod: &Namespace, path: &str) -> Result<String> {
     let mut curl = pod.command("curl");
     curl.args(["--silent", "--show-error", "--fail", "--globoff", "--max-time", "5"]);
-    curl.arg(format!("http://127.0.0.1:15000{path}"));
+    curl.arg(format!("http://localhost:15000{path}"));
     run(curl).with_context(|| format!("Envoy's {path}"))
 }
 

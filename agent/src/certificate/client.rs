@@ -322,7 +322,7 @@ mod tests {
             token_file: dir.path().join("token"),
             namespace: "shop".into(),
             pod: "reviews-0".into(),
-            ip: "10.0.0.7".into(),
+            ips: vec!["10.0.0.7".into()],
             ..AgentConfig::default()
         };
         if token {

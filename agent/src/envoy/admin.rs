@@ -1,6 +1,6 @@
 //! A client of Envoy's admin interface.
 
-use std::{io, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
@@ -14,10 +14,11 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const READINESS: &str =
     "/stats?filter=^(server.state|listener_manager.workers_started|listener_manager.lds.update_success)$";
 
-/// Envoy's admin interface on 127.0.0.1.
+/// Envoy's admin interface.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EnvoyAdmin {
-    pub(crate) port: u16,
+    /// On the loopback interface.
+    pub(crate) address: SocketAddr,
 }
 
 impl EnvoyAdmin {
@@ -27,8 +28,9 @@ impl EnvoyAdmin {
     /// Why it is not ready, as text.
     pub(crate) async fn ready(self) -> Result<(), String> {
         let figures = self.send(Method::GET, READINESS).await;
-        let figures =
-            figures.map_err(|error| format!("Envoy's admin port {} does not answer: {error}", self.port))?;
+        let figures = figures.map_err(|error| {
+            format!("Envoy's admin port {} does not answer: {error}", self.address.port())
+        })?;
         let figure = |name: &str| {
             let line = figures.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
             line.and_then(|value| value.trim().parse::<u64>().ok())
@@ -62,7 +64,7 @@ impl EnvoyAdmin {
     }
 
     async fn exchange(self, method: Method, path: &str) -> io::Result<String> {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        let stream = TcpStream::connect(self.address).await?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         let request = Request::builder()

@@ -32,9 +32,10 @@ pub(crate) fn yaml(settings: &Settings) -> Result<String, serde_saphyr::ser_erro
 
 /// The bootstrap.
 pub(crate) fn bootstrap(settings: &Settings) -> Value {
+    let admin = settings.admin_address();
     let mut bootstrap = json!({
         "node": node(settings),
-        "admin": {"address": socket_address("127.0.0.1", settings.config.admin_port)},
+        "admin": {"address": socket_address(&admin.ip().to_string(), admin.port())},
         "dynamic_resources": {
             "ads_config": {
                 "api_type": "DELTA_GRPC",
@@ -71,7 +72,9 @@ fn allow_internal_listeners(bootstrap: &mut Value) {
 /// The node. The control plane authorizes by certificate, and the node must agree with it.
 fn node(settings: &Settings) -> Value {
     let config = &settings.config;
-    let (pod, namespace, ip) = (&config.pod, &config.namespace, settings.ip);
+    let (pod, namespace) = (&config.pod, &config.namespace);
+    let ips: Vec<_> = settings.ips.iter().map(ToString::to_string).collect();
+    let ip = &ips[0]; // There is at least one.
     let app = config.labels.get("app").unwrap_or(pod);
     let labels: Map<_, _> = config.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
     json!({
@@ -82,7 +85,7 @@ fn node(settings: &Settings) -> Value {
             "NAMESPACE": namespace,
             "SERVICE_ACCOUNT": config.service_account,
             "LABELS": labels,
-            "INSTANCE_IPS": ip.to_string(),
+            "INSTANCE_IPS": ips.join(","),
             "CLUSTER_ID": config.cluster_id,
             "INTERCEPTION_MODE": "REDIRECT",
             "INBOUND_LISTENER_PORT": config.inbound_port.to_string(),

@@ -1,6 +1,6 @@
 //! The agent with stock Envoy, against a control plane that has no resources.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use http::Method;
 
@@ -18,10 +18,10 @@ async fn envoy_serves_with_the_agents_certificate_and_follows_rotations() {
         return;
     };
     let _undisturbed = SIGNALS.read().await;
-    let admin = EnvoyAdmin { port: free_port().await };
+    let admin = EnvoyAdmin { address: (Ipv4Addr::LOCALHOST, free_port().await).into() };
     let ca = FakeCa::new(|ca, csr| Ok(ca.answer(csr, Duration::from_secs(6))));
     let agent = TestAgent::start_with(ca, |config| {
-        config.admin_port = admin.port;
+        config.admin_port = admin.address.port();
         config.drain_time = Duration::from_millis(200);
         config.command = vec![envoy.into(), "-c".into(), config.dir.join("envoy.yaml").into()];
         config.command.extend(["--log-level", "error", "--concurrency", "1"].map(Into::into));

@@ -1,7 +1,7 @@
 //! A whole agent in this process, against a fake CA.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -60,7 +60,12 @@ impl TestAgent {
 
     /// Status and body of a page of the status port; `None` while it does not answer.
     pub(crate) async fn status(&self, path: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.status_port)).await.ok()?;
+        self.status_at(Ipv4Addr::LOCALHOST.into(), path).await
+    }
+
+    /// The same at an address of its machine.
+    pub(crate) async fn status_at(&self, address: IpAddr, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect((address, self.status_port)).await.ok()?;
         let request = format!("GET {path} HTTP/1.1\r\nhost: agent\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = String::new();
@@ -101,7 +106,7 @@ async fn config(dir: &TempDir, control_plane: SocketAddr) -> AgentConfig {
         namespace: "shop".into(),
         pod: "reviews-0".into(),
         service_account: "reviews".into(),
-        ip: "10.0.0.7".into(),
+        ips: vec!["10.0.0.7".into()],
         dir: dir.path().join("agent"),
         status_port: free_port().await,
         ..AgentConfig::default()

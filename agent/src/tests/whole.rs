@@ -268,7 +268,7 @@ async fn what_is_in_use_already_is_an_error_that_names_the_flag() {
         control_plane: agent.address.to_string(),
         namespace: "shop".into(),
         pod: "reviews-1".into(),
-        ip: "10.0.0.8".into(),
+        ips: vec!["10.0.0.8".into()],
         dir: agent.dir.path().join(dir),
         status_port,
         ..AgentConfig::default()
@@ -281,6 +281,17 @@ async fn what_is_in_use_already_is_an_error_that_names_the_flag() {
     assert!(agent.socket().exists(), "the first agent is not disturbed");
     let bootstrap = fs::read_to_string(agent.dir.path().join("agent/envoy.yaml")).unwrap();
     assert!(bootstrap.contains("reviews-0.shop"), "{bootstrap}");
+}
+
+#[tokio::test]
+async fn the_status_port_answers_on_both_families() {
+    let agent = TestAgent::start(HOUR).await;
+    agent.status_becomes("/healthz/ready", 200, "ready").await;
+    if tokio::net::TcpListener::bind("[::1]:0").await.is_err() {
+        return eprintln!("SKIPPED: the_status_port_answers_on_both_families: no IPv6");
+    }
+    let answer = agent.status_at(std::net::Ipv6Addr::LOCALHOST.into(), "/healthz/ready").await;
+    assert_eq!(answer, Some((200, "ready\n".to_owned())));
 }
 
 #[tokio::test]
@@ -300,7 +311,7 @@ async fn a_control_plane_that_says_nothing_is_given_up_after_the_deadline() {
         token_file: dir.path().join("token"),
         namespace: "shop".into(),
         pod: "reviews-0".into(),
-        ip: "10.0.0.7".into(),
+        ips: vec!["10.0.0.7".into()],
         ..AgentConfig::default()
     };
     fs::write(&config.ca_root, TestCa::new("root").root_pem).unwrap();

@@ -202,16 +202,20 @@ impl CallOf<'_> {
     /// The application dials itself, in plaintext.
     fn without_proxy(&self, explanation: &mut Explanation) {
         let known = self.target.host.as_ref().and_then(|host| self.caller.cluster(host, self.target.port));
+        let dialled = self.caller.dialled(self.target);
+        if dialled.is_empty() && !self.target.addresses.is_empty() {
+            return self.nobody(explanation);
+        }
         let plaintext = &ClientTlsSetting::Disable;
         explanation.endpoints = match known {
             Some(cluster) => {
                 self.describe(cluster, explanation);
                 explanation.cluster = cluster.name();
-                endpoints::of_call(self.caller, cluster, &self.target.dialled, plaintext)
+                endpoints::of_call(self.caller, cluster, &dialled, plaintext)
             }
             None => {
                 explanation.cluster = PASSTHROUGH_CLUSTER.to_owned();
-                endpoints::passed_through(self.caller, &self.target.dialled, self.target.port)
+                endpoints::passed_through(self.caller, &dialled, self.target.port)
             }
         };
         let judged = self.judged(&explanation.endpoints);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use eastwest_model::{
-    Diagnostic, Host, Kind, Name, ObjectRef, SpiffeId, TrustDomain, WorkloadKey,
+    Diagnostic, Families, Host, Kind, Name, ObjectRef, SpiffeId, TrustDomain, WorkloadKey,
     credential::{CaBundle, KeyPair},
     mesh::{OutboundTrafficPolicy, TlsVersion},
     policy::{
@@ -72,6 +72,8 @@ pub struct InboundPort {
 pub struct Outbound {
     /// Every host that they may call.
     pub services: BTreeMap<Host, Arc<OutboundService>>,
+    /// The families of the workloads' own addresses.
+    pub families: Families,
     /// What happens to hosts that no service knows.
     pub unknown_hosts: OutboundTrafficPolicy,
     /// Access log of the listeners.
@@ -94,6 +96,8 @@ pub struct OutboundService {
     pub aliases: Vec<Name>,
     /// How its endpoints are found.
     pub discovery: Discovery,
+    /// The families of the clients' own addresses.
+    pub families: Families,
     /// One entry for each port and subset, sorted by port, then the subset-less one first.
     pub clusters: Vec<Arc<OutboundCluster>>,
 }
@@ -107,6 +111,11 @@ impl OutboundService {
     /// The cluster of a port, without a subset.
     pub fn on_port(&self, port: u16) -> Option<&OutboundCluster> {
         self.whole().find(|cluster| cluster.port.number == port)
+    }
+
+    /// The virtual addresses that the clients can dial: those of their families (POLICY.md L9).
+    pub fn dialled_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().copied().filter(|address| self.families.contain(*address))
     }
 
     /// Whether only a name tells connections to the host from others. Headless Services are called by the addresses of

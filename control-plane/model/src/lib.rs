@@ -3,6 +3,7 @@
 pub mod credential;
 pub mod diagnostic;
 mod edit_distance;
+mod families;
 pub mod kind;
 pub mod mesh;
 pub mod meta;
@@ -16,6 +17,7 @@ pub use credential::{Credential, CredentialRef};
 pub use diagnostic::{Diagnostic, Effect, Severity};
 pub use eastwest_identity::{IdentityError, Name, SpiffeId, TrustDomain, WorkloadKey, WorkloadKeyError};
 pub use edit_distance::edit_distance;
+pub use families::{Families, Family};
 pub use kind::{Group, Kind};
 pub use mesh::MeshConfig;
 pub use meta::{Created, Labels, Meta, Origin, Selector};

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::{
+    families::Family,
     mesh::OutboundTrafficPolicy,
     meta::{Labels, Meta, Selector},
     names::Host,
@@ -101,8 +102,8 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// Selector; `None` when the spec has none, and then endpoints are made by hand.
     pub selector: Option<Selector>,
-    /// The families of its endpoints (`ipFamilies`), `true` = IPv6; empty = that of each Pod's first address.
-    pub families: Vec<bool>,
+    /// The families of its endpoints (`ipFamilies`); empty = that of each Pod's first address.
+    pub families: Vec<Family>,
     /// Pods that are not ready count as ready (`publishNotReadyAddresses`).
     pub publish_not_ready: bool,
     /// Visibility by annotation.
@@ -185,8 +186,8 @@ pub struct ServiceEntry {
 /// One inline endpoint of a ServiceEntry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntryEndpoint {
-    /// IP address or host name, as written.
-    pub address: Name,
+    /// IP address or host name, as written; `None` = it is reached through a gateway of its network alone.
+    pub address: Option<Name>,
     /// Port overrides by the name of the service port.
     pub ports: BTreeMap<Name, u16>,
     /// Labels.

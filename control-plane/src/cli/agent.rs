@@ -51,9 +51,9 @@ pub(crate) struct AgentArgs {
     /// Service account of the workload [else: SERVICE_ACCOUNT, default].
     #[arg(long, value_name = "NAME", env = "EASTWEST_SERVICE_ACCOUNT")]
     service_account: Option<String>,
-    /// Address of the workload [else: INSTANCE_IP].
-    #[arg(long, value_name = "IP", env = "EASTWEST_IP")]
-    ip: Option<String>,
+    /// Address of the workload, and one more where it has IPv4 and IPv6 (repeatable) [else: INSTANCE_IP].
+    #[arg(long, value_name = "IP", value_delimiter = ',', env = "EASTWEST_IP")]
+    ip: Vec<String>,
     /// A label of the workload (repeatable).
     #[arg(long, value_name = "KEY=VALUE", value_parser = label, value_delimiter = ',', env = "EASTWEST_LABEL")]
     label: Vec<(String, String)>,
@@ -102,7 +102,7 @@ pub(crate) struct AgentArgs {
         env = "EASTWEST_INTERNAL_LISTENERS"
     )]
     internal_listeners: bool,
-    /// Envoy's admin port on 127.0.0.1.
+    /// Envoy's admin port on 127.0.0.1, or on ::1 in a workload with IPv6 alone.
     #[arg(long, value_name = "PORT", default_value_t = 15000, env = "EASTWEST_ADMIN_PORT")]
     admin_port: u16,
     /// Port of the agent: /healthz/ready, /healthz/live, /certz, /metrics.
@@ -158,7 +158,15 @@ impl AgentArgs {
         }
     }
 
+    /// The flag, else the variable that Istio's injector sets.
+    fn addresses(&self) -> Vec<String> {
+        let given: Vec<_> = self.ip.iter().filter(|address| !address.is_empty()).cloned().collect();
+        let variable = || or_env(None, "INSTANCE_IP").unwrap_or_default();
+        if given.is_empty() { variable().split(',').map(str::to_owned).collect() } else { given }
+    }
+
     fn config(self, [cert_ttl, drain_time, stop_time]: [std::time::Duration; 3]) -> AgentConfig {
+        let ips = self.addresses();
         AgentConfig {
             control_plane: self.control_plane,
             control_plane_name: self.control_plane_name,
@@ -168,7 +176,7 @@ impl AgentArgs {
             pod: or_env(self.pod, "POD_NAME").unwrap_or_default(),
             service_account: or_env(self.service_account, "SERVICE_ACCOUNT")
                 .unwrap_or_else(|| "default".to_owned()),
-            ip: or_env(self.ip, "INSTANCE_IP").unwrap_or_default(),
+            ips,
             labels: self.label.into_iter().collect::<BTreeMap<_, _>>(),
             trust_domain: self.trust_domain,
             cluster_id: self.cluster_id,

@@ -1,5 +1,7 @@
 //! `eastwest explain`: one client-to-server pair.
 
+use std::net::Ipv6Addr;
+
 use clap::Args;
 use eastwest_model::WorkloadKey;
 use serde_json::Value;
@@ -17,7 +19,7 @@ pub(crate) struct ExplainArgs {
     #[arg(value_name = "NS/POD")]
     client: WorkloadKey,
     /// What it calls, HOST:PORT: a service's short or full name, a pod's name below a headless service, or an address,
-    /// with the port that is dialled.
+    /// with the port that is dialled; an IPv6 address in brackets.
     #[arg(value_name = "HOST:PORT", value_parser = target)]
     target: (String, u16),
     #[command(flatten)]
@@ -28,6 +30,9 @@ pub(crate) struct ExplainArgs {
 
 fn target(text: &str) -> std::result::Result<(String, u16), String> {
     let wrong = || format!("{text:?} is not HOST:PORT, for example reviews.shop:9080");
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return Err(format!("{text:?} is an IPv6 address without a port: write [ADDRESS]:PORT"));
+    }
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
     let port = port.parse().map_err(|_| wrong())?;
     if host.is_empty() || port == 0 { Err(wrong()) } else { Ok((host.to_owned(), port)) }

@@ -6,7 +6,8 @@ use eastwest_ca::Caller;
 use eastwest_ca_server::{CredentialValidity, Credentials, PeerAuthenticator};
 use eastwest_io::accept::{PeerConnection, network};
 use eastwest_model::{
-    Kind, Labels, Meta, Name, ObjectRef, SpiffeId, Workload, WorkloadKey, workload::ProxyCertificate,
+    Families, Kind, Labels, Meta, Name, ObjectRef, SpiffeId, Workload, WorkloadKey,
+    workload::ProxyCertificate,
 };
 use eastwest_translate::{Audience, ProxyFacts, ProxyKey, ProxyRole};
 use eastwest_xds_server::{AuthenticatedClient, AuthorizedStream, Node, StreamAuthorizer};
@@ -93,7 +94,9 @@ impl AuthenticatedClient for Client {
         let workload = known.unwrap_or_else(|| Arc::new(claim.stand_in(node, account)));
         // POLICY.md O9: what the proxy reports counts before what its Pod names.
         let certificate = ProxyCertificate::read(|entry| node.metadata_text(entry).map(Name::from));
-        let key = ProxyKey::of(&workload, role, facts(node, caller.is_some())?).with_certificate(certificate);
+        let key = ProxyKey::of(&workload, role, facts(node, caller.is_some())?)
+            .with_certificate(certificate)
+            .with_families(Families::of(node.addresses()));
         let Subscription { view, lease } = views.subscribers.subscribe(key, workload).await?;
         let identity = caller.map(|caller| caller.identity.to_string());
         let stream = AuthorizedStream::new(identity, view).observed_by(lease);
@@ -194,7 +197,7 @@ impl Claim {
         let meta = Meta { labels: Arc::new(labels(node)), ..Meta::new(object) };
         Workload {
             service_account: account.or(self.service_account),
-            addresses: vec![node.ip()],
+            addresses: node.addresses().to_vec(),
             ..Workload::new(meta)
         }
     }

@@ -7,13 +7,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
 
 use eastwest_model::{
-    Change, Created, Credential, Host, Kind, Labels, MeshConfig, Meta, Name, Object, ObjectRef, Origin,
-    Selector, TrustDomain, Workload,
+    Change, Created, Credential, Family, Host, Kind, Labels, MeshConfig, Meta, Name, Object, ObjectRef,
+    Origin, Selector, TrustDomain, Workload,
     credential::{CaBundle, KeyPair, PrivateKey},
     mesh::OutboundTrafficPolicy,
     policy::{
@@ -180,6 +180,21 @@ fn address(random: &mut Random) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 0, 0, u8::try_from(random.below(6)).unwrap()))
 }
 
+fn address_v6(random: &mut Random) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, u16::try_from(random.below(6)).unwrap()))
+}
+
+/// These addresses, often with one of IPv6 beside or in place of them.
+fn of_families(aside: &mut Random, addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let ipv6 = address_v6(aside);
+    match aside.below(8) {
+        0 if !addresses.is_empty() => vec![ipv6],
+        1 => [&addresses[..], &[ipv6]].concat(),
+        2 => [&[ipv6], &addresses[..]].concat(),
+        _ => addresses,
+    }
+}
+
 fn target(random: &mut Random) -> TargetPort {
     match random.chance(2) {
         true => TargetPort::Number(random.one_of(PORTS)),
@@ -225,10 +240,10 @@ fn service(random: &mut Random, namespace: &str) -> Service {
     let headless = external_name.is_none() && random.chance(4);
     let mut aside = Random(!random.0);
     Service {
-        families: Vec::new(),
+        families: aside.some(2, |aside| aside.one_of(&[Family::IPv4, Family::IPv6])),
         publish_not_ready: aside.chance(6),
         meta: meta(random, Kind::Service, namespace, Labels::new()),
-        cluster_ips: if headless { Vec::new() } else { vec![address(random)] },
+        cluster_ips: if headless { Vec::new() } else { of_families(&mut aside, vec![address(random)]) },
         headless,
         external_name,
         ports: ports(random, false),
@@ -238,12 +253,13 @@ fn service(random: &mut Random, namespace: &str) -> Service {
 }
 
 fn slice(random: &mut Random, namespace: &str) -> EndpointSlice {
-    let kind = if Random(!random.0).chance(6) { Kind::Endpoints } else { Kind::EndpointSlice };
+    let mut aside = Random(!random.0);
+    let kind = if aside.chance(6) { Kind::Endpoints } else { Kind::EndpointSlice };
     EndpointSlice {
         meta: meta(random, kind, namespace, Labels::new()),
         service: random.one_of(NAMES).into(),
         endpoints: random.some(3, |random| SliceEndpoint {
-            addresses: vec![address(random)],
+            addresses: of_families(&mut aside, vec![address(random)]),
             ready: !random.chance(4),
             pod: random.maybe(|random| random.one_of(NAMES).into()),
             ports: None,
@@ -260,7 +276,7 @@ fn workload(random: &mut Random, namespace: &str) -> Workload {
     let meta = meta(random, kind, namespace, labels);
     Workload {
         service_account: (pod || random.chance(2)).then(|| random.one_of(NAMES).into()),
-        addresses: random.maybe(address).into_iter().collect(),
+        addresses: of_families(&mut aside, random.maybe(address).into_iter().collect()),
         dns_address: (!pod).then(|| "vm.example.org".into()),
         container_ports: random.some(2, |random| ContainerPort {
             name: Some(random.one_of(NAMES).into()),
@@ -281,11 +297,12 @@ fn workload(random: &mut Random, namespace: &str) -> Workload {
 fn service_entry(random: &mut Random, namespace: &str) -> ServiceEntry {
     let resolution = [Resolution::None, Resolution::Static, Resolution::Dns, Resolution::DynamicDns];
     let mut aside = Random(!random.0);
-    let blocks = ["10.0.0.0/30", "10.0.0.0/29", "192.0.2.0/24"].map(|block| block.parse().unwrap());
+    let blocks =
+        ["10.0.0.0/30", "10.0.0.0/29", "192.0.2.0/24", "fd00::/126"].map(|block| block.parse().unwrap());
     ServiceEntry {
         meta: meta(random, Kind::ServiceEntry, namespace, Labels::new()),
         hosts: vec![host(random)],
-        addresses: if aside.chance(4) { aside.some(2, address) } else { Vec::new() },
+        addresses: if aside.chance(4) { addresses_of_entry(&mut aside) } else { Vec::new() },
         blocks: if aside.chance(4) { aside.some(2, |aside| aside.one_of(&blocks)) } else { Vec::new() },
         ports: ports(random, true),
         location: random.one_of(&[Location::External, Location::Internal]),
@@ -294,7 +311,7 @@ fn service_entry(random: &mut Random, namespace: &str) -> ServiceEntry {
             resolution => resolution,
         },
         endpoints: random.some(2, |random| EntryEndpoint {
-            address: address(random).to_string().into(),
+            address: Some(address(random).to_string().into()),
             ports: BTreeMap::new(),
             labels: labels(random),
             service_account: random.maybe(|random| random.one_of(NAMES).into()),
@@ -304,6 +321,11 @@ fn service_entry(random: &mut Random, namespace: &str) -> ServiceEntry {
         subject_alt_names: random.some(1, |_| "spiffe://cluster.local/ns/a/sa/extra".into()),
         export_to: export_to(random),
     }
+}
+
+fn addresses_of_entry(aside: &mut Random) -> Vec<IpAddr> {
+    let single = aside.some(2, address);
+    of_families(aside, single)
 }
 
 fn sidecar(random: &mut Random, namespace: &str) -> Sidecar {

@@ -12,7 +12,7 @@ use std::{
     collections::BTreeMap,
     env,
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     process::ExitCode,
     thread,
     time::Duration,
@@ -51,7 +51,11 @@ fn serve(name: &str, ports: &[&str]) -> Result<()> {
     let mut threads = Vec::new();
     for port in ports {
         let (greets, number) = port.strip_prefix("greet:").map_or((false, *port), |number| (true, number));
-        let listener = TcpListener::bind(("0.0.0.0", number.parse()?)).context(number.to_owned())?;
+        let number: u16 = number.parse()?;
+        // At all addresses of both families, where there are two.
+        let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, number))
+            .or_else(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, number)))
+            .context(number)?;
         let name = name.to_owned();
         threads.push(thread::spawn(move || accept(&listener, &name, greets)));
     }
@@ -109,7 +113,7 @@ fn describe(
         io::copy(&mut reader.take(length.parse()?), &mut io::sink())?;
     }
     let description = json!({
-        "pod": name, "request": request, "peer": peer.ip().to_string(), "headers": headers,
+        "pod": name, "request": request, "peer": peer.ip().to_canonical().to_string(), "headers": headers,
     });
     Ok(description.to_string())
 }
@@ -146,8 +150,10 @@ fn line_and_echo(address: &str, text: &str) -> Result<()> {
 }
 
 fn mark(address: &str, text: &str) -> Result<()> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.send_to(text.as_bytes(), address)?;
+    let address: SocketAddr = address.parse()?;
+    let any: IpAddr =
+        if address.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    UdpSocket::bind((any, 0))?.send_to(text.as_bytes(), address)?;
     Ok(())
 }
 

@@ -28,6 +28,7 @@ const CELLS: Member = Member {
     app: "cells",
     version: "v1",
     address: "10.77.0.70",
+    more_addresses: &[],
     ports: &[8080, 6080, 7080],
     greeting_ports: &[8081, 6081, 7081],
 };

@@ -14,7 +14,8 @@ use eastwest_tests::{
 #[ignore = "needs root and stock Envoy"]
 fn traffic_of_a_redirected_pod_goes_to_the_ports_of_its_sidecar() -> Result<()> {
     let world = World::new()?;
-    let (inside, outside) = (world.connect("inside", "10.77.0.10")?, world.connect("outside", "10.77.0.20")?);
+    let (inside, outside) =
+        (world.connect("inside", &["10.77.0.10"])?, world.connect("outside", &["10.77.0.20"])?);
     // In place of a sidecar, a server that answers with the port at which it was reached.
     let sidecar = Member { pod: "sidecar", greeting_ports: &[15001, 15006], ports: &[], ..STOREFRONT };
     let neighbour = Member { pod: "neighbour", ports: &[9999], ..CATALOG };
@@ -38,8 +39,8 @@ fn traffic_of_a_redirected_pod_goes_to_the_ports_of_its_sidecar() -> Result<()> 
 #[ignore = "needs root and stock Envoy"]
 fn a_capture_sees_what_passes_in_plaintext() -> Result<()> {
     let world = World::new()?;
-    let client = world.connect("client", "10.77.0.10")?;
-    let server = world.connect("server", "10.77.0.20")?;
+    let client = world.connect("client", &["10.77.0.10"])?;
+    let server = world.connect("server", &["10.77.0.20"])?;
     let _app = serve(&server, &CATALOG, world.dir())?;
 
     let capture = Capture::start(world.hub(), "server", world.dir())?;

@@ -68,7 +68,7 @@ fn a_server_with_another_identity_is_refused() -> Result<()> {
     let (client, other) = (mesh.lift(STOREFRONT)?, mesh.lift(WAREHOUSE)?);
     assert!(client.call(&WAREHOUSE, 80, "/")?.is_ok(), "its own certificate is a valid one");
 
-    other.namespace.add_address(ORDERS.address)?;
+    other.namespace.add_address(ORDERS.address, "eth0")?;
     let answer = client.call(&ORDERS, 80, "/")?;
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(!client.echoes(&ORDERS.cluster_ip(), 5000)?);

@@ -7,6 +7,7 @@ mod calls;
 mod cells;
 mod credentials;
 mod destination;
+mod families;
 mod harness;
 mod identity;
 mod modes;

@@ -8,6 +8,9 @@ use prost::Message as _;
 use prost_types::Struct;
 use prost_types::value::Kind;
 
+/// How many addresses of a proxy are read.
+const MAX_ADDRESSES: usize = 16;
+
 /// The node of a stream's first request, with an id of the form that istiod uses (XDS.md X2).
 ///
 /// Everything in it is a claim of the client.
@@ -15,7 +18,7 @@ use prost_types::value::Kind;
 pub struct Node {
     id: String,
     kind: NodeKind,
-    ip: IpAddr,
+    addresses: Vec<IpAddr>,
     pod: String,
     namespace: String,
     domain: String,
@@ -115,11 +118,14 @@ impl Node {
         let [kind, ip, pod, domain] = parts[..] else { return Err(NodeError::Malformed(quoted())) };
         let kind = KINDS.into_iter().find(|known| known.as_str() == kind);
         let kind = kind.ok_or_else(|| NodeError::UnknownKind(quoted()))?;
-        let ip = address(&metadata, ip).ok_or_else(|| NodeError::NoAddress(quoted()))?;
+        let addresses = addresses(&metadata, ip);
+        if addresses.is_empty() {
+            return Err(NodeError::NoAddress(quoted()));
+        }
         let names = pod.rsplit_once('.').filter(|(pod, namespace)| !pod.is_empty() && !namespace.is_empty());
         let (pod, namespace) = names.ok_or_else(|| NodeError::NoNamespace(quoted()))?;
         let (pod, namespace, domain) = (pod.to_owned(), namespace.to_owned(), domain.to_owned());
-        Ok(Self { id, kind, ip, pod, namespace, domain, user_agent, metadata })
+        Ok(Self { id, kind, addresses, pod, namespace, domain, user_agent, metadata })
     }
 
     /// The whole id.
@@ -132,9 +138,9 @@ impl Node {
         self.kind
     }
 
-    /// The proxy's first address: from metadata `INSTANCE_IPS` if that has one, else from the id.
-    pub fn ip(&self) -> IpAddr {
-        self.ip
+    /// The proxy's addresses, at least one, each once: those of metadata `INSTANCE_IPS`, then that of the id.
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
     }
 
     /// The pod's name, from the id.
@@ -168,10 +174,16 @@ impl Node {
     }
 }
 
-/// The first usable address: metadata before id.
-fn address(metadata: &Struct, id_part: &str) -> Option<IpAddr> {
+/// The usable addresses: metadata before id.
+fn addresses(metadata: &Struct, id_part: &str) -> Vec<IpAddr> {
     let instance_ips = text(metadata, "INSTANCE_IPS").unwrap_or_default();
-    instance_ips.split(',').chain([id_part]).find_map(|ip| ip.trim().parse().ok())
+    let mut found = Vec::new();
+    for address in instance_ips.split(',').chain([id_part]).filter_map(|ip| ip.trim().parse().ok()) {
+        if found.len() < MAX_ADDRESSES && !found.contains(&address) {
+            found.push(address);
+        }
+    }
+    found
 }
 
 fn text<'a>(metadata: &'a Struct, key: &str) -> Option<&'a str> {
@@ -202,13 +214,20 @@ mod tests {
             (node.pod(), node.namespace(), node.domain()),
             ("web.v1-0", "shop", "shop.svc.cluster.local")
         );
-        assert_eq!((node.kind(), node.ip()), (NodeKind::Sidecar, "10.0.0.7".parse().unwrap()));
+        assert_eq!((node.kind(), node.addresses()), (NodeKind::Sidecar, &["10.0.0.7".parse().unwrap()][..]));
     }
 
     #[test]
-    fn instance_ips_win_over_the_id() {
-        let node = parse("router~none~gw-0.infra~x", Some("bad, fd00::7,10.0.0.8")).unwrap();
-        assert_eq!(node.ip(), "fd00::7".parse::<IpAddr>().unwrap());
+    fn instance_ips_come_before_the_id() {
+        let of = |id: &str, instance_ips| -> Vec<String> {
+            let node = parse(&format!("router~{id}~gw-0.infra~x"), instance_ips).unwrap();
+            node.addresses().iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(of("none", Some("bad, fd00::7,10.0.0.8")), ["fd00::7", "10.0.0.8"]);
+        assert_eq!(of("10.0.0.8", Some("10.0.0.8,fd00::7")), ["10.0.0.8", "fd00::7"]);
+        assert_eq!(of("fd00::7", None), ["fd00::7"]);
+        let many: Vec<_> = (0..99).map(|last| format!("10.0.0.{last}")).collect();
+        assert_eq!(of("none", Some(&many.join(","))).len(), MAX_ADDRESSES);
     }
 
     #[test]

@@ -12,7 +12,7 @@ fn settings(control_plane: &str, name: Option<&str>) -> Settings {
         namespace: "shop".into(),
         pod: "reviews-0".into(),
         service_account: "reviews".into(),
-        ip: "10.0.0.7".into(),
+        ips: vec!["10.0.0.7".into()],
         labels: [("app", "reviews"), ("version", "1")].map(|(k, v)| (k.into(), v.into())).into(),
         dir: "/run/eastwest".into(),
         ..AgentConfig::default()
@@ -20,14 +20,17 @@ fn settings(control_plane: &str, name: Option<&str>) -> Settings {
     Settings::parse(config).unwrap()
 }
 
-fn variants() -> [Settings; 4] {
+fn variants() -> [Settings; 5] {
     let mut without = settings("127.0.0.1:15012", None);
     without.config.internal_listeners = false;
+    let mut ipv6 = settings("[::1]:15012", None);
+    ipv6.ips = vec!["fd00::7".parse().unwrap()];
     [
         settings("eastwest.istio-system.svc:15012", None),
         settings("127.0.0.1:15012", None),
         settings("[::1]:15012", Some("istiod.istio-system.svc")),
         without,
+        ipv6,
     ]
 }
 
@@ -65,6 +68,15 @@ fn internal_listeners_are_declared_in_metadata_and_bootstrap() {
 }
 
 #[test]
+fn all_addresses_are_told_and_the_first_one_is_in_the_id() {
+    let mut settings = settings("127.0.0.1:15012", None);
+    settings.ips = ["fd00::7", "10.0.0.7"].map(|ip| ip.parse().unwrap()).into();
+    let node = node(&settings);
+    assert_eq!(node["id"], "sidecar~fd00::7~reviews-0.shop~shop.svc.cluster.local");
+    assert_eq!(node["metadata"]["INSTANCE_IPS"], "fd00::7,10.0.0.7");
+}
+
+#[test]
 fn the_name_expected_decides_about_sni_and_san() {
     let tls =
         |settings: &Settings| control_plane_cluster(settings)["transport_socket"]["typed_config"].clone();
@@ -72,7 +84,7 @@ fn the_name_expected_decides_about_sni_and_san() {
         let context = &tls["common_tls_context"]["combined_validation_context"];
         context["default_validation_context"]["match_typed_subject_alt_names"][0].clone()
     };
-    let [dns, ip, named, _] = variants().map(|settings| tls(&settings));
+    let [dns, ip, named, ..] = variants().map(|settings| tls(&settings));
     assert_eq!(dns["sni"], "eastwest.istio-system.svc");
     assert_eq!(san(&dns), json!({"san_type": "DNS", "matcher": {"exact": "eastwest.istio-system.svc"}}));
     assert_eq!(ip.get("sni"), None, "RFC 6066: no address as server name");

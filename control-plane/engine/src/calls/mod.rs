@@ -56,12 +56,20 @@ impl<'a> Caller<'a> {
     /// Where calls go that a name or an address and a port ask for; one way for each address that is dialled. There is
     /// none if the name has no address.
     pub(crate) fn ways(&self, target: &Target) -> Vec<Way<'a>> {
-        let way = |address: &Option<IpAddr>| {
+        let way = |address| {
             let first_bytes = target.first_bytes.clone();
-            let call = Call { address: *address, port: target.port, first_bytes };
-            Way { address: *address, resolved: self.listeners.resolve(&call) }
+            let call = Call { address, port: target.port, first_bytes };
+            Way { address, resolved: self.listeners.resolve(&call) }
         };
-        target.dialled.iter().map(way).collect()
+        self.dialled(target).into_iter().map(way).collect()
+    }
+
+    /// The addresses of a target that the clients can dial: those of families in which they have an address themselves
+    /// (POLICY.md L9).
+    pub(crate) fn dialled(&self, target: &Target) -> Vec<Option<IpAddr>> {
+        let families = self.outbound.families;
+        let is_within = |one: &Option<IpAddr>| one.is_none_or(|address| families.contain(address));
+        target.addresses.iter().copied().filter(is_within).collect()
     }
 
     /// Where calls to the host of a cluster lead, which need not be the cluster: its port may belong to others.

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use eastwest_model::{Host, edit_distance, service::Service};
+use eastwest_model::{Families, Family, Host, edit_distance, service::Service};
+use ipnet::IpNet;
 
 use crate::{
     ClientScope, Snapshot,
@@ -37,31 +38,49 @@ pub(super) fn is_outside(snapshot: &Snapshot, name: &str) -> bool {
     name.contains('.') && !local && !in_namespace
 }
 
-/// The addresses of a host: `None` = some address that nothing in the mesh has. Empty = there is no answer.
-pub(super) fn addresses(snapshot: &Snapshot, host: &Host, view: Option<&View<'_>>) -> Vec<Option<IpAddr>> {
+/// The addresses of a host, for clients with addresses of these families: `None` = some address that nothing in the mesh
+/// has. Empty = there is no answer.
+pub(super) fn addresses(
+    snapshot: &Snapshot,
+    host: &Host,
+    view: Option<&View<'_>>,
+    families: Families,
+) -> Vec<Option<IpAddr>> {
     match (snapshot.service_of(host), view) {
         (Some(service), _) if service.external_name.is_some() => Vec::new(),
         (Some(service), _) if service.headless => {
             let backends = endpoints::of_kubernetes(snapshot, service);
-            of_pods(backends.iter().map(|one| (one.ready, one.ip())))
+            of_pods(backends.iter().map(|one| (one.ready, one.ip())), families)
         }
-        (Some(service), _) => vec![service.cluster_ips.first().copied()],
-        // Nobody but the entry knows them: a call to the name is taken for one to its addresses.
-        (None, Some(view)) => {
-            let single = view.addresses.first().copied();
-            vec![single.or_else(|| view.blocks.first().and_then(|block| block.hosts().next()))]
-        }
+        (Some(service), _) if service.cluster_ips.is_empty() => vec![None],
+        (Some(service), _) => service.cluster_ips.iter().copied().map(Some).collect(),
+        (None, Some(view)) => of_entry(&view.addresses, &view.blocks),
         (None, None) => vec![None],
     }
 }
 
+/// The addresses of a ServiceEntry. Nobody but the entry knows them: a call to its name is taken for one to its first
+/// address of each family.
+pub(super) fn of_entry(single: &[IpAddr], blocks: &[IpNet]) -> Vec<Option<IpAddr>> {
+    let in_blocks = blocks.iter().filter_map(|block| block.hosts().next());
+    let all: Vec<IpAddr> = single.iter().copied().chain(in_blocks).collect();
+    let of_family = |family| all.iter().copied().find(|one| Family::of(*one) == family);
+    let found: Vec<_> = [Family::IPv4, Family::IPv6].into_iter().filter_map(of_family).map(Some).collect();
+    if found.is_empty() { vec![None] } else { found }
+}
+
 /// The addresses of the endpoints that take requests, or if none does, of all of them. Each is ready or not, with its
-/// address.
-pub(super) fn of_pods(endpoints: impl Iterator<Item = (bool, Option<IpAddr>)>) -> Vec<Option<IpAddr>> {
-    let (ready, others): (BTreeSet<_>, BTreeSet<_>) =
-        endpoints.filter(|(_, ip)| ip.is_some()).partition(|(ready, _)| *ready);
+/// address. A client asks for addresses of its own families; if there is none, this tells those that there are.
+pub(super) fn of_pods(
+    endpoints: impl Iterator<Item = (bool, Option<IpAddr>)>,
+    families: Families,
+) -> Vec<Option<IpAddr>> {
+    let known = endpoints.filter_map(|(ready, ip)| Some((ready, ip?)));
+    let (within, beyond): (Vec<_>, Vec<_>) = known.partition(|(_, ip)| families.contain(*ip));
+    let asked = if within.is_empty() { beyond } else { within };
+    let (ready, others): (BTreeSet<_>, BTreeSet<_>) = asked.into_iter().partition(|(ready, _)| *ready);
     let answer = if ready.is_empty() { others } else { ready };
-    answer.into_iter().map(|(_, ip)| ip).collect()
+    answer.into_iter().map(|(_, ip)| Some(ip)).collect()
 }
 
 /// The headless Service that a name of a pod is below, and the addresses of that pod.

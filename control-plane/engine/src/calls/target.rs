@@ -24,8 +24,8 @@ pub(crate) struct Target {
     pub(crate) port: u16,
     /// The host that the name stands for, after aliases; `None` for addresses, and for what the client does not see.
     pub(crate) host: Option<Host>,
-    /// The addresses that are dialled; `None` = one that nothing in the mesh has. Empty = the name has no address.
-    pub(crate) dialled: Vec<Option<IpAddr>>,
+    /// Its addresses; `None` = one that nothing in the mesh has. Empty = the name has no address.
+    pub(crate) addresses: Vec<Option<IpAddr>>,
     /// One endpoint is meant, ready or not: an address, or the name of a pod below a headless Service.
     pub(crate) is_exact: bool,
     /// What the application sends first: by the protocol that the port declares.
@@ -87,20 +87,20 @@ impl Caller<'_> {
         if self.snapshot.hosts.get(host).is_none_or(|owners| owners.len() > 1) || alias() {
             return None;
         }
-        let dialled = match (service.owner.kind, service.addresses.first()) {
-            (_, Some(address)) => vec![Some(*address)],
-            (Kind::Service, None) => {
+        let addresses = match (service.owner.kind, service.addresses.is_empty()) {
+            (Kind::Service, false) => service.addresses.iter().copied().map(Some).collect(),
+            (Kind::Service, true) => {
                 let clusters = service.whole().flat_map(|cluster| &cluster.endpoints);
-                names::of_pods(clusters.map(|one| (one.ready, one.address.ip())))
+                names::of_pods(clusters.map(|one| (one.ready, one.address.ip())), self.outbound.families)
             }
-            (_, None) => vec![service.blocks.first().and_then(|block| block.hosts().next())],
+            _ => names::of_entry(&service.addresses, &service.blocks),
         };
         let (name, port) = (host.as_str(), cluster.port.number);
         Some(Target {
             asked: name.to_owned(),
             port,
             host: Some(host.clone()),
-            dialled,
+            addresses,
             is_exact: false,
             first_bytes: first_bytes(Some(name), port, Some(cluster.port.protocol)),
             stranger: None,
@@ -138,7 +138,7 @@ impl Caller<'_> {
         Ok(Target {
             asked: name.to_owned(),
             port,
-            dialled: names::addresses(self.snapshot, host, view.as_ref()),
+            addresses: names::addresses(self.snapshot, host, view.as_ref(), self.outbound.families),
             host: view.map(|view| view.host.clone()),
             is_exact: false,
             first_bytes: first_bytes(Some(name), port, declared),
@@ -157,7 +157,7 @@ impl Caller<'_> {
             port,
             stranger: seen.is_none().then_some(Stranger::Hidden(host)),
             host: seen,
-            dialled: addresses.into_iter().map(Some).collect(),
+            addresses: addresses.into_iter().map(Some).collect(),
             is_exact: true,
             first_bytes: first_bytes(Some(name), port, declared),
         })
@@ -178,7 +178,7 @@ impl Caller<'_> {
         Some(Target {
             asked: name.to_owned(),
             port,
-            dialled: names::addresses(self.snapshot, view.host, Some(&view)),
+            addresses: names::addresses(self.snapshot, view.host, Some(&view), self.outbound.families),
             host: Some(view.host.clone()),
             is_exact: false,
             first_bytes: first_bytes(Some(name), port, declared),
@@ -209,7 +209,7 @@ impl Caller<'_> {
             asked: address.to_string(),
             port,
             host: None,
-            dialled: vec![Some(address)],
+            addresses: vec![Some(address)],
             is_exact: true,
             first_bytes,
             stranger: Some(Stranger::Unknown),
@@ -261,7 +261,7 @@ fn outsider(name: &str, port: u16, stranger: Stranger) -> Target {
         asked: name.to_owned(),
         port,
         host: None,
-        dialled: vec![None],
+        addresses: vec![None],
         is_exact: false,
         first_bytes: first_bytes(Some(name), port, declared),
         stranger: Some(stranger),

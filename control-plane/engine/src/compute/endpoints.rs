@@ -7,7 +7,7 @@ use std::{
 };
 
 use eastwest_model::{
-    Kind, Labels, Name, Workload, WorkloadKey,
+    Families, Family, Kind, Labels, Name, Workload, WorkloadKey,
     service::{EndpointSlice, EntryEndpoint, Resolution, Service, ServiceEntry, ServicePort},
     workload::TLS_MODE_LABEL,
 };
@@ -80,6 +80,17 @@ pub(crate) fn of(snapshot: &Snapshot, view: &View<'_>) -> Vec<Backend> {
 /// The endpoints of a Kubernetes Service, whoever sees it; ordered like those of [`of`].
 pub(crate) fn of_kubernetes(snapshot: &Snapshot, service: &Service) -> Vec<Backend> {
     each_once(of_service(snapshot.namespace(service.meta.namespace()), service).into_iter())
+}
+
+/// What the clients of a scope dial of some endpoints of one port: those of the clients' families. If there is none, all
+/// stay, for what lies between may translate (POLICY.md L9).
+pub(crate) fn within<'a>(
+    backends: impl Iterator<Item = &'a Backend>,
+    families: Families,
+) -> Vec<&'a Backend> {
+    let is_within = |backend: &&Backend| backend.ip().is_none_or(|address| families.contain(address));
+    let (inside, outside): (Vec<_>, Vec<_>) = backends.partition(is_within);
+    if inside.is_empty() { outside } else { inside }
 }
 
 fn each_once(backends: impl Iterator<Item = Backend>) -> Vec<Backend> {
@@ -163,18 +174,21 @@ fn at_socket(name: &Name, address: IpAddr, port: u16, pod: Option<&Arc<Workload>
 /// that a cluster would make of it.
 fn addresses_for<'a>(service: &Service, workload: &'a Workload) -> Vec<Reached<'a>> {
     if !workload.is_pod() || service.families.is_empty() {
-        return reached(workload).into_iter().collect();
+        return reached(workload, Families::Both).into_iter().collect();
     }
-    let of_family = |ipv6: &bool| workload.addresses.iter().find(|address| address.is_ipv6() == *ipv6);
+    let of_family =
+        |family: &Family| workload.addresses.iter().find(|address| Family::of(**address) == *family);
     service.families.iter().filter_map(of_family).filter(|_| !workload.ended).map(|one| Ok(*one)).collect()
 }
 
 /// An address, or a host name.
 type Reached<'a> = Result<IpAddr, &'a Name>;
 
-/// Where a workload is reached, if anywhere.
-fn reached(workload: &Workload) -> Option<Reached<'_>> {
-    match (workload.addresses.first(), &workload.dns_address) {
+/// Where clients with addresses of these families reach a workload, if anywhere: at its first address that they can
+/// dial, else at its first one.
+fn reached(workload: &Workload, families: Families) -> Option<Reached<'_>> {
+    let within = workload.addresses.iter().find(|address| families.contain(**address));
+    match (within.or(workload.addresses.first()), &workload.dns_address) {
         _ if workload.ended => None,
         (Some(address), _) => Some(Ok(*address)),
         (None, host) => host.as_ref().map(Err),
@@ -184,10 +198,13 @@ fn reached(workload: &Workload) -> Option<Reached<'_>> {
 /// The endpoints that one workload is, one for each port that it has.
 fn of_workload(
     workload: &Arc<Workload>,
+    families: Families,
     ports: &[ServicePort],
     target: impl Fn(&Workload, &ServicePort) -> Option<u16>,
 ) -> Vec<Backend> {
-    reached(workload).map(|address| at_address(workload, address, ports, target)).unwrap_or_default()
+    reached(workload, families)
+        .map(|address| at_address(workload, address, ports, target))
+        .unwrap_or_default()
 }
 
 fn at_address(
@@ -218,7 +235,7 @@ fn at_address(
 fn of_entry(space: &Namespace, entry: &ServiceEntry, view: &View<'_>) -> Vec<Backend> {
     let mut found: Vec<Backend> = Vec::new();
     for port in &entry.ports {
-        found.extend(entry.endpoints.iter().map(|endpoint| of_inline(endpoint, port)));
+        found.extend(entry.endpoints.iter().filter_map(|endpoint| of_inline(endpoint, port)));
         if is_own_endpoint(entry) {
             let address =
                 EndpointAddress::Dns { host: view.host.as_str().into(), port: listed_ports::number(port) };
@@ -230,7 +247,7 @@ fn of_entry(space: &Namespace, entry: &ServiceEntry, view: &View<'_>) -> Vec<Bac
     // A Pod that is not ready has no slice to say so here: it is no endpoint yet.
     for workload in selected.filter(|workload| workload.ready) {
         let port = |workload: &Workload, port: &ServicePort| Some(listed_ports::entry_port(workload, port));
-        found.extend(of_workload(workload, &entry.ports, port));
+        found.extend(of_workload(workload, view.families, &entry.ports, port));
     }
     found
 }
@@ -255,19 +272,20 @@ fn outsider(port: &ServicePort, address: EndpointAddress) -> Backend {
     }
 }
 
-fn of_inline(endpoint: &EntryEndpoint, port: &ServicePort) -> Backend {
+fn of_inline(endpoint: &EntryEndpoint, port: &ServicePort) -> Option<Backend> {
     let number = endpoint.ports.get(&port.name).copied().unwrap_or_else(|| listed_ports::number(port));
-    let address = match endpoint.address.parse::<IpAddr>() {
+    let written = endpoint.address.as_ref()?;
+    let address = match written.parse::<IpAddr>() {
         Ok(ip) => EndpointAddress::Socket(SocketAddr::new(ip, number)),
-        Err(_) => EndpointAddress::Dns { host: endpoint.address.clone(), port: number },
+        Err(_) => EndpointAddress::Dns { host: written.clone(), port: number },
     };
-    Backend {
+    Some(Backend {
         labels: Arc::new(endpoint.labels.clone()),
         mark: mark_of(&endpoint.labels, endpoint.service_account.is_some()),
         account: endpoint.service_account.clone(),
         weight: endpoint.weight,
         ..outsider(port, address)
-    }
+    })
 }
 
 /// A4: whether a workload has a proxy of the mesh.

@@ -36,6 +36,7 @@ pub fn outbound(snapshot: &Snapshot, scope: &ClientScope) -> Outbound {
         .collect();
     Outbound {
         services,
+        families: scope.families(),
         unknown_hosts: scope.unknown_hosts(snapshot),
         access_log_file: snapshot.mesh.access_log_file.clone(),
     }
@@ -70,6 +71,7 @@ fn service(snapshot: &Snapshot, scope: &ClientScope, view: View<'_>) -> Outbound
         blocks: view.blocks.clone(),
         aliases: aliases(snapshot, scope.namespace(), &view),
         discovery: view.discovery,
+        families: view.families,
         clusters,
     }
 }
@@ -173,6 +175,7 @@ impl<'a> Builder<'a> {
             weight: backend.weight,
             workload: backend.workload.clone(),
         };
+        let dialled = endpoints::within(self.backends(draft.port, draft.subset), self.view.families);
         OutboundCluster {
             host: self.view.host.clone(),
             port: draft.port.clone(),
@@ -182,7 +185,7 @@ impl<'a> Builder<'a> {
             policy,
             traffic: draft.effective.settings(),
             trace: Trace::new(Arc::clone(&self.steps), own),
-            endpoints: self.backends(draft.port, draft.subset).map(endpoint).collect(),
+            endpoints: dialled.into_iter().map(endpoint).collect(),
             secrets,
         }
     }

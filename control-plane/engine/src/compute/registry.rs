@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use eastwest_model::{
-    Host, Kind, Meta, Name, ObjectRef,
+    Families, Host, Kind, Meta, Name, ObjectRef,
     meta::Created,
     service::{ExportTo, Location, Resolution, Service, ServiceEntry, ServicePort},
 };
@@ -32,6 +32,8 @@ pub(crate) struct View<'a> {
     pub discovery: Discovery,
     /// A1: outside the mesh.
     pub external: bool,
+    /// The families of the clients' own addresses.
+    pub families: Families,
     /// What became of the other objects that claim the host.
     pub steps: Vec<Step>,
 }
@@ -104,6 +106,7 @@ pub(crate) fn view<'a>(snapshot: &'a Snapshot, scope: &ClientScope, host: &'a Ho
     let mut view = describe(snapshot, host, &claims);
     let imported = egress.imported(&namespace, host);
     view.ports.retain(|port| imported.contains(port.number));
+    view.families = scope.families();
     view.steps = all.iter().filter_map(|claim| step(claim.meta(), view.owner, client)).collect();
     Some(view)
 }
@@ -190,6 +193,7 @@ fn describe<'a>(snapshot: &'a Snapshot, host: &'a Host, claims: &[Claim<'a>]) ->
             blocks: Vec::new(),
             discovery: if service.headless { Discovery::OriginalDst } else { Discovery::Eds },
             external: false,
+            families: Families::default(),
             steps: Vec::new(),
         },
         Claim::Entry(entry) => View {
@@ -202,6 +206,7 @@ fn describe<'a>(snapshot: &'a Snapshot, host: &'a Host, claims: &[Claim<'a>]) ->
             blocks: entry.blocks.clone(),
             discovery: discovery(entry, host),
             external: entry.location == Location::External,
+            families: Families::default(),
             steps: Vec::new(),
         },
     }

@@ -135,6 +135,7 @@ impl<'a> Side<'a> {
         let target = self.caller.target(host.as_str(), port).ok()?;
         let reached = match self.has_proxy {
             true => self.caller.ways(&target).into_iter().map(|way| way.resolved.to).collect(),
+            false if self.caller.dialled(&target).is_empty() => Vec::new(),
             false => {
                 let known = target.host.as_ref().and_then(|host| self.caller.cluster(host, port));
                 vec![known.map_or(Reached::Passthrough, Reached::Cluster)]
@@ -146,7 +147,7 @@ impl<'a> Side<'a> {
 
 /// Whether nothing can differ between two calls: both meet the same, and the servers ask the same as before.
 fn stays(old: &Fate<'_>, new: &Fate<'_>, side: &Side<'_>, shared: &Shared<'_>) -> bool {
-    let of_mesh = old.target.dialled.iter().any(Option::is_some);
+    let of_mesh = old.target.addresses.iter().any(Option::is_some);
     let alike = |reached: &Reached<'_>| match reached {
         Reached::BlackHole | Reached::Answered(_) => true,
         Reached::Passthrough => !of_mesh,

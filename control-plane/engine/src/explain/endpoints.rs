@@ -33,12 +33,13 @@ pub(crate) fn of_cluster(
 /// the Service, on a pod of a headless one (O1). An address of a Service leads on to its endpoints.
 fn dialled_by_name(view: &View<'_>, all: &[Backend], cluster: &OutboundCluster) -> Vec<Backend> {
     let of_port = all.iter().filter(|backend| backend.port_name == cluster.port.name);
+    let dialled = backends::within(of_port, view.families).into_iter();
     match (cluster.discovery, view.service) {
         (Discovery::OriginalDst, Some(service)) if service.headless => {
-            of_port.map(|backend| backend.at_port(cluster.port.number)).collect()
+            dialled.map(|backend| backend.at_port(cluster.port.number)).collect()
         }
         (Discovery::OriginalDst, None) => Vec::new(),
-        _ => of_port.cloned().collect(),
+        _ => dialled.cloned().collect(),
     }
 }
 
@@ -64,7 +65,7 @@ pub(super) fn of_call(
     let dialled = addresses.iter().flatten().flat_map(|address| {
         // An address of a Service leads on to its endpoints.
         if view.service.is_some() && view.addresses.contains(address) {
-            return of_port().cloned().collect();
+            return backends::within(of_port(), view.families).into_iter().cloned().collect();
         }
         let there = of_port().filter(|backend| backend.ip() == Some(*address));
         let own: Vec<Backend> = there.map(|backend| backend.at_port(port.number)).collect();

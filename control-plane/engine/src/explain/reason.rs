@@ -1,6 +1,6 @@
 //! Why a call goes where it goes, in a sentence.
 
-use eastwest_model::Host;
+use eastwest_model::{Family, Host};
 
 use super::Verdict;
 use crate::{
@@ -68,8 +68,15 @@ fn unreached_host(caller: &Caller<'_>, target: &Target, host: &Host) -> String {
     }
 }
 
-/// A name that has no address.
+/// A name that has no address that the client can dial.
 pub(super) fn no_address(caller: &Caller<'_>, target: &Target) -> String {
+    if let Some(address) = target.addresses.iter().flatten().next() {
+        let family = Family::of(*address);
+        return format!(
+            "{} is reached over {family} alone, and the client has no such address",
+            target.asked
+        );
+    }
     match &target.stranger {
         Some(Stranger::Circle) => {
             format!("{} is an ExternalName alias that leads in a circle: it has no address", target.asked)

@@ -1,5 +1,7 @@
 //! Services and Sidecars that name what is not there.
 
+use std::collections::BTreeSet;
+
 use eastwest_model::{
     Diagnostic, Host, Name,
     service::{Service, Sidecar, TargetPort},
@@ -23,20 +25,30 @@ fn unknown_target_ports(snapshot: &Snapshot, service: &Service) -> Vec<Diagnosti
     let space = snapshot.namespace(service.meta.namespace());
     let selector = service.selector.as_ref().filter(|selector| !selector.is_empty());
     let pods: Vec<_> = selector.into_iter().flat_map(|selector| space.workloads.selected(selector)).collect();
-    let is_there = |name: &Name| {
-        let mut named = pods.iter().flat_map(|pod| &pod.container_ports).map(|port| port.name.as_ref());
-        named.any(|known| known == Some(name)) || pods.iter().any(|one| one.port_overrides.contains_key(name))
-    };
+    let container_ports =
+        pods.iter().flat_map(|pod| pod.container_ports.iter().filter_map(|port| port.name.as_ref()));
+    let named: BTreeSet<&Name> =
+        container_ports.chain(pods.iter().flat_map(|one| one.port_overrides.keys())).collect();
     let finding = |port: &eastwest_model::service::ServicePort| {
         let TargetPort::Named(name) = &port.target else { return None };
-        let missing = !pods.is_empty() && !is_there(name);
+        let missing = !pods.is_empty() && !named.contains(name);
         let message = format!(
-            "no workload that it selects has a container port named {name:?}: nothing is behind port {}",
-            port.number
+            "no workload that it selects has a container port named {name:?}, so nothing is behind port {}: {}",
+            port.number,
+            names(&named)
         );
         missing.then(|| warning(&service.meta.object, &service.meta.origin, "spec.ports.targetPort", message))
     };
     service.ports.iter().filter_map(finding).collect()
+}
+
+/// The names that a `targetPort` may have.
+fn names(known: &BTreeSet<&Name>) -> String {
+    let known: Vec<_> = known.iter().map(|name| format!("{name:?}")).collect();
+    match known.as_slice() {
+        [] => "their container ports have no names, so write the number or name the port".to_owned(),
+        known => format!("they have {}", known.join(", ")),
+    }
 }
 
 /// A8: `egress` hosts that import nothing. Whole namespaces may be empty.

@@ -8,12 +8,9 @@ mod parts;
 mod resolve;
 mod virtual_hosts;
 
-use std::{
-    borrow::Cow,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::{borrow::Cow, net::IpAddr};
 
-use eastwest_model::{Host, mesh::OutboundTrafficPolicy};
+use eastwest_model::{Families, Host, mesh::OutboundTrafficPolicy};
 use ipnet::IpNet;
 
 use crate::settings::OutboundCluster;
@@ -38,24 +35,50 @@ pub const OUTBOUND_PORT: u16 = 15001;
 /// What the HTTP inspector finds in plaintext.
 pub const PLAIN_HTTP: [&str; 3] = ["http/1.0", "http/1.1", "h2c"];
 
-/// The address and port that a listener stands for.
+/// The addresses and the port that a listener stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListenerKey {
-    /// The address; `0.0.0.0` = all that have no listener of their own.
-    pub address: IpAddr,
+    /// The addresses.
+    pub addresses: Addresses,
     /// The port.
     pub port: u16,
 }
 
+/// The addresses that a listener stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Addresses {
+    /// All of some families that have no listener of their own.
+    Any(Families),
+    /// One.
+    One(IpAddr),
+}
+
 impl ListenerKey {
-    /// All addresses of a port.
-    pub fn any_address(port: u16) -> Self {
-        Self { address: Ipv4Addr::UNSPECIFIED.into(), port }
+    /// The other addresses of a port, for clients with addresses of these families.
+    pub fn any_address(port: u16, families: Families) -> Self {
+        Self { addresses: Addresses::Any(families), port }
     }
 
-    /// The name of the listener, e.g. `0.0.0.0_80`.
+    /// The address as Envoy writes it, and those in addition: `0.0.0.0` or `::` for all of a family.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        match self.addresses {
+            Addresses::Any(families) => families.wildcards(),
+            Addresses::One(address) => vec![address],
+        }
+    }
+
+    /// The families of its addresses.
+    pub fn families(&self) -> Families {
+        match self.addresses {
+            Addresses::Any(families) => families,
+            Addresses::One(address) => Families::of(&[address]).unwrap_or_default(),
+        }
+    }
+
+    /// The name of the listener, by its first address, e.g. `0.0.0.0_80`, `::_80`.
     pub fn name(&self) -> String {
-        format!("{}_{}", self.address, self.port)
+        let first = self.addresses().first().map(ToString::to_string).unwrap_or_default();
+        format!("{first}_{}", self.port)
     }
 }
 

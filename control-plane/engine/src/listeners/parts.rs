@@ -8,7 +8,7 @@ use eastwest_model::{
 };
 use ipnet::IpNet;
 
-use super::{ClusterKey, ListenerKey};
+use super::{Addresses, ClusterKey, ListenerKey};
 use crate::settings::{ClientTlsSetting, Discovery, OutboundCluster, OutboundService};
 
 /// What a host contributes to a listener. Parts are equal if they make the same filter chains.
@@ -72,17 +72,19 @@ pub fn parts(service: &OutboundService) -> Vec<(ListenerKey, ListenerPart<'_>)> 
     let mut parts = Vec::new();
     for cluster in service.whole() {
         let port = cluster.port.number;
-        let any = ListenerKey::any_address(port);
+        let any = ListenerKey::any_address(port, service.families);
         parts.extend(routes(service, cluster).map(|part| (any, part)));
         parts.extend(named(service, cluster).map(|part| (any, part)));
         if cluster.port.protocol.is_http() {
             continue;
         }
         let carries = Carries::of(cluster);
-        parts
-            .extend(service.blocks.iter().map(|block| (any, ListenerPart::Block { block: *block, carries })));
-        let own = |address| (ListenerKey { address, port }, ListenerPart::OwnAddress(carries));
-        parts.extend(addresses(service, cluster).into_iter().map(own));
+        let is_dialled = |address: &IpAddr| service.families.contain(*address);
+        let blocks = service.blocks.iter().filter(|block| is_dialled(&block.addr()));
+        parts.extend(blocks.map(|block| (any, ListenerPart::Block { block: *block, carries })));
+        let own =
+            |one| (ListenerKey { addresses: Addresses::One(one), port }, ListenerPart::OwnAddress(carries));
+        parts.extend(addresses(service, cluster).into_iter().filter(is_dialled).map(own));
     }
     parts
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 use eastwest_model::mesh::OutboundTrafficPolicy;
 
 use super::{
-    Chain, ClusterKey, Destination, HostRoutes, INBOUND_PORT, Listener, ListenerKey, ListenerPart,
+    Addresses, Chain, ClusterKey, Destination, HostRoutes, INBOUND_PORT, Listener, ListenerKey, ListenerPart,
     OUTBOUND_PORT, Target, Transport, UNKNOWN_HOST_STATUS, VIRTUAL_OUTBOUND, host_routes, parts,
     unknown_virtual_host,
     virtual_hosts::{owned_domains, virtual_host_name},
@@ -114,7 +114,7 @@ impl<'a> Listeners<'a> {
             }
         }
         for port in [INBOUND_PORT, OUTBOUND_PORT] {
-            by_key.remove(&ListenerKey::any_address(port));
+            by_key.remove(&ListenerKey::any_address(port, outbound.families));
         }
         let listener = |(key, parts): (ListenerKey, Vec<_>)| {
             (key, Listener::new(key, &parts.iter().collect::<Vec<_>>(), unknown))
@@ -127,8 +127,12 @@ impl<'a> Listeners<'a> {
         }
     }
 
-    /// Where a call goes. Envoy looks for the listener of the address, then for the one of all addresses.
+    /// Where a call goes. Envoy looks for the listener of the address, then for the one of all addresses of its family.
+    /// Where the client has no address of that family, nothing takes the call.
     pub fn resolve(&self, call: &Call) -> Resolved<'a> {
+        if call.address.is_some_and(|address| !self.outbound.families.contain(address)) {
+            return Resolved { to: Reached::BlackHole, ..self.unlisted(call.port) };
+        }
         let Some(listener) = self.listener(call) else { return self.unlisted(call.port) };
         let Some(chain) = listener.chain_for(call) else {
             return Resolved { to: Reached::BlackHole, ..self.unlisted(call.port) };
@@ -154,9 +158,10 @@ impl<'a> Listeners<'a> {
     }
 
     fn listener(&self, call: &Call) -> Option<&Listener<'a>> {
-        let exact =
-            call.address.and_then(|address| self.listeners.get(&ListenerKey { address, port: call.port }));
-        exact.or_else(|| self.listeners.get(&ListenerKey::any_address(call.port)))
+        let port = call.port;
+        let key = |address| ListenerKey { addresses: Addresses::One(address), port };
+        let exact = call.address.and_then(|address| self.listeners.get(&key(address)));
+        exact.or_else(|| self.listeners.get(&ListenerKey::any_address(port, self.outbound.families)))
     }
 
     /// What has no listener stays with the one that takes all connections; those to its own port would come back.

@@ -75,7 +75,7 @@ fn domains(service: &OutboundService, port: u16) -> Vec<String> {
     let headless = service.owner.kind == Kind::Service && service.discovery == Discovery::OriginalDst;
     let names = [service.host.as_str()].into_iter().chain(service.aliases.iter().map(AsRef::as_ref));
     let pods = names.clone().filter(|_| headless).map(|name| format!("*.{name}"));
-    let addresses = service.addresses.iter().map(|address| url_host(*address));
+    let addresses = service.dialled_addresses().map(url_host);
     let all = names.map(str::to_owned).chain(addresses).chain(pods);
     all.flat_map(|name| [format!("{name}:{port}"), name]).collect()
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use eastwest_model::{
-    Host, Name, ObjectRef, Workload,
+    Families, Host, Name, ObjectRef, Workload,
     mesh::OutboundTrafficPolicy,
     service::{EgressListener, Sidecar},
     workload::ProxyCertificate,
@@ -12,8 +12,8 @@ use eastwest_model::{
 use super::Snapshot;
 
 /// Clients of one scope have the same outbound settings: same namespace, same Sidecar, selected by the same
-/// DestinationRules (POLICY.md D6), and with the same certificate of their own, if they have one (O9). There are far
-/// fewer scopes than clients.
+/// DestinationRules (POLICY.md D6), with the same certificate of their own, if they have one (O9), and with addresses of
+/// the same families (L9). There are far fewer scopes than clients.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientScope {
     namespace: Name,
@@ -22,6 +22,8 @@ pub struct ClientScope {
     rules: BTreeSet<Name>,
     /// The certificate that the clients' proxies bring along (O9).
     certificate: Option<ProxyCertificate>,
+    /// The families of the clients' addresses, `None` where no address is known.
+    families: Option<Families>,
 }
 
 impl ClientScope {
@@ -37,6 +39,7 @@ impl ClientScope {
             sidecar: sidecar_of(snapshot, workload).map(|sidecar| sidecar.meta.object.clone()),
             rules: selected.map(|rule| rule.meta.name().clone()).collect(),
             certificate: workload.client_certificate.clone(),
+            families: Families::of(&workload.addresses),
         }
     }
 
@@ -44,6 +47,18 @@ impl ClientScope {
     #[must_use]
     pub fn with_certificate(self, certificate: Option<&ProxyCertificate>) -> Self {
         Self { certificate: certificate.cloned().or(self.certificate), ..self }
+    }
+
+    /// The scope of a client whose proxy has addresses of these families, by its own metadata.
+    #[must_use]
+    pub fn with_families(self, families: Option<Families>) -> Self {
+        let families = [self.families, families].into_iter().flatten().reduce(Families::and);
+        Self { families, ..self }
+    }
+
+    /// The families of the clients' addresses.
+    pub(crate) fn families(&self) -> Families {
+        self.families.unwrap_or_default()
     }
 
     /// The certificate that the clients' proxies bring along.

@@ -164,7 +164,9 @@ fn names_of_what_is_not_there_are_reported() {
     );
     let mesh = with(&[tower, pod, sidecar]);
     let found = mesh.findings("Service/rail/tower");
-    assert!(found.iter().any(|one| one.contains("container port named \"web\"")), "{found:?}");
+    let missing = "no workload that it selects has a container port named \"web\", so nothing is behind port 80: \
+                   they have \"http\"";
+    assert_eq!(found, [missing]);
     let found = mesh.findings("Sidecar/yard/own");
     assert_eq!(found.len(), 3, "{found:?}");
     assert!(found.iter().any(|one| one.starts_with("./depot imports nothing: no object")), "{found:?}");

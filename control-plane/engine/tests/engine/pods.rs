@@ -42,6 +42,12 @@ fn endpoints(mesh: &Mesh) -> Value {
     mesh.call("yard/client", DEPOT, 80, None)["endpoints"].clone()
 }
 
+/// The client `yard/client` with addresses of both families.
+fn client_of_both() -> String {
+    pod("yard", "client", "10.0.1.1", "app: client")
+        .replace("[{ip: 10.0.1.1}]", "[{ip: 10.0.1.1}, {ip: 'fd00:1::1'}]")
+}
+
 const RUNNING: &str = "phase: Running, podIP: 10.0.2.1";
 const LEAVING: &str = ", deletionTimestamp: '2026-01-01T00:00:00Z'";
 
@@ -164,7 +170,8 @@ fn all_slices_of_a_service_are_joined() {
         slice("depot-c", "IPv6", &[endpoint("fd00::0", 0), endpoint("fd00::1", 1)].join(", ")),
         slice("depot-d", "FQDN", "{addresses: [depot.example]}"),
     ];
-    let mesh = mesh(&[&pods[..], &slices[..]].concat());
+    let before = [client_of_both(), service("rail", "depot", "clusterIP: 10.96.0.1")];
+    let mesh = Mesh::of(&[&before[..], &pods[..], &slices[..]].concat());
     let all = ["10.0.2.0:8080", "10.0.2.1:8080", "[fd00::1]:8080", "[fd00::]:8080"];
     let expected: serde_json::Map<_, _> =
         all.iter().map(|address| ((*address).to_owned(), json!("ISTIO_MUTUAL"))).collect();
@@ -195,7 +202,7 @@ fn a_service_has_endpoints_of_its_families() {
     let six = "phase: Running, podIP: 'fd00::1'";
     let of = |spec: &str, status: &str| {
         let mesh = Mesh::of(&[
-            pod("yard", "client", "10.0.1.1", "app: client"),
+            client_of_both(),
             service("rail", "depot", spec),
             pod_with("depot-0", 8080, "", status),
         ]);
@@ -208,6 +215,46 @@ fn a_service_has_endpoints_of_its_families() {
     assert_eq!(of("clusterIPs: ['fd00:96::1', 10.96.0.1]", both), ["10.0.2.1:8080", "[fd00::1]:8080"]);
     assert_eq!(of("clusterIP: 10.96.0.1, ipFamilies: [IPv6, IPv4]", both).len(), 2);
     assert_eq!(of("clusterIP: ''", six), ["[fd00::1]:8080"], "no family is known");
+}
+
+/// Of the endpoints of a Service a client gets those of its own families; if there is none, all.
+#[test]
+fn a_client_gets_the_endpoints_that_it_can_dial() {
+    let both = "phase: Running, podIP: 10.0.2.1, podIPs: [{ip: 10.0.2.1}, {ip: 'fd00::1'}]";
+    let of = |client: &str, status: &str| {
+        let mesh = Mesh::of(&[
+            pod("yard", "client", client, "app: client"),
+            service("rail", "depot", "clusterIPs: ['fd00:96::1', 10.96.0.1]"),
+            pod_with("depot-0", 8080, "", status),
+        ]);
+        endpoints(&mesh).as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(of("10.0.1.1", both), ["10.0.2.1:8080"]);
+    assert_eq!(of("'fd00:1::1'", both), ["[fd00::1]:8080"]);
+    assert_eq!(of("'fd00:1::1'", RUNNING), ["10.0.2.1:8080"], "the way between may translate");
+}
+
+/// A `targetPort` by name is on each Pod the number that the Pod gives it, for callers as for the Pod itself.
+#[test]
+fn a_named_port_may_differ_from_pod_to_pod() {
+    let depot = |name: &str, port: u16, ip: &str| {
+        pod_with(name, port, "", &format!("phase: Running, podIP: {ip}"))
+            .replace("containerPort", "name: web, containerPort")
+    };
+    let mesh = Mesh::of(&[
+        pod("yard", "client", "10.0.1.1", "app: client"),
+        service("rail", "depot", "clusterIP: 10.96.0.1").replace("targetPort: 8080", "targetPort: web"),
+        depot("depot-0", 8080, "10.0.2.1"),
+        depot("depot-1", 9090, "10.0.2.2"),
+    ]);
+    let expected = json!({"10.0.2.1:8080": "ISTIO_MUTUAL", "10.0.2.2:9090": "ISTIO_MUTUAL"});
+    assert_eq!(endpoints(&mesh), expected);
+    for (pod, own, other) in [("rail/depot-0", 8080, 9090), ("rail/depot-1", 9090, 8080)] {
+        let workload = mesh.snapshot().workload(&pod.parse().unwrap()).unwrap();
+        let inbound = eastwest_engine::compute::inbound(mesh.snapshot(), workload);
+        let listed = |port: u16| inbound.ports.get(&port).is_some_and(|one| one.listed.is_some());
+        assert_eq!((listed(own), listed(other)), (true, false), "{pod}");
+    }
 }
 
 /// A container `istio-proxy`, also a native sidecar, is a sidecar; a label that says otherwise goes before it.

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use eastwest_model::{
-    Host, MeshConfig, Meta, Object, Selector,
+    Family, Host, MeshConfig, Meta, Object, Selector,
     service::{ExportTo, Service, ServicePort},
 };
 
@@ -45,15 +45,15 @@ pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Objec
     } else {
         None
     };
-    let words = [("IPv4", false), ("IPv6", true)];
-    let families: Vec<bool> =
+    let words = [("IPv4", Family::IPv4), ("IPv6", Family::IPv6)];
+    let families: Vec<Family> =
         spec.get("ipFamilies").list().iter().filter_map(|family| family.choice("families", &words)).collect();
     let addresses = if is_alias { Vec::new() } else { cluster_ips(&spec) };
     let export_to = meta.annotations.get("networking.istio.io/exportTo");
     Some(Object::Service(Arc::new(Service {
         // The API server fills both in together; a manifest written by hand may have one of them.
         families: if families.is_empty() {
-            addresses.iter().map(IpAddr::is_ipv6).collect()
+            addresses.iter().copied().map(Family::of).collect()
         } else {
             families
         },

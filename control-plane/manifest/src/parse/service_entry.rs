@@ -137,7 +137,7 @@ fn check_static(spec: &Field<'_>, entry: &ServiceEntry) {
         spec.get("resolution").warn("STATIC, but there are no endpoints: nobody answers");
     }
     for (field, endpoint) in spec.get("endpoints").list().iter().zip(&entry.endpoints) {
-        let address = &endpoint.address;
+        let Some(address) = &endpoint.address else { continue };
         if address.parse::<IpAddr>().is_err() {
             let remedy = "is no IP address, which STATIC needs: use DNS";
             field.get("address").error(format_args!("{address:?} {remedy}"));
@@ -220,7 +220,7 @@ fn ports(field: &Field<'_>) -> Vec<ServicePort> {
 fn endpoint(field: &Field<'_>) -> EntryEndpoint {
     field.knows(workload_entry::FIELDS);
     EntryEndpoint {
-        address: workload_entry::address(&field.get("address")).unwrap_or_default(),
+        address: workload_entry::address(field),
         ports: port::by_name(&field.get("ports")),
         labels: labels::valid(&field.get("labels")),
         service_account: pod::service_account(&field.get("serviceAccount")),

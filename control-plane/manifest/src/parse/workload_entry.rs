@@ -18,7 +18,7 @@ pub(super) fn read(mut meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<O
     let mut labels = labels::valid(&spec.get("labels"));
     labels.extend(meta.labels.iter().map(|(key, value)| (key.clone(), value.clone())));
     meta.labels = Arc::new(labels);
-    let address = address(&spec.get("address"));
+    let address = address(&spec);
     let ip: Option<IpAddr> = address.as_deref().and_then(|address| address.parse().ok());
     let workload = Workload {
         service_account: pod::service_account(&spec.get("serviceAccount")),
@@ -31,8 +31,17 @@ pub(super) fn read(mut meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<O
     Some(workload.into())
 }
 
-/// An IP address or a host name, as written.
-pub(super) fn address(field: &Field<'_>) -> Option<Name> {
+/// The address of an endpoint, an IP address or a host name, as written. In another network it needs none.
+pub(super) fn address(entry: &Field<'_>) -> Option<Name> {
+    let (field, network) = (entry.get("address"), entry.get("network"));
+    let is_given = |field: &Field<'_>| field.text().is_some_and(|text| !text.is_empty());
+    if !is_given(&field) && is_given(&network) {
+        network.warn(
+            "an endpoint of another network without an address is reached through a gateway alone, and gateways are not \
+             read: no client reaches it until it has an address",
+        );
+        return None;
+    }
     let remedy = "an endpoint needs an IP address or a host name";
     let text = field.required(remedy).text()?;
     if text.parse::<IpAddr>().is_ok() {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use eastwest_engine::{ClientScope, DirtySet, Snapshot, compute};
-use eastwest_model::{IdentityError, Name, Workload, WorkloadKey, workload::ProxyCertificate};
+use eastwest_model::{Families, IdentityError, Name, Workload, WorkloadKey, workload::ProxyCertificate};
 use eastwest_xds::View;
 use thiserror::Error;
 
@@ -39,6 +39,9 @@ pub struct ProxyKey {
     pub facts: ProxyFacts,
     /// Its own client certificate, as it was when it connected (POLICY.md O9).
     pub certificate: Option<ProxyCertificate>,
+    /// The families of the addresses that it reported when it connected; those of its Pod count as well
+    /// (POLICY.md L9).
+    pub families: Option<Families>,
 }
 
 impl ProxyKey {
@@ -50,6 +53,7 @@ impl ProxyKey {
             role,
             facts,
             certificate: workload.client_certificate.clone(),
+            families: None,
         }
     }
 
@@ -57,6 +61,18 @@ impl ProxyKey {
     #[must_use]
     pub fn with_certificate(self, certificate: Option<ProxyCertificate>) -> Self {
         Self { certificate: certificate.or(self.certificate), ..self }
+    }
+
+    /// The key with the families of the addresses that the proxy reports.
+    #[must_use]
+    pub fn with_families(self, families: Option<Families>) -> Self {
+        Self { families, ..self }
+    }
+
+    /// The scope of the proxy, whose workload is this one.
+    fn scope(&self, snapshot: &Snapshot, workload: &Workload) -> ClientScope {
+        let scope = compute::client_scope(snapshot, workload);
+        scope.with_certificate(self.certificate.as_ref()).with_families(self.families)
     }
 
     /// Whether the Pod has another service account than the proxy was authorized with.
@@ -110,7 +126,7 @@ impl Fleet {
             return Err(ConnectError::OtherServiceAccount);
         }
         let workload = snapshot.workload(&key.workload).unwrap_or(workload);
-        let name = compute::client_scope(snapshot, workload).with_certificate(key.certificate.as_ref());
+        let name = key.scope(snapshot, workload);
         let services = &mut self.services;
         let scope = self.scopes.entry(name.clone()).or_insert_with(|| Scope::new(snapshot, &name, services));
         let proxy = Proxy::new(snapshot, workload, &key, &name, scope, &mut self.translator);
@@ -208,8 +224,7 @@ impl Fleet {
         let clients = dirty.clients_among(&self.by_workload).into_iter().flatten();
         for key in clients.cloned().collect::<Vec<_>>() {
             let Some(proxy) = self.proxies.get_mut(&key) else { continue };
-            let next = compute::client_scope(snapshot, proxy.workload(snapshot, &key));
-            let next = next.with_certificate(key.certificate.as_ref());
+            let next = key.scope(snapshot, proxy.workload(snapshot, &key));
             if next == proxy.scope {
                 continue;
             }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use eastwest_engine::settings::{ClientTlsSetting, Discovery, OutboundCluster, OutboundService};
-use eastwest_model::service::Protocol;
+use eastwest_model::{Families, service::Protocol};
 use eastwest_proto::{
     Any,
     envoy::{
@@ -12,14 +12,12 @@ use eastwest_proto::{
                 CircuitBreakers, Cluster,
                 circuit_breakers::Thresholds,
                 cluster::{
-                    ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy,
-                    TransportSocketMatch,
+                    ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy, TransportSocketMatch,
                 },
             },
             core::v3::{
-                AggregatedConfigSource, ApiVersion, BindConfig, ConfigSource, Http1ProtocolOptions,
-                Http2ProtocolOptions, SocketAddress, TransportSocket, UpstreamHttpProtocolOptions,
-                config_source::ConfigSourceSpecifier, socket_address::PortSpecifier,
+                AggregatedConfigSource, ApiVersion, ConfigSource, Http1ProtocolOptions, Http2ProtocolOptions,
+                TransportSocket, UpstreamHttpProtocolOptions, config_source::ConfigSourceSpecifier,
             },
         },
         extensions::upstreams::http::v3::{
@@ -37,7 +35,7 @@ use prost_types::{Duration, Struct};
 use crate::{
     resource::{Cache, Generator, encode},
     sidecar::{
-        dynamic_hosts,
+        address, dynamic_hosts,
         eds::{self, Target},
         names, tls_context, tls_mode,
     },
@@ -48,9 +46,6 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration { seconds: 10, nanos: 0 };
 /// The key of Envoy's typed protocol options.
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-/// The source address of connections to the application: without it the redirection would catch them again
-/// (ENVOY.md E2).
-const INBOUND_SOURCE: &str = "127.0.0.6";
 
 /// Clusters.
 #[derive(Debug)]
@@ -62,11 +57,12 @@ impl TypeBuilder for Clusters {
     }
 
     fn of_host(&self, cache: &mut Cache, service: &OutboundService) -> Vec<Arc<EncodedResource>> {
-        service.clusters.iter().map(|cluster| cache.get(&ClusterInputs::new(cluster))).collect()
+        let inputs = |cluster| ClusterInputs::new(cluster, service.families);
+        service.clusters.iter().map(|cluster| cache.get(&inputs(cluster))).collect()
     }
 
     fn of_scope(&self, cache: &mut Cache) -> Vec<Arc<EncodedResource>> {
-        let passthrough = OriginalDestination { name: names::PASSTHROUGH_CLUSTER.to_owned(), inbound: false };
+        let passthrough = OriginalDestination { name: names::PASSTHROUGH_CLUSTER.to_owned(), inbound: None };
         vec![cache.get(&passthrough), cache.get(&BlackHole)]
     }
 
@@ -75,8 +71,9 @@ impl TypeBuilder for Clusters {
         let listed = ports.filter(|(_, port)| port.listed.is_some());
         let names = listed.map(|(number, _)| names::inbound_cluster(*number));
         let names = names.chain([names::INBOUND_PASSTHROUGH_CLUSTER.to_owned()]);
+        let inbound = Some(proxy.settings.outbound.families);
         let mut clusters: Vec<_> =
-            names.map(|name| cache.get(&OriginalDestination { name, inbound: true })).collect();
+            names.map(|name| cache.get(&OriginalDestination { name, inbound })).collect();
         if proxy.facts.internal_listeners {
             let internal = [names::INBOUND_INSPECTED, names::INBOUND_PLAINTEXT];
             clusters.extend(internal.map(|name| cache.get(&Internal { name })));
@@ -92,18 +89,21 @@ struct ClusterInputs<'a> {
     discovery: Discovery,
     protocol: Protocol,
     tls: &'a ClientTlsSetting,
+    /// The families of the clients' addresses.
+    families: Families,
     /// The endpoints of DNS clusters, which carry them; all others are told by EDS.
     endpoints: Vec<Target<'a>>,
 }
 
 impl<'a> ClusterInputs<'a> {
-    fn new(cluster: &'a OutboundCluster) -> Self {
+    fn new(cluster: &'a OutboundCluster, families: Families) -> Self {
         let inline = matches!(cluster.discovery, Discovery::StrictDns | Discovery::LogicalDns);
         Self {
             name: cluster.name(),
             discovery: cluster.discovery,
             protocol: cluster.port.protocol,
             tls: &cluster.tls,
+            families,
             endpoints: if inline { eds::targets(&cluster.endpoints) } else { Vec::new() },
         }
     }
@@ -118,9 +118,9 @@ impl Generator for ClusterInputs<'_> {
         match self.discovery {
             Discovery::DynamicForwardProxy => {
                 let verified = !self.protocol.is_bytes() && names.auto_sni && names.auto_san_validation;
-                dynamic_hosts::dial(&mut cluster, verified);
+                dynamic_hosts::dial(&mut cluster, verified, self.families);
             }
-            discovery => discover(&mut cluster, discovery, &self.endpoints),
+            discovery => discover(&mut cluster, discovery, &self.endpoints, self.families),
         }
         secure(&mut cluster, self.tls, self.protocol);
         if let Some(options) = http_options(self.protocol, self.tls) {
@@ -139,8 +139,8 @@ impl Generator for ClusterInputs<'_> {
 #[derive(Hash)]
 struct OriginalDestination {
     name: String,
-    /// Whether it leads to the application.
-    inbound: bool,
+    /// The families of the workload's addresses, if it leads to the application.
+    inbound: Option<Families>,
 }
 
 impl Generator for OriginalDestination {
@@ -149,15 +149,7 @@ impl Generator for OriginalDestination {
     fn generate(&self) -> EncodedResource {
         let mut cluster = Cluster { circuit_breakers: Some(no_limits()), ..named(&self.name) };
         original_destination(&mut cluster);
-        if self.inbound {
-            let source = SocketAddress {
-                address: INBOUND_SOURCE.to_owned(),
-                port_specifier: Some(PortSpecifier::PortValue(0)),
-                ..Default::default()
-            };
-            cluster.upstream_bind_config =
-                Some(BindConfig { source_address: Some(source), ..Default::default() });
-        }
+        cluster.upstream_bind_config = self.inbound.map(address::inbound_source);
         let options = downstream_protocol();
         cluster.typed_extension_protocol_options =
             BTreeMap::from([(HTTP_OPTIONS.to_owned(), Any::pack(&options))]);
@@ -206,7 +198,7 @@ fn named(name: &str) -> Cluster {
     }
 }
 
-fn discover(cluster: &mut Cluster, discovery: Discovery, endpoints: &[Target<'_>]) {
+fn discover(cluster: &mut Cluster, discovery: Discovery, endpoints: &[Target<'_>], families: Families) {
     match discovery {
         Discovery::Eds => {
             let source = ConfigSource {
@@ -225,7 +217,7 @@ fn discover(cluster: &mut Cluster, discovery: Discovery, endpoints: &[Target<'_>
             let kind = if one { DiscoveryType::LogicalDns } else { DiscoveryType::StrictDns };
             cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind as i32));
             cluster.lb_policy = LbPolicy::LeastRequest as i32;
-            cluster.dns_lookup_family = DnsLookupFamily::V4Preferred as i32;
+            cluster.dns_lookup_family = address::lookup(families) as i32;
             cluster.load_assignment = Some(eds::assignment(&cluster.name, endpoints));
         }
         Discovery::OriginalDst | Discovery::DynamicForwardProxy => original_destination(cluster),

@@ -5,8 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use eastwest_engine::settings::{Discovery, Endpoint, EndpointAddress, OutboundCluster, OutboundService};
 use eastwest_proto::envoy::config::{
     core::v3::{
-        Address, EnvoyInternalAddress, Metadata, SocketAddress, address,
-        envoy_internal_address::AddressNameSpecifier, socket_address::PortSpecifier,
+        Address, EnvoyInternalAddress, Metadata, address, envoy_internal_address::AddressNameSpecifier,
     },
     endpoint::v3::{
         ClusterLoadAssignment, Endpoint as EnvoyEndpoint, LbEndpoint, LocalityLbEndpoints,
@@ -17,7 +16,7 @@ use eastwest_xds::{AbsentResource, EncodedResource, TypeUrl};
 
 use crate::{
     resource::{Cache, Generator, encode},
-    sidecar::tls_mode,
+    sidecar::{address::socket_address, tls_mode},
     type_builder::TypeBuilder,
 };
 
@@ -126,14 +125,4 @@ fn at(address: Address) -> LbEndpoint {
 fn mutual_tls() -> Metadata {
     let filter_metadata = BTreeMap::from([(tls_mode::METADATA.to_owned(), tls_mode::istio())]);
     Metadata { filter_metadata, ..Default::default() }
-}
-
-/// A TCP address.
-pub(crate) fn socket_address(host: &str, port: u16) -> Address {
-    let socket = SocketAddress {
-        address: host.to_owned(),
-        port_specifier: Some(PortSpecifier::PortValue(port.into())),
-        ..Default::default()
-    };
-    Address { address: Some(address::Address::SocketAddress(socket)) }
 }

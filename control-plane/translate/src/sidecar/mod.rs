@@ -1,5 +1,6 @@
 //! What a sidecar is served: Envoy's clusters, endpoints, listeners, routes and secrets, and our own type.
 
+mod address;
 mod cds;
 mod dynamic_hosts;
 mod eds;

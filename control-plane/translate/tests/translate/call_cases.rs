@@ -63,11 +63,12 @@ fn call_faults(world: &Snapshot, call: &Value) -> Vec<String> {
     let mut faults = Vec::new();
     if let Some(listener) = &explained.listener {
         let resources = Resources::of(world, text("client"));
-        let address = host.parse().ok().or_else(|| address_of(&explained));
+        let address = host.trim_matches(['[', ']']).parse().ok().or_else(|| address_of(&explained));
         let call = Call { address, port: explained.port, first_bytes: wire::first_bytes(&explained) };
         let reached = wire::reached(&resources, &call);
         // Where the name leads to an address that only the listener tells, its exact name does.
-        let exact = listener.starts_with("0.0.0.0") || listener.starts_with("virtual") || address.is_some();
+        let all = ["0.0.0.0_", "::_", "virtual"].iter().any(|start| listener.starts_with(start));
+        let exact = all || address.is_some();
         if exact && reached != explained.cluster && explained.verdict != explain::Verdict::BlackHole {
             faults.push(format!("{call:?}: {} by explain, {reached} on the wire", explained.cluster));
         }

@@ -15,12 +15,14 @@ use eastwest_testing::{self as worlds, Random};
 
 use crate::{wire, world::Resources};
 
-const SEEDS: u64 = 120;
+const SEEDS: u64 = 100;
 
 /// Names and addresses that may be asked for in a world, whether or not something has them.
 fn questions(outbound: &Outbound) -> (Vec<Option<IpAddr>>, Vec<String>) {
     let mut names: BTreeSet<String> = BTreeSet::new();
-    let mut addresses: BTreeSet<IpAddr> = (0..6).map(|last| IpAddr::from([10, 0, 0, last])).collect();
+    let ipv4 = (0..6).map(|last| IpAddr::from([10, 0, 0, last]));
+    let ipv6 = (0..4).map(|last| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, last]));
+    let mut addresses: BTreeSet<IpAddr> = ipv4.chain(ipv6).collect();
     for service in outbound.services.values() {
         addresses.extend(&service.addresses);
         for name in [service.host.as_str()].into_iter().chain(service.aliases.iter().map(AsRef::as_ref)) {
@@ -36,9 +38,10 @@ fn questions(outbound: &Outbound) -> (Vec<Option<IpAddr>>, Vec<String>) {
         }
     }
     names.extend(
-        ["unknown.example.net", "x", "x.a", "y.example.org", "10.0.0.3", "10.0.0.3:8080"].map(Into::into),
+        ["unknown.example.net", "x", "x.a", "y.example.org", "10.0.0.3", "10.0.0.3:8080", "[fd00::3]"]
+            .map(Into::into),
     );
-    let outside = ["192.0.2.9", "203.0.113.9"].map(|one| Some(one.parse().unwrap()));
+    let outside = ["192.0.2.9", "203.0.113.9", "2001:db8::9"].map(|one| Some(one.parse().unwrap()));
     (addresses.into_iter().map(Some).chain(outside).chain([None]).collect(), names.into_iter().collect())
 }
 

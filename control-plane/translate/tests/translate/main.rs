@@ -6,6 +6,7 @@
 mod call_cases;
 mod calls;
 mod envoy;
+mod families;
 mod fleet;
 mod golden;
 mod inbound;

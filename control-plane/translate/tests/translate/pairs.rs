@@ -273,7 +273,9 @@ fn address_of(endpoint: &LbEndpoint) -> Option<String> {
     let Some(HostIdentifier::Endpoint(endpoint)) = &endpoint.host_identifier else { return None };
     let Some(Address::SocketAddress(socket)) = &endpoint.address.as_ref()?.address else { return None };
     let Some(socket_address::PortSpecifier::PortValue(port)) = &socket.port_specifier else { return None };
-    Some(format!("{}:{port}", socket.address))
+    let host =
+        if socket.address.contains(':') { format!("[{}]", socket.address) } else { socket.address.clone() };
+    Some(format!("{host}:{port}"))
 }
 
 /// Whether metadata has every field that a match wants.

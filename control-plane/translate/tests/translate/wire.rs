@@ -1,6 +1,6 @@
 //! Where a connection goes, read from the rendered resources by Envoy's rules, and from nothing else.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use eastwest_engine::{
     explain::Explanation,
@@ -8,7 +8,7 @@ use eastwest_engine::{
 };
 use eastwest_proto::envoy::{
     config::{
-        core::v3::{address::Address, socket_address::PortSpecifier},
+        core::v3::{self as core, address::Address, socket_address::PortSpecifier},
         listener::v3::{FilterChain, Listener, filter::ConfigType},
         route::v3::{RouteConfiguration, VirtualHost, route::Action, route_action::ClusterSpecifier},
     },
@@ -22,7 +22,7 @@ use crate::world::{Connection, Resources, taken_by};
 
 /// The name of the cluster that a call reaches, or the status of a direct answer.
 pub(crate) fn reached(resources: &Resources, call: &Call) -> String {
-    let listener = listener_of(resources, call);
+    let Some(listener) = listener_of(resources, call) else { return "BlackHoleCluster".to_owned() };
     let finds = |name: &str| listener.listener_filters.iter().any(|one| one.name.ends_with(name));
     let (tls, http) = (finds("tls_inspector"), finds("http_inspector"));
     // Envoy keeps server names in lower case.
@@ -63,21 +63,32 @@ pub(crate) fn first_bytes(explained: &Explanation) -> FirstBytes {
     }
 }
 
-/// The listener of the address, else that of all addresses, else the one that catches all connections.
-fn listener_of<'a>(resources: &'a Resources, call: &Call) -> &'a Listener {
+/// The listener of the address, else that of all addresses of its family, else the one that catches all connections;
+/// `None` where that does not take the family.
+fn listener_of<'a>(resources: &'a Resources, call: &Call) -> Option<&'a Listener> {
     let at = |address: IpAddr| {
         let of_service = resources.listeners.iter().filter(|one| one.bind_to_port == Some(false));
-        of_service.into_iter().find(|one| socket(one) == Some((address, u32::from(call.port))))
+        of_service.into_iter().find(|one| sockets(one).contains(&(address, u32::from(call.port))))
     };
+    let all = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
+    let of_family = |one: &IpAddr| call.address.is_none_or(|address| address.is_ipv4() == one.is_ipv4());
     let exact = call.address.and_then(at);
-    let found = exact.or_else(|| at(Ipv4Addr::UNSPECIFIED.into()));
-    found.unwrap_or_else(|| resources.listener("virtualOutbound").unwrap())
+    let any = || all.iter().copied().filter(of_family).find_map(at);
+    let virtual_outbound = resources.listener("virtualOutbound").unwrap();
+    let bound: Vec<_> = sockets(virtual_outbound).into_iter().map(|(address, _)| address).collect();
+    let is_taken = all.iter().filter(|one| of_family(one)).any(|one| bound.contains(one));
+    is_taken.then(|| exact.or_else(any).unwrap_or(virtual_outbound))
 }
 
-fn socket(listener: &Listener) -> Option<(IpAddr, u32)> {
-    let Address::SocketAddress(socket) = listener.address.as_ref()?.address.as_ref()? else { return None };
-    let PortSpecifier::PortValue(port) = socket.port_specifier.as_ref()? else { return None };
-    Some((socket.address.parse().ok()?, *port))
+/// All addresses of a listener.
+pub(crate) fn sockets(listener: &Listener) -> Vec<(IpAddr, u32)> {
+    let more = listener.additional_addresses.iter().filter_map(|one| one.address.as_ref());
+    let socket = |address: &core::Address| {
+        let Address::SocketAddress(socket) = address.address.as_ref()? else { return None };
+        let PortSpecifier::PortValue(port) = socket.port_specifier.as_ref()? else { return None };
+        Some((socket.address.parse().ok()?, *port))
+    };
+    listener.address.iter().chain(more).filter_map(socket).collect()
 }
 
 fn destination(resources: &Resources, chain: &FilterChain, first_bytes: &FirstBytes) -> String {

@@ -313,6 +313,15 @@ fn mistakes_in_entries_and_sidecars() {
     let selecting = "resolution: NONE, workloadSelector: {labels: {a: b}}";
     check(kind, &entry(selecting), &["? spec.workloadSelector: means nothing with resolution NONE"]);
     check("WorkloadEntry", "{}", &["! spec.address: missing"]);
+    check("WorkloadEntry", "{network: ''}", &["! spec.address: missing"]);
+    let elsewhere = "an endpoint of another network without an address is reached through a gateway alone";
+    check("WorkloadEntry", "{network: net2}", &[&format!("? spec.network: {elsewhere}")]);
+    check("WorkloadEntry", "{network: net2, address: 10.0.0.1}", &[]);
+    check(
+        "ServiceEntry",
+        "{hosts: [a.b], resolution: STATIC, endpoints: [{network: net2}]}",
+        &[&format!("? spec.endpoints[0].network: {elsewhere}")],
+    );
     check("WorkloadEntry", "{address: unix:///x}", &["! spec.address: \"unix:///x\" is a unix socket"]);
     let kind = "Sidecar";
     check(kind, "{}", &["! spec: is empty"]);

@@ -1,6 +1,6 @@
 //! Pieces that listeners are made of: network filters, listener filters, access logs.
 
-use eastwest_model::Name;
+use eastwest_model::{Families, Name};
 use eastwest_proto::{
     Any, Message, Name as MessageName,
     envoy::{
@@ -65,19 +65,21 @@ pub(super) enum Side {
 }
 
 /// A connection manager. `alpn` is what the next hop is told to speak, where its sidecar must find that out from the
-/// handshake (ENVOY.md E27); `dynamic`: some route leads to hosts that are looked up when they are called.
+/// handshake (ENVOY.md E27); `dynamic`: some route leads to hosts that are looked up when they are called, in these
+/// families.
 pub(super) fn http(
     side: Side,
     stat_prefix: &str,
     routes: RouteSpecifier,
     alpn: Option<&str>,
-    dynamic: bool,
+    dynamic: Option<Families>,
     log: Option<&Name>,
 ) -> Filter {
     let inbound = side == Side::Inbound;
     let alpn = alpn.map(|alpn| http_filter("envoy.filters.http.set_filter_state", &upstream_alpn(alpn)));
-    let lookup =
-        dynamic.then(|| http_filter("envoy.filters.http.dynamic_forward_proxy", &dynamic_hosts::by_host()));
+    let lookup = dynamic.map(|families| {
+        http_filter("envoy.filters.http.dynamic_forward_proxy", &dynamic_hosts::by_host(families))
+    });
     let router = http_filter("envoy.filters.http.router", &Router::default());
     let details =
         SetCurrentClientCertDetails { subject: Some(true), dns: true, uri: true, ..Default::default() };
@@ -101,8 +103,9 @@ pub(super) fn http(
 }
 
 /// Looks the server name of a handshake up, for the cluster behind it to dial.
-pub(super) fn server_name_lookup(port: u16) -> Filter {
-    filter("envoy.filters.network.sni_dynamic_forward_proxy", &dynamic_hosts::by_server_name(port))
+pub(super) fn server_name_lookup(port: u16, families: Families) -> Filter {
+    let config = dynamic_hosts::by_server_name(port, families);
+    filter("envoy.filters.network.sni_dynamic_forward_proxy", &config)
 }
 
 /// Bytes to one cluster.

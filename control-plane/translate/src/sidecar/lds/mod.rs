@@ -11,6 +11,7 @@ use eastwest_engine::{
     listeners::{self, ListenerKey, ListenerPart},
     settings::{Outbound, OutboundService},
 };
+use eastwest_model::Families;
 use eastwest_xds::{EncodedResource, TypeUrl};
 
 use self::{outbound::VirtualOutbound, service::ServiceListener};
@@ -36,7 +37,7 @@ impl TypeBuilder for Listeners {
 
     fn of_proxy(&self, cache: &mut Cache, proxy: &ProxyInputs<'_>) -> Vec<Arc<EncodedResource>> {
         let ProxyInputs { settings, facts, .. } = proxy;
-        let mut listeners = inbound::listeners(cache, &settings.inbound, *facts);
+        let mut listeners = inbound::listeners(cache, &settings.inbound, *facts, settings.outbound.families);
         listeners.push(cache.get(&VirtualOutbound::new(&settings.outbound, facts.outbound_port)));
         listeners
     }
@@ -44,7 +45,9 @@ impl TypeBuilder for Listeners {
     /// Envoy refuses a second listener of the same address.
     fn access(&self, facts: ProxyFacts) -> Access {
         let own = [facts.inbound_port, facts.outbound_port];
-        Access::AllBut(own.map(|port| ListenerKey::any_address(port).name()).into())
+        let names = [Families::IPv4, Families::IPv6]
+            .map(|families| own.map(|port| ListenerKey::any_address(port, families).name()));
+        Access::AllBut(names.concat())
     }
 }
 

@@ -12,18 +12,15 @@ use super::filters;
 use crate::{
     resource::{Generator, encode},
     sidecar::{
-        eds::socket_address,
+        address::Interception,
         names::{BLACK_HOLE_CLUSTER, VIRTUAL_OUTBOUND},
     },
 };
 
-/// Every address.
-const ANY: &str = "0.0.0.0";
-
 /// Inputs of `virtualOutbound`.
 #[derive(Hash)]
 pub(crate) struct VirtualOutbound<'a> {
-    listener_port: u16,
+    at: Interception,
     unknown_hosts: OutboundTrafficPolicy,
     access_log_file: Option<&'a Name>,
 }
@@ -31,7 +28,8 @@ pub(crate) struct VirtualOutbound<'a> {
 impl<'a> VirtualOutbound<'a> {
     pub(crate) fn new(outbound: &'a Outbound, listener_port: u16) -> Self {
         let access_log_file = outbound.access_log_file.as_ref();
-        Self { listener_port, unknown_hosts: outbound.unknown_hosts, access_log_file }
+        let at = Interception { port: listener_port, families: outbound.families };
+        Self { at, unknown_hosts: outbound.unknown_hosts, access_log_file }
     }
 }
 
@@ -40,14 +38,15 @@ impl Generator for VirtualOutbound<'_> {
 
     fn generate(&self) -> EncodedResource {
         let tcp = |cluster| filters::tcp(cluster, self.access_log_file);
-        let to_us =
-            FilterChainMatch { destination_port: Some(self.listener_port.into()), ..Default::default() };
+        let to_us = FilterChainMatch { destination_port: Some(self.at.port.into()), ..Default::default() };
         let own_port = filters::chain("virtualOutbound-blackhole", Some(to_us), tcp(BLACK_HOLE_CLUSTER));
         let unknown = Destination::unknown(self.unknown_hosts).cluster_name();
         let unknown = filters::chain("virtualOutbound-catchall-tcp", None, tcp(&unknown));
+        let (address, additional_addresses) = self.at.addresses();
         let listener = Listener {
             name: VIRTUAL_OUTBOUND.to_owned(),
-            address: Some(socket_address(ANY, self.listener_port)),
+            address,
+            additional_addresses,
             use_original_dst: Some(true),
             filter_chains: vec![own_port, unknown],
             traffic_direction: TrafficDirection::Outbound as i32,

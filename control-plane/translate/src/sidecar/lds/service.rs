@@ -2,7 +2,7 @@
 //! have is decided by [`eastwest_engine::listeners`].
 
 use eastwest_engine::listeners::{Chain, ChainMatch, ClusterKey, Listener as Decided, Target};
-use eastwest_model::Name;
+use eastwest_model::{Families, Name};
 use eastwest_proto::envoy::{
     config::{
         core::v3::{
@@ -22,7 +22,7 @@ use prost_types::Duration;
 use super::filters::{self, INSPECTION, Side};
 use crate::{
     resource::{Generator, encode},
-    sidecar::{eds::socket_address, route::Route},
+    sidecar::{address::listening, route::Route},
 };
 
 /// Inputs of a listener that does not bind: `virtualOutbound` hands it the connections to its address.
@@ -39,9 +39,11 @@ impl Generator for ServiceListener<'_> {
         let Decided { key, chains, default_chain, .. } = &self.decided;
         let name = key.name();
         let listener_filters = self.inspectors();
+        let (address, additional_addresses) = listening(key);
         let listener = Listener {
             name: name.clone(),
-            address: Some(socket_address(&key.address.to_string(), key.port)),
+            address,
+            additional_addresses,
             bind_to_port: Some(false),
             filter_chains: chains.iter().map(|chain| self.chain(chain)).collect(),
             default_filter_chain: default_chain.as_ref().map(|chain| self.chain(chain)),
@@ -66,14 +68,16 @@ impl ServiceListener<'_> {
         let Chain { name, matches, target } = chain;
         let filters = match target {
             Target::Bytes { to, lookup } => {
-                let lookup = lookup.map(filters::server_name_lookup);
+                let lookup =
+                    lookup.map(|port| filters::server_name_lookup(port, self.decided.key.families()));
                 let tcp = filters::tcp(&to.cluster_name(), self.access_log_file);
                 lookup.into_iter().chain([tcp]).collect()
             }
             Target::Routes { dynamic } => {
-                vec![self.http(routes_of_port(self.decided.key.port), None, *dynamic)]
+                let key = self.decided.key;
+                vec![self.http(routes_of_port(key.port), None, dynamic.then(|| key.families()))]
             }
-            Target::Http { to, alpn } => vec![self.http(one_cluster(to), *alpn, false)],
+            Target::Http { to, alpn } => vec![self.http(one_cluster(to), *alpn, None)],
         };
         FilterChain {
             name: name.to_string(),
@@ -83,7 +87,7 @@ impl ServiceListener<'_> {
         }
     }
 
-    fn http(&self, routes: RouteSpecifier, alpn: Option<&str>, dynamic: bool) -> Filter {
+    fn http(&self, routes: RouteSpecifier, alpn: Option<&str>, dynamic: Option<Families>) -> Filter {
         let stat_prefix = format!("outbound_{}", self.decided.key.name());
         filters::http(Side::Outbound, &stat_prefix, routes, alpn, dynamic, self.access_log_file)
     }

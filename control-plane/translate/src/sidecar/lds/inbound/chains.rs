@@ -168,14 +168,7 @@ impl<'a> Group<'a> {
             validate_clusters: Some(false),
             ..Default::default()
         };
-        filters::http(
-            Side::Inbound,
-            &self.cluster,
-            RouteSpecifier::RouteConfig(routes),
-            None,
-            false,
-            self.log,
-        )
+        filters::http(Side::Inbound, &self.cluster, RouteSpecifier::RouteConfig(routes), None, None, self.log)
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     resource::{Generator, encode},
     sidecar::{
-        eds::socket_address,
+        address::Interception,
         lds::filters,
         names::{INBOUND_INSPECTED, INBOUND_PLAINTEXT, VIRTUAL_INBOUND},
     },
@@ -24,7 +24,7 @@ use crate::{
 /// Inputs of `virtualInbound`. Of the modes only what decides who serves a port: STRICT and PERMISSIVE are one.
 #[derive(Hash)]
 pub(super) struct Front<'a> {
-    listener_port: u16,
+    at: Interception,
     ports: Vec<Served>,
     unlisted: Behind,
     access_log_file: Option<&'a Name>,
@@ -56,14 +56,14 @@ impl Behind {
 }
 
 impl<'a> Front<'a> {
-    pub(super) fn new(inbound: &'a Inbound, listener_port: u16) -> Self {
+    pub(super) fn new(inbound: &'a Inbound, at: Interception) -> Self {
         let served = |port: Port| match (port.mode, port.protocol()) {
             (MutualTlsMode::Disable, protocol) if protocol != Protocol::Undeclared => Served::Here(port),
             (mode, _) => Served::Behind(port.number, Behind::of(mode)),
         };
         Self {
-            listener_port,
-            ports: Port::all(inbound, listener_port).map(served).collect(),
+            at,
+            ports: Port::all(inbound, at.port).map(served).collect(),
             unlisted: Behind::of(inbound.mode),
             access_log_file: inbound.access_log_file.as_ref(),
         }
@@ -79,10 +79,12 @@ impl Generator for Front<'_> {
             Served::Here(port) => Group::of(port, log).uninspected(),
             Served::Behind(port, behind) => hand_over(Some(*port), *behind),
         });
-        let chains = [black_hole(self.listener_port, log)].into_iter().chain(ports);
+        let chains = [black_hole(self.at.port, log)].into_iter().chain(ports);
+        let (address, additional_addresses) = self.at.addresses();
         let listener = Listener {
             name: VIRTUAL_INBOUND.to_owned(),
-            address: Some(socket_address("0.0.0.0", self.listener_port)),
+            address,
+            additional_addresses,
             filter_chains: chains.chain([hand_over(None, self.unlisted)]).collect(),
             listener_filters: vec![filters::original_dst()],
             traffic_direction: TrafficDirection::Inbound as i32,

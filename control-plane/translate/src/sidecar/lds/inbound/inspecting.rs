@@ -3,7 +3,7 @@
 use eastwest_engine::settings::Inbound;
 use eastwest_model::{Name, mesh::TlsVersion, policy::MutualTlsMode, service::Protocol};
 use eastwest_proto::envoy::config::{
-    core::v3::{Address, TrafficDirection},
+    core::v3::TrafficDirection,
     listener::v3::{
         Listener,
         listener::{InternalListenerConfig, ListenerSpecifier},
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     resource::{Generator, encode},
     sidecar::{
-        eds::socket_address,
+        address::Interception,
         lds::filters::{self, INSPECTION},
         names::{INBOUND_INSPECTED, INBOUND_PLAINTEXT, VIRTUAL_INBOUND},
     },
@@ -33,7 +33,7 @@ const GLANCE: Duration = Duration { seconds: 0, nanos: 100_000_000 };
 #[derive(Hash)]
 pub(super) struct Inspecting<'a> {
     kind: Kind,
-    listener_port: u16,
+    at: Interception,
     ports: Vec<Port>,
     /// The mode of ports without settings of their own.
     unlisted: MutualTlsMode,
@@ -55,11 +55,11 @@ enum Kind {
 
 impl<'a> Inspecting<'a> {
     /// The listener for all connections.
-    pub(super) fn in_line(inbound: &'a Inbound, listener_port: u16) -> Self {
+    pub(super) fn in_line(inbound: &'a Inbound, at: Interception) -> Self {
         Self {
             kind: Kind::InLine,
-            listener_port,
-            ports: Port::all(inbound, listener_port).collect(),
+            at,
+            ports: Port::all(inbound, at.port).collect(),
             unlisted: inbound.mode,
             tls: MutualTls { trust_domains: &inbound.trust_domains, min_version: inbound.min_tls_version },
             access_log_file: inbound.access_log_file.as_ref(),
@@ -67,19 +67,19 @@ impl<'a> Inspecting<'a> {
     }
 
     /// The internal listener that tells TLS and HTTP apart.
-    pub(super) fn behind(inbound: &'a Inbound, listener_port: u16) -> Self {
-        Self { kind: Kind::Behind, ..Self::in_line(inbound, listener_port) }
+    pub(super) fn behind(inbound: &'a Inbound, at: Interception) -> Self {
+        Self { kind: Kind::Behind, ..Self::in_line(inbound, at) }
     }
 
     /// The internal listener for plaintext of undeclared protocol.
-    pub(super) fn plaintext(inbound: &'a Inbound, listener_port: u16) -> Self {
-        let ports = Port::all(inbound, listener_port).filter(|port| port.protocol() == Protocol::Undeclared);
+    pub(super) fn plaintext(inbound: &'a Inbound, at: Interception) -> Self {
+        let ports = Port::all(inbound, at.port).filter(|port| port.protocol() == Protocol::Undeclared);
         Self {
             kind: Kind::Plaintext,
             ports: ports.map(|port| Port { mode: MutualTlsMode::Disable, ..port }).collect(),
             unlisted: MutualTlsMode::Disable,
             tls: MutualTls { trust_domains: &[], min_version: TlsVersion::V1_2 }, // no chain of it ends TLS
-            ..Self::in_line(inbound, listener_port)
+            ..Self::in_line(inbound, at)
         }
     }
 
@@ -92,11 +92,15 @@ impl<'a> Inspecting<'a> {
     }
 
     /// Where it is found: bound to a port, or by its name alone.
-    fn place(&self) -> (Option<Address>, Option<ListenerSpecifier>) {
+    fn place(&self) -> Listener {
         match self.kind {
-            Kind::InLine => (Some(socket_address("0.0.0.0", self.listener_port)), None),
+            Kind::InLine => {
+                let (address, additional_addresses) = self.at.addresses();
+                Listener { address, additional_addresses, ..Default::default() }
+            }
             Kind::Behind | Kind::Plaintext => {
-                (None, Some(ListenerSpecifier::InternalListener(InternalListenerConfig {})))
+                let internal = ListenerSpecifier::InternalListener(InternalListenerConfig {});
+                Listener { listener_specifier: Some(internal), ..Default::default() }
             }
         }
     }
@@ -116,18 +120,15 @@ impl Generator for Inspecting<'_> {
         });
         let tls = looks_for_tls.then(filters::tls_inspector);
         let inspectors = tls.into_iter().chain([filters::http_inspector()]);
-        let (address, listener_specifier) = self.place();
         let listener = Listener {
             name: self.name().to_owned(),
-            address,
-            listener_specifier,
-            filter_chains: [black_hole(self.listener_port, log)].into_iter().chain(chains).collect(),
+            filter_chains: [black_hole(self.at.port, log)].into_iter().chain(chains).collect(),
             listener_filters: [filters::original_dst()].into_iter().chain(inspectors).collect(),
             listener_filters_timeout: Some(if looks_for_tls { INSPECTION } else { GLANCE }),
             continue_on_listener_filters_timeout: true,
             traffic_direction: TrafficDirection::Inbound as i32,
             access_log: filters::refusal_log(log),
-            ..Default::default()
+            ..self.place()
         };
         encode(TypeUrl::LISTENER, self.name(), &listener)
     }

@@ -18,27 +18,28 @@ mod inspecting;
 use std::sync::Arc;
 
 use eastwest_engine::settings::Inbound;
-use eastwest_model::{policy::MutualTlsMode, service::Protocol};
+use eastwest_model::{Families, policy::MutualTlsMode, service::Protocol};
 use eastwest_xds::EncodedResource;
 
 use self::{front::Front, inspecting::Inspecting};
-use crate::{facts::ProxyFacts, resource::Cache};
+use crate::{facts::ProxyFacts, resource::Cache, sidecar::address::Interception};
 
-/// The inbound listeners of a proxy.
+/// The inbound listeners of a proxy of a workload with addresses of these families.
 pub(crate) fn listeners(
     cache: &mut Cache,
     inbound: &Inbound,
     facts: ProxyFacts,
+    families: Families,
 ) -> Vec<Arc<EncodedResource>> {
-    let port = facts.inbound_port;
+    let at = Interception { port: facts.inbound_port, families };
     if facts.internal_listeners {
         vec![
-            cache.get(&Front::new(inbound, port)),
-            cache.get(&Inspecting::behind(inbound, port)),
-            cache.get(&Inspecting::plaintext(inbound, port)),
+            cache.get(&Front::new(inbound, at)),
+            cache.get(&Inspecting::behind(inbound, at)),
+            cache.get(&Inspecting::plaintext(inbound, at)),
         ]
     } else {
-        vec![cache.get(&Inspecting::in_line(inbound, port))]
+        vec![cache.get(&Inspecting::in_line(inbound, at))]
     }
 }
 

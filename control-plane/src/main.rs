@@ -5,14 +5,15 @@
 
 mod cli;
 mod config;
+mod names;
 mod output;
 mod query;
 mod remote;
 mod serve;
+mod suggest;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use eastwest_io::descriptors;
 
 /// Of the CPU time of a certificate, a fifteenth less than with the system's.
@@ -24,5 +25,5 @@ fn main() -> ExitCode {
     // look. Where the system has no such thing nothing is lost. What `agent` starts is its own master again.
     let _ = nix::sys::prctl::set_dumpable(false);
     descriptors::raise_limit();
-    cli::Cli::parse().run()
+    cli::run()
 }

@@ -3,34 +3,37 @@
 
 use std::sync::Arc;
 
-use eastwest_engine::{Snapshot, explain, lint, report};
+use eastwest_engine::{Snapshot, compute::has_proxy, explain, lint, report};
 use eastwest_kubernetes::Progress;
-use eastwest_model::{Diagnostic, WorkloadKey};
+use eastwest_model::{Diagnostic, Host, Workload, WorkloadKey};
 use eastwest_proto::json::JsonError;
 use eastwest_translate::{ResourceType, render::render};
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::{
+    names::{HostName, TargetName, WorkloadName},
+    suggest,
+};
+
 /// A question.
 #[derive(Debug, Clone)]
 pub(crate) enum Question {
     /// The effective TLS settings of a workload.
-    Tls(WorkloadKey),
+    Tls(WorkloadName),
     /// One client-to-server pair.
     Explain {
         /// The calling workload.
-        client: WorkloadKey,
+        client: WorkloadName,
         /// What it calls.
-        host: String,
-        /// The service port.
-        port: u16,
+        target: TargetName,
     },
     /// All findings about the configuration.
     Check,
     /// The resources of a workload's proxy.
     Render {
         /// Whose.
-        workload: WorkloadKey,
+        workload: WorkloadName,
         /// Of these types only; empty = all.
         types: Vec<ResourceType>,
         /// Whether the proxy has internal listeners, as that of `eastwest agent` does.
@@ -45,10 +48,24 @@ pub(crate) enum QueryError {
     #[error("no workload {workload} is known{hint}")]
     NoWorkload {
         /// The name.
-        workload: WorkloadKey,
+        workload: WorkloadName,
         /// The workloads that exist.
         hint: String,
     },
+    /// Several workloads have the address, as Pods in the network of their node do.
+    #[error("{address} is the address of several workloads: name one of {}", .workloads.join(", "))]
+    Ambiguous {
+        /// The address.
+        address: std::net::IpAddr,
+        /// The workloads there.
+        workloads: Vec<String>,
+    },
+    /// The workload has no address that could be called.
+    #[error("{0} has no address: call it by the name of a Service")]
+    NoAddress(WorkloadKey),
+    /// The workload has no valid identity, so nothing is computed for it.
+    #[error("workload {0} has no valid identity: its namespace or service account is malformed")]
+    NoIdentity(WorkloadKey),
     /// The pair cannot be explained.
     #[error(transparent)]
     Explain(#[from] explain::ExplainError),
@@ -75,26 +92,76 @@ impl World {
     /// Answers a question.
     ///
     /// # Errors
-    /// An unknown workload or host, with the names that come close.
+    /// An unknown workload, host or port, with the names that come close.
     pub(crate) fn answer(&self, question: &Question) -> Result<Value, QueryError> {
         Ok(match question {
-            Question::Tls(workload) => {
-                let report = report::tls_report(&self.snapshot, workload);
-                serde_json::to_value(report.ok_or_else(|| self.unknown(workload))?)?
+            Question::Tls(name) => {
+                let key = self.workload(name)?.key();
+                let report = report::tls_report(&self.snapshot.completed(), &key);
+                serde_json::to_value(report.ok_or(QueryError::NoIdentity(key))?)?
             }
-            Question::Explain { client, .. } if self.snapshot.workload(client).is_none() => {
-                return Err(self.unknown(client));
-            }
-            Question::Explain { client, host, port } => {
-                serde_json::to_value(explain::explain(&self.snapshot, client, host, *port)?)?
+            Question::Explain { client, target } => {
+                let client = self.workload(client)?.key();
+                let world = Self { snapshot: Arc::new(self.snapshot.completed()), ..self.clone() };
+                let host = self.host(&target.host, &client)?;
+                serde_json::to_value(explain::explain(&world.snapshot, &client, &host, target.port.clone())?)?
             }
             Question::Check => serde_json::to_value(self.findings())?,
             Question::Render { workload, types, internal_listeners } => {
-                let settings = report::workload_tls(&self.snapshot, workload);
-                let settings = settings.ok_or_else(|| self.unknown(workload))?;
+                let key = self.workload(workload)?.key();
+                let settings = report::workload_tls(&self.snapshot, &key);
+                let settings = settings.ok_or(QueryError::NoIdentity(key))?;
                 let mut rendering = serde_json::to_value(render(&settings, types, *internal_listeners)?)?;
                 rendering.sort_all_objects();
                 rendering
+            }
+        })
+    }
+
+    /// A workload to try a command with: one that runs and has a proxy, if there is any.
+    pub(crate) fn example(&self) -> Option<&Arc<Workload>> {
+        self.snapshot.workloads().min_by_key(|one| (one.ended, !has_proxy(one)))
+    }
+
+    /// The workload that a name means; of the Pods of a Deployment the first that runs.
+    fn workload(&self, name: &WorkloadName) -> Result<&Arc<Workload>, QueryError> {
+        let found = match name {
+            WorkloadName::Key(key) => {
+                let replica = || {
+                    self.snapshot
+                        .workloads()
+                        .find(|one| *one.meta.namespace() == key.namespace && one.has_replica(&key.name))
+                };
+                self.snapshot.workload(key).or_else(replica)
+            }
+            WorkloadName::Of(controller) => self.snapshot.workloads_of(controller).into_iter().next(),
+            WorkloadName::At(address) => match self.snapshot.workloads_at(*address)[..] {
+                [] => None,
+                [one] => Some(one),
+                ref several => {
+                    let workloads = several.iter().map(|one| one.key().to_string()).collect();
+                    return Err(QueryError::Ambiguous { address: *address, workloads });
+                }
+            },
+        };
+        found.ok_or_else(|| QueryError::NoWorkload {
+            workload: name.clone(),
+            hint: suggest::workloads(&self.snapshot, name),
+        })
+    }
+
+    /// The name or address that a target means to a client.
+    fn host(&self, host: &HostName, client: &WorkloadKey) -> Result<String, QueryError> {
+        Ok(match host {
+            HostName::Host(host) => host.clone(),
+            HostName::Service { namespace, name } => {
+                let namespace = namespace.as_ref().unwrap_or(&client.namespace);
+                Host::of_service(name, namespace, &self.snapshot.mesh().cluster_domain).to_string()
+            }
+            HostName::Workload(name) => {
+                let workload = self.workload(name)?;
+                let address = workload.addresses.first();
+                address.ok_or_else(|| QueryError::NoAddress(workload.key()))?.to_string()
             }
         })
     }
@@ -106,29 +173,10 @@ impl World {
 
     /// The findings, and which objects win over others that are in force elsewhere.
     pub(crate) fn analyse(&self) -> (Vec<Diagnostic>, lint::Overridden) {
-        let (found, overridden) = lint::analyse(&self.snapshot);
+        let (found, overridden) = lint::analyse(&self.snapshot.completed());
         let mut findings: Vec<_> = self.input.iter().cloned().chain(found).collect();
         findings.sort();
         findings.dedup();
         (findings, overridden)
-    }
-
-    fn unknown(&self, workload: &WorkloadKey) -> QueryError {
-        let names = |here: bool| {
-            let keys = self.snapshot.workloads().map(|workload| workload.key());
-            keys.filter(|key| !here || key.namespace == workload.namespace)
-                .take(8)
-                .map(|key| key.to_string())
-                .collect()
-        };
-        let mut known: Vec<String> = names(true);
-        if known.is_empty() {
-            known = names(false);
-        }
-        let hint = match known.len() {
-            0 => ": there are no workloads at all".to_owned(),
-            _ => format!(": did you mean one of {}?", known.join(", ")),
-        };
-        QueryError::NoWorkload { workload: workload.clone(), hint }
     }
 }

@@ -1,15 +1,16 @@
 //! Asking a running control plane over HTTP.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, StatusCode, Uri, body::Bytes};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use thiserror::Error;
 use tokio::net::TcpStream;
 
-use crate::query::Question;
+use crate::{names::TargetName, query::Question};
 
 /// Longest time for a response.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,14 +21,14 @@ impl Question {
     /// The debug page that answers it.
     fn path(&self) -> String {
         match self {
-            Self::Tls(workload) => format!("/debug/tls?workload={workload}"),
-            Self::Explain { client, host, port } => {
-                format!("/debug/explain?client={client}&host={}&port={port}", encode(host))
+            Self::Tls(workload) => format!("/debug/tls?workload={}", encode(workload)),
+            Self::Explain { client, target: TargetName { host, port } } => {
+                format!("/debug/explain?client={}&host={}&port={port}", encode(client), encode(host))
             }
             Self::Check => "/debug/check".to_owned(),
             Self::Render { workload, types, internal_listeners } => {
                 let types: Vec<_> = types.iter().map(ToString::to_string).collect();
-                let types = types.join(",");
+                let (workload, types) = (encode(workload), types.join(","));
                 format!(
                     "/debug/config_dump?workload={workload}&types={types}&internal_listeners={internal_listeners}"
                 )
@@ -36,9 +37,29 @@ impl Question {
     }
 }
 
-fn encode(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~*:".contains(&b);
+fn encode(text: &impl ToString) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~*:/".contains(&b);
+    let text = text.to_string();
     text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+/// A server that cannot be reached.
+#[derive(Debug, Error)]
+#[error("cannot reach {server}: {source}; is `eastwest serve` running? Name its HTTP address with --server")]
+pub(crate) struct Unreachable {
+    server: String,
+    source: io::Error,
+}
+
+impl Unreachable {
+    fn new(server: &str, source: io::Error) -> Self {
+        Self { server: server.to_owned(), source }
+    }
+
+    /// Why, without a word on what to do.
+    pub(crate) fn cause(&self) -> &io::Error {
+        &self.source
+    }
 }
 
 /// Asks the control plane whose HTTP address is `server`.
@@ -57,8 +78,9 @@ pub(crate) async fn ask(server: &str, question: &Question) -> anyhow::Result<Val
 /// The address cannot be reached, or the server answers another status than 200.
 pub(crate) async fn fetch(server: &str, path: &str) -> anyhow::Result<Bytes> {
     let answer = tokio::time::timeout(TIMEOUT, get(server, path));
-    let (status, body) =
-        answer.await.map_err(|_| anyhow!("{server} does not answer within {TIMEOUT:?}"))??;
+    let (status, body) = answer
+        .await
+        .map_err(|_| Unreachable::new(server, io::Error::other(format!("no answer within {TIMEOUT:?}"))))??;
     if status != StatusCode::OK {
         let text = String::from_utf8_lossy(&body);
         bail!("{} (from {server})", text.trim());
@@ -79,7 +101,6 @@ pub(crate) async fn ready(server: &str) -> anyhow::Result<Result<(), String>> {
 }
 
 async fn get(server: &str, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
-    let remedy = "is `eastwest serve` running? Name its HTTP address with --server, ask a directory with --config-dir, or a cluster with --kubeconfig";
     let uri: Uri = server
         .parse()
         .with_context(|| format!("--server: {server:?} is not a URL: write http://HOST:PORT"))?;
@@ -90,8 +111,7 @@ async fn get(server: &str, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
         bail!("--server: only http:// is spoken, not {server:?}");
     }
     let address = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(15014));
-    let stream =
-        TcpStream::connect(address).await.with_context(|| format!("cannot reach {server}: {remedy}"))?;
+    let stream = TcpStream::connect(address).await.map_err(|source| Unreachable::new(server, source))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let request = Request::get(path).header("host", authority.as_str()).body(Empty::<Bytes>::new())?;

@@ -6,10 +6,10 @@ mod inbound;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use eastwest_model::{Host, Name, ObjectRef, Workload, WorkloadKey, policy::MutualTlsMode};
+use eastwest_model::{Host, Name, ObjectRef, Workload, WorkloadKey, policy::MutualTlsMode, service::Service};
 use serde::Serialize;
 
-use crate::{ConnectionOutcome, Snapshot, explain::Verdict, settings::Mode};
+use crate::{ConnectionOutcome, Snapshot, compute::endpoints, explain::Verdict, settings::Mode};
 
 /// What differs between two snapshots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -151,6 +151,24 @@ pub fn survivors<'a>(
         let new = after.workload(&old.key())?;
         (!old.ended && !new.ended).then_some((&**old, &**new))
     })
+}
+
+/// The hosts of Services that select workloads and have none in either snapshot, sorted: what becomes of calls to them is
+/// not known.
+pub fn without_endpoints(before: &Snapshot, after: &Snapshot) -> Vec<Host> {
+    let mut found: BTreeSet<Host> = unserved(after).collect();
+    let known: BTreeSet<Host> = unserved(before).collect();
+    found.retain(|host| known.contains(host) || !before.hosts.contains_key(host));
+    found.into_iter().collect()
+}
+
+fn unserved(snapshot: &Snapshot) -> impl Iterator<Item = Host> {
+    let services = snapshot.namespaces.values().flat_map(|space| space.services.values());
+    let selects = |service: &&Arc<Service>| {
+        service.selector.is_some() && service.external_name.is_none() && !service.ports.is_empty()
+    };
+    let empty = |service: &&Arc<Service>| endpoints::of_kubernetes(snapshot, service).is_empty();
+    services.filter(selects).filter(empty).map(|service| snapshot.host_of(&service.meta.object))
 }
 
 fn membership(before: &Snapshot, after: &Snapshot) -> Membership {

@@ -14,9 +14,10 @@ use crate::{
     pair::{ConnectionOutcome, Pair},
     settings::{ClientTlsSetting, Discovery, Mode, OutboundCluster},
     trace::Step,
+    world::is_placeholder,
 };
 
-pub use crate::calls::ExplainError;
+pub use crate::calls::{ExplainError, Port};
 pub(crate) use endpoints::of_cluster as endpoints;
 
 /// What happens between a client and a host.
@@ -127,12 +128,14 @@ pub fn explain(
     snapshot: &Snapshot,
     client: &WorkloadKey,
     host: &str,
-    port: u16,
+    port: impl Into<Port>,
 ) -> Result<Explanation, ExplainError> {
     let workload = snapshot.workload(client).ok_or_else(|| ExplainError::UnknownClient(client.clone()))?;
     let scope = ClientScope::of(snapshot, workload);
     let outbound = compute::outbound(snapshot, &scope);
-    explain_call(&Caller::new(snapshot, &scope, &outbound), workload, host, port)
+    let caller = Caller::new(snapshot, &scope, &outbound);
+    let port = caller.port_number(host, &port.into())?;
+    explain_call(&caller, workload, host, port)
 }
 
 /// See [`explain`]; `caller` has the scope of the client.
@@ -184,7 +187,7 @@ impl CallOf<'_> {
         let ways = self.caller.ways(self.target);
         let Some(way) = ways.first() else { return self.nobody(explanation) };
         explanation.first_bytes = Some(self.target.first_bytes.to_string());
-        explanation.listener = Some(way.resolved.listener.clone());
+        explanation.listener = Some(listener(way));
         explanation.chain = Some(way.resolved.chain.clone());
         explanation.virtual_host.clone_from(&way.resolved.virtual_host);
         explanation.cluster = way.resolved.to.cluster_name();
@@ -195,8 +198,10 @@ impl CallOf<'_> {
         explanation.endpoints = self.endpoints(&ways);
         let note = reason::note(self.caller, self.target, way);
         let (verdict, why) = self.verdict(way, &explanation.endpoints);
+        let said = [note, why].into_iter().flatten();
+        let unknown = reason::unknown(self.caller, self.target, &explanation.endpoints);
         explanation.verdict = verdict;
-        explanation.reason = [note, why].into_iter().flatten().collect::<Vec<_>>().join("; ");
+        explanation.reason = said.chain(unknown).collect::<Vec<_>>().join("; ");
     }
 
     /// The application dials itself, in plaintext.
@@ -220,12 +225,16 @@ impl CallOf<'_> {
         };
         let judged = self.judged(&explanation.endpoints);
         let (verdict, reason) = match (known, judged.is_empty()) {
-            (Some(cluster), true) if cluster.discovery != Discovery::OriginalDst => nobody_there(),
+            (Some(cluster), true) if cluster.discovery != Discovery::OriginalDst => {
+                (Verdict::NoEndpoints, reason::nobody(self.caller, self.target))
+            }
             (_, true) => (Verdict::Passthrough, "nothing is known of the address that it dials".to_owned()),
             (_, false) => verdict(&judged),
         };
+        let said = format!("the client has no proxy of the mesh and sends plaintext; {reason}");
+        let unknown = reason::unknown(self.caller, self.target, &explanation.endpoints);
         explanation.verdict = verdict;
-        explanation.reason = format!("the client has no proxy of the mesh and sends plaintext; {reason}");
+        explanation.reason = [said].into_iter().chain(unknown).collect::<Vec<_>>().join("; ");
     }
 
     /// A name without an address.
@@ -284,8 +293,7 @@ impl CallOf<'_> {
                 (reason::sent(&cluster.tls), Some(reason::dialled_as_resolved(&cluster.tls)))
             }
             Reached::Cluster(_) if judged.is_empty() => {
-                let (verdict, reason) = nobody_there();
-                (verdict, Some(reason))
+                (Verdict::NoEndpoints, Some(reason::nobody(self.caller, self.target)))
             }
             Reached::Cluster(_) => {
                 let (verdict, reason) = verdict(&judged);
@@ -302,12 +310,18 @@ impl CallOf<'_> {
     }
 }
 
-fn verdict_or_none(judged: &[&EndpointExplanation]) -> Option<(Verdict, String)> {
-    (!judged.is_empty()).then(|| verdict(judged))
+/// The name of a way's listener. That of an address that is not known has its port alone.
+fn listener(way: &Way<'_>) -> String {
+    let name = &way.resolved.listener;
+    let own = way.address.filter(|address| is_placeholder(*address)).map(|address| address.to_string());
+    match own.and_then(|own| name.strip_prefix(&own)) {
+        Some(port) => format!("ADDRESS{port}"),
+        None => name.clone(),
+    }
 }
 
-fn nobody_there() -> (Verdict, String) {
-    (Verdict::NoEndpoints, "no endpoint takes requests".to_owned())
+fn verdict_or_none(judged: &[&EndpointExplanation]) -> Option<(Verdict, String)> {
+    (!judged.is_empty()).then(|| verdict(judged))
 }
 
 /// How the client calls, and how that was decided.
@@ -334,7 +348,7 @@ fn setting(cluster: &OutboundCluster) -> Setting {
 
 /// The verdict over some endpoints, at least one.
 fn verdict(judged: &[&EndpointExplanation]) -> (Verdict, String) {
-    let [first, rest @ ..] = judged else { return nobody_there() };
+    let [first, rest @ ..] = judged else { return (Verdict::NoEndpoints, reason::NOBODY.to_owned()) };
     let outcome = first.pair.outcome;
     if rest.iter().all(|endpoint| endpoint.pair.outcome == outcome) {
         let verdict = match outcome {

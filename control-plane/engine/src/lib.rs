@@ -18,5 +18,6 @@ mod address;
 mod pair;
 mod world;
 
+pub use calls::Port;
 pub use pair::{ConnectionOutcome, ConnectionReason, Pair, Sends, Server};
 pub use world::{ClientScope, Counts, DirtySet, Hosts, Index, Snapshot};

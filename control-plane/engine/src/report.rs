@@ -10,7 +10,8 @@ use crate::{
     calls::{Caller, Claim},
     compute,
     lint::{self, ClientFindings},
-    settings::{ClientTlsSetting, Inbound, Mode, OutboundCluster, WorkloadTls},
+    settings::{ClientTlsSetting, Endpoint, Inbound, Mode, OutboundCluster, WorkloadTls},
+    world::is_placeholder,
 };
 
 /// Everything about one workload.
@@ -58,7 +59,7 @@ pub struct OutboundReport {
     pub subject_alt_names: Option<Vec<Name>>,
     /// The object that decided; `null` = default, mesh configuration or inference.
     pub policy: Option<ObjectRef>,
-    /// With AUTO, how each endpoint that takes requests is called.
+    /// With AUTO, how each endpoint that takes requests, and whose address is known, is called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<BTreeMap<String, Mode>>,
 }
@@ -155,8 +156,10 @@ pub fn outbound(cluster: &OutboundCluster) -> OutboundReport {
 }
 
 fn endpoints(cluster: &OutboundCluster) -> BTreeMap<String, Mode> {
+    let known = |endpoint: &&Endpoint| !endpoint.address.ip().is_some_and(is_placeholder);
     let ready = cluster.endpoints.iter().filter(|endpoint| endpoint.ready);
     ready
+        .filter(known)
         .map(|endpoint| {
             let mode = if endpoint.mutual_tls { Mode::IstioMutual } else { Mode::Disable };
             (endpoint.address.to_string(), mode)

@@ -5,6 +5,7 @@
 //! of a List that does not parse are parsed one by one.
 
 mod checked;
+mod flow;
 mod json;
 mod list;
 
@@ -158,7 +159,7 @@ fn is_silent(line: &str) -> bool {
 fn yaml_document(text: &str, first_line: u32) -> Result<Document, SyntaxError> {
     // Lines that say nothing come first; the document begins at the first that does.
     let skipped = text.lines().take_while(|line| is_silent(line)).count();
-    match serde_saphyr::from_str_with_options(text, options()) {
+    match serde_saphyr::from_str_with_options(&flow::quoted(text), options()) {
         Ok(checked) => Ok(Document::new(first_line.saturating_add(to_line(skipped)), checked)),
         Err(error) => {
             let error = error.without_snippet();

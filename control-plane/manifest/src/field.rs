@@ -3,7 +3,7 @@
 //! Reading never stops at a mistake: a getter notes it and answers with nothing, so that one pass finds all of them.
 //! An object with an error among its findings is refused afterwards, whatever was read.
 
-use std::{cell::RefCell, collections::BTreeSet, fmt::Display, ops::RangeInclusive};
+use std::{cell::RefCell, collections::BTreeSet, fmt::Display, ops::RangeInclusive, rc::Rc};
 
 use eastwest_model::{Name, Severity};
 use serde_json::Value;
@@ -53,6 +53,23 @@ impl Findings {
     }
 }
 
+/// What an item of a list is called, if it has a name or a number: `subset "v2"`, `port 9080`.
+fn label(list: &str, item: &Value) -> Option<String> {
+    let what = match list {
+        "portLevelSettings" => "port",
+        list => list.strip_suffix('s').filter(|one| !one.is_empty())?,
+    };
+    let name = item.get("name").and_then(Value::as_str).filter(|name| !name.is_empty());
+    let number = || {
+        let port = item.get("port");
+        let keys =
+            [item.get("number"), item.get("containerPort"), port, port.and_then(|port| port.get("number"))];
+        keys.into_iter().flatten().find_map(Value::as_u64).filter(|number| *number > 0)
+    };
+    let name = name.map(|name| format!("{:?}", shorten(name, 63)));
+    Some(format!("{what} {}", name.or_else(|| number().map(|number| number.to_string()))?))
+}
+
 fn shorten(text: &str, limit: usize) -> String {
     match text.char_indices().nth(limit) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -65,17 +82,30 @@ fn shorten(text: &str, limit: usize) -> String {
 pub(crate) struct Field<'a> {
     value: &'a Value,
     path: String,
+    /// The items of lists around it by their names, for messages: a path has their places alone.
+    named: Rc<str>,
     findings: &'a Findings,
 }
 
 impl<'a> Field<'a> {
     /// A whole document.
     pub(crate) fn root(value: &'a Value, findings: &'a Findings) -> Self {
-        Self { value, path: String::new(), findings }
+        Self { value, path: String::new(), named: "".into(), findings }
     }
 
     fn child(&self, value: &'a Value, path: String) -> Self {
-        Self { value, path, findings: self.findings }
+        Self { value, path, named: Rc::clone(&self.named), findings: self.findings }
+    }
+
+    /// An item of this list.
+    fn item(&self, index: usize, value: &'a Value) -> Self {
+        let list = self.path.rsplit(['.', ']']).next().unwrap_or_default();
+        let named = match (label(list, value), &*self.named) {
+            (None, _) => Rc::clone(&self.named),
+            (Some(label), "") => label.into(),
+            (Some(label), around) => format!("{around}, {label}").into(),
+        };
+        Self { named, ..self.child(value, format!("{}[{index}]", self.path)) }
     }
 
     /// The field `key` of a mapping.
@@ -92,10 +122,7 @@ impl<'a> Field<'a> {
     fn place<'s>(&self, steps: impl Iterator<Item = &'s Step>) -> Self {
         steps.fold(self.clone(), |field, step| match step {
             Step::Key(key) => field.get(key),
-            Step::Item(index) => {
-                let value = field.value.get(index).unwrap_or(&NOTHING);
-                field.child(value, format!("{}[{index}]", field.path))
-            }
+            Step::Item(index) => field.item(*index, field.value.get(index).unwrap_or(&NOTHING)),
         })
     }
 
@@ -214,12 +241,22 @@ impl<'a> Field<'a> {
     /// Reads this field without findings, for what decides nothing yet: what is wrong in it stays unset.
     pub(crate) fn unchecked<T>(&self, read: impl FnOnce(&Field<'_>) -> T) -> T {
         let findings = Findings::default();
-        read(&Field { value: self.value, path: self.path.clone(), findings: &findings })
+        read(&Field {
+            value: self.value,
+            path: self.path.clone(),
+            named: Rc::clone(&self.named),
+            findings: &findings,
+        })
     }
 
     /// The root of another document that this text holds; its findings are noted as if they stood here.
     pub(crate) fn inside<T>(&self, value: &Value, read: impl FnOnce(&Field<'_>) -> T) -> T {
-        read(&Field { value, path: self.path.clone(), findings: self.findings })
+        read(&Field {
+            value,
+            path: self.path.clone(),
+            named: Rc::clone(&self.named),
+            findings: self.findings,
+        })
     }
 
     /// The text through a parser whose error says what is wrong and what would be right.
@@ -247,8 +284,7 @@ impl<'a> Field<'a> {
             Value::Array(items) => items,
             _ => return self.unlike("a list").unwrap_or_default(),
         };
-        let fields = items.iter().enumerate();
-        let fields = fields.map(|(index, value)| self.child(value, format!("{}[{index}]", self.path)));
+        let fields = items.iter().enumerate().map(|(index, value)| self.item(index, value));
         fields.filter(|item| item.is_set() || item.unlike::<()>("an item").is_some()).collect()
     }
 
@@ -305,17 +341,25 @@ impl<'a> Field<'a> {
 
     /// Notes an error at this place.
     pub(crate) fn error(&self, message: impl Display) {
-        self.findings.add(Severity::Error, true, &self.path, &message.to_string());
+        self.note(Severity::Error, true, &message);
     }
 
     /// Notes an error that costs this value alone: the object is taken without it.
     pub(crate) fn left_out(&self, message: impl Display) {
-        self.findings.add(Severity::Error, false, &self.path, &message.to_string());
+        self.note(Severity::Error, false, &message);
     }
 
     /// Notes a warning at this place.
     pub(crate) fn warn(&self, message: impl Display) {
-        self.findings.add(Severity::Warning, false, &self.path, &message.to_string());
+        self.note(Severity::Warning, false, &message);
+    }
+
+    fn note(&self, severity: Severity, refuses: bool, message: &dyn Display) {
+        let message = match &*self.named {
+            "" => message.to_string(),
+            named => format!("{message} ({named})"),
+        };
+        self.findings.add(severity, refuses, &self.path, &message);
     }
 
     fn unlike<T>(&self, expected: &str) -> Option<T> {

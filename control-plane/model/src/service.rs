@@ -110,6 +110,13 @@ pub struct Service {
     pub export_to: ExportTo,
 }
 
+impl Service {
+    /// Whether a cluster would give it a cluster IP, and none is known.
+    pub fn lacks_cluster_ip(&self) -> bool {
+        self.cluster_ips.is_empty() && !self.headless && self.external_name.is_none()
+    }
+}
+
 /// A Kubernetes EndpointSlice, or the Endpoints of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointSlice {

@@ -38,6 +38,19 @@ pub struct Workload {
     pub node: Option<Name>,
     /// The certificate that its proxy brings along instead of the mesh's.
     pub client_certificate: Option<ProxyCertificate>,
+    /// The names of its Pods, if it is the template of a StatefulSet.
+    pub replicas: Option<Replicas>,
+}
+
+/// The Pods of a StatefulSet: its name with a number behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replicas {
+    /// The headless Service below which their names are known to DNS.
+    pub service: Option<Name>,
+    /// The number of the first one.
+    pub first: u32,
+    /// How many there are.
+    pub count: u32,
 }
 
 /// A client certificate in files of the pod that a proxy uses wherever the mesh's would be (POLICY.md O9).
@@ -79,12 +92,33 @@ impl Workload {
             uid: None,
             node: None,
             client_certificate: None,
+            replicas: None,
         }
     }
 
     /// A Pod, or the template of one; else it is a WorkloadEntry.
     pub fn is_pod(&self) -> bool {
         self.meta.object.kind != Kind::WorkloadEntry
+    }
+
+    /// The template of Pods of which none is known.
+    pub fn lacks_pods(&self) -> bool {
+        self.meta.object.kind.has_template() && self.addresses.is_empty()
+    }
+
+    /// Whether it is the template of a StatefulSet that has a Pod of that name.
+    pub fn has_replica(&self, pod: &str) -> bool {
+        let number = || pod.strip_prefix(&**self.meta.name())?.strip_prefix('-')?.parse::<u32>().ok();
+        let is_its = |replicas: &Replicas, number: u32| {
+            let place = number.checked_sub(replicas.first);
+            place.is_some_and(|place| place < replicas.count)
+        };
+        self.replicas.as_ref().zip(number()).is_some_and(|(replicas, number)| is_its(replicas, number))
+    }
+
+    /// Whether a Pod has all labels of this template.
+    pub fn is_template_of(&self, pod: &Self) -> bool {
+        self.meta.labels.iter().all(|(key, value)| pod.meta.labels.get(key) == Some(value))
     }
 
     /// Namespace and name.

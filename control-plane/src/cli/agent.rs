@@ -46,16 +46,16 @@ pub(crate) struct AgentArgs {
     #[arg(long, value_name = "NAMESPACE", env = "EASTWEST_NAMESPACE")]
     namespace: Option<String>,
     /// Name of the workload's pod [else: POD_NAME].
-    #[arg(long, value_name = "NAME", env = "EASTWEST_POD")]
+    #[arg(long, value_name = "NAME", env = "EASTWEST_AGENT_POD")]
     pod: Option<String>,
     /// Service account of the workload [else: SERVICE_ACCOUNT, default].
     #[arg(long, value_name = "NAME", env = "EASTWEST_SERVICE_ACCOUNT")]
     service_account: Option<String>,
     /// Address of the workload, and one more where it has IPv4 and IPv6 (repeatable) [else: INSTANCE_IP].
-    #[arg(long, value_name = "IP", value_delimiter = ',', env = "EASTWEST_IP")]
+    #[arg(long, value_name = "IP", value_delimiter = ',', env = "EASTWEST_AGENT_IP")]
     ip: Vec<String>,
     /// A label of the workload (repeatable).
-    #[arg(long, value_name = "KEY=VALUE", value_parser = label, value_delimiter = ',', env = "EASTWEST_LABEL")]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label, value_delimiter = ',', env = "EASTWEST_AGENT_LABEL")]
     label: Vec<(String, String)>,
     /// Refuse certificates of any other trust domain [default: take what the CA issues].
     #[arg(long, value_name = "NAME", env = "EASTWEST_TRUST_DOMAIN")]
@@ -67,7 +67,7 @@ pub(crate) struct AgentArgs {
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", env = "EASTWEST_CLUSTER_DOMAIN")]
     cluster_domain: String,
     /// Work directory: envoy.yaml, and sds.sock with SDS and the SPIFFE Workload API; created with mode 0700.
-    #[arg(long, value_name = "DIR", default_value = ".eastwest-agent", env = "EASTWEST_DIR")]
+    #[arg(long, value_name = "DIR", default_value = ".eastwest-agent", env = "EASTWEST_AGENT_DIR")]
     dir: PathBuf,
     /// Also write certificate, key and trust bundle here at each renewal [default: the key stays in memory].
     #[arg(long, value_name = "DIR", env = "EASTWEST_WRITE_CERTS")]

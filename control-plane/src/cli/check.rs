@@ -42,11 +42,15 @@ fn describe(findings: &Value, counts: Option<Counts>) -> String {
             plural(warnings, "warning")
         ),
     };
-    if let Some(Counts { services, workloads, templates, policies }) = counts {
+    if let Some(Counts { services, workloads, templates, without_cluster_ip, policies }) = counts {
         let services = plural(services, "service");
         let (workloads, policies) =
             (plural(workloads, "workload"), plural_of(policies, "policy", "policies"));
         text.push_str(&format!("\nread: {services}, {workloads}, {policies}"));
+        if without_cluster_ip > 0 {
+            let services = plural_of(without_cluster_ip, "service has", "services have");
+            text.push_str(&format!("\n{services} no clusterIP: taken to have one, as a cluster gives it"));
+        }
         if templates > 0 {
             let templates = plural_of(templates, "workload has", "workloads have");
             text.push_str(&format!(

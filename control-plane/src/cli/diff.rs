@@ -11,7 +11,7 @@ use eastwest_engine::{
     Index,
     diff::{self, CallChange, Diff},
 };
-use eastwest_model::{Diagnostic, MeshConfig, Severity};
+use eastwest_model::{Diagnostic, Host, MeshConfig, Severity};
 use eastwest_sources::Loaded;
 use eastwest_translate::compare::{self, ProxyChanges};
 use serde::Serialize;
@@ -36,13 +36,13 @@ pub(crate) struct DiffArgs {
     api: ApiArgs,
     /// Manifests to apply (repeatable): a file, a directory or - for stdin. An object of the same name is replaced and
     /// keeps its creation time unless the manifest has one; others are added. The last manifest of an object counts.
-    #[arg(short = 'f', long, value_name = "FILE", value_delimiter = ',', env = "EASTWEST_FILENAME")]
+    #[arg(short = 'f', long, value_name = "FILE", value_delimiter = ',', env = "EASTWEST_DIFF_FILENAME")]
     filename: Vec<PathBuf>,
     /// An object to delete (repeatable).
-    #[arg(long, value_name = "KIND/NS/NAME", value_delimiter = ',', env = "EASTWEST_DELETE")]
+    #[arg(long, value_name = "KIND/NS/NAME", value_delimiter = ',', env = "EASTWEST_DIFF_DELETE")]
     delete: Vec<String>,
     /// The manifests after the change, all of them.
-    #[arg(long, value_name = "DIR", env = "EASTWEST_AGAINST", conflicts_with_all = ["filename", "delete"])]
+    #[arg(long, value_name = "DIR", env = "EASTWEST_DIFF_AGAINST", conflicts_with_all = ["filename", "delete"])]
     against: Option<PathBuf>,
     #[command(flatten)]
     mesh: MeshArgs,
@@ -66,6 +66,8 @@ struct Report {
     /// What that means for workloads.
     #[serde(flatten)]
     diff: Diff,
+    /// Services of which no endpoint is known on either side, so that no call to them can break.
+    unjudged: Vec<Host>,
     /// What that means for proxies.
     resources: Vec<ProxyChanges>,
 }
@@ -117,7 +119,8 @@ impl Report {
         let before = index.freeze();
         proposal.changes.into_iter().for_each(|change| drop(index.apply(change)));
         let after = index.freeze();
-        let diff = diff::diff(&before, &after);
+        let sides = [before.completed(), after.completed()];
+        let diff = diff::diff(&sides[0], &sides[1]);
         Self {
             breaks: diff.count(|change| change.breaks),
             changes: diff.count(|change| !change.breaks),
@@ -125,6 +128,7 @@ impl Report {
             findings: proposal.findings,
             objects: proposal.objects,
             diff,
+            unjudged: diff::without_endpoints(&sides[0], &sides[1]),
             resources: compare::compare(&before, &after),
         }
     }

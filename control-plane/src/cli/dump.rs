@@ -8,10 +8,14 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{Exit, Failure, Result, cluster, serve::ApiArgs, world::MeshArgs};
-use crate::{config::Problems, output::write_out};
+use crate::{
+    config::Problems,
+    output::{OutputArgs, plural},
+};
 
 /// The arguments of `eastwest dump`.
 #[derive(Debug, Args)]
@@ -20,12 +24,23 @@ use crate::{config::Problems, output::write_out};
     policies and the mesh configuration. It has no Secrets, and of Pods no commands and no environment.")]
 pub(crate) struct DumpArgs {
     /// Directory for the manifests. It must not exist, or be empty.
-    #[arg(long, value_name = "DIR", env = "EASTWEST_OUT")]
+    #[arg(long, value_name = "DIR", env = "EASTWEST_DUMP_OUT")]
     out: PathBuf,
     #[command(flatten)]
     api: ApiArgs,
     #[command(flatten)]
     mesh: MeshArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What was written.
+#[derive(Serialize)]
+struct Report {
+    out: PathBuf,
+    objects: usize,
+    /// The files below `out`.
+    files: Vec<PathBuf>,
 }
 
 impl DumpArgs {
@@ -38,10 +53,15 @@ impl DumpArgs {
         for (name, documents) in &files {
             write(&self.out.join(name), documents)?;
         }
-        let (objects, files, out) = (objects.len(), files.len(), self.out.display());
-        write_out(&format!("{objects} objects in {files} files below {out}, without Secrets"))?;
+        let (objects, files) = (objects.len(), files.into_keys().collect());
+        self.output.print(&Report { out: self.out, objects, files }, describe)?;
         Ok(Exit::Success)
     }
+}
+
+fn describe(report: &Report) -> String {
+    let (objects, files) = (plural(report.objects, "object"), plural(report.files.len(), "file"));
+    format!("{objects} in {files} below {}, without Secrets", report.out.display())
 }
 
 /// Creates the directory, for nobody else to read.

@@ -1,13 +1,11 @@
 //! `eastwest explain`: one client-to-server pair.
 
-use std::net::Ipv6Addr;
-
 use clap::Args;
-use eastwest_model::WorkloadKey;
 use serde_json::Value;
 
-use super::{Exit, Result, world::WorldArgs};
+use super::{Exit, Result, naming::NamespaceArgs, world::WorldArgs};
 use crate::{
+    names::{TargetName, WorkloadName},
     output::{OutputArgs, cell, entries},
     query::Question,
 };
@@ -15,33 +13,26 @@ use crate::{
 /// The arguments of `eastwest explain`.
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
-    /// The calling workload, NAMESPACE/POD.
+    /// The calling workload: NAMESPACE/POD, NAMESPACE/deploy/NAME, or the address of a pod.
     #[arg(value_name = "NS/POD")]
-    client: WorkloadKey,
-    /// What it calls, HOST:PORT: a service's short or full name, a pod's name below a headless service, or an address,
-    /// with the port that is dialled; an IPv6 address in brackets.
-    #[arg(value_name = "HOST:PORT", value_parser = target)]
-    target: (String, u16),
+    client: String,
+    /// What it calls: a service's short or full name, a pod's name below a headless service, svc/NAME, NAMESPACE/POD or an
+    /// address, with the number or the name of the port that is dialled; an IPv6 address in brackets.
+    #[arg(value_name = "HOST:PORT")]
+    target: String,
+    #[command(flatten)]
+    names: NamespaceArgs,
     #[command(flatten)]
     world: WorldArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
 
-fn target(text: &str) -> std::result::Result<(String, u16), String> {
-    let wrong = || format!("{text:?} is not HOST:PORT, for example reviews.shop:9080");
-    if text.parse::<Ipv6Addr>().is_ok() {
-        return Err(format!("{text:?} is an IPv6 address without a port: write [ADDRESS]:PORT"));
-    }
-    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-    let port = port.parse().map_err(|_| wrong())?;
-    if host.is_empty() || port == 0 { Err(wrong()) } else { Ok((host.to_owned(), port)) }
-}
-
 impl ExplainArgs {
     pub(super) fn run(self) -> Result {
-        let (host, port) = self.target;
-        let question = Question::Explain { client: self.client, host, port };
+        let client = self.names.read("NS/POD", &self.client, WorkloadName::read);
+        let target = self.names.read("HOST:PORT", &self.target, TargetName::read);
+        let question = Question::Explain { client: client?, target: target? };
         let explanation = self.world.ask(&question)?;
         self.output.print(&explanation, describe)?;
         let refused = ["REFUSED", "PARTLY_REFUSED", "NO_ENDPOINTS", "BLACK_HOLE"];
@@ -75,7 +66,7 @@ fn describe(explanation: &Value) -> String {
     }
     text += &steps(&explanation["trace"]);
     for endpoint in entries(&explanation["endpoints"]) {
-        text += &describe_endpoint(endpoint);
+        text += &describe_endpoint(endpoint, sends_own_tls(explanation));
     }
     text + &envoy(explanation)
 }
@@ -92,10 +83,14 @@ fn envoy(explanation: &Value) -> String {
     let known = NAMES.iter().filter(|(_, key)| explanation[*key].as_str().is_some_and(|one| !one.is_empty()));
     let lines: String =
         known.map(|(name, key)| format!("  {name:11} {}\n", cell(&explanation[*key]))).collect();
-    format!("\nENVOY\n{lines}")
+    if lines.is_empty() { lines } else { format!("\nENVOY\n{lines}") }
 }
 
-fn describe_endpoint(endpoint: &Value) -> String {
+fn describe_endpoint(endpoint: &Value, own_tls: bool) -> String {
+    let words = |value: &Value| match value.as_str() {
+        Some("PLAINTEXT") if own_tls => "the application's own TLS".to_owned(),
+        _ => words(value),
+    };
     let server = &endpoint["server"];
     let ready = if endpoint["ready"] == true { "" } else { " (not ready)" };
     let mut text =
@@ -119,11 +114,15 @@ fn describe_endpoint(endpoint: &Value) -> String {
     text + &steps(&server["trace"])
 }
 
-/// The verdict in words. What is plaintext to the proxy may be the application's own TLS.
+/// What is plaintext to the proxy may be the application's own TLS.
+fn sends_own_tls(explanation: &Value) -> bool {
+    explanation["first_bytes"].as_str().is_some_and(|bytes| bytes.starts_with("TLS"))
+}
+
+/// The verdict in words.
 fn outcome(explanation: &Value) -> &'static str {
-    let own_tls = explanation["first_bytes"].as_str().is_some_and(|bytes| bytes.starts_with("TLS"));
     match explanation["verdict"].as_str() {
-        Some("PLAINTEXT") if own_tls => "The application's own TLS",
+        Some("PLAINTEXT") if sends_own_tls(explanation) => "The application's own TLS",
         _ => verdict(&explanation["verdict"]),
     }
 }

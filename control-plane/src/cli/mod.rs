@@ -7,6 +7,7 @@ mod cluster;
 mod diff;
 mod dump;
 mod explain;
+mod naming;
 mod render;
 mod serve;
 mod status;
@@ -14,13 +15,20 @@ mod tls;
 mod token;
 mod world;
 
-use std::{io::IsTerminal as _, process::ExitCode, time::Duration};
+use std::{
+    io::{ErrorKind, IsTerminal as _},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use eastwest_ca_server::{StateError, operations::OperationError};
 use eastwest_io::stdio;
+use eastwest_kubernetes::ApiError;
+use eastwest_sources::SourceError;
 
-use crate::{config::Problems, output::write_out};
+use crate::{config::Problems, output::write_out, remote};
 
 /// Certificate authority and xDS server for mutual TLS in a mesh.
 ///
@@ -81,6 +89,8 @@ pub(crate) enum Exit {
 pub(crate) enum Failure {
     /// Wrong usage, all mistakes at once: exit 2.
     Usage(Problems),
+    /// The question could not be asked: a name that is unknown, a directory or a server that is not there. Exit 2.
+    Unanswered(anyhow::Error),
     /// Anything else: exit 1.
     Error(anyhow::Error),
 }
@@ -94,19 +104,66 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// What a command returns.
 pub(crate) type Result<T = Exit> = std::result::Result<T, Failure>;
 
+/// The result of a command that answers a question: its exit status 1 always means bad news, so whatever keeps it from an
+/// answer is 2.
+fn answer(result: Result) -> Result {
+    result.map_err(|failure| match failure {
+        Failure::Error(error) => Failure::Unanswered(error),
+        other => other,
+    })
+}
+
+/// What was named is not there, with what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Mistyped(String);
+
+/// Whether an error is about what was named on the command line, and not about what was found there: a file, a directory or
+/// a server that is not there.
+fn is_mistyped(error: &anyhow::Error) -> bool {
+    let state = |error: &StateError| matches!(error, StateError::NoCa(_));
+    let missing = |error: &std::io::Error| error.kind() == ErrorKind::NotFound;
+    error.chain().any(|cause| {
+        cause.is::<remote::Unreachable>()
+            || cause.is::<SourceError>()
+            || cause.is::<ApiError>()
+            || cause.is::<Mistyped>()
+            || cause.downcast_ref().is_some_and(missing)
+            || cause.downcast_ref().is_some_and(state)
+            || matches!(cause.downcast_ref(), Some(OperationError::State(error)) if state(error))
+    })
+}
+
+/// Runs the command that the arguments name.
+pub(crate) fn run() -> ExitCode {
+    let code = match Cli::try_parse() {
+        Ok(cli) => cli.run(),
+        // Help that somebody asked for is an answer, and one that cannot be written is a failure.
+        Err(said) => match (said.print(), said.use_stderr()) {
+            (Err(error), false) if error.kind() != ErrorKind::BrokenPipe => {
+                report(&anyhow::Error::from(error).context("cannot write to stdout"), 2)
+            }
+            (_, false) => ExitCode::SUCCESS,
+            (_, true) => ExitCode::from(2),
+        },
+    };
+    stdio::flush(LAST_WORDS);
+    code
+}
+
 impl Cli {
     /// Runs the command and turns its outcome into an exit code.
-    pub(crate) fn run(self) -> ExitCode {
+    fn run(self) -> ExitCode {
         let result = match self.command {
             Command::Serve(args) => args.run(),
             Command::Agent(args) => args.run(),
-            Command::Tls(args) => args.run(),
-            Command::Explain(args) => args.run(),
-            Command::Check(args) => args.run(),
-            Command::Diff(args) => args.run(),
-            Command::Render(args) => args.run(),
-            Command::Status(args) => args.run(),
-            Command::Dump(args) => args.run(),
+            Command::Tls(args) => answer(args.run()),
+            Command::Explain(args) => answer(args.run()),
+            Command::Check(args) => answer(args.run()),
+            Command::Diff(args) => answer(args.run()),
+            Command::Render(args) => answer(args.run()),
+            Command::Status(args) => answer(args.run()),
+            Command::Dump(args) => answer(args.run()),
             Command::Token(args) => args.run(),
             Command::Ca(args) => args.run(),
             Command::Completion { shell } => {
@@ -117,7 +174,7 @@ impl Cli {
                     .map_err(Failure::from)
             }
         };
-        let code = match result {
+        match result {
             Ok(Exit::Success) => ExitCode::SUCCESS,
             Ok(Exit::Negative) => ExitCode::from(1),
             Ok(Exit::Status(status)) => ExitCode::from(status),
@@ -125,18 +182,20 @@ impl Cli {
                 stdio::stderr().take(problems.to_string().as_bytes());
                 ExitCode::from(2)
             }
-            Err(Failure::Error(error)) => {
-                stdio::stderr().line(&format!("error: {}", chain(&error)));
-                ExitCode::from(1)
-            }
-        };
-        stdio::flush(LAST_WORDS);
-        code
+            Err(Failure::Unanswered(error)) => report(&error, 2),
+            Err(Failure::Error(error)) => report(&error, if is_mistyped(&error) { 2 } else { 1 }),
+        }
     }
 }
 
 /// How long the end waits for the readers of standard output and error.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Prints an error.
+fn report(error: &anyhow::Error, code: u8) -> ExitCode {
+    stdio::stderr().line(&format!("error: {}", chain(error)));
+    ExitCode::from(code)
+}
 
 /// An error and its causes, each printed once: some errors include their cause.
 fn chain(error: &anyhow::Error) -> String {
@@ -184,6 +243,8 @@ fn init_logs() -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
 
     #[test]
@@ -191,20 +252,71 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// Every flag has an `EASTWEST_…` fallback.
-    #[test]
-    fn every_flag_has_an_environment_fallback() {
-        fn visit(command: &clap::Command) {
-            for arg in command.get_arguments().filter(|a| a.get_long().is_some()) {
-                let (long, env) = (arg.get_long().unwrap_or_default(), arg.get_env());
-                if ["help", "version"].contains(&long) {
-                    continue;
-                }
-                let env = env.and_then(|e| e.to_str()).unwrap_or_else(|| panic!("--{long} has no fallback"));
-                assert!(env.starts_with("EASTWEST_"), "--{long}: {env}");
+    /// A flag with its variable.
+    struct Flag {
+        /// The command that has it: `ca serve`.
+        command: String,
+        /// Its long name.
+        name: String,
+        /// What its value is, for example `NAMESPACE`; empty for switches.
+        value: String,
+    }
+
+    /// The flags by variable.
+    fn variables() -> BTreeMap<String, Vec<Flag>> {
+        fn visit(command: &clap::Command, path: &str, found: &mut BTreeMap<String, Vec<Flag>>) {
+            for arg in command.get_arguments() {
+                let long = arg.get_long().filter(|long| !["help", "version"].contains(long));
+                let Some(name) = long.map(|long| format!("--{long}")) else { continue };
+                let variable = arg.get_env().and_then(|name| name.to_str());
+                let variable = variable.unwrap_or_else(|| panic!("{path} {name} has no variable")).to_owned();
+                let value = match arg.get_action().takes_values() {
+                    true => arg.get_value_names().map(|names| names.join(" ")).unwrap_or_default(),
+                    false => String::new(),
+                };
+                found.entry(variable).or_default().push(Flag { command: path.to_owned(), name, value });
             }
-            command.get_subcommands().for_each(visit);
+            for inner in command.get_subcommands() {
+                visit(inner, format!("{path} {}", inner.get_name()).trim(), found);
+            }
         }
-        visit(&Cli::command());
+        let mut found = BTreeMap::new();
+        visit(&Cli::command(), "", &mut found);
+        found
+    }
+
+    /// Every flag has a variable, and a variable stands for values of one sort. What it means to the commands that share it
+    /// says docs/COMMANDS.md.
+    #[test]
+    fn each_flag_has_a_variable_that_means_one_thing() {
+        for (variable, flags) in variables() {
+            assert!(variable.starts_with("EASTWEST_"), "{variable}");
+            let values = flags.iter().map(|flag| &*flag.value).filter(|value| !value.is_empty());
+            let values: BTreeSet<&str> = values.collect();
+            let commands: Vec<&str> = flags.iter().map(|flag| &*flag.command).collect();
+            assert!(values.len() <= 1, "{variable} is {values:?} for {commands:?}");
+        }
+    }
+
+    /// The table of docs/COMMANDS.md has each variable that several commands share, with its flags and commands.
+    #[test]
+    fn the_table_of_shared_variables_is_true() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let page = std::fs::read_to_string(root.join("docs").join("COMMANDS.md")).unwrap();
+        let rows = page.lines().filter(|line| line.starts_with("| `EASTWEST_"));
+        let documented: BTreeSet<String> =
+            rows.filter_map(|row| row.rsplit_once(" | ")).map(|(row, _)| row.to_owned()).collect();
+        let shared = variables().into_iter().filter(|(_, flags)| flags.len() > 1);
+        let real: BTreeSet<String> = shared
+            .map(|(variable, flags)| {
+                let names: BTreeSet<String> = flags.iter().map(|flag| format!("`{}`", flag.name)).collect();
+                let names: Vec<_> = names.into_iter().collect();
+                let commands: Vec<&str> = flags.iter().map(|flag| &*flag.command).collect();
+                format!("| `{variable}` | {} | {}", names.join(", "), commands.join(", "))
+            })
+            .collect();
+        let missing: Vec<_> = real.difference(&documented).collect();
+        let stale: Vec<_> = documented.difference(&real).collect();
+        assert!(missing.is_empty() && stale.is_empty(), "missing: {missing:#?}\nstale: {stale:#?}");
     }
 }

@@ -1,11 +1,10 @@
 //! `eastwest render`: the xDS resources of one workload's proxy.
 
 use clap::Args;
-use eastwest_model::WorkloadKey;
 use eastwest_translate::ResourceType;
 use serde_json::Value;
 
-use super::{Exit, Result, world::WorldArgs};
+use super::{Exit, Result, naming::WorkloadArgs, world::WorldArgs};
 use crate::{
     output::{Format, OutputArgs, cell, entries, table},
     query::Question,
@@ -19,12 +18,11 @@ use crate::{
     equal text. Keys and certificates are never shown; resources name them only."
 )]
 pub(crate) struct RenderArgs {
-    /// The workload, NAMESPACE/POD.
-    #[arg(value_name = "NS/POD")]
-    workload: WorkloadKey,
+    #[command(flatten)]
+    workload: WorkloadArgs,
     /// Only resources of this type (repeatable), by its short name, e.g. cds. The type `workload` is our own: stock
     /// Envoy does not get it.
-    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', env = "EASTWEST_TYPE")]
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', env = "EASTWEST_RENDER_TYPE")]
     types: Vec<ResourceType>,
     /// For a proxy with internal listeners, the default of `eastwest agent`.
     #[arg(long, env = "EASTWEST_INTERNAL_LISTENERS")]
@@ -39,7 +37,7 @@ pub(crate) struct RenderArgs {
 impl RenderArgs {
     pub(super) fn run(self) -> Result {
         let question = Question::Render {
-            workload: self.workload,
+            workload: self.workload.read()?,
             types: self.types,
             internal_listeners: self.internal_listeners,
         };

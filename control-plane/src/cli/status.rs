@@ -1,12 +1,15 @@
 //! `eastwest status`: the connected proxies of a running control plane, and what it follows.
 
 use clap::Args;
+use eastwest_io::stdio;
 use eastwest_model::WorkloadKey;
 use serde_json::Value;
 
-use super::{Exit, Result, runtime};
+use super::{Exit, Result, naming::NamespaceArgs, runtime};
 use crate::{
+    names::WorkloadName,
     output::{OutputArgs, cell, entries, table},
+    query::Question,
     remote,
 };
 
@@ -14,14 +17,16 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  eastwest status\n  eastwest status shop/reviews-0\n  eastwest status --sources\n\n\
-    Exit status 1 if a proxy refused something, or with --sources if a watch is not alive."
+    Exit status 1 if a proxy refused something or is not connected, or with --sources if a watch is not alive."
 )]
 pub(crate) struct StatusArgs {
-    /// One proxy, NAMESPACE/POD, type by type.
+    /// One proxy, type by type: NAMESPACE/POD, POD.NAMESPACE, NAMESPACE/deploy/NAME, or the address of a pod.
     #[arg(value_name = "NS/POD", conflicts_with = "sources")]
-    workload: Option<WorkloadKey>,
+    workload: Option<String>,
+    #[command(flatten)]
+    names: NamespaceArgs,
     /// Show what the control plane follows in the Kubernetes API: versions, objects, last event, whether it is alive.
-    #[arg(long, env = "EASTWEST_SOURCES")]
+    #[arg(long, env = "EASTWEST_STATUS_SOURCES")]
     sources: bool,
     /// HTTP address of the control plane.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:15014", env = "EASTWEST_SERVER")]
@@ -39,7 +44,7 @@ impl StatusArgs {
             return Ok(if live { Exit::Success } else { Exit::Negative });
         }
         let mut proxies = self.page("/debug/syncz")?;
-        if let Some(workload) = &self.workload {
+        if let Some(workload) = self.workload.as_ref().map(|name| self.key(name)).transpose()? {
             let id = format!("{}.{}", workload.name, workload.namespace);
             let is_it = |proxy: &Value| node_part(proxy, 2) == id;
             let found: Vec<_> = entries(&proxies).iter().filter(|proxy| is_it(proxy)).cloned().collect();
@@ -47,7 +52,8 @@ impl StatusArgs {
                 let known: Vec<_> =
                     entries(&proxies).iter().map(|proxy| node_part(proxy, 2)).take(8).collect();
                 let hint = if known.is_empty() { "none is".to_owned() } else { known.join(", ") };
-                return Err(anyhow::anyhow!("no proxy of {workload} is connected; connected: {hint}").into());
+                stdio::stderr().line(&format!("no proxy of {workload} is connected; connected: {hint}"));
+                return Ok(Exit::Negative);
             }
             proxies = Value::Array(found);
         }
@@ -56,6 +62,13 @@ impl StatusArgs {
         let types = entries(&proxies).iter().flat_map(|proxy| entries(&proxy["types"]));
         let refused = types.into_iter().any(|one| one["state"] == "ERROR");
         Ok(if refused { Exit::Negative } else { Exit::Success })
+    }
+
+    /// The workload that a name means to the server.
+    fn key(&self, name: &str) -> Result<WorkloadKey> {
+        let name = self.names.read("NS/POD", name, WorkloadName::read)?;
+        let report = runtime()?.block_on(remote::ask(&self.server, &Question::Tls(name)))?;
+        Ok(report["workload"].as_str().unwrap_or_default().parse()?)
     }
 
     fn page(&self, path: &str) -> anyhow::Result<Value> {

@@ -1,10 +1,9 @@
 //! `eastwest tls`: the effective TLS settings of one workload.
 
 use clap::Args;
-use eastwest_model::WorkloadKey;
 use serde_json::Value;
 
-use super::{Exit, Result, world::WorldArgs};
+use super::{Exit, Result, naming::WorkloadArgs, world::WorldArgs};
 use crate::{
     output::{OutputArgs, cell, entries, table},
     query::Question,
@@ -13,9 +12,8 @@ use crate::{
 /// The arguments of `eastwest tls`.
 #[derive(Debug, Args)]
 pub(crate) struct TlsArgs {
-    /// The workload, NAMESPACE/POD.
-    #[arg(value_name = "NS/POD")]
-    workload: WorkloadKey,
+    #[command(flatten)]
+    workload: WorkloadArgs,
     #[command(flatten)]
     world: WorldArgs,
     #[command(flatten)]
@@ -24,7 +22,7 @@ pub(crate) struct TlsArgs {
 
 impl TlsArgs {
     pub(super) fn run(self) -> Result {
-        let report = self.world.ask(&Question::Tls(self.workload))?;
+        let report = self.world.ask(&Question::Tls(self.workload.read()?))?;
         self.output.print(&report, describe)?;
         Ok(Exit::Success)
     }

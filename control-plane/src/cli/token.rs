@@ -19,7 +19,7 @@ use crate::{
 )]
 pub(crate) struct TokenArgs {
     /// The identity in the token, NAMESPACE/SERVICE-ACCOUNT.
-    #[arg(long, value_name = "NS/SA", env = "EASTWEST_SERVICE_ACCOUNT")]
+    #[arg(long, value_name = "NS/SA", env = "EASTWEST_TOKEN_SERVICE_ACCOUNT")]
     service_account: String,
     /// Lifetime of the token.
     #[arg(long, value_name = "DURATION", default_value = "1h", env = "EASTWEST_TOKEN_TTL")]

@@ -1,23 +1,26 @@
 //! The HTTP port of a mesh: the pages of every server, and the debug pages.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{Query, State},
-    http::StatusCode,
+    extract::{FromRequestParts, Query, State},
+    http::{StatusCode, request::Parts},
     response::{IntoResponse, Response},
     routing::get,
 };
-use eastwest_model::{Diagnostic, Severity, WorkloadKey};
+use eastwest_model::{Diagnostic, Severity};
 use eastwest_translate::ResourceType;
-use serde::Deserialize;
 
 use super::{
     Shared,
-    pages::{self, Pages, Served},
+    browser::Pages,
+    pages::{self, Served},
 };
-use crate::query::{QueryError, Question};
+use crate::{
+    names::{HostName, TargetName, WorkloadName},
+    query::{QueryError, Question},
+};
 
 type App = State<Arc<Shared>>;
 
@@ -70,56 +73,75 @@ async fn workloads(State(shared): App) -> Response {
     Json(world.snapshot.workloads().map(|workload| workload.key()).collect::<Vec<_>>()).into_response()
 }
 
-#[derive(Deserialize)]
-struct TlsQuery {
-    workload: String,
+async fn tls(app: App, parameters: Parameters) -> Response {
+    let question = parameters.workload("workload").map(Question::Tls);
+    respond(&app, "/debug/tls?workload=NS/POD", question)
 }
 
-async fn tls(app: App, Query(query): Query<TlsQuery>) -> Response {
-    match query.workload.parse() {
-        Ok(workload) => answer(&app, &Question::Tls(workload)),
-        Err(error) => bad_request(error),
+async fn explain(app: App, parameters: Parameters) -> Response {
+    let question = || {
+        let client = parameters.workload("client")?;
+        let host = HostName::read(parameters.required("host")?, parameters.get("namespace"))?;
+        let port = parameters.required("port")?;
+        let port = port.parse().map_err(|()| format!("port={port}: write a port's number or name"))?;
+        Ok(Question::Explain { client, target: TargetName { host, port } })
+    };
+    respond(&app, "/debug/explain?client=NS/POD&host=reviews.shop&port=9080", question())
+}
+
+async fn config_dump(app: App, parameters: Parameters) -> Response {
+    let question = || {
+        let types = parameters.get("types").unwrap_or_default().split(',').filter(|name| !name.is_empty());
+        let types = types.map(|name| name.parse::<ResourceType>().map_err(|error| error.to_string()));
+        let internal = parameters.get("internal_listeners").unwrap_or("false");
+        let internal_listeners =
+            internal.parse().map_err(|_| format!("internal_listeners={internal}: write true or false"))?;
+        Ok(Question::Render {
+            workload: parameters.workload("workload")?,
+            types: types.collect::<Result<_, _>>()?,
+            internal_listeners,
+        })
+    };
+    respond(&app, "/debug/config_dump?workload=NS/POD&types=cds,lds", question())
+}
+
+/// What stands behind the `?` of a page.
+struct Parameters(BTreeMap<String, String>);
+
+impl<S: Sync> FromRequestParts<S> for Parameters {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        // A query that is not one has no parameters, and the page says which it needs.
+        Ok(Self(Query::try_from_uri(&parts.uri).map(|Query(given)| given).unwrap_or_default()))
     }
 }
 
-#[derive(Deserialize)]
-struct ExplainQuery {
-    client: String,
-    host: String,
-    port: u16,
-}
+impl Parameters {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+    }
 
-async fn explain(app: App, Query(query): Query<ExplainQuery>) -> Response {
-    match query.client.parse::<WorkloadKey>() {
-        Ok(client) => answer(&app, &Question::Explain { client, host: query.host, port: query.port }),
-        Err(error) => bad_request(error),
+    fn required(&self, name: &str) -> Result<&str, String> {
+        self.get(name).ok_or_else(|| format!("the parameter {name} is missing"))
+    }
+
+    fn workload(&self, name: &str) -> Result<WorkloadName, String> {
+        WorkloadName::read(self.required(name)?, self.get("namespace"))
     }
 }
 
-#[derive(Deserialize)]
-struct DumpQuery {
-    workload: String,
-    /// Names with commas between them; none = all types.
-    #[serde(default)]
-    types: String,
-    #[serde(default)]
-    internal_listeners: bool,
-}
-
-async fn config_dump(app: App, Query(query): Query<DumpQuery>) -> Response {
-    let types = query.types.split(',').filter(|name| !name.is_empty()).map(str::parse::<ResourceType>);
-    match (query.workload.parse(), types.collect()) {
-        (Ok(workload), Ok(types)) => {
-            let internal_listeners = query.internal_listeners;
-            answer(&app, &Question::Render { workload, types, internal_listeners })
+/// The answer to a question; one that cannot be asked is answered with the mistake and an example.
+fn respond(app: &App, example: &str, question: Result<Question, String>) -> Response {
+    match question {
+        Ok(question) => answer(app, &question),
+        Err(mistake) => {
+            let known = app.0.world.borrow().example().map(|one| one.key().to_string());
+            let some = known.unwrap_or_else(|| "NS/POD".to_owned());
+            let example = example.replace("NS/POD", &some);
+            (StatusCode::BAD_REQUEST, format!("{mistake}; for example {example}\n")).into_response()
         }
-        (Err(error), _) => bad_request(error),
-        (_, Err(error)) => bad_request(error),
     }
-}
-
-fn bad_request(error: impl std::fmt::Display) -> Response {
-    (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()
 }
 
 fn answer(State(shared): &App, question: &Question) -> Response {

@@ -2,6 +2,7 @@
 //! [`run_standalone`] serves a certificate authority without a mesh. Both start and end as a [`process`].
 
 mod authorizer;
+mod browser;
 mod bundles;
 mod ca;
 mod change_log;
@@ -208,7 +209,7 @@ fn print_ready(
     stdio::stdout().line(&format!("eastwest ready{grpc} tls={tls} http={http}{bundle}"));
     let local =
         plaintext.map_or_else(String::new, |address| format!("  xDS, local    {address} (plaintext)\n"));
-    let example = world.snapshot.workloads().next();
+    let example = world.example();
     let workload = example.map_or("NAMESPACE/POD".to_owned(), |one| one.key().to_string());
     let account = example.map_or("NAMESPACE/SERVICE-ACCOUNT".to_owned(), |one| {
         format!("{}/{}", one.meta.namespace(), one.service_account.as_deref().unwrap_or("default"))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -14,10 +14,11 @@ use prometheus::Registry;
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::{metrics, shutdown::Shutdown};
-
-/// Paths, each with its line for `/debug/list`.
-pub(super) type Pages = &'static [(&'static str, &'static str)];
+use super::{
+    browser::{self, Pages},
+    metrics,
+    shutdown::Shutdown,
+};
 
 const COMMON: Pages = &[
     ("/healthz", "200 while the process runs"),
@@ -25,7 +26,7 @@ const COMMON: Pages = &[
     ("/metrics", "Prometheus metrics"),
     ("/version", "version of this program"),
     ("/bundle", "the SPIFFE bundle of our trust domain: what peers of our workloads must trust"),
-    ("/debug/list", "this list"),
+    ("/debug/list", "this list, also at /"),
     ("/debug/ca", "the certificate authority: trust domain, roots, where they come from, what is wrong"),
 ];
 
@@ -51,8 +52,9 @@ impl Served {
 
 /// The routes of these pages; `/debug/list` names `further` ones as well.
 pub(super) fn common(further: Pages, served: Served) -> Router {
-    let list = move || std::future::ready(list(further));
+    let list = async move |headers: HeaderMap| browser::list(&headers, &[COMMON, further]);
     Router::new()
+        .route("/", get(list))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_page))
@@ -60,17 +62,8 @@ pub(super) fn common(further: Pages, served: Served) -> Router {
         .route("/bundle", get(bundle))
         .route("/debug/list", get(list))
         .route("/debug/ca", get(ca_page))
-        .fallback(async || (StatusCode::NOT_FOUND, "no such page; /debug/list names them\n"))
+        .fallback(async || (StatusCode::NOT_FOUND, "there is no such page: /debug/list names all of them\n"))
         .with_state(Arc::new(served))
-}
-
-fn list(further: Pages) -> String {
-    lines(COMMON) + &lines(further)
-}
-
-/// Pages as lines of `/debug/list`.
-pub(super) fn lines(pages: Pages) -> String {
-    pages.iter().map(|(path, about)| format!("{path:50} {about}\n")).collect()
 }
 
 pub(super) async fn healthz() -> &'static str {

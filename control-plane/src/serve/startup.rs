@@ -9,7 +9,8 @@ use std::{
 use axum::{
     Router,
     extract::{Request, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
+    middleware,
     response::{IntoResponse as _, Response},
     routing::get,
 };
@@ -17,8 +18,8 @@ use tokio::time::timeout;
 use tower::ServiceExt as _;
 
 use super::{
-    metrics,
-    pages::{self, Pages},
+    browser::{self, Pages},
+    metrics, pages,
     shutdown::Shutdown,
     sources::Sources,
 };
@@ -91,16 +92,22 @@ impl Startup {
             .route("/version", get(pages::version))
             .route("/readyz", get(readyz))
             .route("/debug/sources", get(sources))
-            .route("/debug/list", get(async || pages::lines(PAGES)))
+            .route("/", get(list))
+            .route("/debug/list", get(list))
             .route("/metrics", get(metrics_page))
             .fallback(readyz)
             .with_state(self.clone());
         let progress = Arc::clone(&self.0);
-        Router::new().fallback(async move |request: Request| {
+        let either = async move |request: Request| {
             let pages = progress.running.get().unwrap_or(&starting).clone();
             pages.oneshot(request).await
-        })
+        };
+        Router::new().fallback(either).layer(middleware::from_fn(browser::indented))
     }
+}
+
+async fn list(headers: HeaderMap) -> Response {
+    browser::list(&headers, &[PAGES])
 }
 
 async fn readyz(State(Startup(progress)): State<Startup>) -> Response {

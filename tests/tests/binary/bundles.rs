@@ -14,7 +14,7 @@ fn document(text: &str) -> Value {
 #[test]
 fn the_bundle_is_the_same_from_the_directory_from_the_server_and_after_a_restart() {
     let bench = Bench::new();
-    bench.run(&["ca", "bundle"]).failure(1, &["eastwest ca init"]);
+    bench.run(&["ca", "bundle"]).failure(2, &["eastwest ca init"]);
     bench.run(&["ca", "init"]).success();
     let offline = document(bench.run(&["ca", "bundle", "-o", "spiffe"]).success());
     let key = &offline["keys"][0];
@@ -46,7 +46,7 @@ fn a_server_that_is_none_of_ours_is_named() {
     let bench = Bench::new();
     bench
         .run(&["ca", "bundle", "--server", "http://127.0.0.1:1"])
-        .failure(1, &["127.0.0.1:1", "eastwest serve"]);
+        .failure(2, &["127.0.0.1:1", "eastwest serve"]);
     bench.run(&["ca", "bundle", "-o", "der"]).failure(2, &["--format", "pem", "spiffe"]);
 }
 
@@ -86,5 +86,5 @@ fn mistakes_about_bundles_are_reported_together() {
     let missing = ["--federate", "b.example=https://b.example/,id=spiffe://b.example/s,bundle=gone.json"];
     bench.refused(&missing).failure(1, &["--federate", "gone.json"]);
     let files = ["--bundle-addr", "127.0.0.1:0", "--bundle-cert", "gone.pem", "--bundle-key", "gone.pem"];
-    bench.refused(&files).failure(1, &["--bundle-cert", "gone.pem"]);
+    bench.refused(&files).failure(2, &["--bundle-cert", "gone.pem"]);
 }

@@ -157,18 +157,24 @@ fn check_names_object_file_field_and_remedy_of_an_error_and_exits_1() {
 }
 
 #[test]
-fn an_unknown_workload_or_host_exits_1_with_suggestions() {
+fn an_unknown_workload_or_host_exits_2_with_suggestions() {
     let bench = Bench::new();
     let server = bench.serve(&[]);
     for source in [["--config-dir", "manifests"], ["--server", &server.url()]] {
         let tls = bench.run(&["tls", "payments/nobody", source[0], source[1]]);
-        tls.failure(1, &["payments/nobody", "did you mean", "payments/payments-0"]);
+        tls.failure(2, &["payments/nobody", "namespace payments has payments-0"]);
+        let near = bench.run(&["tls", "payments/payment-0", source[0], source[1]]);
+        near.failure(2, &["did you mean payments/payments-0?"]);
         let client = bench.run(&["explain", "bookshop/nobody", "catalog:80", source[0], source[1]]);
-        client.failure(1, &["bookshop/nobody", "did you mean", "bookshop/storefront-0"]);
+        client.failure(2, &["bookshop/nobody", "namespace bookshop has", "storefront-0"]);
         let host = bench.run(&["explain", "bookshop/storefront-0", "catalogue:80", source[0], source[1]]);
-        host.failure(1, &["catalogue", "did you mean", "catalog.bookshop.svc.cluster.local"]);
+        host.failure(2, &["catalogue", "did you mean catalog.bookshop.svc.cluster.local?"]);
+        let other = bench.run(&["explain", "bookshop/storefront-0", "payment:80", source[0], source[1]]);
+        other.failure(2, &["did you mean payments.payments.svc.cluster.local?"]);
         let port = bench.run(&["explain", "bookshop/storefront-0", "catalog:81", source[0], source[1]]);
-        port.failure(1, &["81", "80"]);
+        port.failure(2, &["81", "80"]);
+        let name = bench.run(&["explain", "bookshop/storefront-0", "catalog:htp", source[0], source[1]]);
+        name.failure(2, &["no port named \"htp\"", "80 (http)"]);
     }
 }
 
@@ -178,8 +184,11 @@ fn wrong_usage_exits_2_and_says_how_it_is_written() {
     for (arguments, words) in [
         (&["tls"][..], "NS/POD"),
         (&["tls", "storefront-0"], "NAMESPACE/POD"),
+        (&["tls", "svc/storefront"], "is a Service, not a workload"),
+        (&["tls", "bookshop/storefront-0", "-n", "payments"], "drop one of them"),
         (&["explain", "bookshop/storefront-0", "catalog"], "HOST:PORT"),
-        (&["explain", "bookshop/storefront-0", "catalog:http"], "HOST:PORT"),
+        (&["explain", "bookshop/storefront-0", "catalog:0"], "HOST:PORT"),
+        (&["explain", "bookshop/storefront-0", "http://catalog/books"], "write catalog:PORT"),
         (&["tls", "a/b", "-o", "xml"], "json"),
         (&["token", "--service-account", "storefront"], "NAMESPACE/SERVICE-ACCOUNT"),
         (&["token", "--service-account", "a/b", "--ttl", "long"], "--ttl"),
@@ -197,11 +206,11 @@ fn a_server_that_does_not_answer_is_reported_with_a_remedy() {
     let bench = Bench::new();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let refused = bench.run(&["tls", "a/b", "--server", &format!("http://{free}")]);
-    refused.failure(1, &[&free.to_string(), "eastwest serve", "--config-dir"]);
-    bench.run(&["check", "--server", "https://127.0.0.1:1"]).failure(1, &["--server", "http://"]);
+    refused.failure(2, &[&free.to_string(), "eastwest serve", "--config-dir"]);
+    bench.run(&["check", "--server", "https://127.0.0.1:1"]).failure(2, &["--server", "http://"]);
     let server = bench.serve(&[]);
     let wrong_port = bench.run(&["check", "--server", &format!("http://{}", server.tls)]);
-    wrong_port.failure(1, &[&server.tls.to_string()]);
+    wrong_port.failure(2, &[&server.tls.to_string()]);
 }
 
 #[test]

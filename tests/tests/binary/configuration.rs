@@ -68,16 +68,16 @@ fn lifetimes_that_contradict_each_other_are_refused() {
 fn without_a_directory_the_remedy_is_named() {
     let bench = Bench::new();
     bench.run(&["serve"]).failure(2, &["--config-dir", "--kubeconfig"]);
-    bench.run(&["serve", "--kubeconfig", "nowhere"]).failure(1, &["nowhere"]);
-    bench.refused(&["--config-dir", "nowhere"]).failure(1, &["--config-dir", "nowhere", "directory"]);
-    bench.run(&["check", "--config-dir", "nowhere"]).failure(1, &["--config-dir", "nowhere", "directory"]);
+    bench.run(&["serve", "--kubeconfig", "nowhere"]).failure(2, &["nowhere"]);
+    bench.refused(&["--config-dir", "nowhere"]).failure(2, &["--config-dir", "nowhere", "directory"]);
+    bench.run(&["check", "--config-dir", "nowhere"]).failure(2, &["--config-dir", "nowhere", "directory"]);
 }
 
 #[test]
 fn an_error_says_everything_once() {
     let bench = Bench::new();
     let refused = bench.refused(&["--config-dir", "nowhere"]);
-    assert_eq!(refused.failure(1, &[]).matches("No such file").count(), 1, "{}", refused.err);
+    assert_eq!(refused.failure(2, &[]).matches("No such file").count(), 1, "{}", refused.err);
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_second_server_on_the_same_state_is_refused_and_the_first_goes_on() {
 fn an_unusable_token_issuer_is_refused_by_its_flag() {
     let bench = Bench::new();
     let issuer = ["--token-issuer", "https://issuer.example", "--token-jwks"];
-    bench.refused(&[&issuer[..], &["nowhere.json"]].concat()).failure(1, &["--token-jwks", "nowhere.json"]);
+    bench.refused(&[&issuer[..], &["nowhere.json"]].concat()).failure(2, &["--token-jwks", "nowhere.json"]);
     fs::write(bench.path("keys.json"), "{").unwrap();
     bench.refused(&[&issuer[..], &["keys.json"]].concat()).failure(1, &["--token-jwks", "keys.json"]);
     bench.refused(&["--token-jwks", "keys.json"]).failure(2, &["--token-issuer"]);

@@ -195,7 +195,7 @@ fn wrong_usage_is_reported() {
     let bench = Bench::new();
     diff(&bench, &[]).failure(2, &["--filename", "--against"]);
     diff(&bench, &["--against", "manifests", "--delete", "x"]).failure(2, &["--against"]);
-    diff(&bench, &["-f", "none.yaml"]).failure(1, &["-f", "none.yaml"]);
-    bench.run(&["diff", "--config-dir", "none", "-f", "x"]).failure(1, &["none"]);
+    diff(&bench, &["-f", "none.yaml"]).failure(2, &["-f", "none.yaml"]);
+    bench.run(&["diff", "--config-dir", "none", "-f", "x"]).failure(2, &["none"]);
     bench.run(&["diff", "-f", "x"]).failure(2, &["--config-dir"]);
 }

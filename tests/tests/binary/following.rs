@@ -249,7 +249,7 @@ async fn a_deleted_file_takes_its_objects_with_it() {
             }
         }
         let unknown = bench.run(&["tls", "warehouse/warehouse-0", "--server", &server.url()]);
-        unknown.failure(1, &["warehouse/warehouse-0"]);
+        unknown.failure(2, &["warehouse/warehouse-0"]);
 
         bench.write("warehouse.yaml", &text);
         let back = until(&mut stream, |received| {

@@ -100,11 +100,11 @@ async fn a_ledger_without_a_ca_beside_it_is_verified_with_given_roots() {
     let roots =
         "kubectl get configmap istio-ca-root-cert -n istio-system -o jsonpath='{.data.root-cert\\.pem}'";
     for command in ["verify", "query"] {
-        run(&["ledger", command]).failure(1, &["--roots", roots]);
+        run(&["ledger", command]).failure(2, &["--roots", roots]);
         let given = bench.state().join("root-cert.pem").display().to_string();
         run(&["ledger", command, "--roots", &given]).success();
     }
-    run(&["rotate"]).failure(1, &["there is no CA in this directory", "Secret istio-ca-secret"]);
+    run(&["rotate"]).failure(2, &["there is no CA in this directory", "Secret istio-ca-secret"]);
 }
 
 /// Base64 and hexadecimal of every private key in the state directory, in pieces long enough to be no accident. The

@@ -87,11 +87,12 @@ fn wrong_questions_to_a_page_are_answered_with_the_mistake() {
     let bench = Bench::new();
     let server = bench.serve(&[]);
     for (page, status, words) in [
-        ("/debug/tls?workload=bookshop/nobody", 404, "bookshop/storefront-0"),
+        ("/debug/tls?workload=bookshop/nobody", 404, "storefront-0"),
         ("/debug/tls?workload=nobody", 400, "NAMESPACE/POD"),
         ("/debug/tls", 400, "workload"),
         ("/debug/explain?client=bookshop/storefront-0&host=nobody&port=80", 404, "nobody"),
-        ("/debug/explain?client=bookshop/storefront-0&host=catalog&port=http", 400, "port"),
+        ("/debug/explain?client=bookshop/storefront-0&host=catalog&port=0", 400, "port"),
+        ("/debug/explain?client=bookshop/storefront-0&host=catalog&port=htp", 404, "80 (http)"),
     ] {
         let (answered, body) = server.page(page);
         assert_eq!(answered, status, "{page}: {body}");

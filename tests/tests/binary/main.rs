@@ -17,6 +17,8 @@ mod identities;
 mod issuing;
 mod ledger;
 mod lifecycle;
+mod naming;
+mod pages;
 mod plugged_in;
 mod proofs;
 mod render;

@@ -52,6 +52,8 @@ async fn a_ca_that_appears_later_is_taken_and_the_old_root_stays_while_its_certi
     let channel = tls(server.tls, &place.bench.root(), Some(&held)).await.unwrap();
     let (_, renewed) = certify(channel, None, 0).await.unwrap();
     assert_eq!(certificates(&renewed[1]), [ca.certificate()]);
+    // A certificate may be signed just before page and metrics tell of its signer.
+    server.until("/debug/ca", |page| page["signing"]["reloads"] == 1);
     let (_, metrics) = server.page("/metrics");
     assert!(
         metrics.contains("eastwest_ca_reloads 1\n") && metrics.contains("eastwest_ca_roots 2\n"),

@@ -52,7 +52,7 @@ fn resources_are_complete_in_order_and_filtered_by_type() {
         .failure(2, &["--type", "secrets"]);
     bench
         .run(&["render", "payments/nobody", "--config-dir", "manifests"])
-        .failure(1, &["payments/nobody", WHO]);
+        .failure(2, &["payments/nobody", "payments-0"]);
 }
 
 /// The state directory holds every secret that there is.

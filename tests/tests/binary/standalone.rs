@@ -332,7 +332,7 @@ fn wait_ready_waits_for_a_server_that_comes_and_says_why_when_none_does() {
     drop(silent);
     let log = bench.path("wait.log");
     let mut command = bench.command(&waiting);
-    command.env("EASTWEST_TIMEOUT", "20s");
+    command.env("EASTWEST_WAIT_TIMEOUT", "20s");
     let mut waits = Process::spawn("eastwest ca wait-ready", command, &log).unwrap();
     assert!(waits.ended().unwrap().is_none());
     let _ca = CaServer::start(&bench, &["--ephemeral", "--http-addr", &server]);

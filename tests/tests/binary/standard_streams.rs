@@ -229,7 +229,7 @@ fn a_command_whose_reader_goes_away_ends_quietly() {
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
     let mut command = bench.command(&["tls", "bookshop/nobody", "--config-dir", "manifests"]);
-    assert_eq!(command.arg0("eastwest").stderr(writer).status().unwrap().code(), Some(1));
+    assert_eq!(command.arg0("eastwest").stderr(writer).status().unwrap().code(), Some(2));
 }
 
 #[test]

@@ -301,7 +301,7 @@ fn a_kubeconfig_that_does_not_work_is_one_error() {
     let refused = |words: &[&str]| {
         let mut command = crate::server::eastwest();
         let output = command.args(words).arg("--kubeconfig").arg(&file).output().unwrap();
-        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
     let text = std::fs::read_to_string(cluster.kubeconfig()).unwrap();

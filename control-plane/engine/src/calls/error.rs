@@ -35,11 +35,32 @@ pub enum ExplainError {
         /// A port that was probably meant.
         hint: String,
     },
+    /// No port of that name is known there.
+    #[error("{asked} has no port named {name:?}; {}", named(.known))]
+    UnknownPortName {
+        /// The host or address as asked for.
+        asked: String,
+        /// The name of the port.
+        name: Name,
+        /// The ports it has, with their names.
+        known: Vec<(u16, Name)>,
+    },
 }
 
 fn suggest(similar: &[Host]) -> String {
     let names: Vec<&str> = similar.iter().map(Host::as_str).collect();
     if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(" or ")) }
+}
+
+fn named(ports: &[(u16, Name)]) -> String {
+    let one = |(number, name): &(u16, Name)| match &**name {
+        "" => number.to_string(),
+        name => format!("{number} ({name})"),
+    };
+    match ports {
+        [] => "nothing is known of its ports: write the number".to_owned(),
+        ports => format!("its ports are {}", ports.iter().map(one).collect::<Vec<_>>().join(", ")),
+    }
 }
 
 fn list(ports: &[u16]) -> String {

@@ -2,6 +2,7 @@
 
 mod error;
 mod names;
+mod port;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use crate::{
 
 pub use error::ExplainError;
 pub(crate) use names::candidates;
+pub use port::Port;
 pub(crate) use target::{Stranger, Target};
 
 /// What becomes of calls to the host of a cluster.

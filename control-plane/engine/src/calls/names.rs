@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use eastwest_model::{Families, Family, Host, edit_distance, service::Service};
+use eastwest_model::{Families, Family, Host, WorkloadKey, edit_distance, service::Service};
 use ipnet::IpNet;
 
 use crate::{
@@ -88,23 +88,43 @@ pub(super) fn pod<'a>(snapshot: &'a Snapshot, name: &Host) -> Option<(&'a Servic
     let (label, service) = name.as_str().split_once('.')?;
     let service = snapshot.service_of(&Host::new(service)).filter(|service| service.headless)?;
     let backends = endpoints::of_kubernetes(snapshot, service);
-    let named = backends.iter().filter(|one| one.workload.as_ref().is_some_and(|key| &*key.name == label));
+    let is_it = |key: &WorkloadKey| match snapshot.workload(key) {
+        // A StatefulSet without Pods stands for those that it will have; the Pods of other templates have names by chance.
+        Some(template) if template.meta.object.kind.has_template() => {
+            let below = template.replicas.as_ref().and_then(|replicas| replicas.service.as_ref());
+            below == Some(service.meta.name()) && template.has_replica(label)
+        }
+        _ => &*key.name == label,
+    };
+    let named = backends.iter().filter(|one| one.workload.as_ref().is_some_and(is_it));
     let mut found: Vec<IpAddr> = named.filter_map(|one| one.ip()).collect();
     found.sort();
     found.dedup();
     (!found.is_empty()).then_some((&**service, found))
 }
 
-/// The hosts whose names come close, nearest first.
-pub(super) fn similar(snapshot: &Snapshot, scope: &ClientScope, candidates: &[Host]) -> Vec<Host> {
+/// The hosts whose names come close to `asked`, nearest first.
+pub(super) fn similar(snapshot: &Snapshot, scope: &ClientScope, asked: &str) -> Vec<Host> {
+    let candidates = candidates(snapshot, scope.namespace(), asked);
+    let far = |a: &str, b: &str| edit_distance(a.as_bytes(), b.as_bytes());
+    let (name, namespace) = first_labels(asked);
     let distance = |host: &Host| {
-        let far = |name: &Host| edit_distance(name.as_str().as_bytes(), host.as_str().as_bytes());
-        candidates.iter().map(far).min().unwrap_or(usize::MAX)
+        let whole = candidates.iter().map(|name| far(name.as_str(), host.as_str())).min();
+        // The name counts more than the namespace, which may be left out or be another one.
+        let (known, place) = first_labels(host.as_str());
+        let elsewhere = namespace.is_some() && namespace != place;
+        whole.unwrap_or(usize::MAX).min(2 * far(name, known) + if elsewhere { 3 } else { 0 })
     };
     let mut near: Vec<(usize, Host)> =
         registry::views(snapshot, scope).map(|view| (distance(view.host), view.host.clone())).collect();
     near.sort();
     let best = near.first().map_or(0, |(distance, _)| *distance);
-    near.retain(|(distance, host)| *distance <= best + 2 && *distance <= host.as_str().len() / 2);
+    near.retain(|(distance, _)| *distance <= best + 2 && *distance <= 1 + asked.len() / 2);
     near.into_iter().map(|(_, host)| host).take(MAX_SUGGESTIONS).collect()
+}
+
+/// The first label of a name, and the second.
+fn first_labels(name: &str) -> (&str, Option<&str>) {
+    let mut labels = name.split('.');
+    (labels.next().unwrap_or_default(), labels.next())
 }

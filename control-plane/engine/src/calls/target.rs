@@ -48,7 +48,7 @@ pub(crate) enum Stranger {
 }
 
 /// The address, if it is one; an IPv6 address may stand in brackets.
-fn address(asked: &str) -> Option<IpAddr> {
+pub(super) fn address(asked: &str) -> Option<IpAddr> {
     asked.trim_matches(['[', ']']).parse().ok()
 }
 
@@ -73,7 +73,7 @@ impl Caller<'_> {
         if names::is_outside(self.snapshot, &name) {
             return Ok(outsider(&name, port, Stranger::Unknown));
         }
-        let similar = names::similar(self.snapshot, self.scope, &candidates);
+        let similar = names::similar(self.snapshot, self.scope, &name);
         let namespace = self.scope.namespace().clone();
         Err(ExplainError::UnknownHost { asked: asked.to_owned(), namespace, similar })
     }
@@ -113,7 +113,7 @@ impl Caller<'_> {
             || self.snapshot.service_of(host).is_some_and(|one| one.external_name.is_some())
     }
 
-    fn view(&self, host: &Host) -> Option<View<'_>> {
+    pub(super) fn view(&self, host: &Host) -> Option<View<'_>> {
         let (host, _) = self.snapshot.hosts.get_key_value(host)?;
         registry::view(self.snapshot, self.scope, host)
     }

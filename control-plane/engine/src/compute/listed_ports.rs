@@ -80,7 +80,7 @@ fn manual_slices(space: &Namespace, workload: &Workload) -> Vec<Listing> {
 }
 
 /// P8: where a Service port leads on one workload. A named port counts as the number that this workload gives it.
-pub(super) fn target_port(workload: &Workload, port: &ServicePort) -> Option<u16> {
+pub(crate) fn target_port(workload: &Workload, port: &ServicePort) -> Option<u16> {
     match (&port.target, workload.is_pod()) {
         (TargetPort::Number(number), true) => Some(*number),
         (TargetPort::Named(name), true) => {

@@ -14,7 +14,8 @@ use crate::{
         registry::{self, View},
     },
     pair::{self, ConnectionOutcome, ConnectionReason, Pair},
-    settings::{ClientTlsSetting, Discovery, Endpoint, OutboundCluster},
+    settings::{ClientTlsSetting, Discovery, Endpoint, EndpointAddress, OutboundCluster},
+    world::is_placeholder,
 };
 
 /// Both sides of every endpoint of a cluster, called by the name of its host with the setting `tls`.
@@ -164,9 +165,19 @@ fn unmarked(backend: &Backend) -> Endpoint {
     }
 }
 
+/// The address, or whose it is if it is not known.
+fn written(endpoint: &Endpoint) -> String {
+    match (&endpoint.address, &endpoint.workload) {
+        (EndpointAddress::Socket(socket), Some(key)) if is_placeholder(socket.ip()) => {
+            format!("{} (address unknown), port {}", key.name, socket.port())
+        }
+        (address, _) => address.to_string(),
+    }
+}
+
 fn explained(snapshot: &Snapshot, endpoint: &Endpoint, backend: &Backend, pair: Pair) -> EndpointExplanation {
     EndpointExplanation {
-        address: endpoint.address.to_string(),
+        address: written(endpoint),
         workload: endpoint.workload.clone(),
         ready: endpoint.ready,
         marked: endpoint.mutual_tls,

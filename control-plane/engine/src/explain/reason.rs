@@ -1,12 +1,15 @@
 //! Why a call goes where it goes, in a sentence.
 
+use std::collections::BTreeSet;
+
 use eastwest_model::{Family, Host};
 
-use super::Verdict;
+use super::{EndpointExplanation, Verdict};
 use crate::{
     calls::{Caller, Stranger, Target, Way},
     listeners::{FirstBytes, Reached},
     settings::{ClientTlsSetting, OutboundCluster},
+    world::is_placeholder,
 };
 
 /// Why a call leads elsewhere than to the host that it names, if it does.
@@ -85,8 +88,48 @@ pub(super) fn no_address(caller: &Caller<'_>, target: &Target) -> String {
             "no endpoint of {host} takes requests, and it is not visible from namespace {}",
             caller.scope.namespace()
         ),
-        _ => "no endpoint takes requests".to_owned(),
+        _ => nobody(caller, target),
     }
+}
+
+/// Nothing is known to be behind a host.
+pub(super) const NOBODY: &str = "no endpoint takes requests";
+
+/// Why nothing is behind a target.
+pub(super) fn nobody(caller: &Caller<'_>, target: &Target) -> String {
+    let service = target.host.as_ref().and_then(|host| caller.snapshot.service_of(host));
+    let selector = service.and_then(|service| service.selector.as_ref().map(|selector| (service, selector)));
+    let Some((service, selector)) = selector else { return NOBODY.to_owned() };
+    let space = caller.snapshot.namespace(service.meta.namespace());
+    if space.workloads.selected(selector).next().is_some() {
+        return NOBODY.to_owned();
+    }
+    let labels: Vec<_> = selector.0.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    format!("{NOBODY}: no workload that is known here has the labels {}", labels.join(","))
+}
+
+/// What is not known of a call and its endpoints, and was taken for granted.
+pub(super) fn unknown(
+    caller: &Caller<'_>,
+    target: &Target,
+    endpoints: &[EndpointExplanation],
+) -> Vec<String> {
+    let service = target.host.as_ref().and_then(|host| caller.snapshot.service_of(host));
+    let mut cluster_ips = service.into_iter().flat_map(|service| &service.cluster_ips);
+    let mut found = Vec::new();
+    if let Some(host) = target.host.as_ref().filter(|_| cluster_ips.any(|address| is_placeholder(*address))) {
+        found.push(format!("{host} has no clusterIP here (a cluster gives it one)"));
+    }
+    let workloads = endpoints.iter().filter_map(|one| caller.snapshot.workload(one.workload.as_ref()?));
+    let templates: BTreeSet<String> = workloads
+        .filter(|one| one.addresses.first().is_some_and(|address| is_placeholder(*address)))
+        .map(|one| one.meta.object.to_string())
+        .collect();
+    if !templates.is_empty() {
+        let names: Vec<_> = templates.into_iter().collect();
+        found.push(format!("no Pod of {} is known, so its template stands for it", names.join(", ")));
+    }
+    found
 }
 
 /// The reason of a verdict about endpoints. What is plaintext to the proxy may be the application's own TLS.

@@ -4,7 +4,8 @@ use eastwest_model::{Diagnostic, Effect, ObjectRef, Workload, service::TargetPor
 
 use super::{of_step, warning, without_effect};
 use crate::{
-    Snapshot, compute,
+    Snapshot,
+    compute::{self, listed_ports},
     settings::Inbound,
     trace::{PeerAuthenticationReason, Reason, Step, StepOutcome},
 };
@@ -56,12 +57,13 @@ fn service_ports(snapshot: &Snapshot, workload: &Workload, inbound: &Inbound) ->
         let Some(policy) = port.trace.steps().find(|step| step.rule() == "P7") else { continue };
         for service in space.services.selecting(&workload.meta.labels) {
             let Some(meant) = service.ports.iter().find(|one| one.number == *number) else { continue };
-            let target = match &meant.target {
-                TargetPort::Number(number) => number.to_string(),
-                TargetPort::Named(name) => format!("{name:?}"),
+            let target = match (listed_ports::target_port(workload, meant), &meant.target) {
+                (Some(number), _) => number.to_string(),
+                (None, TargetPort::Number(number)) => number.to_string(),
+                (None, TargetPort::Named(name)) => format!("{name:?}"),
             };
             let message = format!(
-                "{number} is a port of {}, not of its workloads: the entry must name container port {target} (rule P8)",
+                "its keys are numbers of container ports, and {number} is a port of {}: write {target} (rule P8)",
                 service.meta.object
             );
             found.extend(of_policy(policy, *number, message));

@@ -5,10 +5,12 @@
 //! shallow copy of the maps of its own kind in its own namespace. Only a Service or ServiceEntry that comes, goes or
 //! changes its hosts copies something that is as large as the mesh: the map from hosts to owners.
 
+mod controllers;
 mod dirty;
 mod index;
 mod kinds;
 mod objects;
+mod placeholders;
 mod rules;
 mod scope;
 mod selecting;
@@ -28,6 +30,7 @@ pub use index::Index;
 pub use scope::ClientScope;
 
 pub(crate) use kinds::Namespace;
+pub(crate) use placeholders::is_placeholder;
 pub(crate) use rules::Rules;
 pub(crate) use scope::{Imported, sidecar_of};
 
@@ -43,6 +46,8 @@ pub struct Counts {
     pub workloads: usize,
     /// Those of them that are templates.
     pub templates: usize,
+    /// Services that have no cluster IP, as in manifests that no cluster has seen.
+    pub without_cluster_ip: usize,
     /// PeerAuthentications, DestinationRules and Sidecars.
     pub policies: usize,
 }
@@ -106,13 +111,19 @@ impl Snapshot {
         }
     }
 
+    /// The workloads at an address, sorted by namespace and name: several Pods may be in the network of their node.
+    pub fn workloads_at(&self, address: IpAddr) -> Vec<&Arc<Workload>> {
+        self.namespaces.values().flat_map(|one| one.workloads.at_address(address)).collect()
+    }
+
     /// How much there is.
     pub fn counts(&self) -> Counts {
         let templates = self.workloads().filter(|one| one.meta.object.kind.has_template()).count();
         let (workloads, spaces) = (self.workloads().count(), self.namespaces.values());
-        let mut counts = Counts { workloads, templates, services: 0, policies: 0 };
+        let mut counts = Counts { workloads, templates, services: 0, without_cluster_ip: 0, policies: 0 };
         for space in spaces {
             counts.services += space.services.values().count() + space.service_entries.values().count();
+            counts.without_cluster_ip += space.services.values().filter(|one| one.lacks_cluster_ip()).count();
             counts.policies += space.peer_authentications.values().count()
                 + space.destination_rules.values().count()
                 + space.sidecars.values().count();

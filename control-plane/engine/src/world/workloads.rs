@@ -46,9 +46,7 @@ impl Workloads {
                 .filter(|key| key.0 == Kind::Pod)
                 .filter_map(|key| self.objects.get(key))
         };
-        let is_its = |pod: &Arc<Workload>| {
-            workload.meta.labels.iter().all(|(key, value)| pod.meta.labels.get(key) == Some(value))
-        };
+        let is_its = |pod: &Arc<Workload>| workload.is_template_of(pod);
         !workload.meta.object.kind.has_template()
             || workload.meta.labels.first_key_value().is_none_or(|label| !pods_have(label).any(is_its))
     }

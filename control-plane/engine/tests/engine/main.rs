@@ -11,5 +11,6 @@ mod pairs;
 mod pods;
 mod properties;
 mod rules;
+mod templates;
 mod tls_cases;
 mod traffic;

@@ -85,3 +85,25 @@ fn what_would_blow_up_is_refused() {
     }
     assert!(show(&deep[3..], "x.json")[0].contains("! this is not valid JSON"));
 }
+
+/// An address that ends with a colon is text in flow style, as for kubectl, at whatever place; nothing else changes.
+#[test]
+fn addresses_that_end_with_a_colon_are_text_in_flow_style() {
+    for (text, expected) in [
+        ("[1.2.3.4, 2001:db8::]", r#"["1.2.3.4","2001:db8::"]"#),
+        ("[2001:db8::, 1.2.3.4]", r#"["2001:db8::","1.2.3.4"]"#),
+        ("[\n  2001:db8::,\n  ::]", r#"["2001:db8::","::"]"#),
+        ("[{b: 2001:db8::}, {b: 2001:db8::, c: d}]", r#"[{"b":"2001:db8::"},{"b":"2001:db8::","c":"d"}]"#),
+        ("[fd00::1, fd00::/8]", r#"["fd00::1","fd00::/8"]"#),
+        (
+            "['2001:db8::', \"2001:db8::\", \"a\\\", 2001:db8::]\"]",
+            r#"["2001:db8::","2001:db8::","a\", 2001:db8::]"]"#,
+        ),
+        ("it's [2001:db8::] here", r#""it's [2001:db8::] here""#),
+        ("text, ::, text", r#""text, ::, text""#),
+        ("[a] # 2001:db8::]", r#"["a"]"#),
+        ("[{c: null}, {d: }]", r#"[{"c":null},{"d":null}]"#),
+    ] {
+        assert_eq!(show(&format!("a: {text}\n"), "x.yaml"), [format!("1: {{\"a\":{expected}}}")], "{text}");
+    }
+}

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use eastwest_model::{
     Kind, MeshConfig, Meta, Object, Workload,
     names::is_dns_subdomain,
-    workload::{ContainerPort, ProxyCertificate},
+    workload::{ContainerPort, ProxyCertificate, Replicas},
 };
 
 use super::{metadata, port};
@@ -41,9 +41,15 @@ pub(super) fn template(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<O
     if is_owned || status.get("completionTime").is_set() || !template.is_set() {
         return None;
     }
-    if spec.get("replicas").integer::<u32>(0..=u64::from(u32::MAX)) == Some(0) {
+    let count = spec.get("replicas").integer::<u32>(0..=u64::from(u32::MAX));
+    if count == Some(0) {
         return None;
     }
+    let replicas = (meta.object.kind == Kind::StatefulSet).then(|| Replicas {
+        service: spec.get("serviceName").name(),
+        first: spec.get("ordinals").get("start").integer(0..=u64::from(u32::MAX)).unwrap_or(0),
+        count: count.unwrap_or(1),
+    });
     let labels = metadata::texts(&template.get("metadata").get("labels"));
     let injected = labels.get("sidecar.istio.io/inject").is_some_and(|value| &**value == "true");
     let spec = template.get("spec");
@@ -53,6 +59,7 @@ pub(super) fn template(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<O
         container_ports: container_ports(&spec),
         sidecar: injected || has_sidecar(&spec),
         client_certificate: client_certificate(&spec),
+        replicas,
         ..Workload::new(Meta { labels: Arc::new(labels), ..meta })
     };
     Some(workload.into())

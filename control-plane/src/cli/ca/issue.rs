@@ -40,13 +40,13 @@ pub(super) struct IssueArgs {
     #[arg(value_name = "SPIFFE-ID")]
     identity: Option<String>,
     /// The identity as NAMESPACE/SERVICE-ACCOUNT, instead of a SPIFFE ID.
-    #[arg(long, value_name = "NS/SA", env = "EASTWEST_SERVICE_ACCOUNT")]
+    #[arg(long, value_name = "NS/SA", env = "EASTWEST_ISSUE_SERVICE_ACCOUNT")]
     service_account: Option<String>,
     /// Trust domain of the service account [default: that of the root, or of the server].
     #[arg(long, value_name = "NAME", env = "EASTWEST_TRUST_DOMAIN")]
     trust_domain: Option<String>,
     /// Directory for the files. It is created with mode 0700.
-    #[arg(long, value_name = "DIR", default_value = ".", env = "EASTWEST_OUT")]
+    #[arg(long, value_name = "DIR", default_value = ".", env = "EASTWEST_ISSUE_OUT")]
     out: PathBuf,
     /// Lifetime of the certificate [default: 24h, or the default of the server].
     #[arg(long, value_name = "DURATION", env = "EASTWEST_CERT_TTL")]

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use eastwest_ca::{
     TrustBundle,
@@ -14,7 +14,7 @@ use eastwest_ca::{
 use eastwest_ca_server::{StateDir, StateError, ledger};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{Exit, Failure, Result};
+use super::{super::Mistyped, Exit, Failure, Result};
 use crate::{
     config::{Problems, duration},
     output::{OutputArgs, table},
@@ -97,7 +97,7 @@ impl LedgerArgs {
                 TrustBundle::from_pem(&text).with_context(|| format!("--roots {}", file.display()))
             }
             None => match StateDir::open_existing(state_dir)?.ledger_roots() {
-                Err(StateError::NoCa(_)) => bail!("{}", without_roots(state_dir)),
+                Err(StateError::NoCa(_)) => Err(Mistyped(without_roots(state_dir)).into()),
                 roots => Ok(roots?),
             },
         };

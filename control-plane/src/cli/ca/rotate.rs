@@ -2,7 +2,6 @@
 
 use std::{path::Path, thread, time::Duration};
 
-use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use eastwest_ca::{
     NewKey,
@@ -18,7 +17,7 @@ use eastwest_ca_server::{
 use eastwest_io::stdio;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{Exit, Failure, Result};
+use super::{super::Mistyped, Exit, Failure, Result};
 use crate::{
     config::{Problems, duration},
     output::{OutputArgs, table},
@@ -91,12 +90,12 @@ impl RotateArgs {
         let (Some(key), Some(life)) = (key, life) else { return Err(Failure::Usage(problems)) };
         let opened = StateDir::open_existing(state_dir).and_then(|state| state.load(now).map(drop));
         if let Err(error @ StateError::NoCa(_)) = opened {
-            return Err(anyhow!(
+            let said = format!(
                 "{error}. In Kubernetes mode the root is in the Secret istio-ca-secret: its leader takes each step when it is \
                  due, and `kubectl get secret istio-ca-secret -n istio-system -o jsonpath='{{.data.rotation\\.json}}' | base64 \
                  -d` tells how far it is"
-            )
-            .into());
+            );
+            return Err(Mistyped(said).into());
         }
         let view = match self.step {
             None => manual_rotation::view(state_dir, now)?,

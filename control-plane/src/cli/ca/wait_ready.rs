@@ -26,7 +26,7 @@ pub(super) struct WaitReadyArgs {
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:15014", env = "EASTWEST_SERVER")]
     server: String,
     /// Longest time to wait.
-    #[arg(long, value_name = "DURATION", default_value = "30s", env = "EASTWEST_TIMEOUT")]
+    #[arg(long, value_name = "DURATION", default_value = "30s", env = "EASTWEST_WAIT_TIMEOUT")]
     timeout: String,
 }
 
@@ -57,7 +57,13 @@ async fn wait(server: &str, timeout: Duration) -> anyhow::Result<()> {
         let reason = match tokio::time::timeout(left.min(ANSWER), remote::ready(server)).await {
             Ok(Ok(Ok(()))) => return Ok(()),
             Ok(Ok(Err(reason))) => reason,
-            Ok(Err(error)) => format!("{error:#}"),
+            Ok(Err(error)) => match error.downcast_ref::<remote::Unreachable>() {
+                Some(nobody) => format!(
+                    "{}: is that the HTTP address of `eastwest ca serve` or `eastwest serve`?",
+                    nobody.cause()
+                ),
+                None => format!("{error:#}"),
+            },
             Err(_) => "it does not answer".to_owned(),
         };
         if begun.elapsed() >= timeout {

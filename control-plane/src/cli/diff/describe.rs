@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     cli::{check::findings_table, explain::verdict},
-    output::{cell, entries, table},
+    output::{cell, entries, plural_of, table},
 };
 
 /// How many names of a list are shown; JSON has them all.
@@ -33,9 +33,23 @@ fn headline(report: &Value) -> String {
         1 => Some(format!("1 connection would {what}")),
         several => Some(format!("{several} connections would {what}")),
     };
-    let breaks = connections("breaks", "break").unwrap_or_else(|| "nothing breaks".to_owned());
+    let errors = entries(&report["findings"]).iter().filter(|one| one["severity"] == "error").count();
+    let refused = (errors > 0).then(|| {
+        let what = plural_of(errors, "mistake, which is", "mistakes, which are");
+        format!("the change has {what} left out of what follows")
+    });
+    let nothing = if errors > 0 { "nothing else breaks" } else { "nothing breaks" };
+    let breaks = connections("breaks", "break").unwrap_or_else(|| nothing.to_owned());
     let others = [connections("changes", "change"), connections("downgrades", "lose mutual TLS")];
-    [Some(breaks)].into_iter().chain(others).flatten().collect::<Vec<_>>().join("; ") + "\n"
+    let unjudged = match report["unjudged"].as_array().map_or(0, Vec::len) {
+        0 => None,
+        count => {
+            let hosts = plural_of(count, "host has", "hosts have");
+            Some(format!("{hosts} no endpoint here, so calls there are not judged"))
+        }
+    };
+    let all = [refused, Some(breaks)].into_iter().chain(others).chain([unjudged]);
+    all.flatten().collect::<Vec<_>>().join("; ") + "\n"
 }
 
 fn findings(findings: &[Value]) -> String {

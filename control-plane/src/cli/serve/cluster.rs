@@ -12,7 +12,7 @@ use crate::{config::Problems, serve::ClusterConfig};
 #[command(next_help_heading = "Kubernetes mode")]
 pub(super) struct ClusterArgs {
     /// Namespace of our own Secrets and of the Lease [default: POD_NAMESPACE, else the root namespace].
-    #[arg(long, value_name = "NS", env = "EASTWEST_NAMESPACE")]
+    #[arg(long, value_name = "NAMESPACE", env = "EASTWEST_NAMESPACE")]
     namespace: Option<String>,
     /// Let the replicas elect the one that writes, with the Lease eastwest-leader. With false, this process writes [default:
     /// true].

@@ -56,7 +56,7 @@ fn call_faults(world: &Snapshot, call: &Value) -> Vec<String> {
     let text = |key: &str| call[key].as_str().unwrap();
     let (host, port) = text("target").rsplit_once(':').unwrap();
     let explained =
-        match explain::explain(world, &text("client").parse().unwrap(), host, port.parse().unwrap()) {
+        match explain::explain(world, &text("client").parse().unwrap(), host, port.parse::<u16>().unwrap()) {
             Ok(explained) => explained,
             Err(error) => return vec![format!("{call}: {error}")],
         };

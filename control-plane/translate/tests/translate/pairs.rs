@@ -51,7 +51,8 @@ fn the_verdict_is_what_the_resources_do() {
         for (name, client) in &proxies.0 {
             for cluster in client.clusters.iter().filter(|one| one.name.starts_with("outbound|")) {
                 let [_, port, _, host] = cluster.name.split('|').collect::<Vec<_>>()[..] else { panic!() };
-                let explained = explain::explain(&world, &name.parse().unwrap(), host, port.parse().unwrap());
+                let explained =
+                    explain::explain(&world, &name.parse().unwrap(), host, port.parse::<u16>().unwrap());
                 // Subsets are not explained, and a name may be an alias of another host.
                 let fitting = explained.ok().filter(|one| one.cluster == cluster.name);
                 let Some(explained) = fitting else { continue };

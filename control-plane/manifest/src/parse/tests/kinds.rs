@@ -232,9 +232,9 @@ fn mistakes_in_core_kinds() {
             "! status.podIP: \"10.0.0\" is refused: invalid IP address syntax",
             "! spec.clusterIP: \"ten\" is refused: invalid IP address syntax",
             "! spec.ports[0].port: 0 is not a number from 1 to 65535",
-            "! spec.ports[1].port: missing: a port needs its number",
-            "! spec.ports[2].targetPort: 70000 is not a number from 1 to 65535",
-            "! spec.ports[3].protocol: \"TPC\" is not among the protocols TCP, UDP, SCTP",
+            "! spec.ports[1].port: missing: a port needs its number (port \"x\")",
+            "! spec.ports[2].targetPort: 70000 is not a number from 1 to 65535 (port 80)",
+            "! spec.ports[3].protocol: \"TPC\" is not among the protocols TCP, UDP, SCTP (port 1)",
         ]
     );
 }
@@ -245,7 +245,7 @@ fn what_a_port_carries_is_no_protocol_of_a_service() {
     assert_eq!(
         findings(text),
         [
-            "! spec.ports[0].protocol: \"HTTP\" is what the port carries: write TCP here, and appProtocol: http or a name like http-web"
+            "! spec.ports[0].protocol: \"HTTP\" is what the port carries: write TCP here, and appProtocol: http or a name like http-web (port 80)"
         ]
     );
 }
@@ -485,4 +485,43 @@ fn endpoints_have_ports_of_their_own_in_each_subset() {
     ];
     assert_eq!(shown, expected.map(|(ip, ready, pod, port)| (ip.to_owned(), ready, pod, port)));
     assert_eq!(&*slice.service, "db");
+}
+
+/// A finding below an item of a list says which item it is, by the name or number that it has.
+#[test]
+fn findings_in_lists_name_the_item() {
+    let rule = |spec: &str| {
+        findings(&format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: x, namespace: lab}}\nspec: {spec}\n"
+        ))
+    };
+    for (spec, field, named) in [
+        (
+            "{host: a, subsets: [{name: v1}, {name: v2, trafficPolicy: {tls: {mode: SOMETIMES}}}]}",
+            "spec.subsets[1].trafficPolicy.tls.mode",
+            "(subset \"v2\")",
+        ),
+        (
+            "{host: a, trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: SOMETIMES}}]}}",
+            "spec.trafficPolicy.portLevelSettings[0].tls.mode",
+            "(port 80)",
+        ),
+        (
+            "{host: a, subsets: [{name: v1, trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: X}}]}}]}",
+            "spec.subsets[0].trafficPolicy.portLevelSettings[0].tls.mode",
+            "(subset \"v1\", port 80)",
+        ),
+    ] {
+        let found = rule(spec);
+        let about = format!("! {field}: ");
+        assert!(
+            found.iter().any(|one| one.starts_with(&about) && one.ends_with(named)),
+            "{spec}: {found:#?}"
+        );
+    }
+    let service = findings(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: x, namespace: lab}\n\
+         spec: {ports: [{name: a, port: 80}, {name: b, port: 81, protocol: HTTP}, {port: 82, protocol: QUIC}]}\n",
+    );
+    assert!(service[0].ends_with("(port \"b\")") && service[1].ends_with("(port 82)"), "{service:#?}");
 }

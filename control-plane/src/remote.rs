@@ -13,6 +13,12 @@ use crate::query::Question;
 
 /// Longest time for a response.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// What to do where a server cannot be reached.
+const SERVED: &str =
+    "is `eastwest serve` or `eastwest ca serve` running? Name its HTTP address with --server";
+/// The same where something else could be asked.
+const ASKED: &str = "is `eastwest serve` running? Name its HTTP address with --server, ask a directory with --config-dir, or a \
+                     cluster with --kubeconfig";
 /// Largest response, in bytes.
 const LIMIT: usize = 256 << 20;
 
@@ -47,7 +53,7 @@ fn encode(text: &str) -> String {
 /// The address cannot be reached, or the server answers another status than 200.
 pub(crate) async fn ask(server: &str, question: &Question) -> anyhow::Result<Value> {
     let path = question.path();
-    let body = fetch(server, &path).await?;
+    let body = fetch_or(server, &path, ASKED).await?;
     serde_json::from_slice(&body).with_context(|| format!("{server}{path} is not an eastwest control plane"))
 }
 
@@ -56,7 +62,11 @@ pub(crate) async fn ask(server: &str, question: &Question) -> anyhow::Result<Val
 /// # Errors
 /// The address cannot be reached, or the server answers another status than 200.
 pub(crate) async fn fetch(server: &str, path: &str) -> anyhow::Result<Bytes> {
-    let answer = tokio::time::timeout(TIMEOUT, get(server, path));
+    fetch_or(server, path, SERVED).await
+}
+
+async fn fetch_or(server: &str, path: &str, remedy: &str) -> anyhow::Result<Bytes> {
+    let answer = tokio::time::timeout(TIMEOUT, get(server, path, remedy));
     let (status, body) =
         answer.await.map_err(|_| anyhow!("{server} does not answer within {TIMEOUT:?}"))??;
     if status != StatusCode::OK {
@@ -71,15 +81,14 @@ pub(crate) async fn fetch(server: &str, path: &str) -> anyhow::Result<Bytes> {
 /// # Errors
 /// An address that cannot be reached, or that is none.
 pub(crate) async fn ready(server: &str) -> anyhow::Result<Result<(), String>> {
-    let (status, body) = get(server, "/readyz").await?;
+    let (status, body) = get(server, "/readyz", SERVED).await?;
     Ok(match status {
         StatusCode::OK => Ok(()),
         status => Err(format!("{status}: {}", String::from_utf8_lossy(&body).trim())),
     })
 }
 
-async fn get(server: &str, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
-    let remedy = "is `eastwest serve` running? Name its HTTP address with --server, ask a directory with --config-dir, or a cluster with --kubeconfig";
+async fn get(server: &str, path: &str, remedy: &str) -> anyhow::Result<(StatusCode, Bytes)> {
     let uri: Uri = server
         .parse()
         .with_context(|| format!("--server: {server:?} is not a URL: write http://HOST:PORT"))?;

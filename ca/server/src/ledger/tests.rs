@@ -73,6 +73,7 @@ fn issued(serial: u64) -> Event {
     let (serial, key, key_sha256) = (format!("{serial:x}"), "ECDSA P-256".to_owned(), "00".repeat(32));
     let (identity, requester) = (identity("reviews"), Requester::default());
     Event::Issued(Box::new(Issued {
+        names: Vec::new(),
         identity,
         serial,
         key,

@@ -41,8 +41,9 @@ pub use authn::{
 pub use issuing::{
     chain,
     grant::{self, Authorizer, Grant, Lifetimes, Refusal},
-    issuer::{self, IssueError, IssuedCertificate, Issuer, LoadError, LocalIssuer, NewRoot},
+    issuer::{self, IssueError, IssuedCertificate, Issuer, LoadError, LocalIssuer},
     needs::{self, Needs, NeedsError, ServingNames},
+    new_root::{self, NewRoot},
     plugged::{self, PluggedCa},
 };
 pub use ledger::expiry;

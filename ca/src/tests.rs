@@ -10,7 +10,7 @@ use time::{OffsetDateTime, macros::datetime};
 
 use crate::{
     authn::peer::{self, PeerError},
-    issuing::{chain, issuer::self_signed_root},
+    issuing::{chain, new_root::self_signed_root},
     trust::ca_chain::ChainProblem,
     x509::{
         self,
@@ -352,7 +352,7 @@ fn keys_and_chains_that_do_not_belong_together() {
         let chain = chain.iter().map(|&der| der.clone()).collect();
         LocalIssuer::new(key, chain, &roots, now).err()
     };
-    let again = |key: &PrivateKey| PrivateKey::from_pem(key.to_pem()).unwrap();
+    let again = |key: &PrivateKey| PrivateKey::from_pem(&key.to_pem()).unwrap();
     let problem = |key, chain: &[&CertificateDer<'static>], now| match load(key, chain, now) {
         Some(LoadError::Chain(error)) => error.problem().clone(),
         other => panic!("{other:?}"),

@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command, time::Duration};
 
 use eastwest_ca::{
     Authorizer, Caller, Issuer as _, Lifetimes, LocalIssuer, Needs, NewKey, NewRoot, PluggedCa, PrivateKey,
-    Proof, ServingNames, TrustBundle, VerifiedCsr, chain, issuer::self_signed_root, pem, plugged,
+    Proof, ServingNames, TrustBundle, VerifiedCsr, chain, new_root::self_signed_root, pem, plugged,
 };
 use eastwest_identity::{SpiffeId, TrustDomain};
 use time::OffsetDateTime;

@@ -27,7 +27,7 @@ use crate::{
     x509::{
         self, Window,
         csr::VerifiedCsr,
-        key::{NewKey, PrivateKey, PrivateKeyError},
+        key::{PrivateKey, PrivateKeyError},
         name_constraints::Violation,
         pem,
         public_key::{KeyKind, PublicKey, fingerprint, hex},
@@ -370,64 +370,8 @@ fn certificate_of<'a>(
     found.ok_or_else(|| LoadError::KeyMismatch(subject()))
 }
 
-/// The properties of a new root.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewRoot {
-    /// The trust domain it names.
-    pub trust_domain: TrustDomain,
-    /// The kind of its key.
-    pub key: NewKey,
-    /// How long it lives.
-    pub life: Duration,
-    /// Number of the root in its CA, from 1. Roots after the first have it in their names.
-    pub generation: u32,
-}
-
-impl NewRoot {
-    /// The usual one: ECDSA P-256, ten years, the first.
-    pub fn of(trust_domain: TrustDomain) -> Self {
-        Self { trust_domain, key: NewKey::default(), life: profile::ROOT_LIFE, generation: 1 }
-    }
-
-    /// One like `root`: of the same trust domain if it names one, with a key of the same kind where such are made, and
-    /// as long a life. `None` if the root cannot be read.
-    pub fn like(root: &CertificateDer<'_>) -> Option<Self> {
-        let parsed = x509::parse(root)?;
-        let named = parsed.subject().iter_organization().next().and_then(|name| name.as_str().ok());
-        let domain = named.and_then(|name| TrustDomain::parse(name).ok());
-        let usual = Self::of(domain.or_else(|| TrustDomain::parse("cluster.local").ok())?);
-        let kind = PublicKey::from_spki(parsed.public_key().raw).map(|key| key.kind());
-        let key = if kind == Ok(KeyKind::P384) { NewKey::P384 } else { NewKey::P256 };
-        let window = x509::window(&parsed);
-        let life = Duration::try_from(window.not_after - window.not_before).unwrap_or(usual.life);
-        Some(Self { key, life, ..usual })
-    }
-
-    /// Certifies `key` by itself, backdated.
-    ///
-    /// # Errors
-    /// No random numbers, or signing failed.
-    pub fn sign(&self, key: &PrivateKey, now: OffsetDateTime) -> Result<CertificateDer<'static>, IssueError> {
-        let serial = random_serial()?;
-        let params = profile::root(&self.trust_domain, self.generation, serial, self.life, now);
-        Ok(params.self_signed(key)?.into())
-    }
-}
-
-/// Makes a self-signed root of the usual kind for `trust_domain`.
-///
-/// # Errors
-/// No random numbers, or signing failed.
-pub fn self_signed_root(
-    trust_domain: &TrustDomain,
-    key: &PrivateKey,
-    now: OffsetDateTime,
-) -> Result<CertificateDer<'static>, IssueError> {
-    NewRoot::of(trust_domain.clone()).sign(key, now)
-}
-
 /// 128 random bits.
-fn random_serial() -> Result<[u8; 16], IssueError> {
+pub(crate) fn random_serial() -> Result<[u8; 16], IssueError> {
     let mut serial = [0; 16];
     SystemRandom::new().fill(&mut serial).map_err(|_| IssueError::Random)?;
     serial[0] |= 0x40; // one length for all, and never zero

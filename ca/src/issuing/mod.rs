@@ -5,6 +5,7 @@ mod check;
 pub mod grant;
 pub mod issuer;
 pub mod needs;
+pub mod new_root;
 pub mod plugged;
 pub(crate) mod profile;
 mod signer;

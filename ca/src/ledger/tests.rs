@@ -9,7 +9,7 @@ use time::{Duration, OffsetDateTime};
 use super::*;
 use crate::{
     LocalIssuer, PrivateKey, TrustBundle,
-    issuing::issuer::{Issuer as _, self_signed_root},
+    issuing::{issuer::Issuer as _, new_root::self_signed_root},
     names::ServingName,
 };
 

@@ -106,7 +106,7 @@ impl TrustBundle {
     ///
     /// # Errors
     /// See [`BundleError`].
-    pub fn from_pem(file: impl AsRef<[u8]>) -> Result<Self, BundleError> {
+    pub fn from_pem(file: &(impl AsRef<[u8]> + ?Sized)) -> Result<Self, BundleError> {
         Self::new(pem::certificates(file)?)
     }
 

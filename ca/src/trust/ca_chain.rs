@@ -25,7 +25,7 @@ const MAX_CHAIN: usize = 10;
 pub struct ChainError {
     subject: Option<String>,
     certificate: Option<CertificateDer<'static>>,
-    problem: ChainProblem,
+    problem: Box<ChainProblem>,
 }
 
 impl ChainError {
@@ -36,7 +36,7 @@ impl ChainError {
         Self {
             subject: Some(subject.unwrap_or_else(|| "an unknown subject".to_owned())),
             certificate,
-            problem,
+            problem: Box::new(problem),
         }
     }
 
@@ -53,7 +53,7 @@ impl ChainError {
 
 impl From<ChainProblem> for ChainError {
     fn from(problem: ChainProblem) -> Self {
-        Self { subject: None, certificate: None, problem }
+        Self { subject: None, certificate: None, problem: Box::new(problem) }
     }
 }
 

@@ -61,7 +61,7 @@ impl Revocations {
     /// # Errors
     /// See [`RevocationError`]; one bad list spoils them all, so that no revocation gets lost unnoticed.
     pub fn from_pem<'a>(
-        file: impl AsRef<[u8]>,
+        file: &(impl AsRef<[u8]> + ?Sized),
         signers: impl IntoIterator<Item = &'a CertificateDer<'static>>,
         now: OffsetDateTime,
     ) -> Result<Self, RevocationError> {

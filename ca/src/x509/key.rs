@@ -111,7 +111,7 @@ impl PrivateKey {
     ///
     /// # Errors
     /// No key, more than one, an encrypted one, or a kind of key that is not supported.
-    pub fn from_pem(file: impl AsRef<[u8]>) -> Result<Self, PrivateKeyError> {
+    pub fn from_pem(file: &(impl AsRef<[u8]> + ?Sized)) -> Result<Self, PrivateKeyError> {
         let (keys, others): (Vec<_>, Vec<_>) =
             pem::blocks(file.as_ref())?.into_iter().partition(|block| block.label.ends_with("PRIVATE KEY"));
         let key = match &keys[..] {

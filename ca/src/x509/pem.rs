@@ -139,17 +139,16 @@ pub fn decode_one(text: &str, labels: &[&'static str]) -> Result<Vec<u8>, PemErr
     STANDARD.decode(&*body).map_err(|_| PemError::Base64)
 }
 
-/// Every certificate in a file, in order and none twice; other blocks and text between them are passed over.
+/// Every certificate in a file, in order; other blocks and text between them are passed over.
 ///
 /// # Errors
 /// No certificate, or a block that cannot be read.
-pub fn certificates(file: impl AsRef<[u8]>) -> Result<Vec<CertificateDer<'static>>, PemError> {
+pub fn certificates(file: &(impl AsRef<[u8]> + ?Sized)) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let (mut certificates, mut others) = (Vec::new(), Vec::new());
     for Block { label, content, .. } in blocks(file.as_ref())? {
         let certificate = CertificateDer::from(content.to_vec());
         match label == CERTIFICATE || label == "X509 CERTIFICATE" {
-            true if !certificates.contains(&certificate) => certificates.push(certificate),
-            true => {}
+            true => certificates.push(certificate),
             false => others.push(label),
         }
     }

@@ -43,7 +43,7 @@ pub enum RootsError {
         /// Where it is.
         place: Place,
         /// The problem.
-        source: PluggedError,
+        source: Box<PluggedError>,
     },
     /// The CA is that of another trust domain.
     #[error(

@@ -43,7 +43,7 @@ impl Start {
     ) -> Result<Self, RootsError> {
         if let Some(found) = plugged.map(PluggedIn::source).filter(|_| !files.is_empty()) {
             let ca = PluggedCa::load(files, needs, now)
-                .map_err(|source| RootsError::Plugged { place: found.place(), source })?;
+                .map_err(|source| RootsError::Plugged { place: found.place(), source: Box::new(source) })?;
             let material = KeyMaterial {
                 issuer: Arc::new(ca.issuer),
                 roots: ca.roots,

@@ -109,7 +109,7 @@ impl<'a> RootFiles<'a> {
         let issuer = LocalIssuer::new(key, chain, &own, now).map_err(|source| StateError::Pair {
             certificate: certificate_place,
             key: key_place,
-            source,
+            source: Box::new(source),
         })?;
         let mut bundle = own;
         for other in rotation.trusted().into_iter().skip(1) {

@@ -190,7 +190,7 @@ pub enum StateError {
         /// The key's file.
         key: Place,
         /// The problem.
-        source: LoadError,
+        source: Box<LoadError>,
     },
     /// The token key cannot sign.
     #[error("{place}: {source}; restore it from a backup, or remove it: {without}")]

@@ -222,12 +222,20 @@ async fn a_bound_token_is_refused_on_another_node_than_its_own() {
         assert_eq!(node.ask(&bound(on), "").await, code, "{on:?}");
     }
     node.cluster.put("shop/reviews", "reviews-0", "n2", |_| ());
-    assert_eq!(node.ask(&bound(Some("n1")), "").await, Code::Unauthenticated, "the pod is on another node now");
+    assert_eq!(
+        node.ask(&bound(Some("n1")), "").await,
+        Code::Unauthenticated,
+        "the pod is on another node now"
+    );
     node.cluster.put("shop/reviews", "reviews-0", "n1", |pod| pod.node = None);
     assert_eq!(node.ask(&bound(Some("n1")), "").await, Code::Unauthenticated, "the pod is on no node");
     assert_eq!(node.ask(&bound(None), "").await, Code::Ok);
     node.cluster.put("shop/reviews", "reviews-0", "n1", |pod| (pod.node, pod.uid) = (None, None));
-    assert_eq!(node.ask(&bound(Some("n1")), "").await, Code::Ok, "a manifest without a node is known by its name");
+    assert_eq!(
+        node.ask(&bound(Some("n1")), "").await,
+        Code::Ok,
+        "a manifest without a node is known by its name"
+    );
 }
 
 /// The metrics distinguish two pods of one identity, and do not report one that is gone as overdue.

@@ -200,7 +200,7 @@ fn what_is_revoked_is_refused_there_too() {
             key_identifier_method: KeyIdMethod::Sha256,
         };
         let list = pem::encode(pem::REVOCATION_LIST, list.signed_by(&path.lower).unwrap().der());
-        let lists = Revocations::from_pem(list, &path.shown[1..], NOW).unwrap();
+        let lists = Revocations::from_pem(&list, &path.shown[1..], NOW).unwrap();
         let roots = path.roots.clone().with_revocations(Arc::new(lists));
         roots.verify_client(&path.shown[0], &path.shown[1..], NOW)
     };

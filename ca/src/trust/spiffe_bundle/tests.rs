@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{issuing::issuer::self_signed_root, x509::key::PrivateKey};
+use crate::{issuing::new_root::self_signed_root, x509::key::PrivateKey};
 
 const NOW: OffsetDateTime = time::macros::datetime!(2026-11-28 12:00 UTC);
 

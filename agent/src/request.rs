@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use eastwest_ca::ServingName;
 use eastwest_identity::SpiffeId;
 use eastwest_io::files::create_private_dir;
 use zeroize::Zeroizing;
@@ -32,6 +33,8 @@ pub struct CertificateRequest {
     pub token: TokenSource,
     /// The identity; the proof must be for it.
     pub identity: SpiffeId,
+    /// DNS names and addresses that the certificate must have beside it.
+    pub names: Vec<ServingName>,
     /// Whether the CA may choose another trust domain.
     pub any_trust_domain: bool,
     /// Name of the cluster that the token is of.
@@ -71,6 +74,7 @@ pub async fn request_certificate(
     let config = CaClientConfig {
         control_plane: server.map_err(|mistake| ConfigError(vec![format!("--server: {mistake}")]))?,
         identity: request.identity,
+        names: request.names,
         any_trust_domain: request.any_trust_domain,
         ca_root: request.ca_root,
         token: request.token,

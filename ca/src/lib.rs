@@ -14,6 +14,7 @@
 //! | `authn` | who a caller is |
 //! | `issuing` | what the caller gets |
 //! | `trust` | what peers trust |
+//! | `names` | names of hosts in certificates |
 //! | `x509` | certificates, requests and keys as bytes |
 //! | [`ledger`] | what was issued and refused |
 //! | `limits` | rates and queues |
@@ -22,6 +23,7 @@ mod authn;
 mod issuing;
 pub mod ledger;
 mod limits;
+mod names;
 mod rfc3339;
 mod trust;
 mod x509;
@@ -39,15 +41,17 @@ pub use authn::{
 pub use issuing::{
     chain,
     grant::{self, Authorizer, Grant, Lifetimes, Refusal},
-    issuer::{self, IssueError, IssuedCertificate, Issuer, LoadError, LocalIssuer, NewRoot},
+    issuer::{self, IssueError, IssuedCertificate, Issuer, LoadError, LocalIssuer},
+    needs::{self, Needs, NeedsError, ServingNames},
+    new_root::{self, NewRoot},
     plugged::{self, PluggedCa},
-    profile::{self, ServingName},
-    signing_chain,
 };
 pub use ledger::expiry;
 pub use limits::{fair_queue, rate_limit};
+pub use names::{AllowedNames, AllowedNamesError, ServingName, ServingNameError};
 pub use trust::{
     bundle::{self, TrustBundle},
+    ca_chain,
     revocation::{self, Revocations},
     rotation,
     spiffe_bundle::{self, SpiffeBundle},
@@ -55,7 +59,7 @@ pub use trust::{
 pub use x509::{
     csr::{self, CsrError, VerifiedCsr},
     key::{self, NewKey, PrivateKey},
-    pem,
+    name_constraints, network, pem,
     public_key::{self, PublicKey},
     summary::{self, CertificateSummary},
 };

@@ -4,8 +4,8 @@
 use std::{fs, path::Path, process::Command, time::Duration};
 
 use eastwest_ca::{
-    Authorizer, Caller, Issuer as _, Lifetimes, LocalIssuer, NewKey, NewRoot, PluggedCa, PrivateKey, Proof,
-    TrustBundle, VerifiedCsr, chain, issuer::self_signed_root, pem, plugged,
+    Authorizer, Caller, Issuer as _, Lifetimes, LocalIssuer, Needs, NewKey, NewRoot, PluggedCa, PrivateKey,
+    Proof, ServingNames, TrustBundle, VerifiedCsr, chain, new_root::self_signed_root, pem, plugged,
 };
 use eastwest_identity::{SpiffeId, TrustDomain};
 use time::OffsetDateTime;
@@ -196,7 +196,9 @@ fn openssl_verifies_the_answers_of_every_kind_of_ca() {
         let files = plugged::FILES.into_iter().filter_map(|name| {
             fs::read(dir.path().join(name)).ok().map(|content| (name, Zeroizing::new(content)))
         });
-        let ca = PluggedCa::load(&files.collect(), OffsetDateTime::now_utc())
+        let serving = ServingNames::Usual(vec!["localhost".parse().unwrap()]);
+        let needs = Needs { trust_domain: TrustDomain::parse("cluster.local").unwrap(), serving };
+        let ca = PluggedCa::load(&files.collect(), &needs, OffsetDateTime::now_utc())
             .unwrap_or_else(|error| panic!("{kind}: {error}"));
         verify_elements(dir.path(), &elements(&ca.issuer, &ca.roots), intermediates);
     }

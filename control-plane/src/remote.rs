@@ -14,6 +14,12 @@ use crate::{names::TargetName, query::Question};
 
 /// Longest time for a response.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// What to do where a server cannot be reached.
+const SERVED: &str =
+    "is `eastwest serve` or `eastwest ca serve` running? Name its HTTP address with --server";
+/// The same where something else could be asked.
+const ASKED: &str = "is `eastwest serve` running? Name its HTTP address with --server, ask a directory with --config-dir, or a \
+                     cluster with --kubeconfig";
 /// Largest response, in bytes.
 const LIMIT: usize = 256 << 20;
 
@@ -45,15 +51,16 @@ fn encode(text: &impl ToString) -> String {
 
 /// A server that cannot be reached.
 #[derive(Debug, Error)]
-#[error("cannot reach {server}: {source}; is `eastwest serve` running? Name its HTTP address with --server")]
+#[error("cannot reach {server}: {source}; {remedy}")]
 pub(crate) struct Unreachable {
     server: String,
     source: io::Error,
+    remedy: &'static str,
 }
 
 impl Unreachable {
-    fn new(server: &str, source: io::Error) -> Self {
-        Self { server: server.to_owned(), source }
+    fn new(server: &str, source: io::Error, remedy: &'static str) -> Self {
+        Self { server: server.to_owned(), source, remedy }
     }
 
     /// Why, without a word on what to do.
@@ -68,7 +75,7 @@ impl Unreachable {
 /// The address cannot be reached, or the server answers another status than 200.
 pub(crate) async fn ask(server: &str, question: &Question) -> anyhow::Result<Value> {
     let path = question.path();
-    let body = fetch(server, &path).await?;
+    let body = fetch_or(server, &path, ASKED).await?;
     serde_json::from_slice(&body).with_context(|| format!("{server}{path} is not an eastwest control plane"))
 }
 
@@ -77,10 +84,14 @@ pub(crate) async fn ask(server: &str, question: &Question) -> anyhow::Result<Val
 /// # Errors
 /// The address cannot be reached, or the server answers another status than 200.
 pub(crate) async fn fetch(server: &str, path: &str) -> anyhow::Result<Bytes> {
-    let answer = tokio::time::timeout(TIMEOUT, get(server, path));
-    let (status, body) = answer
-        .await
-        .map_err(|_| Unreachable::new(server, io::Error::other(format!("no answer within {TIMEOUT:?}"))))??;
+    fetch_or(server, path, SERVED).await
+}
+
+async fn fetch_or(server: &str, path: &str, remedy: &'static str) -> anyhow::Result<Bytes> {
+    let late =
+        |_| Unreachable::new(server, io::Error::other(format!("no answer within {TIMEOUT:?}")), remedy);
+    let answer = tokio::time::timeout(TIMEOUT, get(server, path, remedy));
+    let (status, body) = answer.await.map_err(late)??;
     if status != StatusCode::OK {
         let text = String::from_utf8_lossy(&body);
         bail!("{} (from {server})", text.trim());
@@ -93,14 +104,14 @@ pub(crate) async fn fetch(server: &str, path: &str) -> anyhow::Result<Bytes> {
 /// # Errors
 /// An address that cannot be reached, or that is none.
 pub(crate) async fn ready(server: &str) -> anyhow::Result<Result<(), String>> {
-    let (status, body) = get(server, "/readyz").await?;
+    let (status, body) = get(server, "/readyz", SERVED).await?;
     Ok(match status {
         StatusCode::OK => Ok(()),
         status => Err(format!("{status}: {}", String::from_utf8_lossy(&body).trim())),
     })
 }
 
-async fn get(server: &str, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+async fn get(server: &str, path: &str, remedy: &'static str) -> anyhow::Result<(StatusCode, Bytes)> {
     let uri: Uri = server
         .parse()
         .with_context(|| format!("--server: {server:?} is not a URL: write http://HOST:PORT"))?;
@@ -111,7 +122,8 @@ async fn get(server: &str, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
         bail!("--server: only http:// is spoken, not {server:?}");
     }
     let address = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(15014));
-    let stream = TcpStream::connect(address).await.map_err(|source| Unreachable::new(server, source))?;
+    let stream = TcpStream::connect(address).await;
+    let stream = stream.map_err(|source| Unreachable::new(server, source, remedy))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let request = Request::get(path).header("host", authority.as_str()).body(Empty::<Bytes>::new())?;

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use eastwest_ca::ServingName;
 use eastwest_identity::SpiffeId;
 use eastwest_proto::istio::v1::auth::{
     IstioCertificateRequest, istio_certificate_service_client::IstioCertificateServiceClient,
@@ -73,6 +74,8 @@ pub(crate) struct CaClientConfig {
     pub(crate) control_plane: ControlPlane,
     /// The identity that the CSR names.
     pub(crate) identity: SpiffeId,
+    /// DNS names and addresses to have beside the identity.
+    pub(crate) names: Vec<ServingName>,
     /// Whether the CA may choose another trust domain.
     pub(crate) any_trust_domain: bool,
     /// Trust anchor for the control plane, read for each connection.
@@ -89,6 +92,7 @@ impl From<&Settings> for CaClientConfig {
         Self {
             control_plane: settings.control_plane.clone(),
             identity: settings.identity.clone(),
+            names: Vec::new(),
             any_trust_domain: !settings.trust_domain_fixed,
             ca_root: config.ca_root.clone(),
             token: TokenSource::File(config.token_file.clone()),
@@ -111,7 +115,7 @@ impl CaClient {
 
     async fn call(&self, current: Option<&Svid>, attempt: u32) -> Result<Svid, IssueError> {
         let key = WorkloadKey::generate()?;
-        let csr = key.signing_request(&self.config.identity)?;
+        let csr = key.signing_request(&self.config.identity, &self.config.names)?;
         let validity_duration = i64::try_from(self.config.cert_ttl.as_secs()).unwrap_or(i64::MAX);
         let message = IstioCertificateRequest { csr, validity_duration, metadata: None };
         let (channel, token) = self.open(current, attempt).await?;
@@ -119,8 +123,8 @@ impl CaClient {
         request.set_timeout(DEADLINE);
         let answer = IstioCertificateServiceClient::new(channel).create_certificate(request).await;
         let answer = answer.map_err(refused)?;
-        let expected =
-            Expected { identity: &self.config.identity, any_trust_domain: self.config.any_trust_domain };
+        let CaClientConfig { identity, names, any_trust_domain, .. } = &self.config;
+        let expected = Expected { identity, names, any_trust_domain: *any_trust_domain };
         Ok(Svid::accept(&answer.into_inner().cert_chain, &key, &expected, (self.clock)())?)
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use eastwest_ca::ServingName;
 use eastwest_identity::SpiffeId;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType};
 use zeroize::Zeroizing;
@@ -18,12 +19,22 @@ impl WorkloadKey {
         KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map(Self)
     }
 
-    /// The CSR for `identity`, in PEM: empty subject and one subjectAltName with the SPIFFE ID, which is
+    /// The CSR for `identity`, in PEM: empty subject and one subjectAltName with the SPIFFE ID and then `names`, which is
     /// critical because the subject is empty (RFC 5280 section 4.2.1.6), as in requests of ztunnel (CA.md C31).
-    pub(crate) fn signing_request(&self, identity: &SpiffeId) -> Result<String, rcgen::Error> {
+    pub(crate) fn signing_request(
+        &self,
+        identity: &SpiffeId,
+        names: &[ServingName],
+    ) -> Result<String, rcgen::Error> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.subject_alt_names = vec![SanType::URI(identity.as_str().try_into()?)];
+        for name in names {
+            params.subject_alt_names.push(match name {
+                ServingName::Dns(name) => SanType::DnsName(name.as_str().try_into()?),
+                ServingName::Ip(address) => SanType::IpAddress(*address),
+            });
+        }
         params.serialize_request(&self.0)?.pem()
     }
 
@@ -65,7 +76,7 @@ mod tests {
         let long = ["a"; 120].join(".");
         for identity in [identity("reviews"), identity(&long)] {
             let key = WorkloadKey::generate().unwrap();
-            let pem = key.signing_request(&identity).unwrap();
+            let pem = key.signing_request(&identity, &[]).unwrap();
             let (_, pem) = parse_x509_pem(pem.as_bytes()).unwrap();
             let (_, request) = X509CertificationRequest::from_der(&pem.contents).unwrap();
             request.verify_signature().unwrap();

@@ -2,14 +2,13 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    net::IpAddr,
     time::{Duration, SystemTime},
 };
 
+use eastwest_ca::{ServingName, TrustBundle};
 use eastwest_identity::SpiffeId;
-use eastwest_io::tls;
-use rustls::{RootCertStore, server::WebPkiClientVerifier};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use x509_parser::{
     certificate::X509Certificate,
     extensions::{GeneralName, ParsedExtension},
@@ -41,6 +40,8 @@ pub(crate) struct Svid {
 pub(crate) struct Expected<'a> {
     /// The requested identity.
     pub(crate) identity: &'a SpiffeId,
+    /// The names that were asked for beside it.
+    pub(crate) names: &'a [ServingName],
     /// Whether the CA may choose another trust domain.
     pub(crate) any_trust_domain: bool,
 }
@@ -58,10 +59,15 @@ pub(crate) enum AnswerError {
         "the certificate names [{found}], but {expected} was asked for; do token and --namespace, --service-account, --trust-domain agree?"
     )]
     WrongIdentity { found: String, expected: SpiffeId },
+    #[error(
+        "the certificate lacks {0}; the CA gives names of hosts where --allow-dns and --allow-ip allow them, to a CI job \
+         where dnsNames and ipAddresses of its rule do"
+    )]
+    MissingName(ServingName),
     #[error("the certificate has expired already; do the clocks of this host and the CA agree?")]
     Expired,
     #[error("the certificate does not lead to the roots that came with it: {0}")]
-    Untrusted(rustls::Error),
+    Untrusted(String),
 }
 
 impl Svid {
@@ -87,6 +93,10 @@ impl Svid {
             return Err(AnswerError::ForeignKey);
         }
         let identity = identity(&leaf, expected)?;
+        let missing = expected.names.iter().find(|name| !has_name(&leaf, name));
+        if let Some(missing) = missing {
+            return Err(AnswerError::MissingName(missing.clone()));
+        }
         let (not_before, not_after) = validity(&leaf);
         if not_after <= now {
             return Err(AnswerError::Expired);
@@ -172,27 +182,40 @@ fn identity(leaf: &X509Certificate<'_>, expected: &Expected<'_>) -> Result<Spiff
     })
 }
 
+/// Whether a DNS name or an address is among the subject alternative names.
+fn has_name(leaf: &X509Certificate<'_>, wanted: &ServingName) -> bool {
+    let names = leaf.subject_alternative_name().ok().flatten();
+    names.is_some_and(|names| {
+        names.value.general_names.iter().any(|name| match (name, wanted) {
+            (GeneralName::DNSName(name), ServingName::Dns(wanted)) => name.eq_ignore_ascii_case(wanted),
+            (GeneralName::IPAddress(bytes), ServingName::Ip(IpAddr::V4(wanted))) => {
+                **bytes == wanted.octets()
+            }
+            (GeneralName::IPAddress(bytes), ServingName::Ip(IpAddr::V6(wanted))) => {
+                **bytes == wanted.octets()
+            }
+            _ => false,
+        })
+    })
+}
+
 fn validity(leaf: &X509Certificate<'_>) -> (SystemTime, SystemTime) {
     let time = |seconds: i64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.try_into().unwrap_or(0));
     (time(leaf.validity().not_before.timestamp()), time(leaf.validity().not_after.timestamp()))
 }
 
-/// Verifies as a server of the mesh would when this workload calls it.
+/// Verifies as the servers of the mesh do when this workload calls them.
 fn verify(
     chain: &[CertificateDer<'static>],
     roots: &[CertificateDer<'static>],
     now: SystemTime,
 ) -> Result<(), AnswerError> {
-    let mut store = RootCertStore::empty();
-    let (trusted, _) = store.add_parsable_certificates(roots.iter().cloned());
-    if trusted == 0 {
-        return Err(AnswerError::Untrusted(rustls::Error::General("none of the roots is usable".into())));
-    }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store), tls::provider())
-        .build()
-        .map_err(|error| AnswerError::Untrusted(rustls::Error::General(error.to_string())))?;
-    let now = UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
-    verifier.verify_client_cert(&chain[0], &chain[1..], now).map(|_| ()).map_err(AnswerError::Untrusted)
+    // A root that cannot be used takes none of the others along.
+    let usable = roots.iter().filter_map(|root| TrustBundle::new(vec![root.clone()]).ok());
+    let roots = usable.reduce(|all, further| all.and(&further));
+    let roots = roots.ok_or_else(|| AnswerError::Untrusted("none of the roots is usable".to_owned()))?;
+    let verified = roots.verify_client(&chain[0], &chain[1..], now.into());
+    verified.map_err(|error| AnswerError::Untrusted(error.to_string()))
 }
 
 /// The leaf and its intermediates: roots need not be sent in each handshake.

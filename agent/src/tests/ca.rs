@@ -75,9 +75,9 @@ impl TestCa {
     /// A certificate as the agent holds it, valid from `now` for `life`.
     pub(crate) fn svid(&self, now: SystemTime, life: Duration) -> Svid {
         let key = WorkloadKey::generate().unwrap();
-        let csr = key.signing_request(&identity()).unwrap();
+        let csr = key.signing_request(&identity(), &[]).unwrap();
         let answer = [self.sign_between(&csr, &[IDENTITY], now, now + life), self.root_pem.clone()];
-        let expected = Expected { identity: &identity(), any_trust_domain: false };
+        let expected = Expected { identity: &identity(), names: &[], any_trust_domain: false };
         Svid::accept(&answer, &key, &expected, now).unwrap()
     }
 }

@@ -31,7 +31,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eastwest_ca::{Lifetimes, NewRoot, pem, rate_limit::Rate};
+use eastwest_ca::{Lifetimes, NewRoot, ServingNames, pem, rate_limit::Rate};
 use eastwest_ca_server::{
     CertificateAuthority, CertificateAuthorityConfig, LedgerConfig, Limits, ProofConfig, StateDir,
     default_serving_names,
@@ -209,7 +209,8 @@ impl Bench {
             trust_domain,
             cluster_id: "Kubernetes".to_owned(),
             lifetimes: Lifetimes::default(),
-            serving_names: default_serving_names("istio-system", &[]),
+            allowed_names: Default::default(),
+            serving_names: ServingNames::Usual(default_serving_names("istio-system", &[])),
             serving_lifetime: Duration::from_secs(24 * 3600),
             proofs: ProofConfig {
                 audiences: vec!["istio-ca".to_owned()],
@@ -230,7 +231,8 @@ impl Bench {
             address
         });
         let identity = "spiffe://cluster.local/ns/shop/sa/reviews".parse().unwrap();
-        let issued = operations::issue(&state, &identity, None, Lifetimes::default(), now).unwrap();
+        let issued =
+            operations::issue(&state, (&identity, Vec::new()), None, Lifetimes::default(), now).unwrap();
         Self { dir, certificate_authority, issued, address, clients, server, _api: api }
     }
 

@@ -8,8 +8,8 @@ use std::{
 };
 
 use eastwest_ca::{
-    Authorizer, Caller, CertificateSummary, Issuer as _, Lifetimes, NewRoot, PrivateKey, Proof, Refusal,
-    VerifiedCsr, chain,
+    AllowedNames, Authorizer, Caller, CertificateSummary, Issuer as _, Lifetimes, NewRoot, PrivateKey, Proof,
+    Refusal, ServingName, VerifiedCsr, chain,
     issuer::IssueError,
     jwt::{TokenKeyError, TokenRequest},
     key::PrivateKeyError,
@@ -26,13 +26,11 @@ use crate::{
     ledger::{Journal, LedgerConfig, LedgerError},
     trust::{
         latest_expiry::Signer,
+        root_files,
         state_dir::{StateDir, TOKEN_ISSUER},
         state_error::{StateError, io_error},
     },
 };
-
-/// A root's organization of this many bytes may be the beginning of a longer trust domain (RFC 5280 appendix A).
-const MAX_ORGANIZATION: usize = 64;
 
 /// Why an operation failed.
 #[derive(Debug, Error)]
@@ -109,9 +107,7 @@ pub fn bundle(dir: &Path, now: OffsetDateTime) -> Result<String, StateError> {
 /// The trust domain that the root in `dir` names, if there is a CA and its root names one in full.
 pub fn trust_domain(dir: &Path, now: OffsetDateTime) -> Option<TrustDomain> {
     let material = StateDir::open_existing(dir).ok()?.load(now).ok()?;
-    let root = CertificateSummary::of(material.roots.certificates().next()?)?;
-    let name = root.subject.strip_prefix("O=").filter(|name| name.len() < MAX_ORGANIZATION)?;
-    TrustDomain::parse(name).ok()
+    root_files::trust_domain(material.issuer.root())
 }
 
 /// A key and its certificate. Not to be shown.
@@ -149,14 +145,14 @@ impl IssuedKey {
     }
 }
 
-/// Creates a key and issues a certificate for `identity` with the CA in `dir`, for `lifetime` or the default. The
-/// record is in the ledger when this returns.
+/// Creates a key and issues a certificate for `identity` with the CA in `dir`, for `lifetime` or the default, with `names`
+/// beside the identity. The record is in the ledger when this returns.
 ///
 /// # Errors
 /// The directory or its ledger cannot be used, or identity or life are beyond what is granted.
 pub fn issue(
     dir: &Path,
-    identity: &SpiffeId,
+    (identity, names): (&SpiffeId, Vec<ServingName>),
     lifetime: Option<Duration>,
     lifetimes: Lifetimes,
     now: OffsetDateTime,
@@ -164,7 +160,8 @@ pub fn issue(
     let material = StateDir::open_existing(dir)?.load(now)?;
     let caller = Caller::new(identity.clone(), Proof::Operator);
     let seconds = lifetime.map_or(0, |life| i64::try_from(life.as_secs()).unwrap_or(i64::MAX));
-    let grant = Authorizer::new(identity.trust_domain(), lifetimes).authorize(&caller, seconds)?;
+    let authorizer = Authorizer::new(identity.trust_domain(), lifetimes).allowing(AllowedNames::any());
+    let grant = authorizer.authorize(&caller, seconds)?.with_names(names)?;
     let key = PrivateKey::generate()?;
     let csr = VerifiedCsr::of(&key)?;
     let signer = Signer::new(material.issuer, material.latest_expiry);
@@ -182,10 +179,10 @@ pub fn issue(
     })
 }
 
-/// Signs a service-account token with the token key in `dir`; makes directory and key if absent.
+/// Signs a service-account token with the token key in `dir`, which `ca init` or a server has made.
 ///
 /// # Errors
-/// The directory cannot be used, or the names are no service account.
+/// There is none, the directory cannot be used, or the names are no service account.
 pub fn token(
     dir: &Path,
     namespace: &str,
@@ -194,7 +191,7 @@ pub fn token(
     lifetime: Duration,
     now: OffsetDateTime,
 ) -> Result<String, OperationError> {
-    let key = StateDir::open(dir)?.token_key()?;
+    let key = StateDir::open_existing(dir)?.existing_token_key()?;
     let request = TokenRequest { issuer: TOKEN_ISSUER, namespace, service_account, audience, lifetime };
     Ok(key.mint(request, now)?)
 }

@@ -14,12 +14,16 @@ fn init_show_bundle_issue_token() {
     assert!(matches!(operations::show(&state, now), Err(StateError::NoCa(_))));
     let new = NewRoot::of(TrustDomain::parse("cluster.local").unwrap());
 
-    // A token may come first: it makes the directory and its key, and the CA is made around them.
-    let token =
-        operations::token(&state, "shop", "reviews", "istio-ca", Duration::from_secs(60), now).unwrap();
-    assert_eq!(token.split('.').count(), 3);
+    // Before there is a CA, a token would be one that no server knows.
+    let token = || operations::token(&state, "shop", "reviews", "istio-ca", Duration::from_secs(60), now);
+    let early = token().unwrap_err().to_string();
+    assert!(early.contains("no CA in this directory") && early.contains("eastwest ca init"), "{early}");
+    assert!(!state.exists(), "nothing is made");
+    fs::create_dir(&state).unwrap();
+    assert!(token().is_err() && fs::read_dir(&state).unwrap().next().is_none(), "nor in an empty directory");
     assert!(matches!(operations::bundle(&state, now), Err(StateError::NoCa(_))));
     let summary = operations::init(&state, &new, None, now).unwrap();
+    assert_eq!(token().unwrap().split('.').count(), 3);
     assert_eq!(operations::init(&state, &new, None, now).unwrap(), summary, "nothing is made anew");
     assert_eq!(operations::show(&state, now).unwrap(), summary);
     assert_eq!(summary.roots[0].subject, "O=cluster.local");
@@ -31,17 +35,22 @@ fn init_show_bundle_issue_token() {
     );
 
     let identity = "spiffe://cluster.local/ns/shop/sa/reviews".parse().unwrap();
-    let issued = operations::issue(&state, &identity, None, Lifetimes::default(), now).unwrap();
+    let issued = operations::issue(&state, (&identity, Vec::new()), None, Lifetimes::default(), now).unwrap();
     let out = dir.path().join("out");
     let [chain, key, roots] = issued.write(&out).unwrap();
     assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(fs::read_to_string(chain).unwrap().starts_with("-----BEGIN CERTIFICATE-----"));
     assert_eq!(fs::read_to_string(roots).unwrap(), operations::bundle(&state, now).unwrap());
     let long = Some(Duration::from_secs(91 * 24 * 3600));
-    let refused = operations::issue(&state, &identity, long, Lifetimes::default(), now);
+    let refused = operations::issue(&state, (&identity, Vec::new()), long, Lifetimes::default(), now);
     assert!(refused.err().is_some_and(|error| error.to_string().contains("maximum")));
-    let domain_only =
-        operations::issue(&state, &"spiffe://td".parse().unwrap(), None, Lifetimes::default(), now);
+    let domain_only = operations::issue(
+        &state,
+        (&"spiffe://td".parse().unwrap(), Vec::new()),
+        None,
+        Lifetimes::default(),
+        now,
+    );
     assert!(domain_only.is_err(), "no certificate for a trust domain as such");
 }
 

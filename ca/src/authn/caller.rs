@@ -5,6 +5,8 @@ use std::time::Duration;
 use eastwest_identity::{SpiffeId, WorkloadKey};
 use time::OffsetDateTime;
 
+use crate::names::AllowedNames;
+
 /// An object of Kubernetes that a token is bound to.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 pub struct BoundObject {
@@ -171,19 +173,27 @@ pub struct Caller {
     pub proof: Proof,
     /// Longest lifetime of its certificates, if the proof limits it.
     pub max_life: Option<Duration>,
+    /// The names that its certificates may have beside the identity, if the proof says which.
+    pub allowed_names: Option<AllowedNames>,
     represented: Option<Represented>,
 }
 
 impl Caller {
     /// A caller that acts for itself.
     pub fn new(identity: SpiffeId, proof: Proof) -> Self {
-        Self { identity, proof, max_life: None, represented: None }
+        Self { identity, proof, max_life: None, allowed_names: None, represented: None }
     }
 
     /// The same caller with a bound on the lifetime of its certificates.
     #[must_use]
     pub fn living_at_most(self, life: Duration) -> Self {
         Self { max_life: Some(life), ..self }
+    }
+
+    /// The same caller, whose certificates may have these names and no others beside the identity.
+    #[must_use]
+    pub fn naming(self, names: AllowedNames) -> Self {
+        Self { allowed_names: Some(names), ..self }
     }
 
     /// The workload that the caller represents, if any.

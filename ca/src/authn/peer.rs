@@ -6,7 +6,6 @@ use eastwest_identity::{IdentityError, SpiffeId, TrustDomain};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use time::OffsetDateTime;
-use webpki::KeyUsage;
 use x509_parser::certificate::X509Certificate;
 
 use crate::{
@@ -126,7 +125,7 @@ pub fn verify_server(
     now: OffsetDateTime,
 ) -> Result<(), PeerError> {
     let (leaf, intermediates) = split(chain)?;
-    roots.verify(leaf, intermediates, KeyUsage::server_auth(), now).map_err(PeerError::Path)?;
+    roots.verify_server(leaf, intermediates, now).map_err(PeerError::Path)?;
     let identity = svid_identity(&x509::parse(leaf).ok_or(PeerError::Unreadable)?)?;
     if identity == *expected { Ok(()) } else { Err(PeerError::Other(identity)) }
 }

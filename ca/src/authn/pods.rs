@@ -101,12 +101,27 @@ pub enum BindingError {
         /// The node of the pod.
         real: String,
     },
+    /// The pod is on no node, or that has not been seen yet.
+    #[error("the token is for the pod {pod} on the node {bound:?}, but the pod is on no node")]
+    NoNode {
+        /// Which pod.
+        pod: WorkloadKey,
+        /// The node in the token.
+        bound: String,
+    },
 }
 
 impl BindingError {
     /// Whether an object that is not known here yet may be the reason.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::NoPod(_) | Self::Uid { .. } | Self::NoAccount(_) | Self::AccountUid { .. })
+        matches!(
+            self,
+            Self::NoPod(_)
+                | Self::Uid { .. }
+                | Self::NoAccount(_)
+                | Self::AccountUid { .. }
+                | Self::NoNode { .. }
+        )
     }
 }
 
@@ -133,7 +148,7 @@ pub fn check_account(
 }
 
 /// The pod that a token of `account` is bound to: it must exist, have that UID, run as that account, and be on `node` if the
-/// token names one. A pod without a UID (a manifest written by hand) is known by its name alone.
+/// token names one. A pod without a UID (a manifest written by hand) is known by its name, and its node if that has one.
 ///
 /// # Errors
 /// See [`BindingError`].
@@ -152,12 +167,14 @@ pub fn bound_pod(
     if real != account.name() {
         return Err(BindingError::Account { pod: key, real: real.to_owned() });
     }
-    let elsewhere = |real: &&str| node.is_some_and(|node| node.name != **real);
-    if let Some((bound, real)) = node.zip(pod.node.as_deref().filter(elsewhere)) {
-        let (bound, real) = (bound.name.clone(), real.to_owned());
-        return Err(BindingError::Node { pod: key, bound, real });
+    let Some(node) = node else { return Ok(pod) };
+    let bound = node.name.clone();
+    match pod.node.as_deref() {
+        Some(real) if real != node.name => Err(BindingError::Node { pod: key, bound, real: real.to_owned() }),
+        // A manifest written by hand may name no node; a pod of a cluster that has a token is on one.
+        None if pod.uid.is_some() => Err(BindingError::NoNode { pod: key, bound }),
+        Some(_) | None => Ok(pod),
     }
-    Ok(pod)
 }
 
 #[cfg(test)]

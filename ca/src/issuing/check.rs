@@ -1,7 +1,9 @@
 //! Checks a finished certificate before it is returned, so that no mistake of a profile or a library reaches a caller.
 
+use der::Decode as _;
 use eastwest_identity::SpiffeId;
-use x509_parser::certificate::X509Certificate;
+use x509_cert::ext::pkix::{SubjectAltName, name::GeneralName};
+use x509_parser::{certificate::X509Certificate, oid_registry::OID_X509_EXT_SUBJECT_ALT_NAME};
 
 use crate::x509::{
     self, Window,
@@ -11,6 +13,8 @@ use crate::x509::{
 /// What a leaf must be.
 pub(crate) struct Expected<'a> {
     pub(crate) identity: &'a SpiffeId,
+    /// Its alternative names, the identity first.
+    pub(crate) names: Vec<GeneralName>,
     pub(crate) key: &'a PublicKey,
     pub(crate) window: Window,
     /// The signer's subject in DER.
@@ -27,19 +31,21 @@ pub(crate) fn leaf(der: &[u8], expected: &Expected<'_>) -> Result<(), &'static s
     ensure(leaf.subject().iter().next().is_none(), "a subject")?;
     ensure(x509::window(&leaf) == expected.window, "another validity")?;
     ensure((8..=20).contains(&leaf.raw_serial().len()), "a serial number of the wrong length")?;
-    names(&leaf, expected.identity)?;
+    names(&leaf, expected)?;
     usages(&leaf, expected.key.kind())?;
     let known = leaf.iter_extensions().all(|extension| !extension.parsed_extension().unsupported());
     ensure(known && leaf.extensions().len() == 6, "extensions beyond the profile")
 }
 
-fn names(leaf: &X509Certificate<'_>, identity: &SpiffeId) -> Result<(), &'static str> {
-    match leaf.subject_alternative_name() {
-        Ok(Some(names)) if names.critical && names.value.general_names.len() == 1 => {}
-        _ => return Err("not one critical alternative name"),
+fn names(leaf: &X509Certificate<'_>, expected: &Expected<'_>) -> Result<(), &'static str> {
+    let found = leaf.iter_extensions().find(|extension| extension.oid == OID_X509_EXT_SUBJECT_ALT_NAME);
+    let names = found.filter(|found| found.critical).map(|found| SubjectAltName::from_der(found.value));
+    match names {
+        Some(Ok(SubjectAltName(names))) if names == expected.names => {}
+        _ => return Err("other alternative names, or none that are critical"),
     }
     match x509::uri_names(leaf).as_deref() {
-        Some([uri]) if *uri == identity.as_str() => Ok(()),
+        Some([uri]) if *uri == expected.identity.as_str() => Ok(()),
         _ => Err("another identity"),
     }
 }

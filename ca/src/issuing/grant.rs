@@ -5,7 +5,14 @@ use std::time::Duration;
 use eastwest_identity::{SpiffeId, TrustDomain};
 use thiserror::Error;
 
-use crate::authn::caller::Caller;
+use crate::{
+    authn::caller::Caller,
+    names::{AllowedNames, ServingName, ServingNameError},
+    x509::csr::{CsrError, VerifiedCsr},
+};
+
+/// Most names beside the identity in a certificate.
+const MAX_NAMES: usize = 100;
 
 /// How long workload certificates live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +87,10 @@ impl Default for Lifetimes {
 #[non_exhaustive]
 pub enum Refusal {
     /// A longer life than allowed.
-    #[error("validity_duration: {asked} s are more than the maximum of {max} s; ask for less")]
+    #[error(
+        "validity_duration: {} is more than the maximum of {}; ask for less, or raise --max-cert-ttl",
+        duration(*asked), duration(*max)
+    )]
     TooLong {
         /// Seconds asked for.
         asked: u64,
@@ -88,7 +98,10 @@ pub enum Refusal {
         max: u64,
     },
     /// A shorter life than allowed.
-    #[error("validity_duration: {asked} s are less than the minimum of {min} s; ask for more")]
+    #[error(
+        "validity_duration: {} is less than the minimum of {}; ask for more, or lower --min-cert-ttl",
+        duration(*asked), duration(*min)
+    )]
     TooShort {
         /// Seconds asked for.
         asked: u64,
@@ -98,6 +111,32 @@ pub enum Refusal {
     /// The caller's identity is not one that we issue.
     #[error("{0} is not an identity of a workload in the trust domain {1}")]
     Identity(SpiffeId, TrustDomain),
+    /// A name that the caller may not have.
+    #[error(
+        "csr: the name {name} is not allowed to this caller; allowed are: {allowed}; leave it away, or allow it with \
+         --allow-dns or --allow-ip, for a CI job with dnsNames or ipAddresses of its rule"
+    )]
+    Name {
+        /// The name.
+        name: String,
+        /// What the caller may have.
+        allowed: String,
+    },
+    /// Too many names.
+    #[error("csr: {0} names are more than the {MAX_NAMES} allowed")]
+    TooManyNames(usize),
+    /// The names cannot be read.
+    #[error(transparent)]
+    Csr(#[from] CsrError),
+}
+
+/// Seconds as people write them.
+fn duration(seconds: u64) -> String {
+    let units = [(86_400, "d"), (3600, "h"), (60, "m")];
+    match units.into_iter().find(|(unit, _)| seconds >= *unit && seconds.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", seconds / unit),
+        None => format!("{seconds}s"),
+    }
 }
 
 /// Authorizes callers.
@@ -105,12 +144,19 @@ pub enum Refusal {
 pub struct Authorizer {
     trust_domain: TrustDomain,
     lifetimes: Lifetimes,
+    names: AllowedNames,
 }
 
 impl Authorizer {
     /// An authorizer for the identities of one trust domain.
     pub fn new(trust_domain: TrustDomain, lifetimes: Lifetimes) -> Self {
-        Self { trust_domain, lifetimes }
+        Self { trust_domain, lifetimes, names: AllowedNames::default() }
+    }
+
+    /// The same, where callers may have these names beside their identity, unless their proof says which.
+    #[must_use]
+    pub fn allowing(self, names: AllowedNames) -> Self {
+        Self { names, ..self }
     }
 
     /// Grants a caller its identity (or that of the workload it represents) for `seconds`, or for the default life if
@@ -124,9 +170,16 @@ impl Authorizer {
         if identity.path().is_empty() || identity.trust_domain() != self.trust_domain {
             return Err(Refusal::Identity(identity.clone(), self.trust_domain.clone()));
         }
+        // A name of the pod that a node's proxy speaks for is not known to be its own.
+        let names = match caller.represented() {
+            Some(_) => AllowedNames::default(),
+            None => caller.allowed_names.clone().unwrap_or_else(|| self.names.clone()),
+        };
         Ok(Grant {
             identity: identity.clone(),
             lifetime: self.lifetimes.within(caller.max_life).granted(seconds)?,
+            allowed: names,
+            names: Vec::new(),
         })
     }
 }
@@ -136,12 +189,55 @@ impl Authorizer {
 pub struct Grant {
     identity: SpiffeId,
     lifetime: Duration,
+    allowed: AllowedNames,
+    names: Vec<ServingName>,
 }
 
 impl Grant {
     /// The identity that the certificate will name.
     pub fn identity(&self) -> &SpiffeId {
         &self.identity
+    }
+
+    /// The names that the certificate will have beside the identity.
+    pub fn names(&self) -> &[ServingName] {
+        &self.names
+    }
+
+    /// The same grant with the DNS names and addresses that the request asks for. Where the caller may have none, the
+    /// request's names are not looked at.
+    ///
+    /// # Errors
+    /// A name that the caller may not have, or names that cannot be read.
+    pub fn with_names_of(self, csr: &VerifiedCsr) -> Result<Self, Refusal> {
+        if self.allowed.is_empty() {
+            return Ok(self);
+        }
+        let requested = csr.requested_names()?;
+        let names: Result<Vec<_>, _> = requested.iter().filter_map(ServingName::of).collect();
+        let unreadable = |name: ServingNameError| self.refusal(&name.to_string());
+        let names = names.map_err(unreadable)?;
+        self.with_names(names)
+    }
+
+    /// The same grant with these names, each once.
+    ///
+    /// # Errors
+    /// A name that the caller may not have.
+    pub fn with_names(self, mut names: Vec<ServingName>) -> Result<Self, Refusal> {
+        names.sort();
+        names.dedup();
+        if names.len() > MAX_NAMES {
+            return Err(Refusal::TooManyNames(names.len()));
+        }
+        match names.iter().find(|name| !self.allowed.allows(name)) {
+            Some(name) => Err(self.refusal(&name.to_string())),
+            None => Ok(Self { names, ..self }),
+        }
+    }
+
+    fn refusal(&self, name: &str) -> Refusal {
+        Refusal::Name { name: name.to_owned(), allowed: self.allowed.to_string() }
     }
 
     /// How long from now; the issuer cuts it at its own end.
@@ -182,7 +278,7 @@ mod tests {
             assert_eq!(grant.as_ref().ok().map(|g| g.lifetime().as_secs()), granted, "{asked}: {grant:?}");
         }
         let refusal = authorizer().authorize(&caller("spiffe://td/a"), i64::MAX).unwrap_err().to_string();
-        assert!(refusal.contains("maximum of 7776000 s"), "{refusal}");
+        assert!(refusal.contains("maximum of 90d; ask for less, or raise --max-cert-ttl"), "{refusal}");
     }
 
     #[test]

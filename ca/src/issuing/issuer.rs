@@ -2,27 +2,33 @@
 
 use std::time::Duration;
 
+use der::asn1::Ia5String;
 use eastwest_identity::TrustDomain;
 use rcgen::PublicKeyData as _;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use time::OffsetDateTime;
+use x509_cert::ext::pkix::name::GeneralName;
 use x509_parser::certificate::X509Certificate;
 
 use crate::{
     issuing::{
         check,
         grant::Grant,
-        profile::{self, ServingName},
+        profile,
         signer::{Contents, SignError, Signer},
-        signing_chain::{ChainError, SigningChain},
     },
-    trust::bundle::TrustBundle,
+    names::ServingName,
+    trust::{
+        bundle::TrustBundle,
+        ca_chain::{CaChain, ChainError, ChainProblem},
+    },
     x509::{
         self, Window,
         csr::VerifiedCsr,
-        key::{NewKey, PrivateKey, PrivateKeyError},
+        key::{PrivateKey, PrivateKeyError},
+        name_constraints::Violation,
         pem,
         public_key::{KeyKind, PublicKey, fingerprint, hex},
     },
@@ -46,6 +52,9 @@ pub enum IssueError {
     /// Encoding or signing failed.
     #[error("the certificate could not be made: {0}")]
     Sign(String),
+    /// A CA of the chain does not allow a name: every client would refuse the certificate.
+    #[error("{0}")]
+    Constraint(#[from] Violation),
     /// The finished certificate does not match the profile; it is discarded.
     #[error("the finished certificate has {0}; it was thrown away")]
     SelfCheck(&'static str),
@@ -80,17 +89,38 @@ pub enum LoadError {
     #[error("the CA key is {0}, which Envoy does not verify; use ECDSA P-256, P-384 or RSA")]
     KeyKind(KeyKind),
     /// A certificate made for trial does not lead to a root by the rules of TLS clients.
-    #[error("clients would refuse what this chain signs: {0}")]
+    #[error("clients would refuse what this chain signs: {}", path_problem(.0))]
     Path(webpki::Error),
-    /// The key is not that of the signing certificate.
-    #[error("the private key does not belong to the signing certificate")]
-    KeyMismatch,
+    /// The key is not that of the signing certificate, whose subject this is.
+    #[error(
+        "the private key does not belong to the signing certificate ({0}): give the key of that certificate, or the \
+         certificate of that key"
+    )]
+    KeyMismatch(String),
     /// The key is of no use.
     #[error(transparent)]
     Key(#[from] PrivateKeyError),
     /// The chain is not valid now, or a trial signature failed.
     #[error(transparent)]
     Issue(#[from] IssueError),
+}
+
+/// What clients object to, with the remedy.
+fn path_problem(error: &webpki::Error) -> String {
+    match error {
+        webpki::Error::NameConstraintViolation => "programs that verify with rustls, among them the agent and ztunnel, \
+             refuse a CA certificate with a URI name below a CA that constrains URIs; have it issued without that name"
+            .to_owned(),
+        webpki::Error::RequiredEkuNotFoundContext(_) | webpki::Error::EmptyEkuExtension => {
+            "a CA certificate has an extended key usage without serverAuth and clientAuth; have it issued with both, or \
+             without that extension"
+                .to_owned()
+        }
+        webpki::Error::UnsupportedCriticalExtension => {
+            "a CA certificate has a critical extension that TLS clients do not know; have it issued without".to_owned()
+        }
+        other => other.to_string(),
+    }
 }
 
 /// A certificate that was issued.
@@ -136,27 +166,38 @@ pub trait Issuer: Send + Sync {
 /// An issuer whose key is in this process.
 pub struct LocalIssuer {
     signer: Signer,
-    chain: SigningChain,
+    chain: CaChain,
 }
 
 impl LocalIssuer {
-    /// An issuer from a key and its chain: the signing certificate first, then those above it. Roots at the end of
-    /// the chain are dropped, since they belong to the bundle. Signs one certificate for trial.
+    /// An issuer from a key, its certificate and those above it, in any order. Roots belong to the bundle and are left out of
+    /// the chain, and so is what it does not need. Signs one certificate for trial.
     ///
     /// # Errors
-    /// Key and chain do not belong together, do not lead to `roots`, or are not valid at `now`.
+    /// Key and chain do not belong together, do not lead to `roots`, are not valid at `now`, or clients would refuse what
+    /// they sign.
     pub fn new(
         key: PrivateKey,
         chain: Vec<CertificateDer<'static>>,
         roots: &TrustBundle,
         now: OffsetDateTime,
     ) -> Result<Self, LoadError> {
-        let certificate = chain.first().cloned().ok_or(ChainError::NoCertificate)?;
-        let chain = SigningChain::follow(chain, roots)?;
-        let parsed = x509::parse(&certificate).ok_or(ChainError::Unreadable(0))?;
-        if parsed.public_key().raw != key.subject_public_key_info() {
-            return Err(LoadError::KeyMismatch);
-        }
+        Self::with(key, &chain, &[], roots, now)
+    }
+
+    /// The same, where the certificate of the key is one of `own`, and those above it are among these and `others`.
+    pub(crate) fn with(
+        key: PrivateKey,
+        own: &[CertificateDer<'static>],
+        others: &[CertificateDer<'static>],
+        roots: &TrustBundle,
+        now: OffsetDateTime,
+    ) -> Result<Self, LoadError> {
+        let certificate = certificate_of(&key, own, now)?;
+        let (all, roots): (Vec<_>, Vec<_>) = ([own, others].concat(), roots.certificates().collect());
+        let chain = CaChain::follow(certificate, &all, &roots, now)?;
+        let unreadable = || ChainError::of(certificate, ChainProblem::Unreadable);
+        let parsed = x509::parse(certificate).ok_or_else(unreadable)?;
         let public = key.public()?;
         let signer =
             Signer::new(key, public.kind(), &parsed).ok_or_else(|| LoadError::KeyKind(public.kind()))?;
@@ -165,19 +206,15 @@ impl LocalIssuer {
         Ok(issuer)
     }
 
-    fn trial(&self, key: &PublicKey, now: OffsetDateTime) -> Result<CertificateDer<'static>, IssueError> {
-        let localhost = ServingName::Dns("localhost".to_owned());
-        Ok(self.issue_serving(&[localhost], key, Duration::from_secs(1), now)?.der)
-    }
-
-    /// Signs a certificate and verifies it as a client would.
+    /// Signs a certificate without names and verifies it as clients with webpki would, our agent among them.
     fn try_out(
         &self,
         certificate: &X509Certificate<'_>,
         key: &PublicKey,
         now: OffsetDateTime,
     ) -> Result<(), LoadError> {
-        let trial = self.trial(key, now)?;
+        let window = self.window_for(Duration::from_secs(1), now)?;
+        let trial = self.sign(&profile::trial(random_serial()?, window), key)?.der;
         let parsed = x509::parse(&trial).ok_or(IssueError::SelfCheck("no readable form"))?;
         if parsed.issuer().as_raw() != self.signer.name() {
             return Err(IssueError::SelfCheck("another issuer name").into());
@@ -186,12 +223,27 @@ impl LocalIssuer {
             return Err(IssueError::SelfCheck("a signature that does not verify").into());
         }
         let root = TrustBundle::new(vec![self.chain.root.clone()])
-            .map_err(|_| ChainError::Broken(self.chain.intermediates.len()))?;
-        match root.verify(&trial, &self.chain.intermediates, webpki::KeyUsage::server_auth(), now) {
-            // Which names are permitted shows with each certificate; "localhost" need not be.
-            Ok(()) | Err(webpki::Error::NameConstraintViolation) => Ok(()),
-            Err(problem) => Err(LoadError::Path(problem)),
-        }
+            .map_err(|_| ChainError::of(&self.chain.root, ChainProblem::Unreadable))?;
+        [webpki::KeyUsage::server_auth(), webpki::KeyUsage::client_auth()].into_iter().try_for_each(|usage| {
+            root.verify_by_webpki(&trial, &self.chain.intermediates, usage, now).map_err(LoadError::Path)
+        })
+    }
+
+    /// That the name constraints of the chain allow identities of a trust domain.
+    ///
+    /// # Errors
+    /// The constraint that forbids them.
+    pub fn check_trust_domain(&self, domain: &TrustDomain) -> Result<(), IssueError> {
+        let uri = Ia5String::new(&format!("spiffe://{domain}"))?;
+        Ok(self.chain.constraints.check(&GeneralName::UniformResourceIdentifier(uri))?)
+    }
+
+    /// That the name constraints of the chain allow a name in a certificate.
+    ///
+    /// # Errors
+    /// The constraint that forbids it.
+    pub fn check_name(&self, name: &ServingName) -> Result<(), IssueError> {
+        Ok(self.chain.constraints.check(&name.general_name()?)?)
     }
 
     /// The root that the chain leads to.
@@ -251,7 +303,9 @@ impl LocalIssuer {
         self.chain.window.contains(now)
     }
 
+    /// Signs what the name constraints of the chain allow.
     fn sign(&self, contents: &Contents, key: &PublicKey) -> Result<IssuedCertificate, IssueError> {
+        contents.names.iter().try_for_each(|name| self.chain.constraints.check(name))?;
         let Window { not_before, not_after } = contents.window;
         let der = self.signer.sign(contents, key)?;
         Ok(IssuedCertificate { der, serial: hex(&contents.serial), not_before, not_after })
@@ -278,9 +332,10 @@ impl Issuer for LocalIssuer {
         let window = self.window_for(grant.lifetime(), now)?;
         let serial = random_serial()?;
         let key = csr.key();
-        let issued = self.sign(&profile::leaf(grant.identity(), key.kind(), serial, window)?, key)?;
+        let names = profile::leaf_names(grant.identity(), grant.names())?;
+        let issued = self.sign(&profile::leaf(names.clone(), key.kind(), serial, window), key)?;
         let expected =
-            check::Expected { identity: grant.identity(), key, window, issuer: self.signer.name() };
+            check::Expected { identity: grant.identity(), names, key, window, issuer: self.signer.name() };
         check::leaf(&issued.der, &expected).map_err(IssueError::SelfCheck)?;
         Ok(issued)
     }
@@ -294,64 +349,29 @@ impl Issuer for LocalIssuer {
     }
 }
 
-/// The properties of a new root.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewRoot {
-    /// The trust domain it names.
-    pub trust_domain: TrustDomain,
-    /// The kind of its key.
-    pub key: NewKey,
-    /// How long it lives.
-    pub life: Duration,
-    /// Number of the root in its CA, from 1. Roots after the first have it in their names.
-    pub generation: u32,
-}
-
-impl NewRoot {
-    /// The usual one: ECDSA P-256, ten years, the first.
-    pub fn of(trust_domain: TrustDomain) -> Self {
-        Self { trust_domain, key: NewKey::default(), life: profile::ROOT_LIFE, generation: 1 }
-    }
-
-    /// One like `root`: of the same trust domain if it names one, with a key of the same kind where such are made, and
-    /// as long a life. `None` if the root cannot be read.
-    pub fn like(root: &CertificateDer<'_>) -> Option<Self> {
-        let parsed = x509::parse(root)?;
-        let named = parsed.subject().iter_organization().next().and_then(|name| name.as_str().ok());
-        let domain = named.and_then(|name| TrustDomain::parse(name).ok());
-        let usual = Self::of(domain.or_else(|| TrustDomain::parse("cluster.local").ok())?);
-        let kind = PublicKey::from_spki(parsed.public_key().raw).map(|key| key.kind());
-        let key = if kind == Ok(KeyKind::P384) { NewKey::P384 } else { NewKey::P256 };
-        let window = x509::window(&parsed);
-        let life = Duration::try_from(window.not_after - window.not_before).unwrap_or(usual.life);
-        Some(Self { key, life, ..usual })
-    }
-
-    /// Certifies `key` by itself, backdated.
-    ///
-    /// # Errors
-    /// No random numbers, or signing failed.
-    pub fn sign(&self, key: &PrivateKey, now: OffsetDateTime) -> Result<CertificateDer<'static>, IssueError> {
-        let serial = random_serial()?;
-        let params = profile::root(&self.trust_domain, self.generation, serial, self.life, now);
-        Ok(params.self_signed(key)?.into())
-    }
-}
-
-/// Makes a self-signed root of the usual kind for `trust_domain`.
-///
-/// # Errors
-/// No random numbers, or signing failed.
-pub fn self_signed_root(
-    trust_domain: &TrustDomain,
+/// The certificate of `key` among `own`: of several, the first that is valid now.
+fn certificate_of<'a>(
     key: &PrivateKey,
+    own: &'a [CertificateDer<'static>],
     now: OffsetDateTime,
-) -> Result<CertificateDer<'static>, IssueError> {
-    NewRoot::of(trust_domain.clone()).sign(key, now)
+) -> Result<&'a CertificateDer<'static>, LoadError> {
+    let first = own.first().ok_or(ChainError::from(ChainProblem::NoCertificate))?;
+    let (spki, mut found) = (key.subject_public_key_info(), None);
+    for der in own {
+        let parsed = x509::parse(der).ok_or_else(|| ChainError::of(der, ChainProblem::Unreadable))?;
+        if parsed.public_key().raw == spki {
+            if x509::window(&parsed).contains(now) {
+                return Ok(der);
+            }
+            found.get_or_insert(der);
+        }
+    }
+    let subject = || x509::parse(first).map_or_else(String::new, |parsed| x509::name_of(&parsed));
+    found.ok_or_else(|| LoadError::KeyMismatch(subject()))
 }
 
 /// 128 random bits.
-fn random_serial() -> Result<[u8; 16], IssueError> {
+pub(crate) fn random_serial() -> Result<[u8; 16], IssueError> {
     let mut serial = [0; 16];
     SystemRandom::new().fill(&mut serial).map_err(|_| IssueError::Random)?;
     serial[0] |= 0x40; // one length for all, and never zero

@@ -8,7 +8,10 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use crate::{
-    issuing::issuer::{Issuer as _, LoadError, LocalIssuer},
+    issuing::{
+        issuer::{Issuer as _, LoadError, LocalIssuer},
+        needs::{Needs, NeedsError},
+    },
     trust::{
         bundle::{BundleError, TrustBundle},
         revocation::{RevocationError, Revocations},
@@ -71,9 +74,6 @@ pub enum PluggedError {
     /// Both sets of names.
     #[error("{0} and {1} are both there, and both name the CA; remove one set: a plugged-in CA is {SETS}")]
     Both(&'static str, &'static str),
-    /// A file that is no text.
-    #[error("{0}: is not text")]
-    NotText(&'static str),
     /// A file without certificates.
     #[error("{0}: {1}")]
     Certificates(&'static str, PemError),
@@ -83,13 +83,21 @@ pub enum PluggedError {
     /// The roots cannot be used.
     #[error("{0}: {1}")]
     Roots(&'static str, BundleError),
-    /// Key, chain and roots do not belong together.
+    /// Key, chain and roots do not belong together, or a certificate of them is of no use.
     #[error("{files}: {source}")]
     Chain {
         /// The files.
         files: String,
         /// The problem.
         source: LoadError,
+    },
+    /// Clients would refuse what the CA signs.
+    #[error("{certificate}: {source}")]
+    Needs {
+        /// The file of the signing certificate.
+        certificate: &'static str,
+        /// The problem.
+        source: NeedsError,
     },
 }
 
@@ -144,13 +152,20 @@ impl PluggedFiles {
         }
     }
 
-    fn text(&self, name: &'static str) -> Result<&str, PluggedError> {
-        let content = self.0.get(name).map_or(&[][..], |content| content.as_slice());
-        std::str::from_utf8(content).map_err(|_| PluggedError::NotText(name))
+    fn content(&self, name: &'static str) -> &[u8] {
+        self.0.get(name).map_or(&[], |content| content.as_slice())
     }
 
     fn certificates(&self, name: &'static str) -> Result<Vec<CertificateDer<'static>>, PluggedError> {
-        pem::certificates(self.text(name)?).map_err(|error| PluggedError::Certificates(name, error))
+        pem::certificates(self.content(name)).map_err(|error| PluggedError::Certificates(name, error))
+    }
+
+    /// The file that holds a certificate, if one does.
+    fn with(&self, certificate: &CertificateDer<'_>) -> Option<&'static str> {
+        let holds = |name: &&'static str| {
+            pem::certificates(self.content(name)).is_ok_and(|all| all.iter().any(|one| one == certificate))
+        };
+        FILES.into_iter().filter(|name| *name != REVOCATION_FILE).find(holds)
     }
 }
 
@@ -165,26 +180,33 @@ pub struct PluggedCa {
 impl PluggedCa {
     /// Reads a CA from its files.
     ///
-    /// The chain may begin with the signing certificate or with the one above it, and may end with the root. It may be
-    /// empty where a root signs.
+    /// The certificates of the chain may be in any order, may begin with the signing certificate or with the one above it,
+    /// and may end with the root. There may be none where a root signs.
     ///
     /// # Errors
     /// See [`PluggedError`]; each names its file.
-    pub fn load(files: &PluggedFiles, now: OffsetDateTime) -> Result<Self, PluggedError> {
+    pub fn load(files: &PluggedFiles, needs: &Needs, now: OffsetDateTime) -> Result<Self, PluggedError> {
         let names = files.names()?;
-        let mut chain = files.certificates(names.certificate)?;
-        if let Some(name) = names.chain.filter(|name| files.text(name).is_ok_and(|t| !t.trim().is_empty())) {
-            chain.extend(files.certificates(name)?);
-        }
-        chain.dedup();
-        let roots = TrustBundle::from_pem(files.text(names.roots)?)
-            .map_err(|error| PluggedError::Roots(names.roots, error))?;
-        let key = PrivateKey::from_pem(files.text(names.key)?)
-            .map_err(|error| PluggedError::Key(names.key, error))?;
-        let issuer = LocalIssuer::new(key, chain, &roots, now).map_err(|source| {
-            let files: Vec<_> = names.all().collect();
-            PluggedError::Chain { files: files.join(", "), source }
+        let own = files.certificates(names.certificate)?;
+        let above = names.chain.filter(|name| !files.content(name).trim_ascii().is_empty());
+        let above = above.map(|name| files.certificates(name)).transpose()?.unwrap_or_default();
+        let roots = files.certificates(names.roots)?;
+        let roots = TrustBundle::new(roots).map_err(|error| PluggedError::Roots(names.roots, error))?;
+        let key = PrivateKey::from_pem(files.content(names.key));
+        let key = key.map_err(|error| PluggedError::Key(names.key, error))?;
+        let issuer = LocalIssuer::with(key, &own, &above, &roots, now).map_err(|source| {
+            let file = match &source {
+                LoadError::Chain(error) => {
+                    error.certificate().and_then(|certificate| files.with(certificate))
+                }
+                LoadError::KeyMismatch(_) | LoadError::KeyKind(_) | LoadError::Key(_) => Some(names.key),
+                LoadError::Path(_) | LoadError::Issue(_) => None,
+            };
+            let all = || names.all().collect::<Vec<_>>().join(", ");
+            PluggedError::Chain { files: file.map_or_else(all, str::to_owned), source }
         })?;
+        let certificate = names.certificate;
+        needs.check(&issuer).map_err(|source| PluggedError::Needs { certificate, source })?;
         Ok(Self { issuer, roots })
     }
 
@@ -199,8 +221,7 @@ impl PluggedCa {
         now: OffsetDateTime,
     ) -> Result<Revocations, RevocationError> {
         let Some(content) = files.revocation_lists() else { return Ok(Revocations::default()) };
-        let text = std::str::from_utf8(content).map_err(|_| RevocationError::NoList)?;
-        Revocations::from_pem(text, issuer.intermediates().iter().chain(roots.certificates()), now)
+        Revocations::from_pem(content, issuer.intermediates().iter().chain(roots.certificates()), now)
     }
 }
 

@@ -1,9 +1,9 @@
 //! The profiles of our certificates (CA.md C6 and S20 to S30).
 
-use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
+use std::{str::FromStr as _, time::Duration};
 
 use der::{
-    asn1::{Ia5String, ObjectIdentifier, OctetString},
+    asn1::{Ia5String, ObjectIdentifier},
     flagset::FlagSet,
     oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH},
 };
@@ -11,8 +11,6 @@ use eastwest_identity::{SpiffeId, TrustDomain};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyUsagePurpose, SerialNumber,
 };
-use rustls_pki_types::ServerName;
-use thiserror::Error;
 use time::{OffsetDateTime, macros::datetime};
 use x509_cert::{
     ext::pkix::{KeyUsages, name::GeneralName},
@@ -21,6 +19,7 @@ use x509_cert::{
 
 use crate::{
     issuing::signer::Contents,
+    names::ServingName,
     x509::{Window, public_key::KeyKind},
 };
 
@@ -41,41 +40,9 @@ const MAX_ORGANIZATION: usize = 64;
 /// id-kp-documentSigning (RFC 9336 §3.1).
 const DOCUMENT_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.36");
 
-/// A name or address in our own serving certificate.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ServingName {
-    /// A DNS name in lower case.
-    Dns(String),
-    /// An IP address.
-    Ip(IpAddr),
-}
-
-/// Neither a DNS name nor an IP address.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("serving name {0:?}: neither a DNS name nor an IP address")]
-pub struct ServingNameError(String);
-
-impl FromStr for ServingName {
-    type Err = ServingNameError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match ServerName::try_from(text) {
-            Ok(ServerName::DnsName(name)) => {
-                Ok(Self::Dns(name.as_ref().trim_end_matches('.').to_ascii_lowercase()))
-            }
-            Ok(ServerName::IpAddress(ip)) => Ok(Self::Ip(ip.into())),
-            _ => Err(ServingNameError(text.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for ServingName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Dns(name) => f.write_str(name),
-            Self::Ip(ip) => ip.fmt(f),
-        }
-    }
+/// A SPIFFE ID as it stands in a certificate.
+pub(crate) fn uri(identity: &SpiffeId) -> der::Result<GeneralName> {
+    Ia5String::new(identity.as_str()).map(GeneralName::UniformResourceIdentifier)
 }
 
 /// The life of a certificate that is asked for at `now`, inside the life of its signers.
@@ -87,31 +54,33 @@ pub(crate) fn window(now: OffsetDateTime, lifetime: Duration, signers: Window) -
     Window { not_before: now - BACKDATE.min(half), not_after }
 }
 
-/// An X509-SVID: empty subject, one URI, both extended key usages.
-pub(crate) fn leaf(
-    identity: &SpiffeId,
-    key: KeyKind,
-    serial: [u8; 16],
-    window: Window,
-) -> der::Result<Contents> {
+/// The alternative names of a workload's certificate: its one URI, then other names.
+pub(crate) fn leaf_names(identity: &SpiffeId, names: &[ServingName]) -> der::Result<Vec<GeneralName>> {
+    std::iter::once(uri(identity)).chain(names.iter().map(ServingName::general_name)).collect()
+}
+
+/// An X509-SVID: empty subject, one URI, both extended key usages. `names` are those of [`leaf_names`].
+pub(crate) fn leaf(names: Vec<GeneralName>, key: KeyKind, serial: [u8; 16], window: Window) -> Contents {
     let mut contents = end_entity(serial, window);
-    contents.names = vec![GeneralName::UniformResourceIdentifier(Ia5String::new(identity.as_str())?)];
+    contents.names = names;
     if matches!(key, KeyKind::Rsa(_)) {
         contents.key_usages |= KeyUsages::KeyEncipherment; // RFC 8813 §3: never with an EC key
     }
     contents.extended_key_usages.push(ID_KP_CLIENT_AUTH);
-    Ok(contents)
+    contents
 }
 
 /// The certificate that our own servers show. It names no SPIFFE ID, so it proves no workload identity.
 pub(crate) fn serving(names: &[ServingName], serial: [u8; 16], window: Window) -> der::Result<Contents> {
-    let name = |name: &ServingName| match name {
-        ServingName::Dns(name) => Ia5String::new(name).map(GeneralName::DnsName),
-        ServingName::Ip(IpAddr::V4(ip)) => OctetString::new(ip.octets()).map(GeneralName::IpAddress),
-        ServingName::Ip(IpAddr::V6(ip)) => OctetString::new(ip.octets()).map(GeneralName::IpAddress),
-    };
-    let names = names.iter().map(name).collect::<der::Result<_>>()?;
+    let names = names.iter().map(ServingName::general_name).collect::<der::Result<_>>()?;
     Ok(Contents { names, ..end_entity(serial, window) })
+}
+
+/// A certificate made for trial: without names, for servers and clients.
+pub(crate) fn trial(serial: [u8; 16], window: Window) -> Contents {
+    let mut contents = end_entity(serial, window);
+    contents.extended_key_usages.push(ID_KP_CLIENT_AUTH);
+    contents
 }
 
 /// The certificate of the key that signs the ledger's checkpoints. It serves for documents (RFC 9336) and no peer.
@@ -161,25 +130,4 @@ pub(crate) fn root(
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn serving_names() {
-        for (text, good) in [
-            ("istiod.istio-system.svc", true),
-            ("LocalHost.", true),
-            ("127.0.0.1", true),
-            ("::1", true),
-            ("a b", false),
-            ("*.a", false),
-            ("", false),
-        ] {
-            assert_eq!(ServingName::from_str(text).is_ok(), good, "{text}");
-        }
-        assert_eq!(ServingName::from_str("LocalHost."), Ok(ServingName::Dns("localhost".into())));
-    }
 }

@@ -75,6 +75,11 @@ impl<'a> Line<'a> {
         Some(Self { hash, record })
     }
 
+    /// The hash that the line states; whether that is right depends on the line before it.
+    pub fn hash(&self) -> Hash {
+        self.hash
+    }
+
     /// The hash after this line, if it follows `before`.
     pub fn follows(&self, before: Hash) -> Option<Hash> {
         (before.then(self.record) == self.hash).then_some(self.hash)

@@ -125,6 +125,7 @@ mod tests {
         let identity = SpiffeId::parse(&format!("spiffe://td/ns/shop/sa/{name}")).unwrap();
         Issued {
             identity: identity.clone(),
+            names: Vec::new(),
             serial: serial.to_owned(),
             key: String::new(),
             key_sha256: String::new(),

@@ -88,6 +88,9 @@ pub enum Event {
 pub struct Issued {
     /// Whom it names.
     pub identity: SpiffeId,
+    /// DNS names and addresses beside the identity.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
     /// Its serial number in hexadecimal.
     pub serial: String,
     /// Kind of its key.
@@ -109,6 +112,7 @@ impl Issued {
     pub fn new(leaf: &IssuedCertificate, grant: &Grant, csr: &VerifiedCsr, requester: Requester) -> Self {
         Self {
             identity: grant.identity().clone(),
+            names: grant.names().iter().map(ToString::to_string).collect(),
             serial: leaf.serial.clone(),
             key: csr.key().kind().to_string(),
             key_sha256: csr.key().fingerprint(),

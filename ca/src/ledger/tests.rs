@@ -9,10 +9,8 @@ use time::{Duration, OffsetDateTime};
 use super::*;
 use crate::{
     LocalIssuer, PrivateKey, TrustBundle,
-    issuing::{
-        issuer::{Issuer as _, self_signed_root},
-        profile::ServingName,
-    },
+    issuing::{issuer::Issuer as _, new_root::self_signed_root},
+    names::ServingName,
 };
 
 fn now() -> OffsetDateTime {
@@ -33,6 +31,7 @@ fn issued(n: u64) -> Event {
         Requester { caller: Some(identity.clone()), node: Some("node-1".to_owned()), ..Requester::default() };
     let (serial, key, key_sha256) = (format!("{n:x}"), "ECDSA P-256".to_owned(), String::new());
     Event::Issued(Box::new(Issued {
+        names: Vec::new(),
         identity,
         serial,
         key,

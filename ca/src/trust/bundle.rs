@@ -5,10 +5,13 @@ use std::{sync::Arc, time::Duration};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use thiserror::Error;
 use time::OffsetDateTime;
-use webpki::{Cert, EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage};
+use webpki::{Cert, EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
 
 use crate::{
-    trust::revocation::Revocations,
+    trust::{
+        constrained_path::{self, Purpose},
+        revocation::Revocations,
+    },
     x509::{
         self, Window,
         pem::{self, PemError},
@@ -28,12 +31,12 @@ pub enum BundleError {
     /// No certificate at all.
     #[error("trust bundle: there is no certificate")]
     Empty,
-    /// A certificate that cannot be read.
-    #[error("trust bundle: certificate {0} cannot be read")]
+    /// A certificate that cannot be read; the first one is 1.
+    #[error("trust bundle: certificate {0} cannot be read: it is damaged, or of a version before 3")]
     Unreadable(usize),
-    /// A certificate that may not sign.
-    #[error("trust bundle: certificate {0} is not a CA: {1}")]
-    NotACa(usize, &'static str),
+    /// A certificate that may not sign: its subject, and why.
+    #[error("trust bundle: the certificate of {0} is not that of a CA: {1}")]
+    NotACa(String, &'static str),
 }
 
 /// The roots of one trust domain, at least one and none twice, and what has been revoked below them.
@@ -58,12 +61,13 @@ impl TrustBundle {
     pub fn new(certificates: Vec<CertificateDer<'static>>) -> Result<Self, BundleError> {
         let mut roots: Vec<Root> = Vec::with_capacity(certificates.len());
         for (at, der) in certificates.into_iter().enumerate() {
-            let parsed = x509::parse(&der).ok_or(BundleError::Unreadable(at))?;
+            let unreadable = BundleError::Unreadable(at + 1);
+            let Some(parsed) = x509::parse(&der) else { return Err(unreadable) };
             if let Some(problem) = x509::not_a_ca(&parsed) {
-                return Err(BundleError::NotACa(at, problem));
+                return Err(BundleError::NotACa(x509::name_of(&parsed), problem));
             }
             let window = x509::window(&parsed);
-            let anchor = webpki::anchor_from_trusted_cert(&der).map_err(|_| BundleError::Unreadable(at))?;
+            let anchor = webpki::anchor_from_trusted_cert(&der).map_err(|_| unreadable)?;
             let anchor = anchor.to_owned();
             if roots.iter().all(|root| root.der != der) {
                 roots.push(Root { der, anchor, window });
@@ -98,12 +102,12 @@ impl TrustBundle {
         self
     }
 
-    /// A bundle from PEM text.
+    /// A bundle from a file of PEM.
     ///
     /// # Errors
     /// See [`BundleError`].
-    pub fn from_pem(text: &str) -> Result<Self, BundleError> {
-        Self::new(pem::certificates(text)?)
+    pub fn from_pem(file: &(impl AsRef<[u8]> + ?Sized)) -> Result<Self, BundleError> {
+        Self::new(pem::certificates(file)?)
     }
 
     /// All roots as PEM, one block after the other.
@@ -128,11 +132,11 @@ impl TrustBundle {
 
     /// When the roots run out that are valid at `now`.
     pub(crate) fn ends(&self, now: OffsetDateTime) -> impl Iterator<Item = OffsetDateTime> {
-        self.roots.iter().filter(move |root| root.window.contains(now)).map(|root| root.window.not_after)
+        self.valid(now).map(|root| root.window.not_after)
     }
 
-    /// Verifies the path from `leaf` to a root that is itself valid at `now` (RFC 5280 §6), for TLS clients. No
-    /// certificate of the path may have been revoked.
+    /// Verifies the path from the `leaf` of a TLS client to a root that is itself valid at `now` (RFC 5280 §6), its names
+    /// included. No certificate of the path may have been revoked.
     ///
     /// # Errors
     /// What is wrong with the path.
@@ -142,7 +146,20 @@ impl TrustBundle {
         intermediates: &[CertificateDer<'_>],
         now: OffsetDateTime,
     ) -> Result<(), webpki::Error> {
-        self.verify(leaf, intermediates, KeyUsage::client_auth(), now)
+        self.verify(leaf, intermediates, Purpose::Client, now)
+    }
+
+    /// The same for the leaf of a TLS server. Whether it is that of the server wanted is not looked at.
+    ///
+    /// # Errors
+    /// What is wrong with the path.
+    pub(crate) fn verify_server(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: OffsetDateTime,
+    ) -> Result<(), webpki::Error> {
+        self.verify(leaf, intermediates, Purpose::Server, now)
     }
 
     /// Whether a path leads from `leaf` to a root, and it is the certificate of a key that signs the ledger's
@@ -156,10 +173,31 @@ impl TrustBundle {
         intermediates: &[CertificateDer<'_>],
         now: OffsetDateTime,
     ) -> bool {
-        x509::has_usage(leaf, DOCUMENT_SIGNING) && self.verify(leaf, intermediates, AnyUsage, now).is_ok()
+        let verified = || self.verify_by_webpki(leaf, intermediates, AnyUsage, now);
+        x509::has_usage(leaf, DOCUMENT_SIGNING) && verified().is_ok()
     }
 
-    pub(crate) fn verify(
+    fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        purpose: Purpose,
+        now: OffsetDateTime,
+    ) -> Result<(), webpki::Error> {
+        let Err(error) = self.verify_by_webpki(leaf, intermediates, purpose.usage(), now) else {
+            return Ok(());
+        };
+        let roots: Vec<_> = self.valid(now).map(|root| &root.der).collect();
+        // webpki names one of several errors; that it is about names does not always show.
+        if !intermediates.iter().chain(roots.iter().copied()).any(constrained_path::constrains_uris) {
+            return Err(error);
+        }
+        let path = constrained_path::verify(leaf, intermediates, &roots, purpose, now).ok_or(error)?;
+        self.revocations.check_chain(&path)
+    }
+
+    /// Verifies as programs with webpki do, our agent among them: they refuse each URI below a constraint of URIs.
+    pub(crate) fn verify_by_webpki(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -167,8 +205,7 @@ impl TrustBundle {
         now: OffsetDateTime,
     ) -> Result<(), webpki::Error> {
         // An anchor carries no dates, so the roots that are not valid now are left out beforehand.
-        let valid = self.roots.iter().filter(|root| root.window.contains(now));
-        let anchors: Vec<TrustAnchor<'_>> = valid.map(|root| root.anchor.clone()).collect();
+        let anchors: Vec<TrustAnchor<'_>> = self.valid(now).map(|root| root.anchor.clone()).collect();
         let seconds = u64::try_from(now.unix_timestamp()).unwrap_or(0);
         EndEntityCert::try_from(leaf)?
             .verify_for_usage(
@@ -184,6 +221,10 @@ impl TrustBundle {
                 }),
             )
             .map(|_| ())
+    }
+
+    fn valid(&self, now: OffsetDateTime) -> impl Iterator<Item = &Root> {
+        self.roots.iter().filter(move |root| root.window.contains(now))
     }
 }
 

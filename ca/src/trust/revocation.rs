@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use der::{Encode as _, Tag, asn1::AnyRef};
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject as _};
+use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use time::OffsetDateTime;
 use webpki::VerifiedPath;
@@ -54,23 +54,27 @@ struct List {
 }
 
 impl Revocations {
-    /// The lists in `text`, each signed by one of `signers`.
+    /// The lists in a file of PEM, each signed by one of `signers`.
     ///
     /// A list whose next update is overdue still counts: [`Self::overdue_since`] tells.
     ///
     /// # Errors
     /// See [`RevocationError`]; one bad list spoils them all, so that no revocation gets lost unnoticed.
     pub fn from_pem<'a>(
-        text: &str,
+        file: &(impl AsRef<[u8]> + ?Sized),
         signers: impl IntoIterator<Item = &'a CertificateDer<'static>>,
         now: OffsetDateTime,
     ) -> Result<Self, RevocationError> {
-        let all: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(text.as_bytes()).collect();
-        let all = all.ok().filter(|all| !all.is_empty()).ok_or(RevocationError::NoList)?;
+        let blocks = pem::blocks(file.as_ref()).map_err(|_| RevocationError::NoList)?;
+        let all: Vec<_> = blocks.into_iter().filter(|block| block.label == pem::REVOCATION_LIST).collect();
+        if all.is_empty() {
+            return Err(RevocationError::NoList);
+        }
         let signers: Vec<_> = signers.into_iter().filter_map(|der| x509::parse(der)).collect();
-        let read = |(at, der): (usize, &CertificateRevocationListDer<'_>)| read(at + 1, der, &signers, now);
+        let read = |(at, list): (usize, &pem::Block)| read(at + 1, &list.content, &signers, now);
         let lists: Vec<List> = all.iter().enumerate().map(read).collect::<Result<_, _>>()?;
-        let mut text: String = all.iter().map(|der| pem::encode(pem::REVOCATION_LIST, der)).collect();
+        let mut text: String =
+            all.iter().map(|list| pem::encode(pem::REVOCATION_LIST, &list.content)).collect();
         for signer in signers {
             if lists.iter().any(|list| list.signer == signer.public_key().raw) {
                 text += &pem::encode(pem::CERTIFICATE, signer.as_raw());
@@ -124,6 +128,20 @@ impl Revocations {
             issuer = below.subject_public_key_info().to_vec();
         }
         self.check_one(path.end_entity().serial(), &issuer)
+    }
+
+    /// Refuses a path with a revoked certificate in it, given from the leaf to the root.
+    pub(crate) fn check_chain<'a>(
+        &self,
+        path: impl IntoIterator<Item = &'a CertificateDer<'a>>,
+    ) -> Result<(), webpki::Error> {
+        let mut path = path.into_iter().filter_map(|der| x509::parse(der));
+        let Some(mut below) = path.next() else { return Ok(()) };
+        for above in path {
+            self.check_one(below.raw_serial(), above.public_key().raw)?;
+            below = above;
+        }
+        Ok(())
     }
 
     fn check_one(&self, serial: &[u8], issuer: &[u8]) -> Result<(), webpki::Error> {

@@ -2,7 +2,9 @@
 
 use eastwest_identity::SpiffeId;
 use time::OffsetDateTime;
-use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
+use x509_parser::{
+    certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _, x509::X509Name,
+};
 
 use crate::x509::public_key::hex;
 
@@ -24,12 +26,36 @@ pub(crate) fn has_usage(der: &[u8], usage: &[u8]) -> bool {
 
 /// Why `certificate` may not sign others (X509-SVID §3.2 and §4, RFC 5280 §4.2.1.3 and §4.2.1.9).
 pub(crate) fn not_a_ca(certificate: &X509Certificate<'_>) -> Option<&'static str> {
-    let ca = matches!(certificate.basic_constraints(), Ok(Some(bc)) if bc.value.ca);
-    let signs = matches!(certificate.key_usage(), Ok(Some(ku)) if ku.value.key_cert_sign());
-    match (ca, signs) {
-        (true, true) => not_a_signing_identity(certificate),
-        (false, _) => Some("its basic constraints do not say that it is a CA"),
-        (_, false) => Some("its key usage does not allow it to sign certificates"),
+    match certificate.basic_constraints() {
+        Ok(Some(constraints)) if constraints.value.ca => {}
+        Ok(Some(_)) => return Some("its basic constraints say CA:FALSE; have it issued as a CA (CA:TRUE)"),
+        Ok(None) => {
+            return Some("it has no basic constraints; have it issued as a CA (basicConstraints=CA:TRUE)");
+        }
+        Err(_) => return Some("its basic constraints cannot be read"),
+    }
+    match certificate.key_usage() {
+        // Without the extension a key may be used for everything (RFC 5280 §4.2.1.3), as in BoringSSL and Go.
+        Ok(None) => not_a_signing_identity(certificate),
+        Ok(Some(usage)) if usage.value.key_cert_sign() => not_a_signing_identity(certificate),
+        Ok(Some(_)) => Some(
+            "its key usage lacks keyCertSign; have it issued with keyUsage=critical,keyCertSign,cRLSign, or without a key \
+             usage",
+        ),
+        Err(_) => Some("its key usage cannot be read"),
+    }
+}
+
+/// A distinguished name as people read it.
+pub(crate) fn name(name: &X509Name<'_>) -> String {
+    if name.iter().next().is_some() { name.to_string() } else { "an empty name".to_owned() }
+}
+
+/// The subject of a certificate; without one, its serial number.
+pub(crate) fn name_of(certificate: &X509Certificate<'_>) -> String {
+    match certificate.subject().iter().next() {
+        Some(_) => name(certificate.subject()),
+        None => format!("serial number {}", serial(certificate)),
     }
 }
 

@@ -1,13 +1,22 @@
 //! Certification requests (PKCS #10, RFC 2986). Only the public key of a request is used.
 
-use der::{Decode as _, Reader as _, SliceReader, Tag, TagNumber, asn1::BitStringRef};
+use der::{
+    Decode as _, Reader as _, SliceReader, Tag, TagNumber,
+    asn1::{AnyRef, ObjectIdentifier},
+    oid::db::{rfc5280::ID_CE_SUBJECT_ALT_NAME, rfc5912::ID_EXTENSION_REQ},
+};
 use spki::AlgorithmIdentifierRef;
 use thiserror::Error;
+use x509_cert::ext::{
+    Extension,
+    pkix::{SubjectAltName, name::GeneralName},
+};
 
 use crate::x509::{
     key::{PrivateKey, PrivateKeyError},
     pem,
     public_key::{KeyError, PublicKey},
+    signed::{Signed, element, sequence},
 };
 
 /// Largest request in bytes of PEM; checked before anything is decoded.
@@ -40,6 +49,9 @@ pub enum CsrError {
     /// The request is not signed by its own key, so its sender may not hold the key.
     #[error("csr: the signature is not by the request's own key")]
     Signature,
+    /// The names that it asks for cannot be read.
+    #[error("csr: the subject alternative names that it asks for cannot be read")]
+    Names,
 }
 
 impl From<der::Error> for CsrError {
@@ -48,11 +60,13 @@ impl From<der::Error> for CsrError {
     }
 }
 
-/// A request whose sender has proven to hold the private key. Subject, names and extensions asked for are
-/// neither kept nor parsed (CA.md A6 to A8a).
+/// A request whose sender has proven to hold the private key. Subject and extensions asked for are not parsed (CA.md A6 to
+/// A8a), but for the names where somebody may have some.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedCsr {
     key: PublicKey,
+    /// The attributes in DER with their header, as they came; empty if there are none.
+    attributes: Vec<u8>,
 }
 
 impl VerifiedCsr {
@@ -72,12 +86,13 @@ impl VerifiedCsr {
     /// # Errors
     /// See [`CsrError`].
     pub fn from_der(der: &[u8]) -> Result<Self, CsrError> {
-        let Parts { info, algorithm, signature } = parts(der)?;
-        let key = PublicKey::from_spki(subject_public_key_info(info)?)?;
+        let Signed { content: info, algorithm, signature } = Signed::parse(der)?;
+        let (key, attributes) = key_and_attributes(info)?;
+        let key = PublicKey::from_spki(key)?;
         let algorithm =
             AlgorithmIdentifierRef::from_der(algorithm).map_err(|_| CsrError::SignatureAlgorithm)?;
         match key.verifies(&algorithm, info, signature) {
-            Some(true) => Ok(Self { key }),
+            Some(true) => Ok(Self { key, attributes: attributes.to_vec() }),
             Some(false) => Err(CsrError::Signature),
             None => Err(CsrError::SignatureAlgorithm),
         }
@@ -88,7 +103,18 @@ impl VerifiedCsr {
     /// # Errors
     /// A kind of key that we do not allow.
     pub fn of(key: &PrivateKey) -> Result<Self, PrivateKeyError> {
-        Ok(Self { key: key.public()? })
+        Ok(Self { key: key.public()?, attributes: Vec::new() })
+    }
+
+    /// The subject alternative names that the request asks for.
+    ///
+    /// # Errors
+    /// They are there twice, or cannot be read.
+    pub(crate) fn requested_names(&self) -> Result<Vec<GeneralName>, CsrError> {
+        if self.attributes.is_empty() {
+            return Ok(Vec::new());
+        }
+        names_in(&self.attributes).map_err(|_| CsrError::Names)
     }
 
     /// The key to certify.
@@ -97,53 +123,47 @@ impl VerifiedCsr {
     }
 }
 
-/// A CertificationRequest (RFC 2986 §4.2).
-struct Parts<'a> {
-    /// The CertificationRequestInfo in DER: what is signed.
-    info: &'a [u8],
-    /// The AlgorithmIdentifier of the signature in DER.
-    algorithm: &'a [u8],
-    signature: &'a [u8],
-}
-
-fn parts(request: &[u8]) -> der::Result<Parts<'_>> {
-    let mut reader = SliceReader::new(request)?;
-    let parts = reader.sequence(|reader| {
-        let (info, algorithm) = (sequence(reader)?, sequence(reader)?);
-        let signature = BitStringRef::decode(reader)?;
-        let signature = signature.as_bytes().ok_or_else(|| Tag::BitString.value_error())?;
-        Ok::<_, der::Error>(Parts { info, algorithm, signature })
-    })?;
-    reader.finish()?;
-    Ok(parts)
-}
-
-/// The DER SubjectPublicKeyInfo inside a CertificationRequestInfo (RFC 2986 §4.1). Neither the subject nor the
-/// attributes are parsed.
-fn subject_public_key_info(info: &[u8]) -> der::Result<&[u8]> {
+/// The DER SubjectPublicKeyInfo inside a CertificationRequestInfo (RFC 2986 §4.1), and its attributes, if there are any.
+/// Neither the subject nor the attributes are parsed.
+fn key_and_attributes(info: &[u8]) -> der::Result<(&[u8], &[u8])> {
     SliceReader::new(info)?.sequence(|reader| {
         if u8::decode(reader)? != 0 {
             return Err(Tag::Integer.value_error().into());
         }
         sequence(reader)?; // subject
         let key = sequence(reader)?;
-        if !reader.is_finished() {
-            element(reader, ATTRIBUTES)?;
-        }
-        Ok(key)
+        let attributes = if reader.is_finished() { &[] } else { element(reader, ATTRIBUTES)? };
+        Ok((key, attributes))
     })
+}
+
+/// The names in the one extensionRequest among `attributes` (RFC 2985 §5.4.2, RFC 5280 §4.2.1.6).
+fn names_in(attributes: &[u8]) -> der::Result<Vec<GeneralName>> {
+    let mut names: Option<Vec<GeneralName>> = None;
+    let mut requested = false;
+    let mut attributes = SliceReader::new(AnyRef::from_der(attributes)?.value())?;
+    while !attributes.is_finished() {
+        attributes.sequence(|attribute| {
+            let (kind, values) = (ObjectIdentifier::decode(attribute)?, AnyRef::decode(attribute)?);
+            if kind != ID_EXTENSION_REQ {
+                return Ok(());
+            }
+            if std::mem::replace(&mut requested, true) {
+                return Err(Tag::Set.value_error().into());
+            }
+            for Extension { extn_id, extn_value, .. } in Vec::<Extension>::from_der(values.value())? {
+                if extn_id == ID_CE_SUBJECT_ALT_NAME {
+                    let SubjectAltName(found) = SubjectAltName::from_der(extn_value.as_bytes())?;
+                    if names.replace(found).is_some() {
+                        return Err(Tag::Sequence.value_error().into());
+                    }
+                }
+            }
+            Ok::<_, der::Error>(())
+        })?;
+    }
+    Ok(names.unwrap_or_default())
 }
 
 /// The tag `[0]` of the attributes.
 const ATTRIBUTES: Tag = Tag::ContextSpecific { constructed: true, number: TagNumber(0) };
-
-/// The next element with its header, which must be a SEQUENCE.
-fn sequence<'a>(reader: &mut SliceReader<'a>) -> der::Result<&'a [u8]> {
-    element(reader, Tag::Sequence)
-}
-
-/// The next element with its header, which must have this tag.
-fn element<'a>(reader: &mut SliceReader<'a>, tag: Tag) -> der::Result<&'a [u8]> {
-    Tag::peek(reader)?.assert_eq(tag)?;
-    reader.tlv_bytes()
-}

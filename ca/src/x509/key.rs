@@ -50,9 +50,24 @@ impl FromStr for NewKey {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PrivateKeyError {
-    /// Not one PEM block with the label of an unencrypted private key.
-    #[error("not an unencrypted private key in PEM: {0}")]
+    /// Not PEM.
+    #[error("not a private key in PEM: {0}")]
     Pem(#[from] pem::PemError),
+    /// No block with the label of a private key; these are the labels there are.
+    #[error(
+        "not a private key in PEM: there is no block PRIVATE KEY, EC PRIVATE KEY or RSA PRIVATE KEY{}",
+        pem::found(.0)
+    )]
+    NoKey(Vec<String>),
+    /// More than one key.
+    #[error("there are {0} private keys in it, and nobody says which one counts; leave one")]
+    Several(usize),
+    /// Nobody is there to type a password.
+    #[error(
+        "the private key is encrypted, and nobody is there to give its password: decrypt it with `openssl pkey -in FILE \
+         -out DECRYPTED-FILE`, and let nobody else read that file"
+    )]
+    Encrypted,
     /// Damaged, or of a kind that we cannot sign with.
     #[error(
         "the private key cannot be read: it is damaged, lacks its public half, or is neither ECDSA P-256, P-384, \
@@ -91,20 +106,29 @@ impl PrivateKey {
         KeyPair::generate_for(algorithm).map(Self).map_err(|_| PrivateKeyError::Random)
     }
 
-    /// A key from one PEM block: PKCS#8, or as older tools write it, PKCS#1 for RSA and RFC 5915 for elliptic curves,
-    /// there also behind a block of curve parameters.
+    /// The key in a file of PEM: PKCS#8, or as older tools write it, PKCS#1 for RSA and RFC 5915 for elliptic curves. Other
+    /// blocks and text between them are passed over: certificates, parameters of a curve, attributes of PKCS#12.
     ///
     /// # Errors
-    /// Not such a block, or a kind of key that is not supported.
-    pub fn from_pem(text: &str) -> Result<Self, PrivateKeyError> {
-        let (label, der) = decode(text)?;
-        let der = match label {
-            pem::RSA_PRIVATE_KEY => pkcs8(RSA, &der),
-            pem::EC_PRIVATE_KEY => curve(&der).and_then(|curve| {
+    /// No key, more than one, an encrypted one, or a kind of key that is not supported.
+    pub fn from_pem(file: &(impl AsRef<[u8]> + ?Sized)) -> Result<Self, PrivateKeyError> {
+        let (keys, others): (Vec<_>, Vec<_>) =
+            pem::blocks(file.as_ref())?.into_iter().partition(|block| block.label.ends_with("PRIVATE KEY"));
+        let key = match &keys[..] {
+            [] => return Err(PrivateKeyError::NoKey(others.into_iter().map(|block| block.label).collect())),
+            [key] => key,
+            keys => return Err(PrivateKeyError::Several(keys.len())),
+        };
+        let der = match key.label.as_str() {
+            _ if key.encrypted => return Err(PrivateKeyError::Encrypted),
+            "ENCRYPTED PRIVATE KEY" => return Err(PrivateKeyError::Encrypted),
+            pem::PRIVATE_KEY => Ok(key.content.clone()),
+            pem::RSA_PRIVATE_KEY => pkcs8(RSA, &key.content),
+            pem::EC_PRIVATE_KEY => curve(&key.content).and_then(|curve| {
                 let parameters = Some((&curve).into());
-                pkcs8(AlgorithmIdentifierRef { oid: ID_EC_PUBLIC_KEY, parameters }, &der)
+                pkcs8(AlgorithmIdentifierRef { oid: ID_EC_PUBLIC_KEY, parameters }, &key.content)
             }),
-            _ => Ok(der),
+            other => return Err(PrivateKeyError::NoKey(vec![other.to_owned()])),
         };
         let der = der.map_err(|_| PrivateKeyError::Unreadable)?;
         KeyPair::try_from(der.as_slice()).map(Self).map_err(|_| PrivateKeyError::Unreadable)
@@ -127,22 +151,6 @@ impl PrivateKey {
     pub fn public(&self) -> Result<PublicKey, PrivateKeyError> {
         Ok(PublicKey::from_spki(&self.0.subject_public_key_info())?)
     }
-}
-
-/// The label and the content of the one block that holds a key.
-fn decode(text: &str) -> Result<(&'static str, Zeroizing<Vec<u8>>), pem::PemError> {
-    const PARAMETERS_END: &str = "-----END EC PARAMETERS-----";
-    let labels = [pem::PRIVATE_KEY, pem::RSA_PRIVATE_KEY, pem::EC_PRIVATE_KEY];
-    let text = text.trim_ascii();
-    let text = match text.split_once(PARAMETERS_END) {
-        Some((parameters, key)) if parameters.starts_with("-----BEGIN EC PARAMETERS-----") => {
-            key.trim_ascii()
-        }
-        _ => text,
-    };
-    let begins = |label: &&str| text.starts_with(&format!("-----BEGIN {label}-----"));
-    let label = labels.into_iter().find(begins).unwrap_or(pem::PRIVATE_KEY);
-    Ok((label, Zeroizing::new(pem::decode_one(text, &[label])?)))
 }
 
 /// A PrivateKeyInfo (RFC 5208 §5).

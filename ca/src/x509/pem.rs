@@ -1,7 +1,7 @@
-//! PEM (RFC 7468), strict for input of peers.
+//! PEM (RFC 7468): strict for input of peers, and as people have it for files of operators.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -32,9 +32,89 @@ pub enum PemError {
     /// The block's content is not base64.
     #[error("the block is not base64")]
     Base64,
-    /// A file that should hold certificates holds none that can be read.
-    #[error("there is no readable CERTIFICATE block")]
-    NoCertificate,
+    /// A block of a file that begins and does not end.
+    #[error("the block {0} ({1}) has no -----END {1}-----; the file is cut off")]
+    Unfinished(usize, String),
+    /// A block of a file whose content is not base64.
+    #[error("the block {0} ({1}) is not base64; it is damaged")]
+    Block(usize, String),
+    /// A file that should hold certificates holds blocks of other kinds, or none.
+    #[error("there is no readable CERTIFICATE block{}", found(.0))]
+    NoCertificate(Vec<String>),
+    /// A file in DER, or a PKCS#12 archive.
+    #[error(
+        "it is not PEM but DER or PKCS#12: convert it with `openssl x509 -inform DER` (a certificate), `openssl pkey \
+         -inform DER` (a key) or `openssl pkcs12 -nodes` (both)"
+    )]
+    Der,
+    /// A text of two bytes a character, as Windows writes it.
+    #[error("it is text in UTF-16: save it as UTF-8")]
+    Utf16,
+}
+
+/// What a file has in place of what it should have.
+pub(crate) fn found(labels: &[String]) -> String {
+    match labels {
+        [] => String::new(),
+        labels => format!(", but {}", labels.join(", ")),
+    }
+}
+
+/// A block of a file.
+pub(crate) struct Block {
+    /// Its label, as `CERTIFICATE`.
+    pub(crate) label: String,
+    /// Whether a header says that it is encrypted (RFC 1421 §4.6.1.1).
+    pub(crate) encrypted: bool,
+    /// Its content; what is encrypted stays so.
+    pub(crate) content: Zeroizing<Vec<u8>>,
+}
+
+/// Every block of a file that people wrote or a tool did. Text before, between and after blocks is passed over (the
+/// attributes of `openssl pkcs12`, the text of `openssl x509 -text`), and so are a byte-order mark and spaces at the ends of
+/// lines.
+///
+/// # Errors
+/// A block that does not end or is no base64, or a file that is no PEM at all.
+pub(crate) fn blocks(file: &[u8]) -> Result<Vec<Block>, PemError> {
+    if file.starts_with(&[0xff, 0xfe]) || file.starts_with(&[0xfe, 0xff]) {
+        return Err(PemError::Utf16);
+    }
+    let file = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
+    let mut lines = file.split(|byte| matches!(byte, b'\n' | b'\r')).map(<[u8]>::trim_ascii);
+    let mut blocks = Vec::new();
+    while let Some(line) = lines.next() {
+        let Some(label) = marked(line, b"-----BEGIN ") else { continue };
+        let (number, label) = (blocks.len() + 1, label.to_owned());
+        let (mut base64, mut encrypted) = (Zeroizing::new(Vec::with_capacity(file.len())), false);
+        loop {
+            let Some(line) = lines.next() else { return Err(PemError::Unfinished(number, label)) };
+            match marked(line, b"-----END ") {
+                Some(end) if end == label => break,
+                Some(_) => return Err(PemError::Unfinished(number, label)),
+                None if line.starts_with(b"-----BEGIN ") => return Err(PemError::Unfinished(number, label)),
+                // A header, such as `Proc-Type: 4,ENCRYPTED`; base64 has no colons.
+                None if line.contains(&b':') => encrypted |= line.ends_with(b"ENCRYPTED"),
+                None => base64.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace())),
+            }
+        }
+        let content = STANDARD.decode(&*base64).map_err(|_| PemError::Block(number, label.clone()));
+        // The content of an encrypted block is of no use.
+        let content = if encrypted { content.or_else(|_| Ok(Vec::new())) } else { content };
+        blocks.push(Block { label, encrypted, content: Zeroizing::new(content?) });
+    }
+    match blocks.is_empty()
+        && file.first() == Some(&0x30)
+        && file.get(1).is_some_and(|length| *length >= 0x80)
+    {
+        true => Err(PemError::Der),
+        false => Ok(blocks),
+    }
+}
+
+/// The label of a line that begins with `mark` and ends with dashes.
+fn marked<'a>(line: &'a [u8], mark: &[u8]) -> Option<&'a str> {
+    std::str::from_utf8(line.strip_prefix(mark)?.strip_suffix(b"-----")?).ok()
 }
 
 /// The content of the one block in `text`, which must have one of `labels` and nothing but white space around it.
@@ -59,16 +139,20 @@ pub fn decode_one(text: &str, labels: &[&'static str]) -> Result<Vec<u8>, PemErr
     STANDARD.decode(&*body).map_err(|_| PemError::Base64)
 }
 
-/// Every certificate in `text`, in order; other blocks and text between them are passed over.
+/// Every certificate in a file, in order; other blocks and text between them are passed over.
 ///
 /// # Errors
 /// No certificate, or a block that cannot be read.
-pub fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, PemError> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    match all {
-        Ok(all) if !all.is_empty() => Ok(all),
-        _ => Err(PemError::NoCertificate),
+pub fn certificates(file: &(impl AsRef<[u8]> + ?Sized)) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    let (mut certificates, mut others) = (Vec::new(), Vec::new());
+    for Block { label, content, .. } in blocks(file.as_ref())? {
+        let certificate = CertificateDer::from(content.to_vec());
+        match label == CERTIFICATE || label == "X509 CERTIFICATE" {
+            true => certificates.push(certificate),
+            false => others.push(label),
+        }
     }
+    if certificates.is_empty() { Err(PemError::NoCertificate(others)) } else { Ok(certificates) }
 }
 
 /// `der` as one block with a newline at its end.

@@ -7,7 +7,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use x509_parser::extensions::GeneralName;
 
 use crate::x509::{
-    self,
+    self, network,
     public_key::{PublicKey, hex},
 };
 
@@ -16,7 +16,7 @@ use crate::x509::{
 pub struct CertificateSummary {
     /// Subject, as RFC 4514 text; often empty.
     pub subject: String,
-    /// DNS names and URIs.
+    /// DNS names, URIs and IP addresses.
     pub names: Vec<String>,
     /// Serial number in hexadecimal.
     pub serial: String,
@@ -39,6 +39,7 @@ impl CertificateSummary {
         let names = parsed.subject_alternative_name().ok()?.map_or_else(Vec::new, |extension| {
             let text = |name: &GeneralName<'_>| match name {
                 GeneralName::DNSName(name) | GeneralName::URI(name) => Some((*name).to_owned()),
+                GeneralName::IPAddress(bytes) => network::ip(bytes).map(|ip| ip.to_string()),
                 _ => None,
             };
             extension.value.general_names.iter().filter_map(text).collect()

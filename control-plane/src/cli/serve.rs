@@ -9,6 +9,7 @@ mod jobs;
 mod kubernetes;
 mod lifetimes;
 mod limits;
+pub(crate) mod names;
 mod nodes;
 pub(crate) mod roots;
 mod tokens;
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 pub(crate) use self::kubernetes::ApiArgs;
-use self::{bundles::BundleArgs, ca::CaArgs, cluster::ClusterArgs, roots::RootArgs};
+use self::{bundles::BundleArgs, ca::CaArgs, cluster::ClusterArgs, names::UsualNames, roots::RootArgs};
 use super::{Exit, Failure, Result, init_logs, runtime, world::MeshArgs};
 use crate::{
     config::{Problems, address},
@@ -80,7 +81,7 @@ impl ServeArgs {
         let root_namespace = mesh.as_ref().map(|mesh| mesh.root_namespace.to_string());
         let ports = self.ports(cluster, problems);
         let api = self.ca.api_options();
-        let ca = self.ca.read(problems, USUAL_LIFE, cluster);
+        let ca = self.ca.read(problems, (USUAL_LIFE, UsualNames::NONE), cluster);
         let roots = self.roots.read(problems);
         if cluster && roots.as_ref().is_some_and(|roots| roots.ca_dir.is_some()) {
             problems.add(

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use eastwest_ca::{Lifetimes, ServingName, SharedPods};
+use eastwest_ca::{AllowedNames, Lifetimes, ServingName, ServingNames, SharedPods};
 use eastwest_ca_server::{
     CertificateAuthority, CertificateAuthorityConfig, KeyMaterial, Limits, ProofConfig, SharedSpentTokens,
     default_serving_names, test_root,
@@ -21,7 +21,20 @@ pub(crate) struct CaConfig {
     pub(crate) proving: ProvingConfig,
     pub(crate) lifetimes: Lifetimes,
     pub(crate) limits: Limits,
+    /// Names of hosts in workload certificates.
+    pub(crate) allowed_names: AllowedNames,
+    /// Names of our own server; the usual ones if there are none.
     pub(crate) serving_names: Vec<ServingName>,
+}
+
+impl CaConfig {
+    /// The names in our own serving certificate.
+    pub(super) fn names_at(&self, place: &Place<'_>) -> ServingNames {
+        match self.serving_names.is_empty() {
+            true => ServingNames::Usual(default_serving_names(place.root_namespace, &[place.tls])),
+            false => ServingNames::Chosen(self.serving_names.clone()),
+        }
+    }
 }
 
 /// Addresses and paths of the CA.
@@ -51,15 +64,12 @@ pub(super) async fn start(
     at: &Place<'_>,
     startup: &Startup,
 ) -> anyhow::Result<Arc<CertificateAuthority>> {
-    let serving_names = match config.serving_names.is_empty() {
-        true => default_serving_names(at.root_namespace, &[at.tls]),
-        false => config.serving_names.clone(),
-    };
     let ca = CertificateAuthorityConfig {
         trust_domain,
         cluster_id: config.cluster_id.clone(),
         lifetimes: config.lifetimes,
-        serving_names,
+        allowed_names: config.allowed_names.clone(),
+        serving_names: config.names_at(at),
         serving_lifetime: SERVING_LIFETIME,
         proofs: ProofConfig {
             spent_tokens: at.spent_tokens.clone(),

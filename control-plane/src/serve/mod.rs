@@ -43,6 +43,7 @@ use self::{
     process::Process,
     proofs::WatchedPods,
     publisher::Publisher,
+    signer::TrustDomainChoice,
     sources::Sources,
     startup::Startup,
     state::State,
@@ -137,7 +138,9 @@ async fn start(
         spent_tokens: source.spent_tokens(),
         pod_patience,
     };
-    let ca = process.start_ca(&config.ca, &config.signer, mesh.trust_domain.clone(), &place, startup).await?;
+    let name = mesh.trust_domain.clone();
+    let trust_domain = TrustDomainChoice { by_flag: name == config.mesh.trust_domain, name };
+    let ca = process.start_ca(&config.ca, &config.signer, trust_domain, &place, startup).await?;
 
     let shutdown = process.shutdown().clone();
     let views = ProxyViews { subscribers, world: world.clone(), pod_patience };

@@ -5,13 +5,12 @@ use std::{io, sync::Arc};
 
 use anyhow::bail;
 use eastwest_ca_server::CertificateAuthority;
-use eastwest_model::TrustDomain;
 use tokio::task::JoinSet;
 
 use super::{
     ca::{self, CaConfig, Place},
     shutdown::Shutdown,
-    signer::SignerSource,
+    signer::{SignerSource, TrustDomainChoice},
     startup::Startup,
     state::State,
 };
@@ -57,12 +56,13 @@ impl Process {
         &mut self,
         config: &CaConfig,
         signer: &SignerSource,
-        trust_domain: TrustDomain,
+        trust_domain: TrustDomainChoice,
         place: &Place<'_>,
         startup: &Startup,
     ) -> anyhow::Result<Arc<CertificateAuthority>> {
-        let (roots, keys) = signer.open(place.state, &trust_domain, startup).await?;
-        let ca = ca::start(config, keys, trust_domain, place, startup).await?;
+        let serving_names = config.names_at(place);
+        let (roots, keys) = signer.open(place.state, &trust_domain, &serving_names, startup).await?;
+        let ca = ca::start(config, keys, trust_domain.name, place, startup).await?;
         roots.map(|roots| roots.follow(&ca)).transpose()?;
         self.spawn(ca.clone().renew_serving_certificate());
         self.spawn(ca.clone().follow_proofs());

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
-use eastwest_ca::{NewKey, NewRoot};
+use eastwest_ca::{NewKey, NewRoot, ServingNames};
 use eastwest_ca_server::{KeyMaterial, PluggedSource, RootManager, RootsConfig, StateError, test_root};
 use eastwest_cluster::CaSecrets;
 use eastwest_model::TrustDomain;
@@ -25,6 +25,14 @@ pub(crate) enum SignerSource {
     },
     /// The test root, whose key is published.
     Test,
+}
+
+/// The trust domain of a CA, and who chose it.
+pub(super) struct TrustDomainChoice {
+    /// The trust domain.
+    pub(super) name: TrustDomain,
+    /// Whether it is that of `--trust-domain`, which a root on file must agree with. A mesh configuration may change it.
+    pub(super) by_flag: bool,
 }
 
 /// A signer that is followed.
@@ -55,13 +63,16 @@ impl SignerSource {
     pub(super) async fn open(
         &self,
         state: &State,
-        trust_domain: &TrustDomain,
+        trust_domain: &TrustDomainChoice,
+        serving_names: &ServingNames,
         startup: &Startup,
     ) -> anyhow::Result<(Option<RootManager>, KeyMaterial)> {
         let now = OffsetDateTime::now_utc();
         let directory = match (self, state) {
             (Self::Followed(config), State::Cluster { secrets, .. }) => {
-                let (manager, keys) = open_secrets(config, secrets, trust_domain, startup).await;
+                let new_root = config.new_root(&trust_domain.name);
+                let opened = secrets.open(new_root, serving_names.clone(), config.automatic_rotation);
+                let (manager, keys) = until_open(opened, secrets, startup).await;
                 return Ok((Some(manager), keys));
             }
             (_, state) => state.directory().context("a root of one's own needs a --state-dir")?,
@@ -71,7 +82,9 @@ impl SignerSource {
                 let roots = RootsConfig {
                     state: directory.clone().into(),
                     plugged_in: config.ca_dir.clone().map(PluggedSource::Directory),
-                    new_root: config.new_root(trust_domain),
+                    new_root: config.new_root(&trust_domain.name),
+                    keeps_trust_domain: trust_domain.by_flag,
+                    serving_names: serving_names.clone(),
                     automatic_rotation: config.automatic_rotation,
                 };
                 let (manager, keys) = RootManager::open(roots, now)?;
@@ -94,14 +107,8 @@ impl SignerSource {
     }
 }
 
-/// Opens the Secrets of the CA; waits until they can be used, and tells why not yet.
-async fn open_secrets(
-    config: &RootConfig,
-    secrets: &CaSecrets,
-    trust_domain: &TrustDomain,
-    startup: &Startup,
-) -> (RootManager, KeyMaterial) {
-    let opened = secrets.open(config.new_root(trust_domain), config.automatic_rotation);
+/// Waits until the Secrets of the CA can be used, and tells why not yet.
+async fn until_open<T>(opened: impl Future<Output = T>, secrets: &CaSecrets, startup: &Startup) -> T {
     startup
         .until(opened, || secrets.problem().unwrap_or_else(|| "the CA's Secrets are read".to_owned()))
         .await

@@ -17,7 +17,7 @@ use super::{
     pages::{self, Served},
     ports::{PortAddresses, Ports, Services},
     process::Process,
-    signer::SignerSource,
+    signer::{SignerSource, TrustDomainChoice},
     startup::Startup,
     state::{State, StatePlace},
 };
@@ -56,7 +56,8 @@ pub(crate) async fn run(config: StandaloneConfig) -> anyhow::Result<()> {
         spent_tokens: None,
         pod_patience: Duration::ZERO,
     };
-    let ca = process.start_ca(&config.ca, &config.signer, config.trust_domain, &place, &startup).await?;
+    let trust_domain = TrustDomainChoice { name: config.trust_domain, by_flag: true };
+    let ca = process.start_ca(&config.ca, &config.signer, trust_domain, &place, &startup).await?;
     warn_of_test_root(&ca, addresses.tls, config.insecure_remote)?;
 
     let bundle = Arc::new(OwnBundle::new(ca.clone(), state.storage(), DEFAULT_REFRESH_HINT)?);

@@ -101,6 +101,7 @@ async fn a_held_certificate_renews_itself() {
 async fn a_caller_without_proof_is_unauthenticated_and_gets_no_details() {
     let (bench, stranger) = (Bench::new(), Bench::new());
     let server = bench.serve(&[]);
+    stranger.run(&["ca", "init"]).success();
     let now = OffsetDateTime::now_utc().unix_timestamp();
     let good = bench.token("bookshop/storefront");
     let other_audience =
@@ -326,7 +327,7 @@ fn the_authority_is_shown_before_and_while_a_server_runs() {
     let again = bench.run(&["ca", "init", "-o", "json"]);
     assert_eq!(again.json(), before, "`ca init` keeps what is there");
 
-    let _server = bench.serve(&[]);
+    let _server = bench.serve(&["--trust-domain", "shop.example"]);
     assert_eq!(bench.run(&["ca", "show", "-o", "json"]).json(), before);
     assert_eq!(certificates(bench.run(&["ca", "bundle"]).success()), certificates(&bench.root()));
     bench.run(&["ca", "issue", STOREFRONT, "--out", "issued"]).success();

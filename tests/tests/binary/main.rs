@@ -4,6 +4,7 @@
 //! `EASTWEST_BIN` names the program, else it is the one that cargo built beside these tests.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod authority;
 mod bundles;
 mod ci_page;
 mod commands;

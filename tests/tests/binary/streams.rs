@@ -107,6 +107,7 @@ async fn no_proxy_gets_the_configuration_of_another() {
 async fn the_tls_port_refuses_unauthenticated_peers() {
     let (bench, stranger) = (Bench::new(), Bench::new());
     let server = bench.serve(&[]);
+    stranger.run(&["ca", "init"]).success();
     let foreign = stranger.token("bookshop/storefront");
     let channel = tls(server.tls, &bench.root(), None).await.unwrap();
     for variant in VARIANTS {

@@ -174,7 +174,7 @@ fn a_secret_that_cannot_be_read_at_the_start_is_named_and_left_alone() {
     let bad: [(&[(&str, &str)], &str); 5] = [
         (&[], "there is no CA in this Secret"),
         (&[("ca-key.pem", &key)], "ca-cert.pem: is missing although"),
-        (&[("ca-cert.pem", &certificate), ("ca-key.pem", "rubbish")], "ca-key.pem: not an unencrypted"),
+        (&[("ca-cert.pem", &certificate), ("ca-key.pem", "rubbish")], "ca-key.pem: not a private key"),
         (&[("ca-cert.pem", &certificate), ("ca-key.pem", &another)], "does not belong"),
         (&[("ca-cert.pem", &certificate), ("ca-key.pem", &key), ("rotation.json", "{")], "rotation.json: "),
     ];

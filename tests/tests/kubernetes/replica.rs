@@ -9,7 +9,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use eastwest_ca::{Lifetimes, NewRoot, PrivateKey, SpiffeBundle, pem};
+use eastwest_ca::{Lifetimes, NewRoot, PrivateKey, ServingNames, SpiffeBundle, pem};
 use eastwest_ca_server::{
     CertificateAuthority, CertificateAuthorityConfig, Limits, OwnBundle, ProofConfig, RootStatus,
     default_serving_names,
@@ -41,7 +41,8 @@ fn config() -> CertificateAuthorityConfig {
         trust_domain: TrustDomain::parse("cluster.local").unwrap(),
         cluster_id: "Kubernetes".to_owned(),
         lifetimes: Lifetimes::default(),
-        serving_names: default_serving_names("istio-system", &[]),
+        allowed_names: Default::default(),
+        serving_names: ServingNames::Usual(default_serving_names("istio-system", &[])),
         serving_lifetime: Duration::from_secs(3600),
         proofs: ProofConfig::default(),
         ledger: None,
@@ -63,7 +64,7 @@ impl Replica {
         let ca = Arc::new(Mutex::new(None));
         let (opening, place) = (Arc::clone(&secrets), Arc::clone(&ca));
         runtime.spawn(async move {
-            let (manager, keys) = opening.open(usual(), true).await;
+            let (manager, keys) = opening.open(usual(), config().serving_names, true).await;
             let ca = CertificateAuthority::new(config(), keys, OffsetDateTime::now_utc()).unwrap();
             manager.follow(&ca).unwrap();
             *place.lock().unwrap() = Some(ca);

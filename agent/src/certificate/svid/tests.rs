@@ -6,12 +6,12 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// A key, its CSR and a CA.
 fn request() -> (WorkloadKey, String, TestCa) {
     let key = WorkloadKey::generate().unwrap();
-    let csr = key.signing_request(&identity()).unwrap();
+    let csr = key.signing_request(&identity(), &[]).unwrap();
     (key, csr, TestCa::new("root"))
 }
 
 fn accept(answer: &[String], key: &WorkloadKey) -> Result<Svid, AnswerError> {
-    let expected = Expected { identity: &identity(), any_trust_domain: false };
+    let expected = Expected { identity: &identity(), names: &[], any_trust_domain: false };
     Svid::accept(answer, key, &expected, SystemTime::now())
 }
 
@@ -76,7 +76,7 @@ fn the_trust_domain_is_the_cas_choice_unless_configured() {
     let (key, csr, ca) = request();
     let elsewhere = "spiffe://corp.example/ns/shop/sa/reviews";
     let answer = [ca.sign(&csr, &[elsewhere], HOUR), ca.root_pem.clone()];
-    let expected = Expected { identity: &identity(), any_trust_domain: true };
+    let expected = Expected { identity: &identity(), names: &[], any_trust_domain: true };
     let svid = Svid::accept(&answer, &key, &expected, SystemTime::now()).unwrap();
     assert_eq!(svid.identity.as_str(), elsewhere);
     assert!(accept(&answer, &key).is_err());

@@ -7,8 +7,8 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use eastwest_ca::{
-    Authorizer, CertificateSummary, Issuer as _, Lifetimes, LocalIssuer, ServingName, SpiffeBundle,
-    TrustBundle,
+    AllowedNames, Authorizer, CertificateSummary, Issuer as _, Lifetimes, LocalIssuer, Needs, NeedsError,
+    ServingNames, SpiffeBundle, TrustBundle,
 };
 use eastwest_identity::TrustDomain;
 use eastwest_io::{SourceProblem, SourceStatus};
@@ -57,8 +57,10 @@ pub struct CertificateAuthorityConfig {
     pub cluster_id: String,
     /// Lifetimes of workload certificates.
     pub lifetimes: Lifetimes,
+    /// The names that workload certificates may have beside the identity, unless the proof of the caller says which.
+    pub allowed_names: AllowedNames,
     /// Names in our own serving certificate.
-    pub serving_names: Vec<ServingName>,
+    pub serving_names: ServingNames,
     /// How long that certificate lives; it is renewed at half.
     pub serving_lifetime: Duration,
     /// How peers authenticate.
@@ -76,6 +78,9 @@ pub enum StartError {
     /// No serving certificate.
     #[error(transparent)]
     Serving(#[from] ServingError),
+    /// Clients would refuse what the CA signs.
+    #[error("the CA: {0}")]
+    Needs(#[from] NeedsError),
     /// No ledger.
     #[error("ledger: {0}")]
     Ledger(#[from] LedgerError),
@@ -99,7 +104,8 @@ pub struct CertificateAuthority {
     current: Current,
     proofs: Proofs,
     lifetimes: Lifetimes,
-    serving_names: Vec<ServingName>,
+    allowed_names: AllowedNames,
+    serving_names: ServingNames,
     serving_lifetime: Duration,
     context: Arc<RequestContext>,
     roots: ArcSwapOption<RootStatus>,
@@ -117,11 +123,15 @@ impl CertificateAuthority {
         keys: KeyMaterial,
         now: OffsetDateTime,
     ) -> Result<Arc<Self>, StartError> {
+        let needs =
+            Needs { trust_domain: config.trust_domain.clone(), serving: config.serving_names.clone() };
+        needs.check(&keys.issuer)?;
         let issuer = Arc::new(Signer::new(keys.issuer, keys.latest_expiry));
         let serving =
             ServingCertificate::make(issuer.local(), &config.serving_names, config.serving_lifetime, now)?;
         let ca_state = CaState {
-            authorizer: Authorizer::new(config.trust_domain.clone(), config.lifetimes),
+            authorizer: Authorizer::new(config.trust_domain.clone(), config.lifetimes)
+                .allowing(config.allowed_names.clone()),
             trust_domain: config.trust_domain,
             roots: Arc::new(keys.roots),
             issuer,
@@ -142,6 +152,7 @@ impl CertificateAuthority {
             proofs: Proofs::new(config.proofs, config.cluster_id, keys.own_tokens, current.clone()),
             current,
             lifetimes: config.lifetimes,
+            allowed_names: config.allowed_names,
             serving_names: config.serving_names,
             serving_lifetime: config.serving_lifetime,
             context: Arc::new(context),
@@ -214,7 +225,8 @@ impl CertificateAuthority {
     pub fn set_trust_domain(&self, trust_domain: &TrustDomain) {
         self.current.change(|old| CaState {
             trust_domain: trust_domain.clone(),
-            authorizer: Authorizer::new(trust_domain.clone(), self.lifetimes),
+            authorizer: Authorizer::new(trust_domain.clone(), self.lifetimes)
+                .allowing(self.allowed_names.clone()),
             ..old.clone()
         });
     }

@@ -247,6 +247,7 @@ impl Task {
     fn issue(self, ca_state: &CaState) -> Result<(Issued, Vec<String>), RequestError> {
         let grant = ca_state.authorizer.authorize(&self.caller, self.message.validity_duration)?;
         let csr = VerifiedCsr::from_pem(&self.message.csr)?;
+        let grant = grant.with_names_of(&csr)?;
         let leaf = ca_state.issuer.issue(&grant, &csr, self.now)?;
         let chain = chain::elements(&leaf, ca_state.issuer.as_ref(), &ca_state.roots);
         Ok((Issued::new(&leaf, &grant, &csr, self.requester), chain))
@@ -257,6 +258,7 @@ fn log_issued(issued: &Issued) {
     let Requester { proof, node, pod, .. } = &issued.requester;
     tracing::info!(
         identity = %issued.identity,
+        names = (!issued.names.is_empty()).then(|| issued.names.join(", ")),
         serial = issued.serial,
         not_after = %issued.not_after,
         proof,

@@ -97,6 +97,9 @@ impl From<&RequestError> for Status {
                 exhausted("too many requests; try again later", *retry)
             }
             RequestError::QueueFull => exhausted("the CA is busy; try again later", QUEUE_RETRY),
+            RequestError::Issue(IssueError::Constraint(violation)) => {
+                Self::internal(format!("the CA could not sign: {violation}"))
+            }
             RequestError::Issue(_) | RequestError::Token(_) | RequestError::Worker => {
                 Self::internal("the CA could not sign")
             }

@@ -113,8 +113,10 @@ fn follow(dir: &Path, old: Option<&Segment>, now: OffsetDateTime) -> Result<Segm
 
 /// The newest segment with a first line, and what was cut off after it.
 fn newest(dir: &Path) -> Result<(Option<Segment>, Option<Torn>), LedgerError> {
+    let numbers = segment::numbers(dir)?;
+    segment::check_sequence(dir, &numbers)?;
     let mut cut = None;
-    for number in segment::numbers(dir)?.into_iter().rev() {
+    for number in numbers.into_iter().rev() {
         let (segment, torn) = Segment::open(dir, number)?;
         cut = cut.or(torn);
         if segment.is_some() {

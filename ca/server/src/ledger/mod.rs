@@ -75,6 +75,17 @@ pub enum LedgerError {
         /// Which line, from 1.
         line: usize,
     },
+    /// The files do not follow each other.
+    #[error(
+        "{}: {reason}; see `eastwest ca ledger verify`, and put the files back as they were; or move the directory away to \
+         begin a new ledger, and keep it", path.display()
+    )]
+    Sequence {
+        /// Which file.
+        path: PathBuf,
+        /// The problem.
+        reason: String,
+    },
     /// The newest file was moved away, cut or replaced while it was in use.
     #[error("{}: is not the file any more that the ledger was written to; put it back, or restart", .0.display())]
     Replaced(PathBuf),

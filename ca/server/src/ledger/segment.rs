@@ -15,6 +15,8 @@ use super::{LedgerError, io_error};
 
 const EXTENSION: &str = "jsonl";
 const LOCK: &str = "lock";
+/// No line is longer, in bytes.
+const LONGEST_LINE: u64 = 256 * 1024;
 
 /// Creates the directory of a ledger, if absent.
 pub(super) fn make_dir(dir: &Path) -> Result<(), LedgerError> {
@@ -52,6 +54,70 @@ pub(super) fn numbers(dir: &Path) -> Result<Vec<u64>, LedgerError> {
     }
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+/// Checks that the segments `numbers` follow each other, by the first and the last record of each. None may be missing, be a
+/// copy of another, or be another ledger's. Their content is not read.
+pub(super) fn check_sequence(dir: &Path, numbers: &[u64]) -> Result<(), LedgerError> {
+    let mut before: Option<(u64, Hash)> = None;
+    for &number in numbers {
+        let path = path(dir, number);
+        let wrong = |reason: String| LedgerError::Sequence { path: path.clone(), reason };
+        let Ends { first, last } = Ends::read(&path).map_err(io_error("read", &path))?;
+        let newest = numbers.last() == Some(&number);
+        let Some(Beginning { number: named, head, .. }) = first.as_deref().and_then(beginning) else {
+            // A crash may have left the newest one without a first record.
+            return if newest {
+                Ok(())
+            } else {
+                Err(wrong("does not begin as a file of a ledger".to_owned()))
+            };
+        };
+        if named != number {
+            return Err(wrong(format!(
+                "its first record says that it is file {named}: it is a copy, or was renamed"
+            )));
+        }
+        match before {
+            Some((last, _)) if last + 1 != number => {
+                return Err(wrong(format!("file {} before it is missing", last + 1)));
+            }
+            Some((last, end)) if end != head.hash => {
+                return Err(wrong(format!("it does not begin where file {last} ends")));
+            }
+            _ => {}
+        }
+        let end = last.as_deref().and_then(Line::parse).map(|line| line.hash());
+        match end {
+            Some(end) => before = Some((number, end)),
+            None if newest => {}
+            None => return Err(wrong("its last record is cut off".to_owned())),
+        }
+    }
+    Ok(())
+}
+
+/// The first and the last line of a segment, if they are whole.
+struct Ends {
+    first: Option<Vec<u8>>,
+    last: Option<Vec<u8>>,
+}
+
+impl Ends {
+    /// Reads no more than the beginning and the end of a file.
+    fn read(path: &Path) -> std::io::Result<Self> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        let piece = |from: u64| {
+            let mut bytes = vec![0; usize::try_from((length - from).min(LONGEST_LINE)).unwrap_or(0)];
+            file.read_exact_at(&mut bytes, from).map(|()| bytes)
+        };
+        let (beginning, end) = (piece(0)?, piece(length.saturating_sub(LONGEST_LINE))?);
+        let first = beginning.iter().position(|byte| *byte == b'\n').map(|at| beginning[..=at].to_vec());
+        let whole = end.strip_suffix(b"\n");
+        let last = whole.and_then(|end| end.rsplit(|byte| *byte == b'\n').next()).map(<[u8]>::to_vec);
+        Ok(Self { first, last })
+    }
 }
 
 /// Incomplete records at the end of a segment, left by a crash.
@@ -106,7 +172,7 @@ impl Segment {
     pub(super) fn open(dir: &Path, number: u64) -> Result<(Option<Self>, Option<Torn>), LedgerError> {
         let path = path(dir, number);
         let text = fs::read(&path).map_err(io_error("read", &path))?;
-        let Some((head, began)) = beginning(&text) else {
+        let Some(Beginning { head, began, .. }) = beginning(&text) else {
             if has_checkpoint(&text) {
                 return Err(LedgerError::Damaged { path, line: 1 });
             }
@@ -189,12 +255,21 @@ fn next(line: &[u8], before: Hash) -> Option<(Hash, Record)> {
     Some((hash, serde_json::from_slice(line.record).ok()?))
 }
 
-/// What the first line says: the head before it, and when it was written.
-fn beginning(text: &[u8]) -> Option<(Head, OffsetDateTime)> {
+/// What the first line says.
+struct Beginning {
+    /// The number of the segment.
+    number: u64,
+    /// The head before it.
+    head: Head,
+    /// When it was written.
+    began: OffsetDateTime,
+}
+
+fn beginning(text: &[u8]) -> Option<Beginning> {
     let end = text.iter().position(|byte| *byte == b'\n')?;
     let record: Record = serde_json::from_slice(Line::parse(&text[..end])?.record).ok()?;
-    let Event::Segment { previous, .. } = record.event else { return None };
-    Some((Head { next: record.seq, hash: previous }, record.time))
+    let Event::Segment { number, previous } = record.event else { return None };
+    Some(Beginning { number, head: Head { next: record.seq, hash: previous }, began: record.time })
 }
 
 /// Whether `text` has a whole checkpoint: then a commit was completed.

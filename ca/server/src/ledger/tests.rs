@@ -73,6 +73,7 @@ fn issued(serial: u64) -> Event {
     let (serial, key, key_sha256) = (format!("{serial:x}"), "ECDSA P-256".to_owned(), "00".repeat(32));
     let (identity, requester) = (identity("reviews"), Requester::default());
     Event::Issued(Box::new(Issued {
+        names: Vec::new(),
         identity,
         serial,
         key,
@@ -155,6 +156,47 @@ fn damage_is_refused_and_nothing_is_touched() {
         assert_eq!(fs::read(home.segment(1)).unwrap(), damaged);
         assert!(matches!(verify(&home.state(), &home.keys.roots, None), Err(ReadError::Broken(_))));
     }
+}
+
+/// Files that were exchanged, copied or lost stop the start as well, whichever they are.
+#[test]
+fn files_that_do_not_follow_each_other_are_refused() {
+    let home = Home::new();
+    let config = LedgerConfig { segment_bytes: 4000, ..home.config() };
+    let mut journal = Journal::open(&config).unwrap();
+    for n in 0..20 {
+        home.commit(&mut journal, n..n + 1).unwrap();
+    }
+    let newest = home.verify().segments;
+    assert!(newest > 3);
+    let all: Vec<_> = (1..=newest).map(|number| fs::read(home.segment(number)).unwrap()).collect();
+    let refused = |said: &str, change: &dyn Fn()| {
+        change();
+        let error = home.commit(&mut Journal::open(&config).unwrap(), 20..21).unwrap_err().to_string();
+        assert!(error.contains(said) && error.contains("ledger verify"), "{said}: {error}");
+        assert!(verify(&home.state(), &home.keys.roots, None).is_err(), "{said}");
+        for (number, text) in (1..=newest).zip(&all) {
+            fs::write(home.segment(number), text).unwrap();
+        }
+    };
+    let copy = |from: u64, to: u64| fs::copy(home.segment(from), home.segment(to)).map(|_| ()).unwrap();
+    refused("says that it is file 1: it is a copy", &|| copy(1, newest));
+    refused("says that it is file 1: it is a copy", &|| copy(1, 2));
+    refused(&format!("says that it is file {newest}"), &|| copy(newest, newest - 1));
+    refused("file 2 before it is missing", &|| fs::remove_file(home.segment(2)).unwrap());
+    let cut = all[1][..all[1].len() - 10].to_vec();
+    refused("its last record is cut off", &|| fs::write(home.segment(2), &cut).unwrap());
+    let shorter =
+        all[1].strip_suffix(b"\n").and_then(|text| text.iter().rposition(|byte| *byte == b'\n')).unwrap();
+    refused("it does not begin where file 2 ends", &|| {
+        fs::write(home.segment(2), &all[1][..=shorter]).unwrap()
+    });
+    refused("does not begin as a file of a ledger", &|| fs::write(home.segment(2), "").unwrap());
+
+    home.commit(&mut Journal::open(&config).unwrap(), 20..21).unwrap();
+    fs::remove_file(home.segment(1)).unwrap();
+    home.commit(&mut Journal::open(&config).unwrap(), 21..22).unwrap();
+    assert_eq!(home.verify().first_segment, 2, "the oldest may be moved away");
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::{
 };
 
 use eastwest_ca::{
-    CertificateSummary, Issuer as _, LocalIssuer, PluggedCa, Revocations, TrustBundle, plugged::PluggedFiles,
+    CertificateSummary, Issuer as _, LocalIssuer, Needs, PluggedCa, Revocations, TrustBundle,
+    plugged::PluggedFiles,
 };
 use eastwest_io::{
     FolderWatch,
@@ -21,7 +22,7 @@ use super::{
     memory::{self, Carried, InForce},
     plugged_source::{Look, PluggedIn},
     rotator::Rotator,
-    start::{Start, tell},
+    start::{OwnRoot, Start, tell},
 };
 use crate::{
     issuing::certificate_authority::CertificateAuthority,
@@ -49,6 +50,8 @@ const OWN_NEAR_ITS_END: time::Duration = time::Duration::days(3);
 pub struct RootManager {
     state: Arc<dyn CaStorage>,
     plugged: Option<PluggedIn>,
+    /// What a plugged-in CA must be able to certify.
+    needs: Needs,
     judged: OffsetDateTime,
     source: Source,
     /// Whether this process was the one that writes what is in force.
@@ -72,11 +75,20 @@ impl RootManager {
     /// An incomplete or bad plugged-in CA, or a state directory that cannot be used. Bad revocation lists are no
     /// reason not to start; they are told.
     pub fn open(config: RootsConfig, now: OffsetDateTime) -> Result<(Self, KeyMaterial), RootsError> {
-        let RootsConfig { state, plugged_in, new_root, automatic_rotation } = config;
+        let RootsConfig {
+            state,
+            plugged_in,
+            new_root,
+            keeps_trust_domain,
+            serving_names,
+            automatic_rotation,
+        } = config;
+        let needs = Needs { trust_domain: new_root.trust_domain.clone(), serving: serving_names };
+        let own = OwnRoot { new_root, keeps_trust_domain, automatic_rotation };
         let mut plugged = plugged_in.map(PluggedIn::new);
         let files = plugged.as_mut().map(PluggedIn::take).transpose()?.cloned().unwrap_or_default();
         let Start { source, rotator, material } =
-            Start::with(&state, plugged.as_ref(), &files, new_root, automatic_rotation, now)?;
+            Start::with(&state, plugged.as_ref(), &files, own, &needs, now)?;
         let before = InForce::read(&*state)?.filter(|_| !matches!(source, Source::StateDir(_)));
         let carried = before.and_then(|before| {
             let until = material.latest_expiry.horizon(before.end(), now);
@@ -87,6 +99,7 @@ impl RootManager {
             writer: state.is_writer(),
             state,
             plugged,
+            needs,
             judged: now,
             source,
             rotator,
@@ -227,7 +240,8 @@ impl RootManager {
             return false;
         }
         let mut changed = false;
-        let loaded = (!files.is_empty()).then(|| PluggedCa::load(files, now)).transpose();
+        self.needs.trust_domain = ca.trust_domain();
+        let loaded = (!files.is_empty()).then(|| PluggedCa::load(files, &self.needs, now)).transpose();
         let told = loaded
             .as_ref()
             .map(|_| ())

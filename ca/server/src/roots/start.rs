@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use eastwest_ca::{NewRoot, PluggedCa, plugged::PluggedFiles};
+use eastwest_ca::{Needs, NewRoot, PluggedCa, plugged::PluggedFiles};
 use time::OffsetDateTime;
 
 use super::{config::RootsError, plugged_source::PluggedIn, rotator::Rotator};
@@ -12,6 +12,16 @@ use crate::trust::{
     root_status::Source,
     storage::CaStorage,
 };
+
+/// A root of our own, where no CA is plugged in.
+pub(super) struct OwnRoot {
+    /// What it is, if it must be made.
+    pub(super) new_root: NewRoot,
+    /// Whether one of another trust domain is refused.
+    pub(super) keeps_trust_domain: bool,
+    /// Whether it is rotated automatically.
+    pub(super) automatic_rotation: bool,
+}
 
 /// A signer and its source.
 pub(super) struct Start {
@@ -27,13 +37,13 @@ impl Start {
         state: &Arc<dyn CaStorage>,
         plugged: Option<&PluggedIn>,
         files: &PluggedFiles,
-        new_root: NewRoot,
-        automatic_rotation: bool,
+        own: OwnRoot,
+        needs: &Needs,
         now: OffsetDateTime,
     ) -> Result<Self, RootsError> {
         if let Some(found) = plugged.map(PluggedIn::source).filter(|_| !files.is_empty()) {
-            let ca = PluggedCa::load(files, now)
-                .map_err(|source| RootsError::Plugged { place: found.place(), source })?;
+            let ca = PluggedCa::load(files, needs, now)
+                .map_err(|source| RootsError::Plugged { place: found.place(), source: Box::new(source) })?;
             let material = KeyMaterial {
                 issuer: Arc::new(ca.issuer),
                 roots: ca.roots,
@@ -43,7 +53,14 @@ impl Start {
             return Ok(Self { source: found.source(), rotator: None, material });
         }
         state.refuse_foreign_anchor()?;
+        let OwnRoot { new_root, keeps_trust_domain, automatic_rotation } = own;
+        let wanted = &new_root.trust_domain;
         let material = root_files::load_or_create(&**state, &new_root, now)?;
+        let found = root_files::trust_domain(material.issuer.root());
+        if let Some(found) = found.filter(|found| keeps_trust_domain && found != wanted) {
+            let wanted = wanted.clone();
+            return Err(RootsError::TrustDomain { place: state.all(), found, wanted });
+        }
         let material = root_files::adopt(&**state, material)?;
         let rotation = RootFiles::of(&**state).rotation()?;
         let rotator = Rotator::new(Arc::clone(state), new_root, automatic_rotation, rotation);

@@ -84,7 +84,8 @@ fn certificates_that_live_hold_a_step_back() {
     take(&state, Step::Prepare).unwrap();
     let identity = eastwest_identity::SpiffeId::parse("spiffe://shop.example/ns/a/sa/b").unwrap();
     let hour = std::time::Duration::from_secs(3600);
-    crate::operations::issue(state.path(), &identity, Some(hour), Default::default(), now()).unwrap();
+    crate::operations::issue(state.path(), (&identity, Vec::new()), Some(hour), Default::default(), now())
+        .unwrap();
     take(&state, Step::Publish).unwrap();
     let refused = take(&state, Step::Activate).unwrap_err();
     let RotateError::Refused(Refused::Unsafe { earliest: Some(earliest), .. }) = refused else {

@@ -8,6 +8,8 @@ use eastwest_ca::{
     jwt::{SvidKey, TokenKeyError},
     rotation::{RootSlot, Rotation},
 };
+use eastwest_identity::TrustDomain;
+use rustls_pki_types::CertificateDer;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use zeroize::Zeroizing;
 
@@ -28,12 +30,25 @@ pub const ROTATION: &str = "rotation.json";
 /// The key of JWT-SVIDs.
 pub const SVID_KEY: &str = "jwt-svid-key.pem";
 
+/// What happens without a key that signs tokens.
+const WITHOUT_KEY: &str = "the next start makes a new one, and tokens that the old one signed are refused";
+
 /// The files of a root's key and certificate. Those of the first have the names that they had before there were more.
 pub fn names(generation: u32) -> (String, String) {
     match generation {
         1 => (CA_KEY.to_owned(), CA_CERTIFICATE.to_owned()),
         later => (format!("ca-{later}-key.pem"), format!("ca-{later}-cert.pem")),
     }
+}
+
+/// A root's organization of this many bytes may be the beginning of a longer trust domain (RFC 5280 appendix A).
+const MAX_ORGANIZATION: usize = 64;
+
+/// The trust domain that a root of our own names, if it names one in full.
+pub(crate) fn trust_domain(root: &CertificateDer<'_>) -> Option<TrustDomain> {
+    let root = CertificateSummary::of(root)?;
+    let name = root.subject.split(", ").find_map(|part| part.strip_prefix("O="));
+    TrustDomain::parse(name.filter(|name| name.len() < MAX_ORGANIZATION)?).ok()
 }
 
 /// What signs, and what is trusted.
@@ -94,7 +109,7 @@ impl<'a> RootFiles<'a> {
         let issuer = LocalIssuer::new(key, chain, &own, now).map_err(|source| StateError::Pair {
             certificate: certificate_place,
             key: key_place,
-            source,
+            source: Box::new(source),
         })?;
         let mut bundle = own;
         for other in rotation.trusted().into_iter().skip(1) {
@@ -205,8 +220,14 @@ impl<'a> RootFiles<'a> {
         if !self.0.exists(name) {
             self.create_key(name, NewKey::P256)?;
         }
-        let key = self.read_key(name)?;
-        of(&key).map_err(|source| StateError::TokenKey { place: self.0.place(name), source })
+        let (key, place) = (self.read_key(name), self.0.place(name));
+        let key = key.map_err(|error| match error {
+            StateError::Key { place, source } => {
+                StateError::SigningKey { place, source, without: WITHOUT_KEY }
+            }
+            other => other,
+        });
+        of(&key?).map_err(|source| StateError::TokenKey { place, source, without: WITHOUT_KEY })
     }
 
     /// The key of JWT-SVIDs, made if absent.

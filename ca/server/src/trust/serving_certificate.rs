@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use eastwest_ca::{IssueError, Issuer as _, LocalIssuer, PrivateKey, ServingName, key::PrivateKeyError};
+use eastwest_ca::{
+    IssueError, Issuer as _, LocalIssuer, NeedsError, PrivateKey, ServingName, ServingNames,
+    key::PrivateKeyError,
+};
 use rustls::{crypto::ring, sign::CertifiedKey};
 use rustls_pki_types::PrivateKeyDer;
 use thiserror::Error;
@@ -25,6 +28,9 @@ pub enum ServingError {
     /// The CA could not sign it.
     #[error("serving certificate: {0}")]
     Issue(#[from] IssueError),
+    /// The CA does not allow its names.
+    #[error(transparent)]
+    Names(#[from] NeedsError),
     /// TLS cannot use it.
     #[error("serving certificate: {0}")]
     Tls(#[from] rustls::Error),
@@ -39,15 +45,22 @@ pub(crate) struct ServingCertificate {
 }
 
 impl ServingCertificate {
-    /// Makes a key and certifies it for `names`.
+    /// Makes a key and certifies it for `names`, without those that the CA does not allow.
     pub(crate) fn make(
         issuer: &LocalIssuer,
-        names: &[ServingName],
+        names: &ServingNames,
         lifetime: Duration,
         now: OffsetDateTime,
     ) -> Result<Self, ServingError> {
         let key = PrivateKey::generate()?;
-        let certificate = issuer.issue_serving(names, &key.public()?, lifetime, now)?;
+        let (names, left_out) = names.allowed(issuer)?;
+        if let Some(first) = left_out.first() {
+            tracing::warn!(
+                left_out = left_out.len(),
+                "the serving certificate lacks names that the CA does not allow: {first}"
+            );
+        }
+        let certificate = issuer.issue_serving(&names, &key.public()?, lifetime, now)?;
         let renew_at = now + (certificate.not_after - now) / 2;
         let chain = std::iter::once(certificate.der).chain(issuer.intermediates().iter().cloned()).collect();
         // Borrowed, so that no copy of the key is left behind in memory.

@@ -1,9 +1,9 @@
 //! The state directory: the CA's key and certificate and the token key, for nobody but us.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,6 +13,7 @@ use eastwest_ca::{
     public_key::KeyKind,
 };
 use eastwest_io::files;
+use nix::unistd::Uid;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
@@ -54,25 +55,40 @@ pub(crate) struct RotationLock {
 }
 
 impl StateDir {
-    /// Opens `path`, creating it with mode 0700 if it is absent.
+    /// Opens `path`, creating it with mode 0700 if it is absent. An empty directory of ours that others may enter, as
+    /// volumes are, gets that mode.
     ///
     /// # Errors
-    /// It cannot be created, is no directory, or has permissions for others.
+    /// It cannot be created, is no directory, belongs to another user, or has permissions for others and is not empty.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         if let Err(source) = DirBuilder::new().recursive(true).mode(0o700).create(path) {
             return Err(io_error("create the directory", path)(source));
         }
-        let dir = Self { path: path.to_owned() };
-        dir.check_mode(path, 0o700)?;
-        Ok(dir)
+        check_owner(path)?;
+        if files::mode(path).map_err(io_error("read", path))? & 0o077 != 0 && is_empty(path)? {
+            let private = Permissions::from_mode(0o700);
+            fs::set_permissions(path, private).map_err(io_error("set the mode of", path))?;
+            tracing::info!(dir = %path.display(), "the state directory was open to others and empty; its mode is 0700 now");
+        }
+        Self::of(path)
     }
 
     /// Opens `path`, which must exist.
     ///
     /// # Errors
-    /// There is no such directory, or it has permissions for others.
+    /// There is no such directory, it belongs to another user, or it has permissions for others.
     pub fn open_existing(path: &Path) -> Result<Self, StateError> {
-        if path.is_dir() { Self::open(path) } else { Err(StateError::NoCa(path.into())) }
+        if !path.is_dir() || is_empty(path).unwrap_or(false) {
+            return Err(StateError::NoCa(path.into()));
+        }
+        check_owner(path)?;
+        Self::of(path)
+    }
+
+    fn of(path: &Path) -> Result<Self, StateError> {
+        let dir = Self { path: path.to_owned() };
+        dir.check_mode(path, 0o700)?;
+        Ok(dir)
     }
 
     /// Takes the directory for this process.
@@ -147,6 +163,18 @@ impl StateDir {
         let Roots { issuer, bundle } = self.roots().load(now)?;
         let latest_expiry = Arc::new(self.latest_expiry());
         Ok(KeyMaterial { issuer, roots: bundle, latest_expiry, own_tokens: None })
+    }
+
+    /// The token key that a server has made.
+    ///
+    /// # Errors
+    /// There is none, so no server would accept its tokens, or it cannot be read.
+    pub fn existing_token_key(&self) -> Result<TokenKey, StateError> {
+        if self.exists(TOKEN_KEY) {
+            self.token_key()
+        } else {
+            Err(StateError::NoCa(self.path.clone().into()))
+        }
     }
 
     /// The token key, made if absent. Of several processes that make one at the same time, one wins.
@@ -316,6 +344,27 @@ impl From<StateDir> for Arc<dyn CaStorage> {
     fn from(dir: StateDir) -> Self {
         Arc::new(dir)
     }
+}
+
+/// Files that are in a volume from the beginning.
+const NOT_OURS: [&str; 1] = ["lost+found"];
+
+/// Whether nobody has put anything into a directory yet.
+fn is_empty(path: &Path) -> Result<bool, StateError> {
+    for entry in fs::read_dir(path).map_err(io_error("read", path))? {
+        let name = entry.map_err(io_error("read", path))?.file_name();
+        if !NOT_OURS.iter().any(|other| *other == name) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// That a directory is ours: its owner could let others in at any time.
+fn check_owner(path: &Path) -> Result<(), StateError> {
+    let owner = fs::metadata(path).map_err(io_error("read", path))?.uid();
+    let ours = Uid::effective().as_raw();
+    if owner == ours { Ok(()) } else { Err(StateError::Owner { path: path.to_owned(), owner, ours }) }
 }
 
 fn mode(access: Access) -> u32 {

@@ -38,7 +38,8 @@ impl Place {
     fn without_ca(&self) -> &'static str {
         match self {
             Self::Path(_) => {
-                "there is no CA in this directory; run `eastwest ca init` or `eastwest serve` first"
+                "there is no CA in this directory that a server would know; name the --state-dir of the server, or run \
+                 `eastwest ca init`, `eastwest serve` or `eastwest ca serve` first"
             }
             Self::Secret(_) => {
                 "there is no CA in this Secret; restore it from a backup, or delete it to begin anew with a new root"
@@ -92,6 +93,20 @@ pub enum StateError {
         /// The mode it should have.
         wanted: u32,
     },
+    /// A directory of another user.
+    #[error(
+        "{}: belongs to the user {owner} and not to {ours}, who runs eastwest: its owner could read the keys; run: chown \
+         {ours} {} && chmod 700 {}, or name a directory that does not exist yet, for example {}",
+        path.display(), path.display(), path.display(), path.join("state").display()
+    )]
+    Owner {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// Our user.
+        ours: u32,
+    },
     /// Another server uses it.
     #[error("{}: another eastwest uses this state directory; stop it, or choose another --state-dir", .0.display())]
     Locked(PathBuf),
@@ -141,13 +156,23 @@ pub enum StateError {
         /// What is lost without it.
         forgotten: &'static str,
     },
-    /// A private key that cannot be read.
+    /// A private key of a CA that cannot be read.
     #[error("{place}: {source}; {}", place.remedy())]
     Key {
         /// Which file.
         place: Place,
         /// The problem.
         source: PrivateKeyError,
+    },
+    /// A private key of something else that cannot be read.
+    #[error("{place}: {source}; restore it from a backup, or remove it: {without}")]
+    SigningKey {
+        /// Which file.
+        place: Place,
+        /// The problem.
+        source: PrivateKeyError,
+        /// What happens without it.
+        without: &'static str,
     },
     /// A CA certificate that cannot be read.
     #[error("{place}: {source}; {}", place.remedy())]
@@ -165,15 +190,17 @@ pub enum StateError {
         /// The key's file.
         key: Place,
         /// The problem.
-        source: LoadError,
+        source: Box<LoadError>,
     },
     /// The token key cannot sign.
-    #[error("{place}: {source}; {}", place.remedy())]
+    #[error("{place}: {source}; restore it from a backup, or remove it: {without}")]
     TokenKey {
         /// Which file.
         place: Place,
         /// The problem.
         source: TokenKeyError,
+        /// What happens without it.
+        without: &'static str,
     },
     /// A key or certificate could not be made.
     #[error("{place}: cannot make a new CA: {reason}")]

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use eastwest_ca::{CertificateSummary, Lifetimes, NewRoot, pem};
+use eastwest_ca::{AllowedNames, CertificateSummary, Lifetimes, NewRoot, ServingNames, pem};
 use eastwest_ca_server::{
     CertificateAuthority, CertificateAuthorityConfig, LedgerConfig, Limits, OwnBundle, ProofConfig, StateDir,
     bundles::{IdentityService, federation, publish},
@@ -92,15 +92,20 @@ impl Ca {
     }
 
     pub(crate) async fn start_within(limits: Limits, proofs: ProofConfig) -> Self {
-        Self::start_all(limits, proofs, true).await
+        Self::start_all(limits, proofs, true, AllowedNames::default()).await
+    }
+
+    /// One that allows these names in certificates.
+    pub(crate) async fn start_allowing(names: AllowedNames) -> Self {
+        Self::start_all(Limits::default(), ProofConfig::default(), true, names).await
     }
 
     /// One whose ledger is not kept.
     pub(crate) async fn start_without_ledger() -> Self {
-        Self::start_all(Limits::default(), ProofConfig::default(), false).await
+        Self::start_all(Limits::default(), ProofConfig::default(), false, AllowedNames::default()).await
     }
 
-    async fn start_all(limits: Limits, proofs: ProofConfig, ledger: bool) -> Self {
+    async fn start_all(limits: Limits, proofs: ProofConfig, ledger: bool, names: AllowedNames) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let now = OffsetDateTime::now_utc();
         let trust_domain = TrustDomain::parse("cluster.local").unwrap();
@@ -117,7 +122,8 @@ impl Ca {
             trust_domain,
             cluster_id: "Kubernetes".to_owned(),
             lifetimes: Lifetimes::default(),
-            serving_names: default_serving_names("istio-system", &[tls.ip()]),
+            allowed_names: names,
+            serving_names: ServingNames::Usual(default_serving_names("istio-system", &[tls.ip()])),
             serving_lifetime: Duration::from_secs(24 * 3600),
             proofs: ProofConfig { audiences: vec!["istio-ca".to_owned()], ..proofs },
             ledger: ledger.then(|| LedgerConfig::of(&state(&dir))),
@@ -172,7 +178,8 @@ impl Ca {
     /// A certificate made at some time.
     pub(crate) fn issue(&self, identity: &str, life: Duration, at: OffsetDateTime) -> IssuedKey {
         let identity = identity.parse().unwrap();
-        operations::issue(&self.path(), &identity, Some(life), Lifetimes::default(), at).unwrap()
+        operations::issue(&self.path(), (&identity, Vec::new()), Some(life), Lifetimes::default(), at)
+            .unwrap()
     }
 
     pub(crate) fn client(&self) -> Connector {

@@ -261,3 +261,39 @@ async fn unusable_rules_are_reported_with_all_mistakes() {
     let gone = RulesFile::open(path.clone(), client.clone(), Vec::new());
     assert!(gone.is_err_and(|error| error.to_string().contains("rules.yaml")));
 }
+
+/// CA.md C39.
+#[tokio::test]
+async fn a_jobs_rule_says_which_names_it_may_have() {
+    let forge = Forge::start().await;
+    let ask = async |names: &[&str]| {
+        let token = forge.job(json!({}));
+        super::names::names(
+            forge.ca.client().token(&token).await.create(super::names::asking_for(names)).await,
+        )
+    };
+    assert_eq!(ask(&["web.test"]).await.unwrap(), [DEPLOY], "a rule without names gives none");
+    let with =
+        |line: &str| rules(&forge.issuer, "15m").replacen("  maxTTL", &format!("  {line}\n  maxTTL"), 1);
+    fs::write(forge.path(), with("dnsNames: [web.test, '*.ci.test']\n  ipAddresses: [10.1.0.0/16]")).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while ask(&["web.test"]).await.unwrap().len() < 2 {
+        assert!(Instant::now() < deadline, "the rules were not read again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let given = ask(&["10.1.2.3", "a.b.ci.test"]).await.unwrap();
+    assert_eq!(given, [DEPLOY, "a.b.ci.test", "10.1.2.3"]);
+    for bad in ["db.test", "10.2.0.1"] {
+        let refused = ask(&[bad]).await.unwrap_err();
+        assert!(refused.starts_with("InvalidArgument") && refused.contains("dnsNames"), "{refused}");
+    }
+    for (bad, said) in [
+        ("dnsNames: '*'", "rules[0].dnsNames: is no list of texts"),
+        ("dnsNames: ['*']", "rules[0].dnsNames: \"*\" is neither a DNS name nor a pattern"),
+        ("ipAddresses: [10.0.0.0/64]", "rules[0].ipAddresses: \"10.0.0.0/64\" is neither an IP address"),
+    ] {
+        let document: Value = serde_saphyr::from_str(&with(bad)).unwrap();
+        let mistakes = eastwest_ca::JobRules::from_value(&document).unwrap_err();
+        assert!(mistakes.iter().any(|mistake| mistake.starts_with(said)), "{bad}: {mistakes:?}");
+    }
+}

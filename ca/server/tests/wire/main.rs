@@ -10,6 +10,7 @@ mod keys;
 mod kubernetes_api;
 mod ledger;
 mod log;
+mod names;
 mod nodes;
 mod overload;
 mod port;

@@ -213,6 +213,31 @@ async fn a_bound_token_is_refused_once_its_pod_is_gone() {
     assert_eq!(node.ask(&token, "").await, Code::Unauthenticated);
 }
 
+/// A token says on which node its pod is, and holds there alone (CA.md C16).
+#[tokio::test]
+async fn a_bound_token_is_refused_on_another_node_than_its_own() {
+    let node = Node::start().await;
+    let bound = |on| node.issuer.bound("shop/reviews", "reviews-0", "uid-reviews-0", on);
+    for (on, code) in [(Some("n1"), Code::Ok), (None, Code::Ok), (Some("n2"), Code::Unauthenticated)] {
+        assert_eq!(node.ask(&bound(on), "").await, code, "{on:?}");
+    }
+    node.cluster.put("shop/reviews", "reviews-0", "n2", |_| ());
+    assert_eq!(
+        node.ask(&bound(Some("n1")), "").await,
+        Code::Unauthenticated,
+        "the pod is on another node now"
+    );
+    node.cluster.put("shop/reviews", "reviews-0", "n1", |pod| pod.node = None);
+    assert_eq!(node.ask(&bound(Some("n1")), "").await, Code::Unauthenticated, "the pod is on no node");
+    assert_eq!(node.ask(&bound(None), "").await, Code::Ok);
+    node.cluster.put("shop/reviews", "reviews-0", "n1", |pod| (pod.node, pod.uid) = (None, None));
+    assert_eq!(
+        node.ask(&bound(Some("n1")), "").await,
+        Code::Ok,
+        "a manifest without a node is known by its name"
+    );
+}
+
 /// The metrics distinguish two pods of one identity, and do not report one that is gone as overdue.
 #[tokio::test]
 async fn metrics_tell_of_each_pods_certificate() {

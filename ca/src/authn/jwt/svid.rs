@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn the_public_key_stands_in_the_bundle_with_use_and_kid() {
         let key = key();
-        let root = crate::issuing::issuer::self_signed_root(
+        let root = crate::issuing::new_root::self_signed_root(
             &TrustDomain::parse("td").unwrap(),
             &PrivateKey::generate().unwrap(),
             NOW,

@@ -14,9 +14,12 @@ use eastwest_identity::{IdentityError, SpiffeId, TrustDomain};
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::authn::{
-    caller::{Caller, Proof},
-    jwt::{TokenError, Verified},
+use crate::{
+    authn::{
+        caller::{Caller, Proof},
+        jwt::{TokenError, Verified},
+    },
+    names::AllowedNames,
 };
 
 pub use pattern::{Pattern, PatternError};
@@ -75,6 +78,7 @@ pub struct Rule {
     namespace: Template,
     service_account: Template,
     max_life: Duration,
+    names: AllowedNames,
 }
 
 impl Rule {
@@ -164,7 +168,8 @@ impl JobRules {
             rule: rule.name.clone(),
             expires: token.expires(),
         };
-        Ok(Job { caller: Caller::new(identity, proof).living_at_most(rule.max_life), id })
+        let caller = Caller::new(identity, proof).living_at_most(rule.max_life).naming(rule.names.clone());
+        Ok(Job { caller, id })
     }
 
     /// Whether some rule can make a job this identity. Its certificates do not renew themselves: they would outlive

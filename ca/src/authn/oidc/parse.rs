@@ -6,9 +6,20 @@ use eastwest_identity::{is_dns_label, is_dns_subdomain};
 use serde_json::{Map, Value};
 
 use super::{Pattern, Rule, Template};
+use crate::names::AllowedNames;
 
-const FIELDS: &[&str] =
-    &["name", "issuer", "audience", "jwks", "match", "namespace", "serviceAccount", "maxTTL"];
+const FIELDS: &[&str] = &[
+    "name",
+    "issuer",
+    "audience",
+    "jwks",
+    "match",
+    "namespace",
+    "serviceAccount",
+    "maxTTL",
+    "dnsNames",
+    "ipAddresses",
+];
 /// Claims that name the owner of a job. A rule without any of them would match all jobs of the issuer.
 const OWNERS: &[&str] = &[
     "sub",
@@ -116,6 +127,7 @@ impl Reader {
         let max_life =
             self.text(path, members, "maxTTL", "the longest life of a certificate, for example 15m");
         let max_life = max_life.and_then(|text| self.life(&at("maxTTL"), text));
+        let names = self.names(path, members);
         Some(Rule {
             name: name?.to_owned(),
             issuer: issuer?.to_owned(),
@@ -125,7 +137,31 @@ impl Reader {
             namespace: namespace?,
             service_account: service_account?,
             max_life: max_life?,
+            names: names?,
         })
+    }
+
+    /// The names of hosts that a job's certificates may have; none if the rule says nothing.
+    fn names(&mut self, path: &str, members: &Map<String, Value>) -> Option<AllowedNames> {
+        let dns = self.texts(&format!("{path}.dnsNames"), members.get("dnsNames"))?;
+        let addresses = self.texts(&format!("{path}.ipAddresses"), members.get("ipAddresses"))?;
+        let of_dns = self.take(&format!("{path}.dnsNames"), AllowedNames::new(dns.iter().copied(), []));
+        let of_ip =
+            self.take(&format!("{path}.ipAddresses"), AllowedNames::new([], addresses.iter().copied()));
+        of_dns.and(of_ip).and_then(|_| AllowedNames::new(dns, addresses).ok())
+    }
+
+    /// A list of texts, which may be absent.
+    fn texts<'a>(&mut self, path: &str, value: Option<&'a Value>) -> Option<Vec<&'a str>> {
+        let list = match value {
+            None | Some(Value::Null) => return Some(Vec::new()),
+            Some(Value::Array(list)) => list.iter().map(Value::as_str).collect(),
+            Some(_) => None,
+        };
+        if list.is_none() {
+            self.note(path, "is no list of texts: write for example [localhost, \"*.test\"]");
+        }
+        list
     }
 
     fn life(&mut self, path: &str, text: &str) -> Option<Duration> {

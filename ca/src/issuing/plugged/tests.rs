@@ -4,10 +4,20 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyUsagePurpose, 
 use time::macros::datetime;
 
 use super::*;
-use crate::{NewKey, NewRoot, issuing::issuer::IssueError};
+use crate::{NewKey, NewRoot, ServingNames, trust::ca_chain::ChainProblem};
 
 const NOW: OffsetDateTime = datetime!(2026-11-24 12:00:00 UTC);
 const DAY: time::Duration = time::Duration::DAY;
+
+fn needs() -> Needs {
+    let trust_domain = eastwest_identity::TrustDomain::parse("cluster.local").unwrap();
+    let usual = ["istiod.istio-system.svc", "localhost", "127.0.0.1"].map(|name| name.parse().unwrap());
+    Needs { trust_domain, serving: ServingNames::Usual(usual.to_vec()) }
+}
+
+fn load(files: &PluggedFiles) -> Result<PluggedCa, PluggedError> {
+    PluggedCa::load(files, &needs(), NOW)
+}
 
 /// A CA certificate in the making, valid around [`NOW`].
 fn params(name: &str) -> CertificateParams {
@@ -62,7 +72,7 @@ impl Chain {
     }
 
     fn load(&self) -> Result<PluggedCa, PluggedError> {
-        PluggedCa::load(&self.files(&format!("{}{}", self.low, self.middle)), NOW)
+        load(&self.files(&format!("{}{}", self.low, self.middle)))
     }
 
     fn refusal(&self) -> String {
@@ -84,18 +94,18 @@ fn chains_are_read_as_people_write_them() {
         ("with the root", format!("{low}{middle}{root}")),
         ("from above the signer", middle.clone()),
         ("from above the signer, with the root", format!("{middle}{root}")),
+        ("from the root down", format!("{root}{middle}{low}")),
+        ("in no order, with repetitions", format!("{middle}{low}{root}{middle}{root}")),
+        ("with a certificate of others", format!("{}{middle}", Chain::usual().middle)),
     ] {
-        let ca = PluggedCa::load(
-            &Chain::files(&Chain { key: again(key), ..copy(root, middle, low) }, &cert_chain),
-            NOW,
-        );
+        let ca = load(&Chain::files(&Chain { key: again(key), ..copy(root, middle, low) }, &cert_chain));
         let ca = ca.unwrap_or_else(|error| panic!("{case}: {error}"));
         assert_eq!(pems(ca.issuer.intermediates()), wire, "{case}");
         assert_eq!(ca.roots.pem(), normal(root), "{case}");
         assert_eq!(ca.issuer.not_after(), NOW + DAY);
     }
     let tls = files(&[("tls.crt", &format!("{low}{middle}")), ("tls.key", &key.to_pem()), ("ca.crt", root)]);
-    assert_eq!(pems(PluggedCa::load(&tls, NOW).unwrap().issuer.intermediates()), wire);
+    assert_eq!(pems(load(&tls).unwrap().issuer.intermediates()), wire);
 }
 
 fn again(key: &PrivateKey) -> PrivateKey {
@@ -119,7 +129,7 @@ fn a_root_may_sign_itself() {
             ("cert-chain.pem", cert_chain),
             ("root-cert.pem", &root),
         ]);
-        assert!(PluggedCa::load(&all, NOW).unwrap().issuer.intermediates().is_empty());
+        assert!(load(&all).unwrap().issuer.intermediates().is_empty());
     }
 }
 
@@ -132,15 +142,15 @@ fn what_is_missing_is_named() {
     for name in ["ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem"] {
         let mut rest = all.clone();
         rest.0.remove(name);
-        let refused = PluggedCa::load(&rest, NOW).map(|_| ()).unwrap_err();
+        let refused = load(&rest).map(|_| ()).unwrap_err();
         assert!(matches!(&refused, PluggedError::Missing { missing, .. } if *missing == [name]), "{refused}");
         assert!(refused.to_string().starts_with(&format!("{name} is missing although")), "{refused}");
     }
     let one = files(&[("tls.key", "x")]);
-    let refused = PluggedCa::load(&one, NOW).map(|_| ()).unwrap_err().to_string();
+    let refused = load(&one).map(|_| ()).unwrap_err().to_string();
     assert!(refused.starts_with("tls.crt, ca.crt are missing although tls.key is there"), "{refused}");
     let both = files(&[("tls.key", "x"), ("ca-key.pem", "x")]);
-    assert!(matches!(PluggedCa::load(&both, NOW), Err(PluggedError::Both(..))));
+    assert!(matches!(load(&both), Err(PluggedError::Both(..))));
 }
 
 #[test]
@@ -149,23 +159,61 @@ fn what_is_wrong_is_named_by_its_file() {
     for (name, text, said) in [
         ("ca-cert.pem", "nonsense", "ca-cert.pem: there is no readable CERTIFICATE block"),
         ("cert-chain.pem", "nonsense", "cert-chain.pem: there is no readable CERTIFICATE block"),
-        ("root-cert.pem", "nonsense", "root-cert.pem: trust bundle: there is no readable"),
-        ("ca-key.pem", "nonsense", "ca-key.pem: not an unencrypted private key in PEM"),
+        ("root-cert.pem", "nonsense", "root-cert.pem: there is no readable CERTIFICATE block"),
+        ("ca-key.pem", "nonsense", "ca-key.pem: not a private key in PEM"),
+        (
+            "ca-key.pem",
+            &usual.low,
+            "ca-key.pem: not a private key in PEM: there is no block PRIVATE KEY, EC PRIVATE KEY or RSA PRIVATE KEY, but CERTIFICATE",
+        ),
+        (
+            "ca-cert.pem",
+            &usual.key.to_pem(),
+            "ca-cert.pem: there is no readable CERTIFICATE block, but PRIVATE KEY",
+        ),
         (
             "ca-key.pem",
             &PrivateKey::generate().unwrap().to_pem(),
-            "does not belong to the signing certificate",
+            "ca-key.pem: the private key does not belong to the signing certificate (CN=low)",
         ),
-        ("cert-chain.pem", &usual.root, "certificate 0 of the chain is signed neither by the next"),
+        (
+            "cert-chain.pem",
+            &usual.root,
+            "ca-cert.pem: the certificate of CN=low is signed by CN=middle, of which there is no certificate",
+        ),
+        (
+            "cert-chain.pem",
+            &Chain::usual().middle,
+            "ca-cert.pem: the certificate of CN=low names CN=middle as its signer, but the key in the certificate of that \
+             name did not sign it",
+        ),
+        (
+            "root-cert.pem",
+            &Chain::usual().root,
+            "cert-chain.pem: the certificate of CN=middle names CN=root as its signer, but the key in the certificate of",
+        ),
     ] {
         let mut all = usual.files(&usual.middle);
         all.0.insert(name, Zeroizing::new(text.as_bytes().to_vec()));
-        let refused = PluggedCa::load(&all, NOW).map(|_| ()).unwrap_err().to_string();
+        let refused = load(&all).map(|_| ()).unwrap_err().to_string();
         assert!(refused.contains(said), "{name}: {refused}");
     }
-    let mut all = usual.files(&usual.middle);
-    all.0.insert("root-cert.pem", Zeroizing::new(vec![0xff]));
-    assert_eq!(PluggedCa::load(&all, NOW).err(), Some(PluggedError::NotText("root-cert.pem")));
+    for (content, said) in
+        [(&[0xff, 0xfe, b'-', 0][..], "UTF-16"), (&[0x30, 0x82, 1, 2], "openssl x509 -inform DER")]
+    {
+        let mut all = usual.files(&usual.middle);
+        all.0.insert("root-cert.pem", Zeroizing::new(content.to_vec()));
+        let refused = load(&all).map(|_| ()).unwrap_err().to_string();
+        assert!(refused.starts_with("root-cert.pem: ") && refused.contains(said), "{refused}");
+    }
+    // A root above that is no root of ours.
+    let mut all = usual.files(&format!("{}{}", usual.middle, usual.root));
+    all.0.insert("root-cert.pem", Zeroizing::new(Chain::usual().root.into_bytes()));
+    let refused = load(&all).map(|_| ()).unwrap_err().to_string();
+    assert!(
+        refused.contains("CN=middle is signed by CN=root, which does not stand among the roots"),
+        "{refused}"
+    );
 }
 
 /// CA.md S31 and S35, and what else TLS clients would not accept.
@@ -198,17 +246,23 @@ fn certificates_that_may_not_sign_for_us() {
 
     assert!(chain([&path_len(2), &path_len(1), &path_len(0)]).load().is_ok());
     for (lengths, said) in [
-        ([1, 1, 0], "certificate 2 of the chain allows 1 CAs"),
-        ([9, 0, 0], "certificate 1 of the chain allows 0 CAs"),
+        ([1, 1, 0], "root-cert.pem: the certificate of CN=root allows 1 CAs"),
+        ([9, 0, 0], "cert-chain.pem: the certificate of CN=middle allows 0 CAs"),
     ] {
         let refused = chain([&path_len(lengths[0]), &path_len(lengths[1]), &path_len(lengths[2])]).refusal();
         assert!(refused.contains(said), "{refused}");
     }
 
     let no_ca = |p: &mut CertificateParams| p.is_ca = IsCa::ExplicitNoCa;
-    assert!(chain([&none, &none, &no_ca]).refusal().contains("certificate 0 of the chain is not a CA"));
+    assert!(
+        chain([&none, &none, &no_ca])
+            .refusal()
+            .contains("CN=low is not that of a CA: its basic constraints say CA:FALSE")
+    );
     let encrypts = |p: &mut CertificateParams| p.key_usages = vec![KeyUsagePurpose::KeyEncipherment];
-    assert!(chain([&none, &encrypts, &none]).refusal().contains("does not allow it to sign"));
+    assert!(chain([&none, &encrypts, &none]).refusal().contains("its key usage lacks keyCertSign"));
+    let silent = |p: &mut CertificateParams| p.key_usages = Vec::new();
+    assert!(chain([&silent, &silent, &silent]).load().is_ok(), "without a key usage a key is for everything");
     let mail = |p: &mut CertificateParams| {
         p.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::EmailProtection];
     };
@@ -218,13 +272,13 @@ fn certificates_that_may_not_sign_for_us() {
         [[&expired as &dyn Fn(&mut _), &none, &none], [&none, &expired, &none], [&none, &none, &expired]]
     {
         let refused = chain(changes).load().map(|_| ()).unwrap_err();
-        let signer = |e: &PluggedError| {
-            matches!(
-                e,
-                PluggedError::Chain { source: LoadError::Issue(IssueError::SignerExpired { .. }), .. }
-            )
+        let is_expired = |e: &PluggedError| match e {
+            PluggedError::Chain { source: LoadError::Chain(error), .. } => {
+                matches!(error.problem(), ChainProblem::Expired(_))
+            }
+            _ => false,
         };
-        assert!(signer(&refused), "{refused}");
+        assert!(is_expired(&refused) && refused.to_string().contains("2026-11-24T11:00:00Z"), "{refused}");
     }
 }
 
@@ -238,7 +292,7 @@ fn a_key_that_envoy_does_not_verify_is_refused() {
         ("cert-chain.pem", ""),
         ("root-cert.pem", &root),
     ]);
-    let refused = PluggedCa::load(&all, NOW).map(|_| ()).unwrap_err().to_string();
+    let refused = load(&all).map(|_| ()).unwrap_err().to_string();
     assert!(refused.contains("the CA key is Ed25519, which Envoy does not verify"), "{refused}");
 }
 
@@ -249,7 +303,7 @@ fn revocation_lists_do_not_touch_the_ca() {
     let mut with_list = plain.clone();
     with_list.0.insert(REVOCATION_FILE, Zeroizing::new(b"nonsense".to_vec()));
     assert!(plain.same_ca(&with_list) && plain != with_list);
-    let ca = PluggedCa::load(&with_list, NOW).unwrap();
+    let ca = load(&with_list).unwrap();
     let lists = |files| PluggedCa::revocations(&ca.issuer, &ca.roots, files, NOW);
     assert_eq!(lists(&with_list), Err(RevocationError::NoList));
     assert!(lists(&plain).unwrap().is_empty());

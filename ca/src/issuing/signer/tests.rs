@@ -10,11 +10,7 @@ use time::macros::datetime;
 use x509_parser::prelude::FromDer as _;
 
 use super::*;
-use crate::{
-    NewKey, VerifiedCsr,
-    issuing::profile::{self, ServingName},
-    x509,
-};
+use crate::{NewKey, VerifiedCsr, issuing::profile, names::ServingName, x509};
 
 const SERIALS: [[u8; 16]; 2] = [[0x4f; 16], [0xcf; 16]];
 const UNTIL_2049: Window =
@@ -88,7 +84,7 @@ fn profiles(key: KeyKind, serial: [u8; 16], window: Window) -> [(Contents, Certi
     ledger.distinguished_name.push(DnType::CommonName, "eastwest ledger");
     ledger.extended_key_usages = vec![ExtendedKeyUsagePurpose::Other(vec![1, 3, 6, 1, 5, 5, 7, 3, 36])];
     [
-        (profile::leaf(&identity, key, serial, window).unwrap(), leaf),
+        (profile::leaf(profile::leaf_names(&identity, &[]).unwrap(), key, serial, window), leaf),
         (profile::serving(&names, serial, window).unwrap(), serving),
         (profile::ledger(serial, window).unwrap(), ledger),
     ]

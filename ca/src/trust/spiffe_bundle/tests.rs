@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{issuing::issuer::self_signed_root, x509::key::PrivateKey};
+use crate::{issuing::new_root::self_signed_root, x509::key::PrivateKey};
 
 const NOW: OffsetDateTime = time::macros::datetime!(2026-11-28 12:00 UTC);
 
@@ -102,7 +102,10 @@ fn a_damaged_root_spoils_the_document_and_is_named() {
         (json!("MII!"), "is not base64"),
         (json!("MIIB"), "is no certificate"),
         (json!(STANDARD.encode([root("td").as_ref(), b"x"].concat())), "is no certificate"),
-        (json!(STANDARD.encode(&leaf)), "its basic constraints do not say that it is a CA"),
+        (
+            json!(STANDARD.encode(&leaf)),
+            "it has no basic constraints; have it issued as a CA (basicConstraints=CA:TRUE)",
+        ),
     ] {
         let keys = json!([entry(&root("td")), {"kty": "EC", "use": "x509-svid", "x5c": [x5c]}]);
         let error = read(keys).unwrap_err();

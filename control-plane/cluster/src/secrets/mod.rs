@@ -29,7 +29,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use eastwest_ca::{NewRoot, jwt::SvidKey};
+use eastwest_ca::{NewRoot, ServingNames, jwt::SvidKey};
 use eastwest_ca_server::{
     KeyMaterial, PluggedSource, RootManager, RootsConfig, bundles::svid_key, storage::CaStorage,
 };
@@ -114,14 +114,23 @@ impl CaSecrets {
     }
 
     /// Opens the CA: takes over what the Secrets have, or makes a root like `new_root` where there is none. Waits for the
-    /// API and for Secrets that can be used; each problem is logged when it appears, and once a minute.
+    /// API and for Secrets that can be used, which a CA is that allows `serving_names`; each problem is logged when it
+    /// appears, and once a minute.
     ///
     /// Then call [`RootManager::follow`].
-    pub async fn open(&self, new_root: NewRoot, automatic_rotation: bool) -> (RootManager, KeyMaterial) {
+    pub async fn open(
+        &self,
+        new_root: NewRoot,
+        serving_names: ServingNames,
+        automatic_rotation: bool,
+    ) -> (RootManager, KeyMaterial) {
         let config = RootsConfig {
             state: self.storage(),
             plugged_in: Some(self.plugged_in()),
             new_root,
+            // The mesh configuration decides it.
+            keeps_trust_domain: false,
+            serving_names,
             automatic_rotation,
         };
         let open = move || RootManager::open(config.clone(), OffsetDateTime::now_utc());

@@ -1,13 +1,14 @@
 //! `eastwest ca issue`: a key and its certificate in one call, signed with the state directory or by a running server.
 
 use std::{
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::Args;
 use eastwest_agent::{CertificateRequest, CertificateRequestError, TokenSource};
-use eastwest_ca::Lifetimes;
+use eastwest_ca::{Lifetimes, Refusal, ServingName};
 use eastwest_ca_server::{
     StateDir,
     operations::{self, OperationError},
@@ -27,13 +28,16 @@ use crate::{
 const USUAL_TRUST_DOMAIN: &str = "cluster.local";
 /// Lifetime of a certificate that is signed with the state directory. A server has its own default.
 const USUAL_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Shortest lifetime of a certificate that is signed with the state directory.
+const SHORTEST_LIFE: Duration = Duration::from_secs(10);
 /// Lifetime of the token that is created for one call.
 const TOKEN_LIFE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  eastwest ca issue spiffe://cluster.local/ns/shop/sa/reviews --out certs\n  \
-    eastwest ca issue --server 127.0.0.1:15012 --service-account shop/reviews --out certs"
+    eastwest ca issue --server 127.0.0.1:15012 --service-account shop/reviews --out certs\n  \
+    eastwest ca issue --server 127.0.0.1:15012 --service-account shop/web --dns web.test --ip 127.0.0.1 --out certs"
 )]
 pub(super) struct IssueArgs {
     /// The identity, for example spiffe://cluster.local/ns/shop/sa/reviews.
@@ -51,6 +55,16 @@ pub(super) struct IssueArgs {
     /// Lifetime of the certificate [default: 24h, or the default of the server].
     #[arg(long, value_name = "DURATION", env = "EASTWEST_CERT_TTL")]
     ttl: Option<String>,
+    /// Longest lifetime that may be asked for where the state directory signs. A server has its own bound.
+    #[arg(long, value_name = "DURATION", default_value = "90d", env = "EASTWEST_MAX_CERT_TTL")]
+    max_cert_ttl: String,
+    /// A DNS name for the certificate beside the SPIFFE ID, for clients that verify a server by its name (repeatable). A
+    /// server must allow it: see --allow-dns of `ca serve`.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', env = "EASTWEST_ISSUE_DNS")]
+    dns: Vec<String>,
+    /// An IP address for the certificate (repeatable). A server must allow it: see --allow-ip of `ca serve`.
+    #[arg(long, value_name = "ADDR", value_delimiter = ',', env = "EASTWEST_ISSUE_IP")]
+    ip: Vec<IpAddr>,
     #[command(flatten)]
     server: ServerArgs,
     #[command(flatten)]
@@ -98,17 +112,36 @@ impl IssueArgs {
     pub(super) fn run(self, state_dir: &Path, now: OffsetDateTime) -> Result {
         let mut problems = Problems::default();
         let identity = self.identity(state_dir, now, &mut problems);
-        let ttl = self.ttl.as_deref().map(|ttl| problems.take("--ttl", duration(ttl)));
-        let (Some(identity), false) = (identity, ttl == Some(None)) else {
+        let ttl = self.ttl.as_deref().and_then(|ttl| problems.take("--ttl", duration(ttl)));
+        let names = self.names(&mut problems);
+        let lifetimes = self.lifetimes(&mut problems);
+        let (Some(identity), Some(lifetimes), true) = (identity, lifetimes, problems.is_empty()) else {
             return Err(Failure::Usage(problems));
         };
-        let ttl = ttl.flatten();
         let report = match self.server.server.clone() {
-            Some(server) => self.order(server, identity, ttl, state_dir, now)?,
-            None => self.sign(identity, ttl.unwrap_or(USUAL_LIFE), state_dir, now)?,
+            Some(server) => self.order(server, (identity, names), ttl, state_dir, now)?,
+            None => self.sign((identity, names), ttl, lifetimes, state_dir, now)?,
         };
         self.output.print(&report, describe)?;
         Ok(Exit::Success)
+    }
+
+    /// The names beside the identity.
+    fn names(&self, problems: &mut Problems) -> Vec<ServingName> {
+        let dns = self.dns.iter().filter(|name| !name.is_empty()).filter_map(|name| {
+            let parsed = problems.take("--dns", name.parse());
+            if let Some(ServingName::Ip(_)) = parsed {
+                problems.add("--dns", format!("{name:?} is an address: give it with --ip"));
+            }
+            parsed
+        });
+        dns.collect::<Vec<_>>().into_iter().chain(self.ip.iter().copied().map(ServingName::Ip)).collect()
+    }
+
+    /// The bounds where the state directory signs.
+    fn lifetimes(&self, problems: &mut Problems) -> Option<Lifetimes> {
+        let max = problems.take("--max-cert-ttl", duration(&self.max_cert_ttl))?;
+        problems.take("--max-cert-ttl", Lifetimes::new(USUAL_LIFE.min(max), SHORTEST_LIFE.min(max), max))
     }
 
     /// The identity that was named.
@@ -154,15 +187,21 @@ impl IssueArgs {
     /// Signs with the state directory.
     fn sign(
         &self,
-        identity: SpiffeId,
-        ttl: Duration,
+        (identity, names): (SpiffeId, Vec<ServingName>),
+        ttl: Option<Duration>,
+        lifetimes: Lifetimes,
         state_dir: &Path,
         now: OffsetDateTime,
     ) -> Result<Report> {
-        let issued = operations::issue(state_dir, &identity, Some(ttl), Lifetimes::default(), now);
+        let issued = operations::issue(state_dir, (&identity, names), ttl, lifetimes, now);
         let issued = issued.map_err(|error| match error {
             OperationError::Refused(refusal) => {
-                Failure::Usage([format!("SPIFFE-ID, --ttl: {refusal}")].into_iter().collect())
+                let flag = match &refusal {
+                    Refusal::TooLong { .. } | Refusal::TooShort { .. } => "--ttl",
+                    Refusal::Name { .. } | Refusal::TooManyNames(_) => "--dns, --ip",
+                    _ => "SPIFFE-ID",
+                };
+                Failure::Usage([format!("{flag}: {refusal}")].into_iter().collect())
             }
             error => error.into(),
         })?;
@@ -175,7 +214,7 @@ impl IssueArgs {
     fn order(
         &self,
         server: String,
-        identity: SpiffeId,
+        (identity, names): (SpiffeId, Vec<ServingName>),
         ttl: Option<Duration>,
         state_dir: &Path,
         now: OffsetDateTime,
@@ -189,6 +228,7 @@ impl IssueArgs {
             ca_root: ca_root.unwrap_or_else(|| state_dir.join("root-cert.pem")),
             token,
             identity,
+            names,
             any_trust_domain,
             cluster_id: self.server.cluster_id.clone(),
             cert_ttl: ttl.unwrap_or_default(),
@@ -224,13 +264,18 @@ impl ServerArgs {
             return Ok(TokenSource::Given(Zeroizing::new(token.clone())));
         }
         let mistake = |problem: String| Failure::Usage([problem].into_iter().collect());
-        let remedy =
-            "--token-file: name a token for this identity, or with --state-dir the server's state directory";
-        if StateDir::open_existing(state_dir).is_err() {
-            return Err(mistake(remedy.to_owned()));
-        }
-        let (namespace, account) =
-            identity.as_workload().map_err(|error| mistake(format!("{remedy}: {error}")))?;
+        let (namespace, account) = identity.as_workload().map_err(|error| {
+            mistake(format!(
+                "SPIFFE-ID: {error}; name a service account, for which a token can be made here, or give a token of this \
+                 identity with --token-file"
+            ))
+        })?;
+        let key = StateDir::open_existing(state_dir).and_then(|state| state.existing_token_key());
+        key.map_err(|error| {
+            mistake(format!(
+                "--token-file: name a token for this identity, or with --state-dir the server's state directory ({error})"
+            ))
+        })?;
         let token = operations::token(state_dir, namespace, account, &self.token_audience, TOKEN_LIFE, now)?;
         Ok(TokenSource::Given(Zeroizing::new(token)))
     }

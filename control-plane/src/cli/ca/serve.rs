@@ -12,7 +12,10 @@ use eastwest_model::TrustDomain;
 use zeroize::Zeroizing;
 
 use super::{
-    super::{init_logs, runtime, serve::ca::CaArgs},
+    super::{
+        init_logs, runtime,
+        serve::{ca::CaArgs, names::UsualNames},
+    },
     Exit, Failure, Result,
 };
 use crate::{
@@ -87,7 +90,7 @@ impl ServeArgs {
         let trust_domain = problems.take("--trust-domain", TrustDomain::parse(&domain));
         let tls = problems.take("--grpc-tls-addr", address(&self.grpc_tls_addr));
         let http = problems.take("--http-addr", address(&self.http_addr));
-        let ca = self.ca.read(problems, USUAL_LIFE, false);
+        let ca = self.ca.read(problems, (USUAL_LIFE, UsualNames::TESTS), false);
         let remote = |tls: &SocketAddr| !tls.ip().is_loopback();
         if self.insecure_test_root && !self.insecure_allow_remote && tls.as_ref().is_some_and(remote) {
             problems.add(

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use eastwest_ca::{Lifetimes, NewRoot, ServingName, peer, pem};
+use eastwest_ca::{Lifetimes, NewRoot, ServingNames, peer, pem};
 use eastwest_identity::SpiffeId;
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
@@ -52,7 +52,8 @@ impl Domain {
             trust_domain: name.clone(),
             cluster_id: "Kubernetes".to_owned(),
             lifetimes: Lifetimes::default(),
-            serving_names: vec!["localhost".parse::<ServingName>().unwrap()],
+            allowed_names: Default::default(),
+            serving_names: ServingNames::Usual(vec!["localhost".parse().unwrap()]),
             serving_lifetime: LIMIT,
             proofs: ProofConfig::default(),
             ledger: Some(LedgerConfig::of(&dir.path().join("state"))),
@@ -74,7 +75,8 @@ impl Domain {
     /// A leaf for `identity`, of whatever domain, below this domain's root.
     fn leaf(&self, identity: &SpiffeId) -> CertificateDer<'static> {
         let state = self.dir.path().join("state");
-        let issued = operations::issue(&state, identity, None, Lifetimes::default(), now()).unwrap();
+        let issued =
+            operations::issue(&state, (identity, Vec::new()), None, Lifetimes::default(), now()).unwrap();
         pem::certificates(&issued.certificate_chain_pem).unwrap().remove(0)
     }
 

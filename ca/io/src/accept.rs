@@ -27,6 +27,7 @@ use crate::{
     closer::{Closing, ConnectionCloser},
     corked::Corked,
     descriptors::connections_of_port,
+    limits::AcceptLimits,
     open::{OpenCalls, OpenConnections, Place},
     peer_certificates::PeerCertificates,
 };
@@ -42,15 +43,6 @@ const PREFACE: usize = 24 + 9;
 /// Wait after accepting failed, for instance for want of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// How many connections are handled at the same time.
-#[derive(Debug, Clone, Copy)]
-pub struct AcceptLimits {
-    /// All of them; further ones wait in the kernel's queue.
-    pub total: usize,
-    /// Those of one peer; further ones are closed, so that there is room for others.
-    pub per_peer: usize,
-}
-
 /// What one peer controls: an IPv4 address, or a /64 of IPv6.
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -62,7 +54,8 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Accepts connections until it is dropped. Each call of `handle` becomes a task, so a slow peer delays no other; the
+/// Accepts connections until it is dropped; beyond the limit of all, connections wait in the kernel's queue. Each call of
+/// `handle` becomes a task, so a slow peer delays no other; the
 /// connection counts against `limits` until that task ends.
 pub async fn accept<F>(
     listener: TcpListener,

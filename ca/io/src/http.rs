@@ -28,7 +28,7 @@ use tokio::{
 };
 use tower::Service;
 
-use crate::accept::{AcceptLimits, accept};
+use crate::{accept::accept, limits::AcceptLimits};
 
 /// Connections of one peer at a time. Further ones are closed.
 const PER_PEER: usize = 128;

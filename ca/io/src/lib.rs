@@ -5,7 +5,7 @@
 //! | [`files`] | replacing, creating and removing files so that a crash leaves the old or the new content |
 //! | [`watch`] | waiting for changes in a set of folders |
 //! | [`accept`] | the accept loop of all ports, its limits, and the connections of the gRPC ports |
-//! | [`closer`], [`peer_certificates`], `open`, `corked` | parts of such a connection |
+//! | [`closer`], [`peer_certificates`], `open`, `limits`, `corked` | parts of such a connection |
 //! | [`grpc`] | limits of the gRPC ports |
 //! | [`http`] | pages over HTTP, with deadlines and limits |
 //! | [`descriptors`] | how many file descriptors the process may have |
@@ -22,6 +22,7 @@ pub mod files;
 pub mod grpc;
 pub mod http;
 pub mod https;
+mod limits;
 mod open;
 pub mod peer_certificates;
 pub mod source_status;
@@ -29,10 +30,11 @@ pub mod stdio;
 pub mod tls;
 pub mod watch;
 
-pub use accept::{AcceptLimits, Connection, Incoming, PeerConnection};
+pub use accept::{Connection, Incoming, PeerConnection};
 pub use closer::ConnectionCloser;
 pub use grpc::grpc_server;
 pub use https::{FetchError, HttpsClient, HttpsUrl, TrustedRoots, check_address};
+pub use limits::AcceptLimits;
 pub use open::OpenCalls;
 pub use peer_certificates::PeerCertificates;
 pub use source_status::{SourceProblem, SourceStatus};

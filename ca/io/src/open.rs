@@ -15,7 +15,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::accept::AcceptLimits;
+use crate::limits::AcceptLimits;
 
 /// The calls that are open on a connection.
 #[derive(Debug, Clone, Default)]

@@ -7,10 +7,7 @@ mod certificate;
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
-use eastwest_io::{
-    accept::{AcceptLimits, accept},
-    tls,
-};
+use eastwest_io::{AcceptLimits, accept::accept, tls};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{

@@ -14,6 +14,9 @@ use super::{Namespace, Snapshot, objects::Store as _};
 /// The first half of all IPv6 placeholders: the block of RFC 6666, of which every packet is dropped.
 const DISCARD: u128 = 0x0100 << 112;
 
+/// What is not known to have one family may have both.
+const FAMILIES: [Family; 2] = [Family::IPv4, Family::IPv6];
+
 impl Snapshot {
     /// The same mesh as a cluster would complete it: a Service without a cluster IP has one, and a template without Pods has
     /// addresses. Both are placeholders, which [`is_placeholder`] tells from addresses that are known.
@@ -40,14 +43,14 @@ fn complete(space: &Namespace, free: &mut impl FnMut() -> u32) -> Option<Namespa
     let mut completed = space.clone();
     for service in services {
         let number = free();
-        let families = if service.families.is_empty() { &[Family::IPv4][..] } else { &service.families };
+        let families = if service.families.is_empty() { &FAMILIES[..] } else { &service.families };
         let cluster_ips = families.iter().map(|family| placeholder(number, *family)).collect();
         let new = Service { cluster_ips, ..(**service).clone() };
         Arc::make_mut(&mut completed.services).insert(&service.meta.object, Arc::new(new));
     }
     for template in templates {
         let number = free();
-        let addresses = [Family::IPv4, Family::IPv6].map(|family| placeholder(number, family)).to_vec();
+        let addresses = FAMILIES.map(|family| placeholder(number, family)).to_vec();
         let new = Workload { addresses, ..(**template).clone() };
         Arc::make_mut(&mut completed.workloads).insert(&template.meta.object, Arc::new(new));
     }

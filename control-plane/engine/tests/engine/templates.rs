@@ -34,13 +34,17 @@ impl World {
 
     /// As it lies in git.
     fn written(&self) -> Mesh {
+        self.written_for(pod("git", "client", "10.0.0.1", "app: client"))
+    }
+
+    fn written_for(&self, client: String) -> Mesh {
         let inject = if self.sidecar { ", sidecar.istio.io/inject: 'true'" } else { "" };
         let web = format!(
             "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: web, namespace: git}}, spec: {{template: {{
                metadata: {{labels: {{app: web{inject}}}}},
                spec: {{serviceAccountName: web, containers: [{{name: web, ports: [{{name: http, containerPort: 8080}}]}}]}}}}}}}}"
         );
-        self.with(&self.service(self.address), web)
+        self.with(client, &self.service(self.address), web)
     }
 
     /// As it runs.
@@ -50,11 +54,10 @@ impl World {
             false => outsider("git", "web-0", "10.0.0.2", "app: web"),
         };
         let address = if self.address.is_empty() { "10.96.0.1" } else { self.address };
-        self.with(&self.service(address), web)
+        self.with(pod("git", "client", "10.0.0.1", "app: client"), &self.service(address), web)
     }
 
-    fn with(&self, service: &str, web: String) -> Mesh {
-        let client = pod("git", "client", "10.0.0.1", "app: client");
+    fn with(&self, client: String, service: &str, web: String) -> Mesh {
         Mesh::of(&[vec![client, service.to_owned(), web], self.policies.clone()].concat())
     }
 }
@@ -129,6 +132,17 @@ fn a_template_is_judged_as_its_pods_will_be() {
     }
     let expected = [Verdict::MutualTls, Verdict::Plaintext, Verdict::Tls, Verdict::Refused];
     assert!(expected.iter().all(|verdict| seen.contains(verdict)), "{seen:?}");
+}
+
+/// A Service without a cluster IP and a template have the family that the client has.
+#[test]
+fn a_client_of_either_family_reaches_what_has_no_address_yet() {
+    for ip in ["10.0.0.1", "fd00::1"] {
+        let world = World { address: "", port: "tcp", sidecar: true, policies: vec![] };
+        let client = pod("git", "client", &format!("'{ip}'"), "app: client");
+        let explained = asked(&world.written_for(client));
+        assert_eq!(explained.verdict, Verdict::MutualTls, "{ip}: {}", explained.reason);
+    }
 }
 
 /// `tls` shows the same modes, and no address that is not known.

@@ -177,14 +177,20 @@ async fn a_wrong_answer_is_refused_and_a_good_one_taken_later() {
 #[tokio::test]
 async fn each_failure_names_its_remedy() {
     let other_root = TestCa::new("another control plane").root_pem;
+    // As after a control plane lost its state and made a root anew: the same name, another key.
+    let same_name = TestCa::new("control plane").root_pem;
     type Change = Box<dyn FnOnce(&mut AgentConfig)>;
-    let cases: [(&str, Change); 6] = [
+    let cases: [(&str, Change); 7] = [
         ("--token-file must name", Box::new(|config| fs::remove_file(&config.token_file).unwrap())),
         ("it is empty", Box::new(|config| fs::write(&config.token_file, "\n").unwrap())),
         ("--ca-root must name", Box::new(|config| fs::write(&config.ca_root, "no PEM").unwrap())),
         (
             "does not lead to --ca-root",
             Box::new(move |config| fs::write(&config.ca_root, other_root).unwrap()),
+        ),
+        (
+            "does not lead to --ca-root",
+            Box::new(move |config| fs::write(&config.ca_root, same_name).unwrap()),
         ),
         (
             "--control-plane-name",

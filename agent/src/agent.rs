@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use eastwest_io::{files, stdio};
+use eastwest_io::{files, http, stdio};
 use eastwest_xds::{ResourceSet, TypeUrl, View};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -218,12 +218,11 @@ fn start_status(
     stop: &CancellationToken,
 ) {
     let status = Status { held: held.clone(), clock: system_clock(), envoy: envoy(settings) };
-    let port = settings.config.status_port;
     for listener in listeners {
         let (routes, stop) = (status::routes(status.clone()), stop.clone());
         tasks.spawn(async move {
-            let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await;
-            served.map_err(|source| AgentError::StatusPort { port, source })
+            http::serve(listener, routes, stop.cancelled_owned()).await;
+            Ok(())
         });
     }
 }

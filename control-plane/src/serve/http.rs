@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 use axum::{
     Json, Router,
     extract::{FromRequestParts, Query, State},
-    http::{StatusCode, request::Parts},
+    http::{StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -23,6 +23,9 @@ use crate::{
 };
 
 type App = State<Arc<Shared>>;
+
+/// The longest name in a question, in bytes.
+const LONGEST: usize = 1024;
 
 /// The pages of a mesh, with a line on each for `/debug/list`.
 const PAGES: Pages = &[
@@ -49,7 +52,7 @@ pub(super) fn routes(shared: Shared, served: Served) -> Router {
         .route("/debug/syncz", get(syncz))
         .route("/debug/config_errors", get(config_errors))
         .route("/debug/sources", get(async |State(shared): App| shared.sources.page()))
-        .route("/debug/check", get(async |app: App| answer(&app, &Question::Check)))
+        .route("/debug/check", get(async |app: App| answer(&app, Question::Check).await))
         .route("/debug/tls", get(tls))
         .route("/debug/explain", get(explain))
         .route("/debug/config_dump", get(config_dump))
@@ -75,7 +78,7 @@ async fn workloads(State(shared): App) -> Response {
 
 async fn tls(app: App, parameters: Parameters) -> Response {
     let question = parameters.workload("workload").map(Question::Tls);
-    respond(&app, "/debug/tls?workload=NS/POD", question)
+    respond(&app, "/debug/tls?workload=NS/POD", question).await
 }
 
 async fn explain(app: App, parameters: Parameters) -> Response {
@@ -86,7 +89,7 @@ async fn explain(app: App, parameters: Parameters) -> Response {
         let port = port.parse().map_err(|()| format!("port={port}: write a port's number or name"))?;
         Ok(Question::Explain { client, target: TargetName { host, port } })
     };
-    respond(&app, "/debug/explain?client=NS/POD&host=reviews.shop&port=9080", question())
+    respond(&app, "/debug/explain?client=NS/POD&host=reviews.shop&port=9080", question()).await
 }
 
 async fn config_dump(app: App, parameters: Parameters) -> Response {
@@ -102,7 +105,7 @@ async fn config_dump(app: App, parameters: Parameters) -> Response {
             internal_listeners,
         })
     };
-    respond(&app, "/debug/config_dump?workload=NS/POD&types=cds,lds", question())
+    respond(&app, "/debug/config_dump?workload=NS/POD&types=cds,lds", question()).await
 }
 
 /// What stands behind the `?` of a page.
@@ -123,7 +126,11 @@ impl Parameters {
     }
 
     fn required(&self, name: &str) -> Result<&str, String> {
-        self.get(name).ok_or_else(|| format!("the parameter {name} is missing"))
+        let value = self.get(name).ok_or_else(|| format!("the parameter {name} is missing"))?;
+        match value.len() {
+            0..=LONGEST => Ok(value),
+            length => Err(format!("the parameter {name} has {length} bytes: a name has at most {LONGEST}")),
+        }
     }
 
     fn workload(&self, name: &str) -> Result<WorkloadName, String> {
@@ -132,9 +139,9 @@ impl Parameters {
 }
 
 /// The answer to a question; one that cannot be asked is answered with the mistake and an example.
-fn respond(app: &App, example: &str, question: Result<Question, String>) -> Response {
+async fn respond(app: &App, example: &str, question: Result<Question, String>) -> Response {
     match question {
-        Ok(question) => answer(app, &question),
+        Ok(question) => answer(app, question).await,
         Err(mistake) => {
             let known = app.0.world.borrow().example().map(|one| one.key().to_string());
             let some = known.unwrap_or_else(|| "NS/POD".to_owned());
@@ -144,13 +151,19 @@ fn respond(app: &App, example: &str, question: Result<Question, String>) -> Resp
     }
 }
 
-fn answer(State(shared): &App, question: &Question) -> Response {
+async fn answer(State(shared): &App, question: Question) -> Response {
     let world = shared.world.borrow().clone();
-    match world.answer(question) {
-        Ok(value) => Json(value).into_response(),
-        Err(error @ (QueryError::Json(_) | QueryError::Resource(_))) => {
+    let answered = shared.answering.run(move || {
+        let value = world.answer(&question)?;
+        Ok::<_, QueryError>(serde_json::to_vec(&value)?)
+    });
+    match answered.await {
+        Ok(Ok(json)) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
+        Ok(Err(error @ (QueryError::Json(_) | QueryError::Resource(_)))) => {
             (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
         }
-        Err(error) => (StatusCode::NOT_FOUND, format!("{error}\n")).into_response(),
+        Ok(Err(error)) => (StatusCode::NOT_FOUND, format!("{error}\n")).into_response(),
+        Err(busy) => (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], format!("{busy}\n"))
+            .into_response(),
     }
 }

@@ -1,6 +1,7 @@
 //! The servers of this program. [`run`] serves a mesh: input, publisher, certificate authority, ports.
 //! [`run_standalone`] serves a certificate authority without a mesh. Both start and end as a [`process`].
 
+mod answering;
 mod authorizer;
 mod browser;
 mod bundles;
@@ -34,6 +35,7 @@ use eastwest_xds_server::XdsServer;
 use tokio::sync::watch;
 
 use self::{
+    answering::Answering,
     authorizer::{ProxyAuthorizer, ProxyViews},
     bundles::Endpoint,
     ca::Place,
@@ -79,6 +81,7 @@ struct Shared {
     world: watch::Receiver<World>,
     sources: Sources,
     xds: XdsServer,
+    answering: Answering,
 }
 
 /// Runs the control plane until SIGTERM.
@@ -153,7 +156,7 @@ async fn start(
         bundles::start(&config.bundles, endpoint, &ca, (&state, svid_key), &mesh, process)?;
     let metrics = metrics::registry(&ca)?;
     metrics::register_mesh(&metrics, Arc::clone(xds.connections()), world.clone(), sources.clone())?;
-    let shared = Shared { world: world.clone(), sources, xds: xds.clone() };
+    let shared = Shared { world: world.clone(), sources, xds: xds.clone(), answering: Answering::default() };
     let served = Served { ca: ca.clone(), bundle, metrics, shutdown };
 
     process.spawn(publisher.start().context("a thread for the publisher")?);

@@ -77,11 +77,13 @@ fn json_is_indented_for_browsers_and_says_the_same() {
 fn a_bad_query_gets_a_sentence_and_an_example() {
     let bench = Bench::new();
     let server = bench.serve(&[]);
+    let long = format!("/debug/explain?client=bookshop/storefront-0&host={}&port=80", "a".repeat(60_000));
     for (path, said) in [
         ("/debug/tls", "the parameter workload is missing"),
         ("/debug/tls?workload=", "the parameter workload is missing"),
         ("/debug/tls?workload=storefront", "names no namespace"),
         ("/debug/explain", "the parameter client is missing"),
+        (&*long, "the parameter host has 60000 bytes: a name has at most 1024"),
         ("/debug/explain?client=bookshop/storefront-0&port=80", "the parameter host is missing"),
         ("/debug/explain?client=bookshop/storefront-0&host=catalog", "the parameter port is missing"),
         ("/debug/explain?client=bookshop/storefront-0&host=catalog&port=0", "port=0: write"),

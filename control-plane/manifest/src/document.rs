@@ -155,6 +155,14 @@ fn is_silent(line: &str) -> bool {
     line.is_empty() || line.starts_with(['#', '%'])
 }
 
+/// The key with which a text of YAML ends, if nothing stands behind it: `mtls:`, or `mesh: |`.
+pub(crate) fn empty_at_the_end(text: &str) -> Option<&str> {
+    let last = text.lines().rev().find(|line| !line.trim().is_empty())?.trim().trim_start_matches("- ");
+    let (key, value) = last.rsplit_once(':')?;
+    let is_key = !key.is_empty() && !key.contains(['#', ' ', '{', '[', '"', '\'']);
+    (is_key && matches!(value.trim(), "" | "|" | ">" | "|-" | ">-")).then_some(key)
+}
+
 /// Parses one document; `first_line` is the number of the text's first line.
 fn yaml_document(text: &str, first_line: u32) -> Result<Document, SyntaxError> {
     // Lines that say nothing come first; the document begins at the first that does.

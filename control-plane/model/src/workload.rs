@@ -30,6 +30,8 @@ pub struct Workload {
     pub ended: bool,
     /// A sidecar stands among the containers of the Pod: `istio-proxy`.
     pub sidecar: bool,
+    /// What a template says of the injection of a sidecar; `None` = the labels of its namespace decide.
+    pub injection: Option<bool>,
     /// Load-balancing weight, 0 = unset (WorkloadEntries).
     pub weight: u32,
     /// `metadata.uid`, which tells a Pod from its successor of the same name; a manifest written by hand has none.
@@ -88,6 +90,7 @@ impl Workload {
             ready: true,
             ended: false,
             sidecar: false,
+            injection: None,
             weight: 0,
             uid: None,
             node: None,

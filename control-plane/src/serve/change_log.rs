@@ -1,10 +1,10 @@
 //! What a change of the input comes to, in the log.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use eastwest_engine::compute::asks_for_strict;
+use eastwest_engine::compute::weakened;
 use eastwest_manifest::merge::Effect;
-use eastwest_model::{Diagnostic, Effect as Ineffective, Group, Object, Severity};
+use eastwest_model::{Change, Diagnostic, Effect as Ineffective, Group, Object, Severity};
 
 /// How many lines of one sort one change makes. A whole directory may change at once.
 const LINES: usize = 50;
@@ -21,6 +21,18 @@ pub(super) fn write(effect: &Effect) {
     });
     let policies: Vec<_> = effect.gone.iter().filter(|object| is_policy(object)).collect();
     limited(&policies, "policies that are gone", |object| gone(object));
+    let upserts = effect.changes.iter().filter_map(|change| match change {
+        Change::Upsert(now) if is_policy(now) => Some((now.reference(), now)),
+        _ => None,
+    });
+    let now: BTreeMap<_, _> = upserts.collect();
+    let replaced = effect.replaced.iter().filter(|object| is_policy(object));
+    let replaced = replaced.map(|object| (object, weakened(object, now.get(object.reference()).copied())));
+    let weaker: Vec<_> = replaced.filter(|(_, lost)| !lost.is_empty()).collect();
+    limited(&weaker, "objects that ask for less", |(object, lost)| {
+        let lost = lost.join("; ");
+        tracing::warn!(object = %object.reference(), was = %object.meta().origin, "no longer asks for {lost}");
+    });
 }
 
 fn limited<T>(all: &[T], what: &str, line: impl Fn(&T)) {
@@ -44,16 +56,19 @@ fn found(finding: &Diagnostic) {
 
 fn is_policy(object: &Object) -> bool {
     matches!(object.reference().kind.group(), Group::Security | Group::Networking)
+        || matches!(object, Object::MeshConfig(..))
 }
 
 fn gone(object: &Object) {
     let (reference, at) = (object.reference(), &object.meta().origin);
-    if asks_for_strict(object) {
+    let lost = weakened(object, None);
+    if lost.is_empty() {
+        tracing::info!(object = %reference, was = %at, "no longer in force: its source has it no longer");
+    } else {
+        let lost = lost.join("; ");
         tracing::warn!(
             object = %reference, was = %at,
-            "no longer in force: its source has it no longer; it asked for STRICT"
+            "no longer in force: its source has it no longer; it asked for {lost}"
         );
-    } else {
-        tracing::info!(object = %reference, was = %at, "no longer in force: its source has it no longer");
     }
 }

@@ -69,3 +69,21 @@ fn a_document_of_which_nothing_is_in_force_is_an_error_from_the_start() {
     let (_, metrics) = server.page("/metrics");
     assert!(metrics.lines().any(|line| line == "eastwest_config_not_in_force 1"), "{metrics}");
 }
+
+/// An edit that asks for less is taken, and never in silence.
+#[test]
+fn what_asks_for_less_than_before_is_told() {
+    let bench = Bench::new();
+    let rule = "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: out, namespace: bookshop}\n\
+                spec: {host: out.example.com, trafficPolicy: {tls: {mode: SIMPLE}}}\n";
+    bench.write("more.yaml", &(policy("a", "STRICT") + rule));
+    let server = bench.serve(&[]);
+    bench.write("more.yaml", &(policy("a", "PERMISSIVE") + &rule.replace("SIMPLE", "DISABLE")));
+    let output = says(&server, "no longer asks for TLS to out.example.com (SIMPLE)");
+    let line = output.lines().find(|line| line.contains("no longer asks for STRICT")).unwrap();
+    assert!(line.contains("WARN") && line.contains("PeerAuthentication/catalog-a/a"), "{line}");
+    bench.write("more.yaml", rule);
+    says(&server, "PeerAuthentication/catalog-a/a was=more.yaml");
+    bench.remove("more.yaml");
+    says(&server, "it asked for TLS to out.example.com (SIMPLE)");
+}

@@ -11,6 +11,7 @@ mod merge;
 mod originate;
 mod outbound;
 pub(crate) mod peer_authentication;
+mod protection;
 pub(crate) mod registry;
 mod traffic_policy;
 
@@ -22,7 +23,7 @@ use crate::{ClientScope, Snapshot, settings::WorkloadTls};
 
 pub use inbound::inbound;
 pub use outbound::{outbound, outbound_service};
-pub use peer_authentication::asks_for_strict;
+pub use protection::weakened;
 
 /// The identity of a workload: its service account, `default` where it names none.
 ///

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use eastwest_model::{
-    Labels, Object,
+    Labels,
     policy::{MutualTlsMode, PeerAuthentication},
 };
 
@@ -11,11 +11,6 @@ use crate::{
     Snapshot,
     trace::{Level, PeerAuthenticationReason as Reason, Step, Trace},
 };
-
-/// Whether an object asks that ports of workloads are closed to plaintext.
-pub fn asks_for_strict(object: &Object) -> bool {
-    matches!(object, Object::PeerAuthentication(policy) if policy.asks_for_strict())
-}
 
 /// The one policy of each level that counts for a workload.
 #[derive(Debug, Clone, Copy, Default)]

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use eastwest_model::{Change, Host, MeshConfig, Meta, Name, Object, ObjectRef};
+use eastwest_model::{Change, Host, Kind, Labels, MeshConfig, Meta, Name, Object, ObjectRef};
 
 use super::{
     DirtySet, Namespace, Snapshot,
@@ -40,12 +40,31 @@ impl Index {
     /// Applies a change and returns what it may have touched.
     pub fn apply(&mut self, change: Change) -> DirtySet {
         match change {
+            Change::Upsert(Object::Namespace(meta)) => {
+                self.note_injection(meta.name(), injects(&meta.labels))
+            }
+            Change::Delete(reference) if reference.kind == Kind::Namespace => {
+                self.note_injection(&reference.name, false)
+            }
             Change::Upsert(object) if is_ours(&object) => {
                 self.replace(&object.reference().clone(), Some(object))
             }
             Change::Upsert(object) => self.replace(object.reference(), None),
             Change::Delete(reference) => self.replace(&reference, None),
         }
+    }
+
+    /// Notes whether Pods of a namespace get sidecars. No settings of a proxy follow from it.
+    fn note_injection(&mut self, namespace: &Name, injects: bool) -> DirtySet {
+        if self.snapshot.injecting.contains(namespace) != injects {
+            let injecting = Arc::make_mut(&mut self.snapshot.injecting);
+            if injects {
+                injecting.insert(namespace.clone());
+            } else {
+                injecting.remove(namespace);
+            }
+        }
+        DirtySet::default()
     }
 
     fn replace(&mut self, reference: &ObjectRef, object: Option<Object>) -> DirtySet {
@@ -132,6 +151,13 @@ fn note(map: &mut Arc<BTreeMap<Host, BTreeSet<ObjectRef>>>, host: &Host, referen
     if owners.is_empty() {
         map.remove(host);
     }
+}
+
+/// Whether the labels of a namespace ask for sidecars: `enabled`, or any revision where neither label of injection is
+/// there.
+fn injects(labels: &Labels) -> bool {
+    let switch = ["istio-injection", "eastwest.dev/injection"].iter().find_map(|label| labels.get(*label));
+    switch.map_or_else(|| labels.get(REVISION_LABEL).is_some(), |value| &**value == "enabled")
 }
 
 /// Objects of Istio's kinds that are labelled for another revision are invisible (POLICY.md P10).

@@ -61,6 +61,8 @@ pub struct Snapshot {
     pub(crate) hosts: Arc<BTreeMap<Host, BTreeSet<ObjectRef>>>,
     /// ExternalName Services by their direct target.
     pub(crate) aliases: Arc<BTreeMap<Host, BTreeSet<ObjectRef>>>,
+    /// The namespaces whose labels ask for sidecars. This decides about templates of which there is no Pod.
+    pub(crate) injecting: Arc<BTreeSet<Name>>,
     empty: Arc<Namespace>,
 }
 
@@ -71,6 +73,7 @@ impl Snapshot {
             namespaces: BTreeMap::new(),
             hosts: Arc::default(),
             aliases: Arc::default(),
+            injecting: Arc::default(),
             empty: Arc::default(),
         }
     }

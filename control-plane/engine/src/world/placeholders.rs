@@ -1,4 +1,5 @@
-//! What a cluster adds to manifests as they lie in git: the cluster IPs of Services, and the Pods of a template.
+//! What a cluster adds to manifests as they lie in git: the cluster IPs of Services, the Pods of a template, and their
+//! sidecars.
 //!
 //! Questions are answered about a snapshot that is completed so. Nothing of it is ever sent to a proxy.
 
@@ -25,7 +26,7 @@ impl Snapshot {
         let mut next = 1..;
         let mut free = move || next.next().unwrap_or(u32::MAX);
         for (name, space) in &self.namespaces {
-            if let Some(space) = complete(space, &mut free) {
+            if let Some(space) = complete(space, self.injecting.contains(name), &mut free) {
                 completed.namespaces.insert(name.clone(), Arc::new(space));
             }
         }
@@ -33,8 +34,8 @@ impl Snapshot {
     }
 }
 
-/// The namespace with placeholders; `None` if nothing needs any.
-fn complete(space: &Namespace, free: &mut impl FnMut() -> u32) -> Option<Namespace> {
+/// The namespace with placeholders, and with sidecars if its labels ask for them; `None` if nothing needs any.
+fn complete(space: &Namespace, injects: bool, free: &mut impl FnMut() -> u32) -> Option<Namespace> {
     let services: Vec<&Arc<Service>> = space.services.values().filter(|one| one.lacks_cluster_ip()).collect();
     let templates: Vec<&Arc<Workload>> = space.workloads.values().filter(|one| one.lacks_pods()).collect();
     if services.is_empty() && templates.is_empty() {
@@ -51,7 +52,8 @@ fn complete(space: &Namespace, free: &mut impl FnMut() -> u32) -> Option<Namespa
     for template in templates {
         let number = free();
         let addresses = FAMILIES.map(|family| placeholder(number, family)).to_vec();
-        let new = Workload { addresses, ..(**template).clone() };
+        let sidecar = template.sidecar || injects && template.injection.is_none();
+        let new = Workload { addresses, sidecar, ..(**template).clone() };
         Arc::make_mut(&mut completed.workloads).insert(&template.meta.object, Arc::new(new));
     }
     Some(completed)

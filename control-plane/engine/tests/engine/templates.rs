@@ -256,3 +256,42 @@ fn the_pods_of_a_controller_are_found() {
         assert_eq!(names, expected, "{kind} {name}");
     }
 }
+
+/// Labels of the namespace decide, the template's own label and annotation before them, and never for Pods in the network
+/// of their node.
+#[test]
+fn templates_get_a_sidecar_as_the_injector_would_give_it() {
+    let mode = |labels: &str, template: &str, spec: &str| {
+        let text = format!(
+            "{{apiVersion: v1, kind: Namespace, metadata: {{name: git, labels: {{{labels}}}}}}}\n---\n\
+             {{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {{name: default, namespace: git}},
+               spec: {{mtls: {{mode: STRICT}}}}}}\n---\n\
+             {{apiVersion: apps/v1, kind: Deployment, metadata: {{name: web, namespace: git}}, spec: {{template: {{
+               metadata: {{{template}}}, spec: {{containers: [{{name: web}}]{spec}}}}}}}}}"
+        );
+        let world = Mesh::of(&[text]).snapshot().completed();
+        let web = world.workloads().next().unwrap();
+        eastwest_engine::compute::has_proxy(web)
+    };
+    let on = "istio-injection: enabled";
+    for (labels, template, spec, expected) in [
+        (on, "", "", true),
+        ("eastwest.dev/injection: enabled", "", "", true),
+        ("istio.io/rev: canary", "", "", true),
+        ("istio-injection: disabled, istio.io/rev: canary", "", "", false),
+        ("", "", "", false),
+        ("", "labels: {sidecar.istio.io/inject: 'true'}", "", true),
+        (on, "labels: {sidecar.istio.io/inject: 'false'}", "", false),
+        (on, "annotations: {sidecar.istio.io/inject: 'false'}", "", false),
+        (
+            on,
+            "labels: {sidecar.istio.io/inject: 'true'}, annotations: {sidecar.istio.io/inject: 'false'}",
+            "",
+            true,
+        ),
+        (on, "", ", hostNetwork: true", false),
+        ("", "labels: {sidecar.istio.io/inject: 'true'}", ", hostNetwork: true", false),
+    ] {
+        assert_eq!(mode(labels, template, spec), expected, "{labels} {template} {spec}");
+    }
+}

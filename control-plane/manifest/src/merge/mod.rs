@@ -112,6 +112,8 @@ pub struct Effect {
     pub changes: Vec<Change>,
     /// The objects that are gone, as they were in force.
     pub gone: Vec<Object>,
+    /// The objects that are different, as they were in force.
+    pub replaced: Vec<Object>,
     /// The diagnostics that are new, errors first.
     pub found: Vec<Diagnostic>,
     /// The diagnostics that no longer hold, errors first.
@@ -195,12 +197,12 @@ impl Merge {
         for update in batch.updates {
             self.update(source, update, &mut step);
         }
-        let (gone, changes) = self.settle(&mut step);
+        let mut effect = self.settle(&mut step);
         for (source, part) in std::mem::take(&mut step.restated) {
             self.restate(source, &part);
         }
-        let (found, solved) = self.diagnostics.settle();
-        Effect { changes, gone, found, solved }
+        (effect.found, effect.solved) = self.diagnostics.settle();
+        effect
     }
 
     /// The rank of a source. There are few of them.
@@ -332,8 +334,8 @@ impl Merge {
     }
 
     /// Decides anew which version of each touched object is in force.
-    fn settle(&mut self, step: &mut Step) -> (Vec<Object>, Vec<Change>) {
-        let (mut gone, mut new) = (Vec::new(), Vec::new());
+    fn settle(&mut self, step: &mut Step) -> Effect {
+        let (mut gone, mut replaced, mut new) = (Vec::new(), Vec::new(), Vec::new());
         for (reference, before) in std::mem::take(&mut step.before) {
             let mut claims = self.claims.remove(&reference).unwrap_or_default();
             claim::keep_last(&mut claims, &before);
@@ -341,7 +343,10 @@ impl Merge {
             step.restated.extend(open.map(|one| (one.place.source, one.place.part(&reference))));
             match (claim::winner(&before), claim::winner(&claims)) {
                 (Some(object), None) => gone.push(object.clone()),
-                (before, Some(now)) if before != Some(now) => new.push(Change::Upsert(now.clone())),
+                (before, Some(now)) if before != Some(now) => {
+                    replaced.extend(before.cloned());
+                    new.push(Change::Upsert(now.clone()));
+                }
                 _ => {}
             }
             self.note_conflicts(&reference, &claims);
@@ -351,7 +356,7 @@ impl Merge {
         }
         let deleted = gone.iter().map(|object| Change::Delete(object.reference().clone()));
         let changes = deleted.chain(new).collect();
-        (gone, changes)
+        Effect { changes, gone, replaced, ..Effect::default() }
     }
 
     fn note_conflicts(&mut self, reference: &ObjectRef, claims: &[Claim]) {

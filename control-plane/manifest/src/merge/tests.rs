@@ -70,7 +70,8 @@ fn check(merge: &mut Merge, source: &str, updates: impl IntoIterator<Item = Upda
     let batch = Batch { source: SourceId::new(source), updates: updates.into_iter().collect() };
     let show = |change: &Change| match change {
         Change::Upsert(Object::PeerAuthentication(policy)) => {
-            format!("+{} {}", policy.meta.name(), policy.mode.unwrap())
+            let mode = policy.mode.map_or("UNSET".to_owned(), |mode| mode.to_string());
+            format!("+{} {mode}", policy.meta.name())
         }
         Change::Upsert(object) => format!("+{}", object.reference()),
         Change::Delete(reference) => format!("-{}", reference.name),
@@ -184,9 +185,16 @@ fn a_file_that_may_be_cut_off_keeps_what_is_gone() {
         "{:?}",
         wrong(&merge)
     );
+    // A key without a value at the end is no mistake, and may be a cut.
+    let bare = format!("{named}spec:\n  mtls:\n");
+    check(&mut merge, DIRECTORY, [file("a.yaml", &(whole[0].clone() + &bare))], &["+b UNSET"]);
+    assert!(
+        wrong(&merge)[0].contains("ends with \"mtls\"")
+            && wrong(&merge)[0].ends_with("PeerAuthentication/shop/c")
+    );
     // The same end again is no cut: what goes now is taken out.
     let bad = "---\nkind: [";
-    check(&mut merge, DIRECTORY, [file("a.yaml", &(whole.concat() + bad))], &[]);
+    check(&mut merge, DIRECTORY, [file("a.yaml", &(whole.concat() + bad))], &["+b STRICT"]);
     check(&mut merge, DIRECTORY, [file("a.yaml", &(whole[..2].concat() + bad))], &["-c"]);
 }
 

@@ -45,7 +45,10 @@ pub(super) fn read(meta: Meta, root: &Field<'_>, defaults: &MeshConfig) -> Optio
         }
     }
     let mesh = match &documents[..] {
-        [] => defaults.clone(),
+        [] => {
+            field.warn("is empty: every setting of the mesh is the default");
+            defaults.clone()
+        }
         [document] => field.inside(&document.value, |inner| {
             inner.refuse(&document.duplicates);
             read_mesh(inner, defaults)

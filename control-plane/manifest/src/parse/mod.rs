@@ -51,7 +51,8 @@ pub struct Parsed {
     pub stand_ins: Vec<Object>,
 }
 
-/// A document of a file that is not in force. It may be what is left of another object of the file.
+/// A document of a file that is not in force, or that may be cut off. It may be what is left of another object of the file,
+/// or of several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
     /// What it says.
@@ -99,17 +100,23 @@ pub fn documents(text: &str, file: &str, defaults: &MeshConfig) -> Parsed {
     let file = Name::from(file);
     let at = |line| Origin { file: Some(file.clone()), line: Some(line) };
     let mut parsed = Parsed::default();
+    let mut last = None;
     for document in document::read(text, &file) {
+        last = None;
         parsed.broken.iter_mut().for_each(|broken| broken.is_last = false);
         match document {
             Ok(document) => {
                 let read = read(&document.value, &document.duplicates, &at(document.line), defaults);
+                last = read.accepted_policy().map(|one| (one.clone(), at(document.line)));
                 parsed.add(read, || document.value.to_string().into());
             }
             Err(error) => {
                 parsed.add(Document::lost(&at(error.line), "", error.message), || error.text.into());
             }
         }
+    }
+    if let (Some((reference, origin)), Some(key)) = (last, document::empty_at_the_end(text)) {
+        parsed.may_be_cut(reference, &origin, key);
     }
     parsed.diagnostics.sort();
     parsed
@@ -178,6 +185,17 @@ fn read(value: &Value, duplicates: &[Duplicate], origin: &Origin, defaults: &Mes
 }
 
 impl Parsed {
+    /// The last document ends with a key without a value: it counts, and may be what is left of a longer file.
+    fn may_be_cut(&mut self, reference: ObjectRef, origin: &Origin, key: &str) {
+        let message = format!("the file ends with {key:?} without a value, as if it were cut off there");
+        self.diagnostics.push(diagnostic(reference.to_string(), origin, Finding::warning(message)));
+        self.broken.push(Broken {
+            text: reference.to_string().into(),
+            names: Some(reference),
+            is_last: true,
+        });
+    }
+
     /// Takes in a document, the last one so far; `text` is what it says.
     fn add(&mut self, document: Document, text: impl FnOnce() -> Name) {
         let broken = |names| self.broken.push(Broken { text: text(), names, is_last: true });
@@ -202,6 +220,13 @@ impl Parsed {
 }
 
 impl Document {
+    /// The object, if it is one of Istio's kinds or the mesh's settings, and accepted.
+    fn accepted_policy(&self) -> Option<&ObjectRef> {
+        let Self::Entry(Entry { object: Some(object), reference, .. }) = self else { return None };
+        let counts = reference.kind.group().is_istio() || matches!(object, Object::MeshConfig(..));
+        counts.then_some(reference)
+    }
+
     /// A document that was meant to name an object and does not.
     fn lost(origin: &Origin, field: &str, message: String) -> Self {
         Self::Lost(vec![about_file(origin, Severity::Error, field, message)])

@@ -58,7 +58,13 @@ pub(super) fn judge(group: &str, kind: &str) -> Unread {
         return Unread::PassedOver(format!("is not in force: {kind} is not read here; {instead}"));
     }
     if !super::is_istio(group) {
-        return Unread::Irrelevant;
+        return match slip_of_kubernetes(group, kind) {
+            Some(right) => Unread::Slip(format!(
+                "there is no kind {kind:?} in {} (did you mean {right:?}?)",
+                named(group)
+            )),
+            None => Unread::Irrelevant,
+        };
     }
     let names: Vec<String> =
         READERS.iter().filter(|one| one.group() == group).map(|one| one.kind.to_string()).collect();
@@ -67,6 +73,25 @@ pub(super) fn judge(group: &str, kind: &str) -> Unread {
         return Unread::Unknown(format!("is not in force: there is no kind {kind:?} in {group} here"));
     }
     Unread::Slip(format!("there is no kind {kind:?} in {group}{hint}"))
+}
+
+/// A group as messages name it.
+fn named(group: &str) -> &str {
+    if group == super::CORE { "the core group" } else { group }
+}
+
+/// The kind of Kubernetes that is certainly meant: the same in other letters, its plural, or a letter is missing or wrong in
+/// a long name. There are more kinds than are known here, so anything else is passed over.
+fn slip_of_kubernetes(group: &str, kind: &str) -> Option<String> {
+    let letters = |text: &str| text.to_lowercase().chars().take(64).collect::<Vec<_>>();
+    let written = letters(kind);
+    let mut names = READERS.iter().filter(|one| one.group() == group).map(|one| one.kind.to_string());
+    names.find(|name| {
+        let name = letters(name);
+        let is_plural =
+            written.len() == name.len() + 1 && written.starts_with(&name) && written.ends_with(&['s']);
+        written == name || is_plural || name.len() >= 6 && edit_distance(&written, &name) == 1
+    })
 }
 
 /// Whether a group is certainly a slip for one of Istio: it is another one of Istio, none at all, or nearly the same.

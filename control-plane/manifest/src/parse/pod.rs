@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use eastwest_model::{
-    Kind, MeshConfig, Meta, Object, Workload,
+    Kind, Labels, MeshConfig, Meta, Object, Workload,
     names::is_dns_subdomain,
     workload::{ContainerPort, ProxyCertificate, Replicas},
 };
@@ -51,18 +51,36 @@ pub(super) fn template(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<O
         count: count.unwrap_or(1),
     });
     let labels = metadata::texts(&template.get("metadata").get("labels"));
-    let injected = labels.get("sidecar.istio.io/inject").is_some_and(|value| &**value == "true");
     let spec = template.get("spec");
+    let injection = injection(&template, &labels);
     let account = service_account(&spec.get("serviceAccountName")).unwrap_or_else(|| "default".into());
     let workload = Workload {
         service_account: Some(account),
         container_ports: container_ports(&spec),
-        sidecar: injected || has_sidecar(&spec),
+        sidecar: injection == Some(true) || has_sidecar(&spec),
+        injection,
         client_certificate: client_certificate(&spec),
         replicas,
         ..Workload::new(Meta { labels: Arc::new(labels), ..meta })
     };
     Some(workload.into())
+}
+
+/// What a template says of the injection of a sidecar: its label goes before its annotation, and Pods in the network of
+/// their node never get one.
+fn injection(template: &Field<'_>, labels: &Labels) -> Option<bool> {
+    const INJECT: &str = "sidecar.istio.io/inject";
+    if template.get("spec").get("hostNetwork").flag() == Some(true) {
+        return Some(false);
+    }
+    let decide = |texts: &Labels| match texts.get(INJECT).map(|text| &**text) {
+        Some("true") => Some(true),
+        Some("false") => Some(false),
+        _ => None,
+    };
+    let annotations = || metadata::texts(&template.get("metadata").get("annotations"));
+    let revision = || labels.get("istio.io/rev").map(|_| true);
+    decide(labels).or_else(|| decide(&annotations())).or_else(revision)
 }
 
 /// A container `istio-proxy`, be it a native sidecar among the init containers.

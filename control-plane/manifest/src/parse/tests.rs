@@ -77,6 +77,12 @@ fn slips_in_type_or_name_are_about_the_file() {
             "! apiVersion: PeerAuthentication belongs to security.istio.io: write security.istio.io/v1",
         ),
         (
+            "{apiVersion: v1, kind: Servic}",
+            "! kind: there is no kind \"Servic\" in the core group (did you mean \"Service\"?)",
+        ),
+        ("{apiVersion: v1, kind: pods}", "! kind: there is no kind \"pods\""),
+        ("{apiVersion: apps/v1, kind: Deploymnt}", "! kind: there is no kind \"Deploymnt\" in apps"),
+        (
             "{apiVersion: networking.istio.io/v2, kind: Sidecar}",
             "! apiVersion: Sidecar has no version \"v2\": use one of v1, v1beta1, v1alpha3",
         ),

@@ -290,7 +290,8 @@ impl Followed {
         let set = |merge: &Merge| merge.diagnostics().iter().cloned().collect::<BTreeSet<_>>();
         let before = set(&self.merge);
         let effect = self.merge.apply(Batch { source: SourceId::new(SOURCES[source]), updates });
-        assert!(effect.gone.iter().all(|object| self.world.get(object.reference()) == Some(object)));
+        let mut before_it = effect.gone.iter().chain(&effect.replaced);
+        assert!(before_it.all(|object| self.world.get(object.reference()) == Some(object)));
         for change in effect.changes {
             match change {
                 Change::Upsert(object) => {

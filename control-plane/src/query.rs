@@ -1,11 +1,11 @@
 //! Questions about the mesh, answered from one snapshot: by a command from a directory, or by the debug pages of a
 //! running server. Both return the same JSON.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use eastwest_engine::{Snapshot, compute::has_proxy, explain, lint, report};
 use eastwest_kubernetes::Progress;
-use eastwest_model::{Diagnostic, Host, Workload, WorkloadKey};
+use eastwest_model::{Diagnostic, Families, Host, Workload, WorkloadKey};
 use eastwest_proto::json::JsonError;
 use eastwest_translate::{ResourceType, render::render};
 use serde_json::Value;
@@ -160,7 +160,9 @@ impl World {
             }
             HostName::Workload(name) => {
                 let workload = self.workload(name)?;
-                let address = workload.addresses.first();
+                let caller = self.snapshot.workload(client).and_then(|one| Families::of(&one.addresses));
+                let can_dial = |address: &&IpAddr| caller.is_none_or(|families| families.contain(**address));
+                let address = workload.addresses.iter().find(can_dial).or(workload.addresses.first());
                 address.ok_or_else(|| QueryError::NoAddress(workload.key()))?.to_string()
             }
         })

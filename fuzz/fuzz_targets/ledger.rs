@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use eastwest_ca::{PrivateKey, TrustBundle, issuer::self_signed_root, ledger::Verifier};
+use eastwest_ca::{PrivateKey, TrustBundle, ledger::Verifier, new_root::self_signed_root};
 use eastwest_model::TrustDomain;
 use libfuzzer_sys::fuzz_target;
 use time::macros::datetime;

@@ -148,8 +148,8 @@ fn nothing_is_made_that_no_server_knows() {
         if there {
             fs::create_dir(bench.state()).unwrap();
         }
-        bench.run(&token).failure(1, &["there is no CA in this directory", "eastwest ca init"]);
-        issue(&account).failure(1, &["there is no CA in this directory"]);
+        bench.run(&token).failure(2, &["there is no CA in this directory", "eastwest ca init"]);
+        issue(&account).failure(2, &["there is no CA in this directory"]);
         issue(&server).failure(2, &["--token-file: name a token for this identity, or with --state-dir"]);
         assert_eq!(bench.state().exists(), there);
     }
@@ -196,7 +196,7 @@ fn mistakes_at_the_command_line_are_named_for_what_they_are() {
     issue(&["--dns", "*.test"]).failure(2, &["--dns: ", "wildcards are not allowed"]);
     issue(&["--dns", "10.0.0.1"]).failure(2, &["--dns: ", "give it with --ip"]);
     let waiting = bench.run(&["ca", "wait-ready", "--server", "127.0.0.1:1", "--timeout", "1ms"]);
-    let said = waiting.failure(1, &["127.0.0.1:1", "`eastwest ca serve`", "--server"]);
+    let said = waiting.failure(1, &["127.0.0.1:1", "`eastwest ca serve`", "HTTP address"]);
     assert!(!said.contains("--config-dir"), "{said}");
     let key = bench.state().join("token-key.pem");
     fs::write(&key, "").unwrap();

@@ -152,17 +152,17 @@ fn wrong_oidc_rules_are_reported_with_their_fields() {
 #[test]
 fn an_api_that_cannot_be_found_is_reported() {
     let bench = Bench::new();
-    bench.refused(&["--token-review"]).failure(1, &["--token-review", "--kubeconfig"]);
-    bench.refused(&["--token-review", "--kubeconfig", "nowhere"]).failure(1, &["--kubeconfig", "nowhere"]);
+    bench.refused(&["--token-review"]).failure(2, &["--token-review", "--kubeconfig"]);
+    bench.refused(&["--token-review", "--kubeconfig", "nowhere"]).failure(2, &["--kubeconfig", "nowhere"]);
     bench.refused(&["--kubeconfig", "nowhere"]).failure(2, &["--token-review"]);
 
     let keys = ["--token-issuer", "https://issuer.example", "--token-jwks", "kubernetes"];
-    bench.refused(&keys).failure(1, &["--token-jwks kubernetes", "--kubeconfig"]);
+    bench.refused(&keys).failure(2, &["--token-jwks kubernetes", "--kubeconfig"]);
     bench
         .refused(&[&keys[..], &["--kubeconfig", "nowhere"]].concat())
-        .failure(1, &["--kubeconfig", "nowhere"]);
+        .failure(2, &["--kubeconfig", "nowhere"]);
     let roots = [&keys[..], &["--token-jwks-ca", "ca.pem"]].concat();
     bench.refused(&roots).failure(2, &["--token-jwks-ca", "--kubeconfig"]);
     // The API knows the issuer of its tokens.
-    bench.refused(&["--token-jwks", "kubernetes"]).failure(1, &["--token-jwks kubernetes", "--kubeconfig"]);
+    bench.refused(&["--token-jwks", "kubernetes"]).failure(2, &["--token-jwks kubernetes", "--kubeconfig"]);
 }

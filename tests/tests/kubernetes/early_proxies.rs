@@ -91,8 +91,11 @@ fn a_pod_that_is_made_again_with_another_account_ends_the_stream() {
     proxy.wait("settings", |held| held.is_warm());
     cluster.delete(&path);
     is_known(false);
+    proxy.wait("the end of the stream with its Pod", |held| held.end.is_some());
     mesh.pod("again", "default");
     is_known(true);
+    let proxy = mesh.connect("again");
+    proxy.wait("settings", |held| held.is_warm());
     assert!(proxy.read(|held| held.end.is_none()), "its Pod has the account that it proved");
     cluster.delete(&path);
     mesh.pod("again", "other");

@@ -158,12 +158,19 @@ impl World {
                 let namespace = namespace.as_ref().unwrap_or(&client.namespace);
                 Host::of_service(name, namespace, &self.snapshot.mesh().cluster_domain).to_string()
             }
-            HostName::Workload(name) => {
-                let workload = self.workload(name)?;
-                let address = workload.addresses.first();
-                address.ok_or_else(|| QueryError::NoAddress(workload.key()))?.to_string()
+            HostName::Workload(name) => self.address(name)?,
+            HostName::Neighbour { kind, name } => {
+                let namespace = client.namespace.clone();
+                self.address(&WorkloadName::of(*kind, namespace, name.clone()))?
             }
         })
+    }
+
+    /// The address of a workload.
+    fn address(&self, name: &WorkloadName) -> Result<String, QueryError> {
+        let workload = self.workload(name)?;
+        let address = workload.addresses.first();
+        Ok(address.ok_or_else(|| QueryError::NoAddress(workload.key()))?.to_string())
     }
 
     /// What is refused, and what has another effect than it seems to have; errors first.

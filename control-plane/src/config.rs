@@ -2,6 +2,8 @@
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
+use eastwest_model::names::{is_dns_label, is_dns_subdomain};
+
 /// The mistakes in a configuration.
 #[derive(Debug, Default)]
 pub(crate) struct Problems(Vec<String>);
@@ -88,12 +90,15 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
 
 /// A service account such as `shop/reviews`: namespace and name.
 pub(crate) fn service_account(text: &str) -> Result<(String, String), String> {
-    match text.split_once('/') {
-        Some((namespace, account)) if !namespace.is_empty() && !account.is_empty() => {
-            Ok((namespace.to_owned(), account.to_owned()))
-        }
-        _ => Err(format!("{text:?} is not NAMESPACE/SERVICE-ACCOUNT, for example shop/reviews")),
+    let shape = "NAMESPACE/SERVICE-ACCOUNT, for example shop/reviews";
+    let (namespace, account) = text.split_once('/').ok_or_else(|| format!("{text:?} is not {shape}"))?;
+    if !is_dns_label(namespace) {
+        return Err(format!("{text:?}: {namespace:?} is not the name of a namespace: write {shape}"));
     }
+    if !is_dns_subdomain(account) {
+        return Err(format!("{text:?}: {account:?} is not the name of a service account: write {shape}"));
+    }
+    Ok((namespace.to_owned(), account.to_owned()))
 }
 
 #[cfg(test)]
@@ -123,6 +128,17 @@ mod tests {
             ("99999999999999999999h", None),
         ] {
             assert_eq!(read_go_duration(text).map(|read| read.as_secs_f64()), seconds, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn service_accounts_have_the_names_of_kubernetes() {
+        for text in ["shop/reviews", "shop/reviews.v1", "0/0"] {
+            assert!(service_account(text).is_ok(), "{text}");
+        }
+        for text in ["", "shop", "/", "a/", "/b", "A/b", "a/B", "a/b/c", "a.b/c", "a b/c", "a/b "] {
+            let said = service_account(text).expect_err(text);
+            assert!(said.contains("NAMESPACE/SERVICE-ACCOUNT, for example shop/reviews"), "{said}");
         }
     }
 

@@ -57,6 +57,8 @@ pub(crate) enum HostName {
     Service { namespace: Option<Name>, name: Name },
     /// A workload, by its own address.
     Workload(WorkloadName),
+    /// The same, in the namespace of the client. `None` = of any kind.
+    Neighbour { kind: Option<Kind>, name: Name },
 }
 
 impl WorkloadName {
@@ -107,7 +109,8 @@ impl WorkloadName {
         }
     }
 
-    fn of(kind: Option<Kind>, namespace: Name, name: Name) -> Self {
+    /// A workload of a kind; `None` = of any kind.
+    pub(crate) fn of(kind: Option<Kind>, namespace: Name, name: Name) -> Self {
         match kind {
             Some(kind) => Self::Of(ObjectRef { kind, namespace, name }),
             None => Self::Key(WorkloadKey { namespace, name }),
@@ -153,6 +156,11 @@ impl HostName {
                 None => service(None, name),
             },
             [of, word, name] | [word, of, name] if is_service(word) => service(Some(of.into()), name),
+            [word, name] if !name.is_empty() && with_namespace(name, namespace).is_none() => match kind(word)
+            {
+                Some(kind) => Self::Neighbour { kind, name: name.into() },
+                None => Self::Workload(WorkloadName::read(host, namespace)?),
+            },
             _ => Self::Workload(WorkloadName::read(host, namespace)?),
         })
     }
@@ -202,7 +210,17 @@ impl fmt::Display for HostName {
             Self::Service { namespace: Some(namespace), name } => write!(f, "{namespace}/svc/{name}"),
             Self::Service { namespace: None, name } => write!(f, "svc/{name}"),
             Self::Workload(WorkloadName::At(address)) => address.fmt(f),
+            // A namespace that is called like a kind.
+            Self::Workload(WorkloadName::Key(WorkloadKey { namespace, name }))
+                if kind(namespace).is_some() =>
+            {
+                write!(f, "{namespace}/pod/{name}")
+            }
             Self::Workload(workload) => workload.fmt(f),
+            Self::Neighbour { kind: Some(kind), name } => {
+                write!(f, "{}/{name}", kind.to_string().to_ascii_lowercase())
+            }
+            Self::Neighbour { kind: None, name } => write!(f, "pod/{name}"),
         }
     }
 }
@@ -285,6 +303,15 @@ mod tests {
             ("Service/shop/web:80", None, "shop/svc/web", "80"),
             ("shop/web-0:8080", None, "shop/web-0", "8080"),
             ("shop/deploy/web:8080", None, "shop/deployment/web", "8080"),
+            ("deploy/web:8080", None, "deployment/web", "8080"),
+            ("deploy/web.shop:8080", None, "shop/deployment/web", "8080"),
+            ("deploy/web:8080", Some("shop"), "shop/deployment/web", "8080"),
+            ("pod/web-0:http", None, "pod/web-0", "http"),
+            ("po/web-0:http", Some("shop"), "shop/web-0", "http"),
+            // A namespace may be called like a kind.
+            ("deploy/pod/web-0:80", None, "deploy/pod/web-0", "80"),
+            ("web-0:80", Some("deploy"), "web-0", "80"),
+            ("pod/web-0:80", Some("deploy"), "deploy/pod/web-0", "80"),
         ] {
             let target = TargetName::read(text, flag).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!((&*target.host.to_string(), &*target.port.to_string()), (host, port), "{text}");

@@ -42,13 +42,24 @@ impl OutputArgs {
     }
 }
 
+/// An answer that cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to stdout: {0}")]
+pub(crate) struct Unwritten(std::io::Error);
+
 /// Writes to stdout; a reader that went away (`| head`) is no error.
 pub(crate) fn write_out(text: &str) -> anyhow::Result<()> {
     use std::io::Write;
-    match writeln!(std::io::stdout(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to stdout")
-        }
+    written(writeln!(std::io::stdout(), "{text}")).map_err(anyhow::Error::from)
+}
+
+/// What a write to stdout comes to; a reader that went away is no error.
+///
+/// # Errors
+/// The system refused: a disk that is full.
+pub(crate) fn written(result: std::io::Result<()>) -> Result<(), Unwritten> {
+    match result {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Unwritten(error)),
         _ => Ok(()),
     }
 }

@@ -158,14 +158,21 @@ impl World {
                 let namespace = namespace.as_ref().unwrap_or(&client.namespace);
                 Host::of_service(name, namespace, &self.snapshot.mesh().cluster_domain).to_string()
             }
-            HostName::Workload(name) => {
-                let workload = self.workload(name)?;
-                let caller = self.snapshot.workload(client).and_then(|one| Families::of(&one.addresses));
-                let can_dial = |address: &&IpAddr| caller.is_none_or(|families| families.contain(**address));
-                let address = workload.addresses.iter().find(can_dial).or(workload.addresses.first());
-                address.ok_or_else(|| QueryError::NoAddress(workload.key()))?.to_string()
+            HostName::Workload(name) => self.address(name, client)?,
+            HostName::Neighbour { kind, name } => {
+                let namespace = client.namespace.clone();
+                self.address(&WorkloadName::of(*kind, namespace, name.clone()), client)?
             }
         })
+    }
+
+    /// The address of a workload.
+    fn address(&self, name: &WorkloadName, client: &WorkloadKey) -> Result<String, QueryError> {
+        let workload = self.workload(name)?;
+        let caller = self.snapshot.workload(client).and_then(|one| Families::of(&one.addresses));
+        let can_dial = |address: &&IpAddr| caller.is_none_or(|families| families.contain(**address));
+        let address = workload.addresses.iter().find(can_dial).or(workload.addresses.first());
+        Ok(address.ok_or_else(|| QueryError::NoAddress(workload.key()))?.to_string())
     }
 
     /// What is refused, and what has another effect than it seems to have; errors first.

@@ -29,6 +29,7 @@ use crate::{
         root_files,
         state_dir::{StateDir, TOKEN_ISSUER},
         state_error::{StateError, io_error},
+        storage::CaStorage as _,
     },
 };
 
@@ -70,7 +71,8 @@ pub struct Summary {
 /// Creates a CA in `dir`, or completes an unfinished one. With `import`, it uses that key.
 ///
 /// # Errors
-/// A server uses the directory, it cannot be used, or it has a key already and another is to be imported.
+/// A server uses the directory, it cannot be used, it has a CA of another trust domain, or it has a key already and another
+/// is to be imported.
 pub fn init(
     dir: &Path,
     new: &NewRoot,
@@ -79,6 +81,10 @@ pub fn init(
 ) -> Result<Summary, StateError> {
     let state = StateDir::open(dir)?;
     let _lock = state.lock()?;
+    let wanted = &new.trust_domain;
+    if let Some(found) = trust_domain(dir, now).filter(|found| found != wanted) {
+        return Err(StateError::OtherTrustDomain { place: dir.into(), found, wanted: wanted.clone() });
+    }
     import.map(|key| state.import_key(key)).transpose()?;
     state.load_or_create(new, now)?;
     show(dir, now)
@@ -149,7 +155,8 @@ impl IssuedKey {
 /// beside the identity. The record is in the ledger when this returns.
 ///
 /// # Errors
-/// The directory or its ledger cannot be used, or identity or life are beyond what is granted.
+/// The directory or its ledger cannot be used, the CA is plugged in, or identity or life are beyond what is granted: the
+/// identity is of another trust domain than the root.
 pub fn issue(
     dir: &Path,
     (identity, names): (&SpiffeId, Vec<ServingName>),
@@ -157,10 +164,17 @@ pub fn issue(
     lifetimes: Lifetimes,
     now: OffsetDateTime,
 ) -> Result<IssuedKey, OperationError> {
-    let material = StateDir::open_existing(dir)?.load(now)?;
+    let state = StateDir::open_existing(dir)?;
+    state.refuse_foreign_anchor().map_err(|error| match error {
+        StateError::ForeignAnchor { .. } => StateError::PluggedIn(dir.to_owned()),
+        error => error,
+    })?;
+    let material = state.load(now)?;
+    // A root whose trust domain is too long to be named does not tell.
+    let own = root_files::trust_domain(material.issuer.root()).unwrap_or_else(|| identity.trust_domain());
     let caller = Caller::new(identity.clone(), Proof::Operator);
     let seconds = lifetime.map_or(0, |life| i64::try_from(life.as_secs()).unwrap_or(i64::MAX));
-    let authorizer = Authorizer::new(identity.trust_domain(), lifetimes).allowing(AllowedNames::any());
+    let authorizer = Authorizer::new(own, lifetimes).allowing(AllowedNames::any());
     let grant = authorizer.authorize(&caller, seconds)?.with_names(names)?;
     let key = PrivateKey::generate()?;
     let csr = VerifiedCsr::of(&key)?;

@@ -1,5 +1,7 @@
 //! What the command line does with a state directory.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use eastwest_ca::{Lifetimes, NewRoot};
@@ -62,4 +64,59 @@ fn init_stays_away_from_a_running_server() {
     let _lock = StateDir::open(&state).unwrap().lock().unwrap();
     let refused = operations::init(&state, &new, None, now).unwrap_err().to_string();
     assert!(refused.contains("another eastwest uses this state directory"), "{refused}");
+}
+
+/// The state of a CA of `domain` in a new directory.
+fn ca_of(domain: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let new = NewRoot::of(TrustDomain::parse(domain).unwrap());
+    operations::init(&state, &new, None, OffsetDateTime::now_utc()).unwrap();
+    (dir, state)
+}
+
+#[test]
+fn a_ca_signs_and_keeps_its_own_trust_domain() {
+    let ((_dir, state), now) = (ca_of("one.example"), OffsetDateTime::now_utc());
+    let issue = |identity: &str| {
+        let identity = identity.parse().unwrap();
+        operations::issue(&state, (&identity, Vec::new()), None, Lifetimes::default(), now)
+    };
+    let refused = issue("spiffe://evil.example/ns/a/sa/b").map(|_| ()).unwrap_err().to_string();
+    assert!(refused.contains("in the trust domain one.example"), "{refused}");
+    issue("spiffe://one.example/ns/a/sa/b").unwrap();
+
+    let before = fs::read(state.join("root-cert.pem")).unwrap();
+    let new = NewRoot::of(TrustDomain::parse("two.example").unwrap());
+    let refused = operations::init(&state, &new, None, now).unwrap_err().to_string();
+    for said in ["there is a CA already", "--trust-domain one.example", "another --state-dir"] {
+        assert!(refused.contains(said), "{refused}");
+    }
+    assert_eq!(fs::read(state.join("root-cert.pem")).unwrap(), before);
+}
+
+/// The anchor on file is that of a CA whose key is elsewhere, with or without a root of our own from before.
+#[test]
+fn a_plugged_in_ca_does_not_sign_here() {
+    let ((_dir, state), now) = (ca_of("one.example"), OffsetDateTime::now_utc());
+    let (_other_dir, other) = ca_of("one.example");
+    fs::copy(other.join("root-cert.pem"), state.join("root-cert.pem")).unwrap();
+    let identity = "spiffe://one.example/ns/a/sa/b".parse().unwrap();
+    let issue = || operations::issue(&state, (&identity, Vec::new()), None, Lifetimes::default(), now);
+    for lost in [None, Some(["ca-key.pem", "ca-cert.pem"])] {
+        lost.into_iter().flatten().for_each(|name| fs::remove_file(state.join(name)).unwrap());
+        let refused = issue().map(|_| ()).unwrap_err().to_string();
+        assert!(refused.contains("is plugged in") && refused.contains("--server HOST:PORT"), "{refused}");
+    }
+}
+
+#[test]
+fn a_file_is_no_state_directory() {
+    let (dir, now) = (tempfile::tempdir().unwrap(), OffsetDateTime::now_utc());
+    let file = dir.path().join("state");
+    fs::write(&file, "").unwrap();
+    let new = NewRoot::of(TrustDomain::parse("cluster.local").unwrap());
+    for refused in [operations::init(&file, &new, None, now), operations::show(&file, now)] {
+        assert!(matches!(&refused, Err(StateError::NotADirectory(path)) if *path == file), "{refused:?}");
+    }
 }

@@ -27,7 +27,7 @@ use crate::{directory::Directory, scan::Scanner};
 
 /// The place that was named cannot be read at all.
 #[derive(Debug, Error)]
-#[error("cannot read {}: {reason}; name a directory of Kubernetes manifests", path.display())]
+#[error("cannot read {}: {reason}; name a file or directory of manifests", path.display())]
 pub struct SourceError {
     /// The place.
     path: PathBuf,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 use clap::Args;
 use eastwest_agent::{AgentConfig, AgentError, Shutdown};
 
-use super::{Exit, Failure, Result, init_logs, runtime};
+use super::{Exit, Failure, Result, logs, runtime};
 use crate::config::{Problems, duration};
 
 /// The arguments of `eastwest agent`.
@@ -145,7 +145,7 @@ impl AgentArgs {
         if !problems.is_empty() {
             return Err(Failure::Usage(problems));
         }
-        init_logs()?;
+        logs::init()?;
         let ended = runtime()?.block_on(async {
             let shutdown = Shutdown::on_signals()?;
             std::io::Result::Ok(eastwest_agent::run(config, shutdown).await)

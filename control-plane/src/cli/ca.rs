@@ -16,6 +16,9 @@ use time::OffsetDateTime;
 
 use super::{Exit, Failure, Result};
 
+/// The trust domain if neither a flag nor a root nor a server names one.
+const USUAL_TRUST_DOMAIN: &str = "cluster.local";
+
 /// The arguments of `eastwest ca`.
 #[derive(Debug, Args)]
 pub(crate) struct CaArgs {

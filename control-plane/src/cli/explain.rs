@@ -62,7 +62,8 @@ fn describe(explanation: &Value) -> String {
     }
     if explanation["client_in_mesh"] == false {
         text += &format!("\nCLIENT  {}\n  no proxy    ", cell(&explanation["client"]));
-        text += "its application is on its own; the label security.istio.io/tlsMode=istio marks a pod with a proxy\n";
+        text += "its application is on its own; the label security.istio.io/tlsMode=istio marks a pod with a proxy, and \
+                 sidecar.istio.io/inject: \"true\" a template\n";
     }
     text += &steps(&explanation["trace"]);
     for endpoint in entries(&explanation["endpoints"]) {

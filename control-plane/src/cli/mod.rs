@@ -7,6 +7,7 @@ mod cluster;
 mod diff;
 mod dump;
 mod explain;
+mod logs;
 mod naming;
 mod render;
 mod serve;
@@ -15,11 +16,7 @@ mod tls;
 mod token;
 mod world;
 
-use std::{
-    io::{ErrorKind, IsTerminal as _},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{fmt, io::ErrorKind, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -28,7 +25,11 @@ use eastwest_io::stdio;
 use eastwest_kubernetes::ApiError;
 use eastwest_sources::SourceError;
 
-use crate::{config::Problems, output::write_out, remote};
+use crate::{
+    config::Problems,
+    output::{Unwritten, write_out, written},
+    remote,
+};
 
 /// Certificate authority and xDS server for mutual TLS in a mesh.
 ///
@@ -95,6 +96,15 @@ pub(crate) enum Failure {
     Error(anyhow::Error),
 }
 
+impl Failure {
+    /// A mistake in the value of one flag.
+    fn usage(flag: &str, mistake: impl fmt::Display) -> Self {
+        let mut problems = Problems::default();
+        problems.add(flag, mistake);
+        Self::Usage(problems)
+    }
+}
+
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::Error(error.into())
@@ -104,11 +114,11 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// What a command returns.
 pub(crate) type Result<T = Exit> = std::result::Result<T, Failure>;
 
-/// The result of a command that answers a question: its exit status 1 always means bad news, so whatever keeps it from an
-/// answer is 2.
+/// The result of a command that answers a question: whatever keeps it from an answer is 2. An answer that cannot be written
+/// is 1, as for all commands.
 fn answer(result: Result) -> Result {
     result.map_err(|failure| match failure {
-        Failure::Error(error) => Failure::Unanswered(error),
+        Failure::Error(error) if !error.is::<Unwritten>() => Failure::Unanswered(error),
         other => other,
     })
 }
@@ -121,7 +131,10 @@ struct Mistyped(String);
 /// Whether an error is about what was named on the command line, and not about what was found there: a file, a directory or
 /// a server that is not there.
 fn is_mistyped(error: &anyhow::Error) -> bool {
-    let state = |error: &StateError| matches!(error, StateError::NoCa(_));
+    let state = |error: &StateError| {
+        use StateError::{NoCa, NotADirectory, OtherTrustDomain, PluggedIn};
+        matches!(error, NoCa(_) | NotADirectory(_) | OtherTrustDomain { .. } | PluggedIn(_))
+    };
     let missing = |error: &std::io::Error| error.kind() == ErrorKind::NotFound;
     error.chain().any(|cause| {
         cause.is::<remote::Unreachable>()
@@ -139,11 +152,9 @@ pub(crate) fn run() -> ExitCode {
     let code = match Cli::try_parse() {
         Ok(cli) => cli.run(),
         // Help that somebody asked for is an answer, and one that cannot be written is a failure.
-        Err(said) => match (said.print(), said.use_stderr()) {
-            (Err(error), false) if error.kind() != ErrorKind::BrokenPipe => {
-                report(&anyhow::Error::from(error).context("cannot write to stdout"), 2)
-            }
-            (_, false) => ExitCode::SUCCESS,
+        Err(said) => match (written(said.print()), said.use_stderr()) {
+            (Err(error), false) => report(&error.into(), 1),
+            (Ok(()), false) => ExitCode::SUCCESS,
             (_, true) => ExitCode::from(2),
         },
     };
@@ -209,36 +220,6 @@ fn chain(error: &anyhow::Error) -> String {
 /// A runtime for the commands that do I/O over the network.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
-}
-
-/// Logs to stderr: `EASTWEST_LOG` (default `info`) filters, `EASTWEST_LOG_FORMAT=json` makes each line an object. A line
-/// that nobody takes is dropped. A panic is logged as well.
-///
-/// # Errors
-/// A variable that means nothing.
-fn init_logs() -> Result<()> {
-    use tracing_subscriber::{EnvFilter, fmt};
-    let mut problems = Problems::default();
-    let given = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let filter = EnvFilter::builder().parse(given("EASTWEST_LOG").as_deref().unwrap_or("info"));
-    let remedy =
-        "write a level (error, warn, info, debug, trace) or levels of modules, as in info,eastwest_ca=debug";
-    let filter = problems.take("EASTWEST_LOG", filter.map_err(|error| format!("{error}: {remedy}")));
-    let is_json = match given("EASTWEST_LOG_FORMAT").as_deref() {
-        Some("json") => Some(true),
-        None | Some("text") => Some(false),
-        Some(other) => problems.take("EASTWEST_LOG_FORMAT", Err(format!("{other:?} is not text or json"))),
-    };
-    let (Some(filter), Some(is_json)) = (filter, is_json) else { return Err(Failure::Usage(problems)) };
-    let logs = fmt().with_env_filter(filter).with_ansi(std::io::stderr().is_terminal());
-    let logs = logs.with_writer(stdio::stderr);
-    match is_json {
-        true => logs.json().init(),
-        false => logs.with_target(false).init(),
-    }
-    // The hook of the standard library would wait for a reader of stderr.
-    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}; this is a defect of eastwest")));
-    Ok(())
 }
 
 #[cfg(test)]

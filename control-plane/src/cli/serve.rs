@@ -20,7 +20,7 @@ use clap::Args;
 
 pub(crate) use self::kubernetes::ApiArgs;
 use self::{bundles::BundleArgs, ca::CaArgs, cluster::ClusterArgs, names::UsualNames, roots::RootArgs};
-use super::{Exit, Failure, Result, init_logs, runtime, world::MeshArgs};
+use super::{Exit, Failure, Result, logs, runtime, world::MeshArgs};
 use crate::{
     config::{Problems, address},
     serve::{self, Config, InputSource, PortAddresses, SignerSource, StatePlace},
@@ -70,7 +70,7 @@ impl ServeArgs {
         let mut problems = Problems::default();
         let config =
             self.read(&mut problems).filter(|_| problems.is_empty()).ok_or(Failure::Usage(problems))?;
-        init_logs()?;
+        logs::init()?;
         runtime()?.block_on(serve::run(config))?;
         Ok(Exit::Success)
     }

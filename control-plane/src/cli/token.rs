@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use eastwest_ca_server::operations;
+use eastwest_ca::jwt::TokenKeyError;
+use eastwest_ca_server::operations::{self, OperationError};
 use time::OffsetDateTime;
 
 use super::{Exit, Failure, Result};
@@ -41,7 +42,11 @@ impl TokenArgs {
             return Err(Failure::Usage(problems));
         };
         let now = OffsetDateTime::now_utc();
-        let token = operations::token(&self.state_dir, &namespace, &account, &self.audience, ttl, now)?;
+        let token = operations::token(&self.state_dir, &namespace, &account, &self.audience, ttl, now);
+        let token = token.map_err(|error| match error {
+            OperationError::Token(TokenKeyError::Lifetime) => Failure::usage("--ttl", error),
+            error => error.into(),
+        })?;
         write_out(&token)?;
         Ok(Exit::Success)
     }

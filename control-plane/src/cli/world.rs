@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use clap::{ArgMatches, Args, Command, FromArgMatches, error::ErrorKind, parser::ValueSource};
 use eastwest_engine::{Counts, Index};
 use eastwest_kubernetes::{ApiOptions, Progress};
@@ -117,14 +117,6 @@ impl MeshArgs {
     }
 }
 
-/// The error of a server that cannot be reached names the other sources.
-fn with_other_sources(error: anyhow::Error) -> anyhow::Error {
-    match error.is::<remote::Unreachable>() {
-        true => anyhow!("{error}, ask a directory with --config-dir, or a cluster with --kubeconfig"),
-        false => error,
-    }
-}
-
 impl WorldArgs {
     /// Asks the source that the flags name.
     pub(super) fn ask(&self, question: &Question) -> Result<Value> {
@@ -138,7 +130,7 @@ impl WorldArgs {
         let loaded = match &self.source {
             Source::Server(server) => {
                 let answer = runtime()?.block_on(remote::ask(server, question));
-                return Ok((answer.map_err(with_other_sources)?, None));
+                return Ok((answer?, None));
             }
             Source::Cluster(options) => cluster::load(options, &mesh)?,
             Source::Directory(directory) => {

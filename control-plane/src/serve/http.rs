@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{FromRequestParts, Query, State},
-    http::{StatusCode, header, request::Parts},
+    extract::{FromRequestParts, Query, Request, State},
+    http::{StatusCode, Uri, header, request::Parts},
+    middleware::{Next, from_fn},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -46,6 +47,20 @@ const PAGES: Pages = &[
     ("/debug/workloads", "the workloads that are known"),
 ];
 
+/// What each debug page takes behind the `?`; `namespace` counts for names without one.
+const PARAMETERS: [(&str, &[&str]); 10] = [
+    ("/debug/list", &[]),
+    ("/debug/ca", &[]),
+    ("/debug/syncz", &[]),
+    ("/debug/config_errors", &[]),
+    ("/debug/sources", &[]),
+    ("/debug/check", &[]),
+    ("/debug/workloads", &[]),
+    ("/debug/tls", &["workload", "namespace"]),
+    ("/debug/explain", &["client", "host", "port", "namespace"]),
+    ("/debug/config_dump", &["workload", "types", "internal_listeners", "namespace"]),
+];
+
 /// The routes of the HTTP port.
 pub(super) fn routes(shared: Shared, served: Served) -> Router {
     let mesh = Router::new()
@@ -58,7 +73,26 @@ pub(super) fn routes(shared: Shared, served: Served) -> Router {
         .route("/debug/config_dump", get(config_dump))
         .route("/debug/workloads", get(workloads))
         .with_state(Arc::new(shared));
-    pages::common(PAGES, served).merge(mesh)
+    pages::common(PAGES, served).merge(mesh).layer(from_fn(known_parameters))
+}
+
+/// Refuses a parameter that the page does not have: without it the answer would be to another question.
+async fn known_parameters(request: Request, next: Next) -> Response {
+    match unknown_parameter(request.uri()) {
+        Some(mistake) => (StatusCode::BAD_REQUEST, format!("{mistake}\n")).into_response(),
+        None => next.run(request).await,
+    }
+}
+
+/// What to say about the first parameter that a debug page does not have.
+fn unknown_parameter(uri: &Uri) -> Option<String> {
+    let (page, known) = PARAMETERS.into_iter().find(|(page, _)| *page == uri.path())?;
+    let given = Parameters::of(uri).0;
+    let unknown = given.keys().find(|name| !known.contains(&name.as_str()))?;
+    Some(match known {
+        [] => format!("the page {page} takes no parameters, and {unknown:?} is given: leave it out"),
+        known => format!("the page {page} has no parameter {unknown:?}; it takes {}", known.join(", ")),
+    })
 }
 
 async fn syncz(State(shared): App) -> Response {
@@ -115,12 +149,16 @@ impl<S: Sync> FromRequestParts<S> for Parameters {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        // A query that is not one has no parameters, and the page says which it needs.
-        Ok(Self(Query::try_from_uri(&parts.uri).map(|Query(given)| given).unwrap_or_default()))
+        Ok(Self::of(&parts.uri))
     }
 }
 
 impl Parameters {
+    /// A query that is not one has no parameters, and the page says which it needs.
+    fn of(uri: &Uri) -> Self {
+        Self(Query::try_from_uri(uri).map(|Query(given)| given).unwrap_or_default())
+    }
+
     fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
@@ -165,5 +203,48 @@ async fn answer(State(shared): &App, question: Question) -> Response {
         Ok(Err(error)) => (StatusCode::NOT_FOUND, format!("{error}\n")).into_response(),
         Err(busy) => (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], format!("{busy}\n"))
             .into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_parameter_is_told_with_those_that_are_known() {
+        let said = |uri: &str| unknown_parameter(&uri.parse().unwrap());
+        for (uri, known) in [
+            (
+                "/debug/config_dump?workload=a/b&type=foo",
+                "\"type\"; it takes workload, types, internal_listeners",
+            ),
+            ("/debug/config_dump?tpye=cds", "\"tpye\"; it takes workload, types"),
+            ("/debug/tls?workload=a/b&types=cds", "\"types\"; it takes workload, namespace"),
+            ("/debug/explain?client=a/b&host=c&prot=80", "\"prot\"; it takes client, host, port"),
+            ("/debug/syncz?proxy=x", "takes no parameters"),
+        ] {
+            assert!(said(uri).is_some_and(|said| said.contains(known)), "{uri}: {:?}", said(uri));
+        }
+        for uri in [
+            "/debug/config_dump?workload=a/b&types=cds,lds&internal_listeners=true",
+            "/debug/explain?client=b&host=c&port=80&namespace=a",
+            "/debug/tls?",
+            "/debug/syncz",
+            "/metrics?x=y",
+        ] {
+            assert_eq!(said(uri), None, "{uri}");
+        }
+    }
+
+    /// A page without a row takes any parameter.
+    #[test]
+    fn each_debug_page_says_what_it_takes() {
+        for (page, _) in PAGES {
+            let (page, query) = page.split_once('?').unwrap_or((page, ""));
+            let row = PARAMETERS.iter().find(|(known, _)| *known == page);
+            let (_, known) = row.unwrap_or_else(|| panic!("{page}"));
+            let names = query.split('&').filter_map(|part| part.split_once('=')).map(|(name, _)| name);
+            assert!(names.into_iter().all(|name| known.contains(&name)), "{page}");
+        }
     }
 }

@@ -192,6 +192,11 @@ fn mistakes_at_the_command_line_are_named_for_what_they_are() {
     issue(&["--ttl", "100d"])
         .failure(2, &["--ttl: ", "100d is more than the maximum of 90d", "raise --max-cert-ttl"]);
     issue(&["--ttl", "100d", "--max-cert-ttl", "100d"]).success();
+    for account in ["A/b", "a/B", "a/b/c"] {
+        bench
+            .run(&["token", "--service-account", account])
+            .failure(2, &["--service-account: ", "shop/reviews"]);
+    }
     issue(&["--ttl", "1s"]).failure(2, &["--ttl: ", "1s is less than the minimum of 10s"]);
     issue(&["--dns", "*.test"]).failure(2, &["--dns: ", "wildcards are not allowed"]);
     issue(&["--dns", "10.0.0.1"]).failure(2, &["--dns: ", "give it with --ip"]);
@@ -288,7 +293,7 @@ fn python_verifies_a_ci_server_by_its_name() {
     };
     issue("named", &["--dns", "web.test", "--dns", "localhost", "--ip", "127.0.0.1"]).success();
     issue("unnamed", &[]).success();
-    issue("refused", &["--dns", "web.example"]).failure(1, &["web.example is not allowed", "--allow-dns"]);
+    issue("refused", &["--dns", "web.example"]).failure(2, &["web.example is not allowed", "--allow-dns"]);
     let chain = fs::read_to_string(bench.path("named/cert-chain.pem")).unwrap();
     let leaf = eastwest_ca::CertificateSummary::of(&certificates(&chain)[0]).unwrap();
     assert_eq!(leaf.names, ["spiffe://cluster.local/ns/shop/sa/web", "localhost", "web.test", "127.0.0.1"]);

@@ -330,7 +330,15 @@ fn the_authority_is_shown_before_and_while_a_server_runs() {
     let _server = bench.serve(&["--trust-domain", "shop.example"]);
     assert_eq!(bench.run(&["ca", "show", "-o", "json"]).json(), before);
     assert_eq!(certificates(bench.run(&["ca", "bundle"]).success()), certificates(&bench.root()));
-    bench.run(&["ca", "issue", STOREFRONT, "--out", "issued"]).success();
+    bench.run(&["ca", "issue", "spiffe://shop.example/ns/shop/sa/web", "--out", "issued"]).success();
+    bench
+        .run(&["ca", "issue", STOREFRONT, "--out", "issued"])
+        .failure(2, &["in the trust domain shop.example"]);
+    let other = ["ca", "init", "--trust-domain", "other.example", "--state-dir", "copy"];
+    bench.run(&["ca", "init", "--trust-domain", "shop.example", "--state-dir", "copy"]).success();
+    bench.run(&other).failure(2, &["there is a CA already", "--trust-domain shop.example"]);
+    bench.write("file", "");
+    bench.run(&["ca", "init", "--state-dir", "file"]).failure(2, &["file: is a file"]);
     bench.run(&["ca", "init"]).failure(1, &["another eastwest"]);
 }
 

@@ -98,6 +98,8 @@ fn a_bad_query_gets_a_sentence_and_an_example() {
         let example = example.replace("reviews.shop&port=9080", "catalog&port=80");
         assert_eq!(server.page(&example).0, 200, "{path}: {text}");
     }
+    let (status, text) = server.page("/debug/config_dump?workload=bookshop/storefront-0&type=cds");
+    assert!(status == 400 && text.contains("it takes workload, types"), "{text}");
     let (status, text) = server.page("/debug/nothing");
     assert!(status == 404 && text.contains("/debug/list"), "{text}");
 }

@@ -167,7 +167,7 @@ fn each_ephemeral_run_has_a_root_and_a_trust_domain_of_its_own() {
     let token = token.success().trim();
     let refused =
         bench.run(&words(&one.issue("certs", &["--service-account", "shop/reviews", "--token", token])));
-    let error = refused.failure(1, &["is the token fresh"]);
+    let error = refused.failure(2, &["is the token fresh"]);
     assert!(!error.contains(token), "no token in an error: {error}");
     assert!(!bench.path("certs/key.pem").exists(), "nothing is written without a certificate");
 }
@@ -185,7 +185,7 @@ fn the_trust_domain_and_the_root_of_a_state_directory_stay() {
     assert!((290..=300).contains(&remaining(&leaf(&bench.path("certs")))));
     bench
         .run(&words(&again.issue("certs", &["spiffe://other.example/ns/shop/sa/reviews"])))
-        .failure(1, &["spiffe://other.example/ns/shop/sa/reviews was asked for"]);
+        .failure(2, &["spiffe://other.example/ns/shop/sa/reviews was asked for"]);
     // Offline, the root says the trust domain.
     let offline =
         bench.run(&["ca", "issue", "--service-account", "shop/reviews", "--out", "offline", "-o", "json"]);
@@ -353,17 +353,17 @@ fn mistakes_in_a_request_to_a_server_are_reported_with_a_remedy() {
     order(&["spiffe://a.test/ns/shop/sa/reviews", "--service-account", "shop/reviews"])
         .failure(2, &["twice"]);
     order(&[&reviews[..], &["--state-dir", "nowhere"]].concat()).failure(2, &["--token-file"]);
-    order(&[&reviews[..], &["--ca-root", "nowhere"]].concat()).failure(1, &["nowhere", "--ca-root"]);
-    order(&[&reviews[..], &["--token-file", "nowhere"]].concat()).failure(1, &["nowhere", "--token-file"]);
-    order(&[&reviews[..], &["--server-name", "vault.example"]].concat()).failure(1, &["--server-name"]);
-    order(&[&reviews[..], &["--ttl", "91d"]].concat()).failure(1, &["invalid argument", "maximum"]);
-    order(&[&reviews[..], &["--server", "127.0.0.1:1"]].concat()).failure(1, &["is --server right?"]);
+    order(&[&reviews[..], &["--ca-root", "nowhere"]].concat()).failure(2, &["nowhere", "--ca-root"]);
+    order(&[&reviews[..], &["--token-file", "nowhere"]].concat()).failure(2, &["nowhere", "--token-file"]);
+    order(&[&reviews[..], &["--server-name", "vault.example"]].concat()).failure(2, &["--server-name"]);
+    order(&[&reviews[..], &["--ttl", "91d"]].concat()).failure(2, &["invalid argument", "maximum"]);
+    order(&[&reviews[..], &["--server", "127.0.0.1:1"]].concat()).failure(2, &["is --server right?"]);
     order(&[&reviews[..], &["--server", "here"]].concat()).failure(2, &["--server", "HOST:PORT"]);
     // The token is for another service account than the one that was asked for.
     let token =
         bench.run(&["token", "--service-account", "shop/ratings", "--state-dir", ca.state.to_str().unwrap()]);
     order(&[&reviews[..], &["--token", token.success().trim()]].concat())
-        .failure(1, &["sa/ratings", "was asked for"]);
+        .failure(2, &["sa/ratings", "was asked for"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -235,8 +235,12 @@ fn a_command_whose_reader_goes_away_ends_quietly() {
 #[test]
 fn a_filter_or_format_of_the_log_that_means_nothing_is_an_error() {
     let bench = Bench::new();
-    let log = bench.run_with(&["serve", "--config-dir", "manifests"], &[("EASTWEST_LOG", "inof=x=y")]);
-    log.failure(2, &["EASTWEST_LOG", "info,eastwest_ca=debug"]);
+    for command in [&["serve", "--config-dir", "manifests"][..], &["ca", "serve", "--ephemeral"]] {
+        for filter in ["inof=x=y", "inof", "info;debug", "eastwest=trace,xx"] {
+            let log = bench.run_with(command, &[("EASTWEST_LOG", filter)]);
+            log.failure(2, &["EASTWEST_LOG", "info,eastwest_ca=debug"]);
+        }
+    }
     let format = [("EASTWEST_LOG_FORMAT", "xml")];
     let format = bench.run_with(&["serve", "--config-dir", "manifests"], &format);
     format.failure(2, &["EASTWEST_LOG_FORMAT", "\"xml\" is not text or json"]);

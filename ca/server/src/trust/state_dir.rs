@@ -61,6 +61,7 @@ impl StateDir {
     /// # Errors
     /// It cannot be created, is no directory, belongs to another user, or has permissions for others and is not empty.
     pub fn open(path: &Path) -> Result<Self, StateError> {
+        refuse_file(path)?;
         if let Err(source) = DirBuilder::new().recursive(true).mode(0o700).create(path) {
             return Err(io_error("create the directory", path)(source));
         }
@@ -76,8 +77,9 @@ impl StateDir {
     /// Opens `path`, which must exist.
     ///
     /// # Errors
-    /// There is no such directory, it belongs to another user, or it has permissions for others.
+    /// There is no such directory, it is a file, it belongs to another user, or it has permissions for others.
     pub fn open_existing(path: &Path) -> Result<Self, StateError> {
+        refuse_file(path)?;
         if !path.is_dir() || is_empty(path).unwrap_or(false) {
             return Err(StateError::NoCa(path.into()));
         }
@@ -358,6 +360,12 @@ fn is_empty(path: &Path) -> Result<bool, StateError> {
         }
     }
     Ok(true)
+}
+
+/// That nothing else is in the place of a directory.
+fn refuse_file(path: &Path) -> Result<(), StateError> {
+    let is_other = fs::metadata(path).is_ok_and(|found| !found.is_dir());
+    if is_other { Err(StateError::NotADirectory(path.to_owned())) } else { Ok(()) }
 }
 
 /// That a directory is ours: its owner could let others in at any time.

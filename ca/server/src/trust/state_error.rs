@@ -6,6 +6,7 @@ use std::{
 };
 
 use eastwest_ca::{bundle::BundleError, issuer::LoadError, jwt::TokenKeyError, key::PrivateKeyError};
+use eastwest_identity::TrustDomain;
 use thiserror::Error;
 
 /// Where something of a CA's state lies, for messages.
@@ -113,6 +114,29 @@ pub enum StateError {
     /// There is no CA in it.
     #[error("{}: {}", .0, .0.without_ca())]
     NoCa(Place),
+    /// A file where the state directory should be.
+    #[error("{}: is a file; name a directory with --state-dir", .0.display())]
+    NotADirectory(PathBuf),
+    /// A CA is to be made, but there is one of another trust domain.
+    #[error(
+        "{place}: there is a CA already, that of the trust domain {found}, as its root says, and it is not replaced by one of \
+         {wanted}: keep it with --trust-domain {found}, or name another --state-dir"
+    )]
+    OtherTrustDomain {
+        /// Where it is.
+        place: Place,
+        /// The trust domain of its root.
+        found: TrustDomain,
+        /// The one that was asked for.
+        wanted: TrustDomain,
+    },
+    /// The CA is plugged in, or was given to the server: nothing can be signed here.
+    #[error(
+        "{}: the CA of this server is plugged in, and its key is not kept here: have the running server sign, with \
+         --server HOST:PORT",
+        .0.display()
+    )]
+    PluggedIn(PathBuf),
     /// One of the files is missing.
     #[error("{missing}: is missing although {present} is there; {}", missing.remedy())]
     Missing {

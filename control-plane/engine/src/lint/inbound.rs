@@ -26,10 +26,17 @@ pub(super) fn findings(snapshot: &Snapshot, workload: &Workload, inbound: &Inbou
 
 /// A workload without a proxy of the mesh, which no policy protects.
 pub(crate) fn without_proxy(workload: &Workload) -> Option<Diagnostic> {
-    let message = "has no proxy of the mesh, so no mode is enforced, and it takes and sends plaintext: the label \
-                   security.istio.io/tlsMode=istio marks a workload with a proxy (rule P9)";
-    let field = "metadata.labels";
-    let finding = || warning(&workload.meta.object, &workload.meta.origin, field, message.to_owned());
+    let (mark, field) = match workload.meta.object.kind.has_template() {
+        true => {
+            ("sidecar.istio.io/inject: \"true\" marks a template of Pods", "spec.template.metadata.labels")
+        }
+        false => ("security.istio.io/tlsMode=istio marks a workload", "metadata.labels"),
+    };
+    let message = format!(
+        "has no proxy of the mesh, so no mode is enforced, and it takes and sends plaintext: the label {mark} with a proxy \
+         (rule P9)"
+    );
+    let finding = || warning(&workload.meta.object, &workload.meta.origin, field, message);
     (!compute::has_proxy(workload)).then(finding)
 }
 

@@ -154,6 +154,6 @@ fn a_missing_directory_is_an_error_that_names_it() {
     let error = Scanner::open(Path::new("/no/such")).unwrap_err().to_string();
     assert_eq!(
         error,
-        "cannot read /no/such: No such file or directory (os error 2); name a directory of Kubernetes manifests"
+        "cannot read /no/such: No such file or directory (os error 2); name a file or directory of manifests"
     );
 }

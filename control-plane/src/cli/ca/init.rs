@@ -10,7 +10,7 @@ use eastwest_model::TrustDomain;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::{Exit, Failure, Result, show};
+use super::{Exit, Failure, Result, USUAL_TRUST_DOMAIN, show};
 use crate::{
     config::{Problems, duration},
     output::OutputArgs,
@@ -18,9 +18,9 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {
-    /// The trust domain that the root certificate names.
-    #[arg(long, value_name = "NAME", default_value = "cluster.local", env = "EASTWEST_TRUST_DOMAIN")]
-    trust_domain: String,
+    /// The trust domain that the root certificate names [default: that of the CA that is there, else cluster.local].
+    #[arg(long, value_name = "NAME", env = "EASTWEST_TRUST_DOMAIN")]
+    trust_domain: Option<String>,
     /// Type of the root key: p256 or p384.
     #[arg(long, value_name = "KIND", default_value = "p256", env = "EASTWEST_ROOT_KEY_TYPE")]
     root_key_type: String,
@@ -38,7 +38,12 @@ pub(super) struct InitArgs {
 impl InitArgs {
     pub(super) fn run(self, state_dir: &Path, now: OffsetDateTime) -> Result {
         let mut problems = Problems::default();
-        let domain = problems.take("--trust-domain", TrustDomain::parse(&self.trust_domain));
+        let there = || operations::trust_domain(state_dir, now);
+        let domain = match &self.trust_domain {
+            Some(domain) => TrustDomain::parse(domain),
+            None => there().map_or_else(|| TrustDomain::parse(USUAL_TRUST_DOMAIN), Ok),
+        };
+        let domain = problems.take("--trust-domain", domain);
         let key: Option<NewKey> = problems.take("--root-key-type", self.root_key_type.parse());
         let life = problems.take("--root-ttl", duration(&self.root_ttl));
         let (Some(domain), Some(key), Some(life)) = (domain, key, life) else {

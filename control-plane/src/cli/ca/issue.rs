@@ -18,14 +18,12 @@ use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use zeroize::Zeroizing;
 
-use super::{super::runtime, Exit, Failure, Result};
+use super::{super::runtime, Exit, Failure, Result, USUAL_TRUST_DOMAIN};
 use crate::{
     config::{Problems, duration, service_account},
     output::OutputArgs,
 };
 
-/// The trust domain if neither the flag nor the root nor the server names one.
-const USUAL_TRUST_DOMAIN: &str = "cluster.local";
 /// Lifetime of a certificate that is signed with the state directory. A server has its own default.
 const USUAL_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Shortest lifetime of a certificate that is signed with the state directory.
@@ -239,7 +237,7 @@ impl IssueArgs {
                     CertificateRequestError::Config(mistakes) => {
                         Failure::Usage(mistakes.0.into_iter().collect())
                     }
-                    error @ CertificateRequestError::Refused(_) => error.into(),
+                    error @ CertificateRequestError::Refused(_) => Failure::Unanswered(error.into()),
                 },
             )?;
         issued.write(&self.out)?;

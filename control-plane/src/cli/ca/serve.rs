@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{
     super::{
-        init_logs, runtime,
+        logs, runtime,
         serve::{ca::CaArgs, names::UsualNames},
     },
     Exit, Failure, Result,
@@ -76,7 +76,7 @@ impl ServeArgs {
             .read(state_dir, &mut problems)
             .filter(|_| problems.is_empty())
             .ok_or(Failure::Usage(problems))?;
-        init_logs()?;
+        logs::init()?;
         runtime()?.block_on(serve::run_standalone(config))?;
         Ok(Exit::Success)
     }

@@ -54,18 +54,22 @@ pub fn load(path: &Path, defaults: &MeshConfig) -> Result<Loaded, SourceError> {
     let mut scanner = Scanner::open(path)?;
     let mut loaded = Loading::new(defaults).step(&mut scanner, SystemTime::now());
     if loaded == Loaded::default() {
-        loaded.diagnostics.push(Diagnostic {
-            severity: Severity::Warning,
-            object: path.display().to_string(),
-            origin: Origin::default(),
-            field: String::new(),
-            message: "holds nothing that is read here: manifests are files *.yaml, *.yml and *.json"
-                .to_owned(),
-            beaten_by: None,
-            effect: None,
-        });
+        loaded.diagnostics.push(nothing_read(path));
     }
     Ok(loaded)
+}
+
+/// The warning that there is nothing in a directory.
+fn nothing_read(path: &Path) -> Diagnostic {
+    Diagnostic {
+        severity: Severity::Warning,
+        object: path.display().to_string(),
+        origin: Origin::default(),
+        field: String::new(),
+        message: "holds nothing that is read here: manifests are files *.yaml, *.yml and *.json".to_owned(),
+        beaten_by: None,
+        effect: None,
+    }
 }
 
 /// Reads a directory, and then another one as if the first had become it: what a control plane that follows it would
@@ -79,11 +83,19 @@ pub fn load_both(
     after: &Path,
     defaults: &MeshConfig,
 ) -> Result<(Loaded, Loaded), SourceError> {
-    let (mut before, mut after) = (Scanner::open(before)?, Scanner::open(after)?);
+    let (mut scanner, mut next) = (Scanner::open(before)?, Scanner::open(after)?);
     let mut loading = Loading::new(defaults);
     // A command reads complete files: no file counts as being written.
-    let first = loading.step(&mut before, SystemTime::UNIX_EPOCH);
-    Ok((first, loading.step(&mut after, SystemTime::UNIX_EPOCH)))
+    let first = loading.step(&mut scanner, SystemTime::UNIX_EPOCH);
+    let mut second = loading.step(&mut next, SystemTime::UNIX_EPOCH);
+    let is_gone = |change: &Change| matches!(change, Change::Delete(_));
+    if second.diagnostics.is_empty()
+        && second.changes.iter().all(is_gone)
+        && second.changes.len() == first.changes.len()
+    {
+        second.diagnostics.push(nothing_read(after));
+    }
+    Ok((first, second))
 }
 
 /// A directory that is the only source.
@@ -109,6 +121,18 @@ mod tests {
     use eastwest_model::TrustDomain;
 
     use super::*;
+
+    #[test]
+    fn a_directory_that_would_lose_everything_is_warned_of() {
+        let (full, empty) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n";
+        std::fs::write(full.path().join("a.yaml"), namespace).unwrap();
+        let defaults = MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "istio-system");
+        let findings = |before: &tempfile::TempDir, after: &tempfile::TempDir| {
+            load_both(before.path(), after.path(), &defaults).unwrap().1.diagnostics.len()
+        };
+        assert_eq!([findings(&full, &empty), findings(&full, &full), findings(&empty, &full)], [1, 0, 0]);
+    }
 
     /// The shape that `eastwest check -o json` prints.
     #[test]

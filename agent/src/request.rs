@@ -9,6 +9,7 @@ use std::{
 use eastwest_ca::ServingName;
 use eastwest_identity::SpiffeId;
 use eastwest_io::files::create_private_dir;
+use tonic::Code;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -58,6 +59,22 @@ pub enum CertificateRequestError {
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct IssuanceError(#[from] IssueError);
+
+impl IssuanceError {
+    /// Whether the CA understood the request and said no: another request may get another answer, the same one will not.
+    pub fn is_denial(&self) -> bool {
+        match &self.0 {
+            IssueError::Refused(status) => {
+                matches!(
+                    status.code(),
+                    Code::PermissionDenied | Code::Unauthenticated | Code::ResourceExhausted
+                )
+            }
+            IssueError::Answer(_) => true,
+            _ => false,
+        }
+    }
+}
 
 /// A key and its certificate, checked as the agent checks its own. `Debug` prints no secret.
 #[derive(Debug)]

@@ -167,7 +167,7 @@ fn each_ephemeral_run_has_a_root_and_a_trust_domain_of_its_own() {
     let token = token.success().trim();
     let refused =
         bench.run(&words(&one.issue("certs", &["--service-account", "shop/reviews", "--token", token])));
-    let error = refused.failure(2, &["is the token fresh"]);
+    let error = refused.failure(1, &["is the token fresh"]);
     assert!(!error.contains(token), "no token in an error: {error}");
     assert!(!bench.path("certs/key.pem").exists(), "nothing is written without a certificate");
 }
@@ -185,7 +185,7 @@ fn the_trust_domain_and_the_root_of_a_state_directory_stay() {
     assert!((290..=300).contains(&remaining(&leaf(&bench.path("certs")))));
     bench
         .run(&words(&again.issue("certs", &["spiffe://other.example/ns/shop/sa/reviews"])))
-        .failure(2, &["spiffe://other.example/ns/shop/sa/reviews was asked for"]);
+        .failure(1, &["spiffe://other.example/ns/shop/sa/reviews was asked for"]);
     // Offline, the root says the trust domain.
     let offline =
         bench.run(&["ca", "issue", "--service-account", "shop/reviews", "--out", "offline", "-o", "json"]);
@@ -363,7 +363,7 @@ fn mistakes_in_a_request_to_a_server_are_reported_with_a_remedy() {
     let token =
         bench.run(&["token", "--service-account", "shop/ratings", "--state-dir", ca.state.to_str().unwrap()]);
     order(&[&reviews[..], &["--token", token.success().trim()]].concat())
-        .failure(2, &["sa/ratings", "was asked for"]);
+        .failure(1, &["sa/ratings", "was asked for"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

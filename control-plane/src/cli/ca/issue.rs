@@ -237,6 +237,9 @@ impl IssueArgs {
                     CertificateRequestError::Config(mistakes) => {
                         Failure::Usage(mistakes.0.into_iter().collect())
                     }
+                    CertificateRequestError::Refused(error) if error.is_denial() => {
+                        Failure::Error(error.into())
+                    }
                     error @ CertificateRequestError::Refused(_) => Failure::Unanswered(error.into()),
                 },
             )?;

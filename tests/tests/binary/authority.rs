@@ -293,7 +293,7 @@ fn python_verifies_a_ci_server_by_its_name() {
     };
     issue("named", &["--dns", "web.test", "--dns", "localhost", "--ip", "127.0.0.1"]).success();
     issue("unnamed", &[]).success();
-    issue("refused", &["--dns", "web.example"]).failure(1, &["web.example is not allowed", "--allow-dns"]);
+    issue("refused", &["--dns", "web.example"]).failure(2, &["web.example is not allowed", "--allow-dns"]);
     let chain = fs::read_to_string(bench.path("named/cert-chain.pem")).unwrap();
     let leaf = eastwest_ca::CertificateSummary::of(&certificates(&chain)[0]).unwrap();
     assert_eq!(leaf.names, ["spiffe://cluster.local/ns/shop/sa/web", "localhost", "web.test", "127.0.0.1"]);

@@ -83,7 +83,7 @@ fn what_asks_for_less_than_before_is_told() {
     let line = output.lines().find(|line| line.contains("no longer asks for STRICT")).unwrap();
     assert!(line.contains("WARN") && line.contains("PeerAuthentication/catalog-a/a"), "{line}");
     bench.write("more.yaml", rule);
-    says(&server, "PeerAuthentication/catalog-a/a was=more.yaml");
+    says(&server, "has it no longer object=PeerAuthentication/catalog-a/a");
     bench.remove("more.yaml");
     says(&server, "it asked for TLS to out.example.com (SIMPLE)");
 }

@@ -337,7 +337,7 @@ fn the_authority_is_shown_before_and_while_a_server_runs() {
     let other = ["ca", "init", "--trust-domain", "other.example", "--state-dir", "copy"];
     bench.run(&["ca", "init", "--trust-domain", "shop.example", "--state-dir", "copy"]).success();
     bench.run(&other).failure(2, &["there is a CA already", "--trust-domain shop.example"]);
-    bench.write("file", "");
+    fs::write(bench.path("file"), "").unwrap();
     bench.run(&["ca", "init", "--state-dir", "file"]).failure(2, &["file: is a file"]);
     bench.run(&["ca", "init"]).failure(1, &["another eastwest"]);
 }

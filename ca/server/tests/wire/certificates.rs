@@ -160,7 +160,7 @@ async fn bad_client_certificates_prove_nothing_and_do_no_harm() {
     let (ca, stranger) = (Ca::start().await, Ca::start().await);
     let expired = ca.issue(REVIEWS, MINUTE, now() - Duration::minutes(5));
     let foreign = stranger.issue(REVIEWS, MINUTE, now());
-    let other_domain = ca.issue("spiffe://other/ns/shop/sa/reviews", MINUTE, now());
+    let other_domain = ca.issue_foreign("spiffe://other/ns/shop/sa/reviews");
     let token = ca.token("shop", "ratings");
     for (what, certificate) in
         [("expired", expired), ("another CA's", foreign), ("another domain's", other_domain)]

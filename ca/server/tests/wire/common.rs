@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use eastwest_ca::{AllowedNames, CertificateSummary, Lifetimes, NewRoot, ServingNames, pem};
+use eastwest_ca::{
+    AllowedNames, Authorizer, Caller, CertificateSummary, Issuer as _, Lifetimes, NewRoot, PrivateKey, Proof,
+    ServingNames, VerifiedCsr, chain, pem,
+};
 use eastwest_ca_server::{
     CertificateAuthority, CertificateAuthorityConfig, LedgerConfig, Limits, OwnBundle, ProofConfig, StateDir,
     bundles::{IdentityService, federation, publish},
@@ -15,7 +18,7 @@ use eastwest_ca_server::{
     operations::{self, IssuedKey},
     server_config,
 };
-use eastwest_identity::TrustDomain;
+use eastwest_identity::{SpiffeId, TrustDomain};
 use eastwest_io::{Incoming, grpc_server};
 use eastwest_proto::{
     eastwest::v1::{CreateJwtSvidRequest, workload_identity_client::WorkloadIdentityClient},
@@ -180,6 +183,24 @@ impl Ca {
         let identity = identity.parse().unwrap();
         operations::issue(&self.path(), (&identity, Vec::new()), Some(life), Lifetimes::default(), at)
             .unwrap()
+    }
+
+    /// A certificate of our root for an identity of whatever domain: what only a CA that was taken over signs.
+    pub(crate) fn issue_foreign(&self, identity: &str) -> IssuedKey {
+        let now = OffsetDateTime::now_utc();
+        let material = StateDir::open_existing(&self.path()).unwrap().load(now).unwrap();
+        let identity: SpiffeId = identity.parse().unwrap();
+        let anybody = Authorizer::new(identity.trust_domain(), Lifetimes::default());
+        let grant = anybody.authorize(&Caller::new(identity.clone(), Proof::Operator), 60).unwrap();
+        let key = PrivateKey::generate().unwrap();
+        let leaf = material.issuer.issue(&grant, &VerifiedCsr::of(&key).unwrap(), now).unwrap();
+        IssuedKey {
+            certificate_chain_pem: chain::elements(&leaf, &*material.issuer, &material.roots)[0].clone(),
+            private_key_pem: key.to_pem(),
+            roots_pem: material.roots.pem().to_owned(),
+            serial: String::new(),
+            not_after: now,
+        }
     }
 
     pub(crate) fn client(&self) -> Connector {

@@ -102,9 +102,9 @@ impl World {
             }
             Question::Explain { client, target } => {
                 let client = self.workload(client)?.key();
-                let world = Self { snapshot: Arc::new(self.snapshot.completed()), ..self.clone() };
                 let host = self.host(&target.host, &client)?;
-                serde_json::to_value(explain::explain(&world.snapshot, &client, &host, target.port.clone())?)?
+                let snapshot = self.snapshot.completed();
+                serde_json::to_value(explain::explain(&snapshot, &client, &host, target.port.clone())?)?
             }
             Question::Check => serde_json::to_value(self.findings())?,
             Question::Render { workload, types, internal_listeners } => {

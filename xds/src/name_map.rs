@@ -6,6 +6,10 @@ use std::sync::Arc;
 /// What an entry takes besides the bytes of its name, about: the count of references, and its places in trees.
 const ENTRY: usize = 96;
 
+fn cost(name: &str) -> usize {
+    ENTRY + name.len()
+}
+
 /// A map from names. It knows what it takes, because clients choose the names.
 #[derive(Clone, Debug)]
 pub(crate) struct NameMap<V> {
@@ -39,7 +43,7 @@ impl<V> NameMap<V> {
 
     /// Returns the value before.
     pub(crate) fn insert(&mut self, name: Arc<str>, value: V) -> Option<V> {
-        let cost = ENTRY + name.len();
+        let cost = cost(&name);
         let before = self.entries.insert(name, value);
         if before.is_none() {
             self.bytes += cost;
@@ -49,7 +53,7 @@ impl<V> NameMap<V> {
 
     pub(crate) fn remove(&mut self, name: &str) -> Option<V> {
         let removed = self.entries.remove(name)?;
-        self.bytes -= ENTRY + name.len();
+        self.bytes -= cost(name);
         Some(removed)
     }
 
@@ -65,7 +69,7 @@ impl<V> NameMap<V> {
 impl<V> FromIterator<(Arc<str>, V)> for NameMap<V> {
     fn from_iter<I: IntoIterator<Item = (Arc<str>, V)>>(entries: I) -> Self {
         let entries: BTreeMap<Arc<str>, V> = entries.into_iter().collect();
-        let bytes = entries.keys().map(|name| ENTRY + name.len()).sum();
+        let bytes = entries.keys().map(|name| cost(name)).sum();
         Self { entries, bytes }
     }
 }

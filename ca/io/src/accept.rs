@@ -2,11 +2,10 @@
 //! with a certificate that is renewed and client certificates that are optional.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -27,7 +26,7 @@ use crate::{
     closer::{Closing, ConnectionCloser},
     corked::Corked,
     descriptors::connections_of_port,
-    limits::AcceptLimits,
+    limits::{AcceptLimits, Peers},
     open::{OpenCalls, OpenConnections, Place},
     peer_certificates::PeerCertificates,
 };
@@ -55,8 +54,7 @@ pub fn network(address: IpAddr) -> IpAddr {
 }
 
 /// Accepts connections until it is dropped; beyond the limit of all, connections wait in the kernel's queue. Each call of
-/// `handle` becomes a task, so a slow peer delays no other; the
-/// connection counts against `limits` until that task ends.
+/// `handle` becomes a task, so a slow peer delays no other; the connection counts against `limits` until that task ends.
 pub async fn accept<F>(
     listener: TcpListener,
     limits: AcceptLimits,
@@ -85,47 +83,6 @@ pub async fn accept<F>(
             handling.await;
             drop((permit, counted));
         });
-    }
-}
-
-/// How many connections of each peer are being handled.
-#[derive(Debug)]
-struct Peers {
-    limit: usize,
-    counts: Mutex<HashMap<IpAddr, usize>>,
-}
-
-/// A connection that is counted.
-struct Counted {
-    peers: Arc<Peers>,
-    peer: IpAddr,
-}
-
-impl Peers {
-    fn new(limit: usize) -> Self {
-        Self { limit, counts: Mutex::default() }
-    }
-
-    /// Counts one more of `peer`, unless it has reached the limit.
-    fn count(self: &Arc<Self>, peer: IpAddr) -> Option<Counted> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(peer).or_default();
-        (*count < self.limit).then(|| {
-            *count += 1;
-            Counted { peers: Arc::clone(self), peer }
-        })
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let mut counts = self.peers.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut count) = counts.entry(self.peer) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
     }
 }
 
@@ -273,10 +230,10 @@ impl Connection {
     }
 }
 
-/// Calls a method of the inner stream.
+/// Calls a method of a transport.
 macro_rules! delegate {
-    ($self:ident, $call:ident ( $($argument:expr),* )) => {
-        match &mut $self.get_mut().stream {
+    ($stream:expr, $call:ident ( $($argument:expr),* )) => {
+        match &mut $stream {
             Transport::Plain(stream) => Pin::new(stream).$call($($argument),*),
             Transport::Tls(stream) => Pin::new(stream.as_mut()).$call($($argument),*),
         }
@@ -293,10 +250,7 @@ impl AsyncRead for Connection {
             return Poll::Ready(Ok(())); // reading nothing is the end of the stream
         }
         let before = buf.filled().len();
-        let polled = match &mut self.stream {
-            Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Transport::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
-        };
+        let polled = delegate!(self.stream, poll_read(cx, buf));
         if let Some(opening) = &mut self.opening {
             opening.missing = opening.missing.saturating_sub(buf.filled().len() - before);
             if opening.missing == 0 {
@@ -313,7 +267,7 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        delegate!(self, poll_write(cx, buf))
+        delegate!(self.get_mut().stream, poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -321,7 +275,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        delegate!(self, poll_write_vectored(cx, bufs))
+        delegate!(self.get_mut().stream, poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -332,11 +286,11 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, poll_flush(cx))
+        delegate!(self.get_mut().stream, poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, poll_shutdown(cx))
+        delegate!(self.get_mut().stream, poll_shutdown(cx))
     }
 }
 
@@ -350,18 +304,5 @@ mod tests {
         assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
         assert_eq!(network("10.1.2.3"), "10.1.2.3");
         assert_eq!(network("::ffff:10.1.2.3"), "10.1.2.3");
-    }
-
-    #[test]
-    fn one_peer_cannot_use_all_connections() {
-        let peers = Arc::new(Peers::new(3));
-        let [flood, other] = [1, 2].map(|last| IpAddr::from([10, 0, 0, last]));
-        let mut held: Vec<Counted> = std::iter::from_fn(|| peers.count(flood)).collect();
-        assert_eq!(held.len(), 3);
-        assert!(peers.count(other).is_some());
-        held.pop();
-        assert!(peers.count(flood).is_some());
-        drop(held);
-        assert!(peers.counts.lock().unwrap().is_empty(), "nothing is kept of peers without connections");
     }
 }

@@ -28,17 +28,22 @@ impl ConnectionCloser {
     /// The connection's side. At most one per connection.
     pub(crate) fn closing(&self) -> Closing {
         let requested = Arc::clone(&self.0);
-        Closing(Some(Box::pin(async move {
+        Closing::when(async move {
             requested.notified().await;
             sleep(GRACE).await;
-        })))
+        })
     }
 }
 
-/// Whether a connection has been closed by its [`ConnectionCloser`].
+/// Whether a connection is closed from this side.
 pub(crate) struct Closing(Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
 
 impl Closing {
+    /// Closed when `event` completes.
+    pub(crate) fn when(event: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(Some(Box::pin(event)))
+    }
+
     /// Ready once the connection is closed, and from then on.
     pub(crate) fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Some(waiting) = &mut self.0 {

@@ -18,10 +18,11 @@ use hyper::{
 };
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
     service::TowerToHyperService,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::watch,
     task::AbortHandle,
     time::{sleep, timeout},
@@ -54,9 +55,11 @@ where
 {
     let (stopping, stopped) = watch::channel(());
     let places = Arc::new(Places::default());
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(MAX_HEAD);
     let handle = |stream, _| {
-        let connection = connection(stream, pages.clone(), stopped.clone());
-        let task = tokio::spawn(connection);
+        let serving = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(pages.clone()));
+        let task = tokio::spawn(until_stopped(serving, stopped.clone()));
         let place = places.take(task.abort_handle());
         async move {
             // A connection that gave up its place to another has been cancelled.
@@ -76,17 +79,11 @@ where
 }
 
 /// One connection. It ends with the answer that is being sent when the server stops.
-async fn connection<S, B>(stream: TcpStream, pages: S, mut stopped: watch::Receiver<()>)
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-    B: Body + Send + 'static,
-    B::Data: Buf + Send,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(MAX_HEAD);
-    let mut serving = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(pages)));
+async fn until_stopped(
+    connection: impl GracefulConnection<Error = hyper::Error>,
+    mut stopped: watch::Receiver<()>,
+) {
+    let mut serving = pin!(connection);
     let ended = tokio::select! {
         ended = serving.as_mut() => Some(ended),
         () = sleep(KEEP_ALIVE) => None,
@@ -146,6 +143,7 @@ mod tests {
     use http_body_util::Full;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
         sync::oneshot,
         task::JoinHandle,
     };

@@ -2,10 +2,8 @@
 //! new ones.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
-    fmt,
+    collections::BTreeMap,
     net::IpAddr,
-    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -15,7 +13,10 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::limits::AcceptLimits;
+use crate::{
+    closer::Closing,
+    limits::{AcceptLimits, Counted, Peers},
+};
 
 /// The calls that are open on a connection.
 #[derive(Debug, Clone, Default)]
@@ -45,7 +46,8 @@ impl Drop for OpenCall {
 /// The open connections of a port.
 #[derive(Debug)]
 pub(crate) struct OpenConnections {
-    limits: AcceptLimits,
+    total: usize,
+    peers: Arc<Peers>,
     state: Mutex<State>,
 }
 
@@ -54,33 +56,21 @@ struct State {
     last: u64,
     /// The oldest first.
     open: BTreeMap<u64, Open>,
-    by_peer: HashMap<IpAddr, usize>,
 }
 
 #[derive(Debug)]
 struct Open {
-    peer: IpAddr,
+    counted: Counted,
     calls: OpenCalls,
     cut: Arc<Notify>,
 }
 
 impl State {
-    fn remove(&mut self, number: u64) -> Option<Open> {
-        let removed = self.open.remove(&number)?;
-        if let Entry::Occupied(mut count) = self.by_peer.entry(removed.peer) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-        Some(removed)
-    }
-
     /// Cuts the oldest connection without a call, of this peer or of any. Returns whether there was one.
     fn shed(&mut self, peer: Option<IpAddr>) -> bool {
-        let is_idle = |one: &&Open| one.calls.are_none() && peer.is_none_or(|peer| one.peer == peer);
+        let is_idle = |one: &&Open| one.calls.are_none() && peer.is_none_or(|peer| one.counted.is_of(peer));
         let oldest = self.open.iter().find(|(_, one)| is_idle(one)).map(|(number, _)| *number);
-        let Some(open) = oldest.and_then(|number| self.remove(number)) else { return false };
+        let Some(open) = oldest.and_then(|number| self.open.remove(&number)) else { return false };
         open.cut.notify_one();
         true
     }
@@ -88,54 +78,47 @@ impl State {
 
 impl OpenConnections {
     pub(crate) fn new(limits: AcceptLimits) -> Self {
-        Self { limits, state: Mutex::default() }
+        let peers = Arc::new(Peers::new(limits.per_peer));
+        Self { total: limits.total, peers, state: Mutex::default() }
     }
 
     /// A place for a new connection; `None` if every connection that could give way to it has a call.
     pub(crate) fn admit(self: &Arc<Self>, peer: IpAddr, calls: &OpenCalls) -> Option<Place> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_peer = state.by_peer.get(&peer).copied().unwrap_or_default();
-        let has_place = match (of_peer >= self.limits.per_peer, state.open.len() >= self.limits.total) {
-            (true, _) => state.shed(Some(peer)),
-            (false, true) => state.shed(None),
-            (false, false) => true,
-        };
-        if !has_place {
+        let counted = match self.peers.count(peer) {
+            None if state.shed(Some(peer)) => self.peers.count(peer),
+            counted => counted,
+        }?;
+        if state.open.len() >= self.total && !state.shed(None) {
             return None;
         }
         state.last += 1;
         let (number, cut) = (state.last, Arc::new(Notify::new()));
-        state.open.insert(number, Open { peer, calls: calls.clone(), cut: Arc::clone(&cut) });
-        *state.by_peer.entry(peer).or_default() += 1;
-        let cut = Box::pin(async move { cut.notified().await });
+        state.open.insert(number, Open { counted, calls: calls.clone(), cut: Arc::clone(&cut) });
+        let cut = Closing::when(async move { cut.notified().await });
         Some(Place { connections: Arc::clone(self), number, cut })
     }
 }
 
 /// The place of a connection. It is given back when it is dropped.
+#[derive(Debug)]
 pub(crate) struct Place {
     connections: Arc<OpenConnections>,
     number: u64,
-    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
+    cut: Closing,
 }
 
 impl Place {
-    /// Ready when the connection has given way. Not to be polled after that.
+    /// Ready once the connection has given way.
     pub(crate) fn poll_cut(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.cut.as_mut().poll(context)
+        self.cut.poll_closed(context)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.connections.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.remove(self.number);
-    }
-}
-
-impl fmt::Debug for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place").field("number", &self.number).finish_non_exhaustive()
+        state.open.remove(&self.number);
     }
 }
 
@@ -176,6 +159,6 @@ mod tests {
         assert!(admit(0).is_some());
         drop((a, b, c, c_call, d, e, f));
         let state = connections.state.lock().unwrap();
-        assert!(state.open.is_empty() && state.by_peer.is_empty(), "{state:?}");
+        assert!(state.open.is_empty() && connections.peers.is_empty(), "{state:?}");
     }
 }

@@ -2,10 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
+use ipnet::IpNet;
 use thiserror::Error;
 
 use super::serving_name::ServingName;
-use crate::x509::network::{Network, NetworkError};
+use crate::x509::network::{self, NetworkError};
 
 /// Why a list of names is none.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -30,7 +31,7 @@ pub struct AllowedNames(Arc<Allowed>);
 struct Allowed {
     any: bool,
     dns: Vec<Pattern>,
-    addresses: Vec<Network>,
+    addresses: Vec<IpNet>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +58,19 @@ impl AllowedNames {
         addresses: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self, AllowedNamesError> {
         let dns = dns.into_iter().map(pattern).collect::<Result<_, _>>()?;
-        let addresses = addresses.into_iter().map(str::parse).collect::<Result<_, _>>()?;
+        let addresses = addresses.into_iter().map(network::parse).collect::<Result<_, _>>()?;
         Ok(Self(Arc::new(Allowed { any: false, dns, addresses })))
+    }
+
+    /// The names of both.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let (own, other) = (&*self.0, &*other.0);
+        Self(Arc::new(Allowed {
+            any: own.any || other.any,
+            dns: [own.dns.as_slice(), &other.dns].concat(),
+            addresses: [own.addresses.as_slice(), &other.addresses].concat(),
+        }))
     }
 
     /// Whether no name is allowed.
@@ -71,7 +83,7 @@ impl AllowedNames {
         let Allowed { any, dns, addresses } = &*self.0;
         *any || match name {
             ServingName::Dns(name) => dns.iter().any(|pattern| pattern.matches(name)),
-            ServingName::Ip(address) => addresses.iter().any(|block| block.contains(*address)),
+            ServingName::Ip(address) => addresses.iter().any(|block| block.contains(address)),
         }
     }
 }

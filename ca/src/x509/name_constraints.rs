@@ -11,10 +11,7 @@ use x509_parser::{
     oid_registry::{OID_X509_EXT_NAME_CONSTRAINTS, OID_X509_EXT_SUBJECT_ALT_NAME, Oid},
 };
 
-use crate::x509::{
-    self,
-    network::{self, Network},
-};
+use crate::x509::{self, network};
 
 /// A constraint that cannot be read: verifiers refuse everything below it, or cannot read the certificate at all.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -183,7 +180,7 @@ fn is_base(base: &GeneralName) -> bool {
             let domain = domain.as_str();
             domain.is_empty() || is_domain(domain.strip_prefix('.').unwrap_or(domain))
         }
-        GeneralName::IpAddress(bytes) => Network::of(bytes.as_bytes()).is_some(),
+        GeneralName::IpAddress(bytes) => network::of_constraint(bytes.as_bytes()).is_some(),
         _ => true,
     }
 }
@@ -216,7 +213,7 @@ fn contains(base: &GeneralName, name: &GeneralName) -> Option<bool> {
             })
         }
         (GeneralName::IpAddress(base), GeneralName::IpAddress(address)) => {
-            Some(Network::of(base.as_bytes())?.contains(network::ip(address.as_bytes())?))
+            Some(network::of_constraint(base.as_bytes())?.contains(&network::ip(address.as_bytes())?))
         }
         _ => None,
     }
@@ -239,8 +236,8 @@ fn text(name: &GeneralName, is_constraint: bool) -> String {
         GeneralName::Rfc822Name(name) => ("email", name.as_str().to_owned()),
         GeneralName::IpAddress(bytes) => {
             let bytes = bytes.as_bytes();
-            let network = Network::of(bytes).map(|network| network.to_string());
-            let value = if is_constraint { network } else { network::ip(bytes).map(|ip| ip.to_string()) };
+            let block = network::of_constraint(bytes).map(|block| block.to_string());
+            let value = if is_constraint { block } else { network::ip(bytes).map(|ip| ip.to_string()) };
             ("IP", value.unwrap_or_else(|| "unreadable".to_owned()))
         }
         GeneralName::DirectoryName(name) => ("dirName", name.to_string()),

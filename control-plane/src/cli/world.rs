@@ -129,8 +129,7 @@ impl WorldArgs {
         let Some(mesh) = self.mesh.read(&mut problems) else { return Err(Failure::Usage(problems)) };
         let loaded = match &self.source {
             Source::Server(server) => {
-                let answer = runtime()?.block_on(remote::ask(server, question));
-                return Ok((answer?, None));
+                return Ok((runtime()?.block_on(remote::ask(server, question))?, None));
             }
             Source::Cluster(options) => cluster::load(options, &mesh)?,
             Source::Directory(directory) => {

@@ -9,6 +9,8 @@ use axum::{
     response::{Html, IntoResponse as _, Response},
 };
 
+use super::idle_thread;
+
 /// Paths, each with its line for `/debug/list`.
 pub(super) type Pages = &'static [(&'static str, &'static str)];
 
@@ -34,75 +36,28 @@ pub(super) async fn indented(request: Request, next: Next) -> Response {
     }
     let (mut head, body) = response.into_parts();
     head.headers.remove(header::CONTENT_LENGTH);
-    match to_bytes(body, LIMIT).await {
-        Ok(text) => Response::from_parts(head, Body::from(indent(&text))),
-        Err(_) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, "this page is too large for a browser\n").into_response()
-        }
-    }
+    let Ok(text) = to_bytes(body, LIMIT).await else {
+        return (StatusCode::INTERNAL_SERVER_ERROR, "this page is too large for a browser\n").into_response();
+    };
+    let indented = idle_thread::run("page", {
+        let text = text.clone();
+        move || indent(&text)
+    });
+    // A page that cannot be indented is served as it is.
+    let body = match indented.await {
+        Ok(Ok(indented)) => Body::from(indented),
+        Ok(Err(_)) | Err(_) => Body::from(text),
+    };
+    Response::from_parts(head, body)
 }
 
 /// The same JSON, with a line for each value.
-fn indent(json: &[u8]) -> Vec<u8> {
-    let mut text = Indented { text: Vec::with_capacity(json.len() * 2), depth: 0 };
-    let (mut in_string, mut escaped) = (false, false);
-    let mut bytes = json.iter().copied().peekable();
-    while let Some(byte) = bytes.next() {
-        if in_string {
-            text.text.push(byte);
-            in_string = escaped || byte != b'"';
-            escaped = byte == b'\\' && !escaped;
-            continue;
-        }
-        in_string = byte == b'"';
-        let closes = |next: &u8| matches!(next, b'}' | b']');
-        match byte {
-            // Nothing stands in it: it stays on its line.
-            b'{' | b'[' if bytes.peek().is_some_and(closes) => {
-                text.text.push(byte);
-                text.text.extend(bytes.next());
-            }
-            _ => text.push(byte),
-        }
-    }
-    text.text.push(b'\n');
-    text.text
-}
-
-/// JSON with a line for each value.
-struct Indented {
-    text: Vec<u8>,
-    depth: usize,
-}
-
-impl Indented {
-    /// Adds a byte that stands outside of strings.
-    fn push(&mut self, byte: u8) {
-        match byte {
-            b'{' | b'[' => {
-                self.depth += 1;
-                self.text.push(byte);
-                self.line();
-            }
-            b'}' | b']' => {
-                self.depth = self.depth.saturating_sub(1);
-                self.line();
-                self.text.push(byte);
-            }
-            b',' => {
-                self.text.push(byte);
-                self.line();
-            }
-            b':' => self.text.extend(b": "),
-            b' ' | b'\n' | b'\r' | b'\t' => {}
-            _ => self.text.push(byte),
-        }
-    }
-
-    fn line(&mut self) {
-        self.text.push(b'\n');
-        self.text.resize(self.text.len() + 2 * self.depth, b' ');
-    }
+fn indent(json: &[u8]) -> serde_json::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(json.len() * 2);
+    let mut pretty = serde_json::Serializer::pretty(&mut text);
+    serde_transcode::transcode(&mut serde_json::Deserializer::from_slice(json), &mut pretty)?;
+    text.push(b'\n');
+    Ok(text)
 }
 
 /// The list of pages: with links for a browser, else a line for each.
@@ -151,7 +106,7 @@ mod tests {
         let value = json!({
             "empty": {}, "none": [], "text": "a \"quoted\" [b]: {c}, \\", "list": [1, [true, null], {"x": 1.5e3}],
         });
-        let pretty = indent(value.to_string().as_bytes());
+        let pretty = indent(value.to_string().as_bytes()).unwrap();
         assert_eq!(serde_json::from_slice::<Value>(&pretty).unwrap(), value);
         let expected = serde_json::to_string_pretty(&value).unwrap() + "\n";
         assert_eq!(String::from_utf8(pretty).unwrap(), expected);

@@ -145,10 +145,9 @@ impl Reader {
     fn names(&mut self, path: &str, members: &Map<String, Value>) -> Option<AllowedNames> {
         let dns = self.texts(&format!("{path}.dnsNames"), members.get("dnsNames"))?;
         let addresses = self.texts(&format!("{path}.ipAddresses"), members.get("ipAddresses"))?;
-        let of_dns = self.take(&format!("{path}.dnsNames"), AllowedNames::new(dns.iter().copied(), []));
-        let of_ip =
-            self.take(&format!("{path}.ipAddresses"), AllowedNames::new([], addresses.iter().copied()));
-        of_dns.and(of_ip).and_then(|_| AllowedNames::new(dns, addresses).ok())
+        let of_dns = self.take(&format!("{path}.dnsNames"), AllowedNames::new(dns, []));
+        let of_ip = self.take(&format!("{path}.ipAddresses"), AllowedNames::new([], addresses));
+        Some(of_dns?.and(&of_ip?))
     }
 
     /// A list of texts, which may be absent.

@@ -142,7 +142,7 @@ fn constraints_that_are_none() {
         assert!(refused.contains("cannot be read"), "{bad}: {refused}");
     }
     let gap = [10, 0, 0, 0, 255, 0, 255, 0];
-    assert!(Network::of(&gap).is_none(), "a mask with a gap");
+    assert!(network::of_constraint(&gap).is_none(), "a mask with a gap");
     let twice = certificate(vec![(&[2, 5, 29, 30], vec![0x30, 0]), (&[2, 5, 29, 30], vec![0x30, 0])]);
     if let Some(parsed) = x509::parse(&twice) {
         assert!(NameConstraints::of(&parsed).is_err(), "{}", pem::encode("CERTIFICATE", &twice));

@@ -199,7 +199,7 @@ impl IssueArgs {
                     Refusal::Name { .. } | Refusal::TooManyNames(_) => "--dns, --ip",
                     _ => "SPIFFE-ID",
                 };
-                Failure::Usage([format!("{flag}: {refusal}")].into_iter().collect())
+                Failure::usage(flag, refusal)
             }
             error => error.into(),
         })?;
@@ -264,18 +264,15 @@ impl ServerArgs {
         if let Some(token) = &self.token {
             return Ok(TokenSource::Given(Zeroizing::new(token.clone())));
         }
-        let mistake = |problem: String| Failure::Usage([problem].into_iter().collect());
         let (namespace, account) = identity.as_workload().map_err(|error| {
-            mistake(format!(
-                "SPIFFE-ID: {error}; name a service account, for which a token can be made here, or give a token of this \
-                 identity with --token-file"
-            ))
+            let remedy = "name a service account, for which a token can be made here, or give a token of this identity with \
+                          --token-file";
+            Failure::usage("SPIFFE-ID", format_args!("{error}; {remedy}"))
         })?;
         let key = StateDir::open_existing(state_dir).and_then(|state| state.existing_token_key());
         key.map_err(|error| {
-            mistake(format!(
-                "--token-file: name a token for this identity, or with --state-dir the server's state directory ({error})"
-            ))
+            let remedy = "name a token for this identity, or with --state-dir the server's state directory";
+            Failure::usage("--token-file", format_args!("{remedy} ({error})"))
         })?;
         let token = operations::token(state_dir, namespace, account, &self.token_audience, TOKEN_LIFE, now)?;
         Ok(TokenSource::Given(Zeroizing::new(token)))

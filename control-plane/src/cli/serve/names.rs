@@ -43,7 +43,6 @@ impl NameArgs {
         let (dns, addresses) = (list(&self.allow_dns, usual.dns), list(&self.allow_ip, usual.addresses));
         let of_dns = problems.take("--allow-dns", AllowedNames::new(dns.iter().map(String::as_str), []));
         let of_ip = problems.take("--allow-ip", AllowedNames::new([], addresses.iter().map(String::as_str)));
-        of_dns.and(of_ip)?;
-        AllowedNames::new(dns.iter().map(String::as_str), addresses.iter().map(String::as_str)).ok()
+        Some(of_dns?.and(&of_ip?))
     }
 }

@@ -6,6 +6,7 @@ mod inbound;
 mod outbound;
 mod problems;
 mod references;
+mod taken;
 mod unused;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,6 +58,7 @@ pub fn analyse(snapshot: &Snapshot) -> (Vec<Diagnostic>, Overridden) {
         note_losers(&mut overridden, outbound::steps(&settings));
     }
     findings.extend(references::findings(snapshot));
+    findings.extend(taken::findings(snapshot));
     let unused = unused::findings(snapshot, (!scopes.is_empty()).then_some(&used), &findings);
     findings.extend(unused);
     findings.extend(problems.findings());

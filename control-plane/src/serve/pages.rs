@@ -10,6 +10,7 @@ use axum::{
     routing::get,
 };
 use eastwest_ca_server::{CertificateAuthority, OwnBundle, test_root};
+use eastwest_io::defects;
 use prometheus::Registry;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -44,6 +45,9 @@ impl Served {
     fn unready(&self) -> Option<&'static str> {
         if self.shutdown.is_requested() {
             return Some("shutting down");
+        }
+        if defects::is_fatal().is_some() {
+            return Some("a part of the process ended unexpectedly: the process ends");
         }
         let able = self.ca.is_able_to_sign(OffsetDateTime::now_utc());
         (!able).then_some("the certificate authority cannot sign: see `eastwest ca show`")

@@ -12,7 +12,7 @@ use eastwest_ca::{
     plugged::PluggedFiles,
 };
 use eastwest_io::{
-    FolderWatch,
+    FolderWatch, defects,
     watch::{Debounce, folder_id},
 };
 use time::OffsetDateTime;
@@ -126,7 +126,10 @@ impl RootManager {
     pub fn follow(mut self, ca: &Arc<CertificateAuthority>) -> io::Result<()> {
         ca.set_root_status(self.status());
         let ca = Arc::downgrade(ca);
-        thread::Builder::new().name("roots".to_owned()).spawn(move || self.run(&ca)).map(|_| ())
+        thread::Builder::new().name("roots".to_owned()).spawn(move || {
+            defects::vital("the thread that follows the roots", || self.run(&ca));
+        })?;
+        Ok(())
     }
 
     fn run(&mut self, ca: &Weak<CertificateAuthority>) {
@@ -145,6 +148,7 @@ impl RootManager {
 
     /// Reads the sources and installs what changed; returns whether to read again soon.
     fn look(&mut self, ca: &CertificateAuthority, now: OffsetDateTime) -> bool {
+        defects::fault("roots");
         let (mut changed, mut soon) = (false, false);
         match self.plugged.as_mut().map(PluggedIn::look) {
             None | Some(Ok(Look::Unchanged)) => {

@@ -8,6 +8,7 @@ mod citations;
 mod envoy;
 mod kubernetes;
 mod policy;
+mod security;
 mod xds;
 
 use std::collections::BTreeSet;

@@ -14,6 +14,7 @@ mod serve;
 mod status;
 mod tls;
 mod token;
+mod variables;
 mod world;
 
 use std::{fmt, io::ErrorKind, process::ExitCode, time::Duration};
@@ -155,7 +156,10 @@ pub(crate) fn run() -> ExitCode {
         Err(said) => match (written(said.print()), said.use_stderr()) {
             (Err(error), false) => report(&error.into(), 1),
             (Ok(()), false) => ExitCode::SUCCESS,
-            (_, true) => ExitCode::from(2),
+            (_, true) => {
+                blame(&said.to_string());
+                ExitCode::from(2)
+            }
         },
     };
     stdio::flush(LAST_WORDS);
@@ -190,7 +194,9 @@ impl Cli {
             Ok(Exit::Negative) => ExitCode::from(1),
             Ok(Exit::Status(status)) => ExitCode::from(status),
             Err(Failure::Usage(problems)) => {
-                stdio::stderr().take(problems.to_string().as_bytes());
+                let said = problems.to_string();
+                stdio::stderr().take(said.as_bytes());
+                blame(&said);
                 ExitCode::from(2)
             }
             Err(Failure::Unanswered(error)) => report(&error, 2),
@@ -204,8 +210,17 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Prints an error.
 fn report(error: &anyhow::Error, code: u8) -> ExitCode {
-    stdio::stderr().line(&format!("error: {}", chain(error)));
+    let said = format!("error: {}", chain(error));
+    stdio::stderr().line(&said);
+    blame(&said);
     ExitCode::from(code)
+}
+
+/// Says which flags in an error were set by a variable.
+fn blame(said: &str) {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let is_set = |variable: &str| std::env::var_os(variable).is_some();
+    stdio::stderr().take(variables::blamed(said, &Cli::command(), &arguments, is_set).as_bytes());
 }
 
 /// An error and its causes, each printed once: some errors include their cause.

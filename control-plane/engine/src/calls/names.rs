@@ -116,8 +116,13 @@ pub(super) fn below_headless<'a>(
     let keys: BTreeSet<_> = backends.iter().filter_map(|one| one.workload.as_ref()).collect();
     let names = keys.into_iter().filter_map(|key| match snapshot.workload(key) {
         Some(template) if template.meta.object.kind.has_template() => template.replicas.as_ref().map(|one| {
-            let last = one.first.saturating_add(one.count.saturating_sub(1));
-            format!("{name}-{} to {name}-{last}", one.first, name = key.name)
+            let (name, first) = (&key.name, one.first);
+            match one.count {
+                1 => format!("{name}-{first}"),
+                count => {
+                    format!("{name}-{first} to {name}-{}", first.saturating_add(count.saturating_sub(1)))
+                }
+            }
         }),
         _ => Some(key.name.to_string()),
     });

@@ -7,6 +7,7 @@ mod cluster;
 mod diff;
 mod dump;
 mod explain;
+mod launch;
 mod logs;
 mod naming;
 mod render;
@@ -52,6 +53,9 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Run next to a workload: its key and certificate, SDS for Envoy, and Envoy itself.
     Agent(Box<agent::AgentArgs>),
+    /// Become a command that ends with its parent; for `agent`.
+    #[command(hide = true)]
+    Launch(launch::LaunchArgs),
     /// Show the effective TLS settings of one workload, each with the object that decided it.
     Tls(tls::TlsArgs),
     /// Explain one client-to-server pair: whether and how it connects, and which objects decided it.
@@ -172,6 +176,7 @@ impl Cli {
         let result = match self.command {
             Command::Serve(args) => args.run(),
             Command::Agent(args) => args.run(),
+            Command::Launch(args) => args.run(),
             Command::Tls(args) => answer(args.run()),
             Command::Explain(args) => answer(args.run()),
             Command::Check(args) => answer(args.run()),

@@ -17,6 +17,7 @@ mod harness;
 mod identities;
 mod issuing;
 mod ledger;
+mod left_behind;
 mod lifecycle;
 mod naming;
 mod pages;

@@ -14,3 +14,4 @@ mod rules;
 mod templates;
 mod tls_cases;
 mod traffic;
+mod undeclared;

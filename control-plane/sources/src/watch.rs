@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use eastwest_io::{FolderEvent, FolderWatch, watch::Debounce};
+use eastwest_io::{FolderEvent, FolderWatch, defects, watch::Debounce};
 use eastwest_manifest::merge::{Batch, SourceId, Update};
 use eastwest_model::MeshConfig;
 use tokio::sync::mpsc::Sender;
@@ -69,13 +69,19 @@ impl Follower {
     }
 
     fn start<T: From<Batch> + Send + 'static>(self, batches: Sender<T>) -> io::Result<()> {
-        thread::Builder::new().name("manifests".to_owned()).spawn(move || self.run(&batches)).map(drop)
+        thread::Builder::new().name("manifests".to_owned()).spawn(move || {
+            defects::vital("the thread that follows the manifests", || self.run(&batches));
+        })?;
+        Ok(())
     }
 
     /// Until the receiver is dropped.
     fn run<T: From<Batch>>(mut self, batches: &Sender<T>) {
         let mut is_first = true;
         while !batches.is_closed() {
+            if !is_first {
+                defects::fault("manifests");
+            }
             let updates = self.directory.update(self.scanner.look(SystemTime::now()));
             if (is_first || !updates.is_empty()) && !self.send(batches, updates) {
                 return;

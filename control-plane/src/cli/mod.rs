@@ -23,7 +23,10 @@ use std::{fmt, io::ErrorKind, process::ExitCode, time::Duration};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use eastwest_ca_server::{StateError, operations::OperationError};
-use eastwest_io::stdio;
+use eastwest_io::{
+    defects::{self, Defect},
+    stdio,
+};
 use eastwest_kubernetes::ApiError;
 use eastwest_sources::SourceError;
 
@@ -152,6 +155,14 @@ fn is_mistyped(error: &anyhow::Error) -> bool {
     })
 }
 
+/// The exit status for an error of a command that answers no question.
+fn status(error: &anyhow::Error) -> u8 {
+    match error.is::<Defect>() {
+        true => defects::EXIT_STATUS,
+        false => 1 + u8::from(is_mistyped(error)),
+    }
+}
+
 /// Runs the command that the arguments name.
 pub(crate) fn run() -> ExitCode {
     let code = match Cli::try_parse() {
@@ -205,7 +216,7 @@ impl Cli {
                 ExitCode::from(2)
             }
             Err(Failure::Unanswered(error)) => report(&error, 2),
-            Err(Failure::Error(error)) => report(&error, if is_mistyped(&error) { 2 } else { 1 }),
+            Err(Failure::Error(error)) => report(&error, status(&error)),
         }
     }
 }

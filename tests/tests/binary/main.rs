@@ -10,6 +10,7 @@ mod ci_page;
 mod commands;
 mod configuration;
 mod cut_off;
+mod defects;
 mod diff;
 mod expiring_proofs;
 mod following;

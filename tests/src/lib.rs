@@ -22,4 +22,5 @@ pub mod outside;
 pub mod pages;
 pub mod process;
 pub mod programs;
+pub mod redirection;
 pub mod sidecar;

@@ -9,6 +9,7 @@ mod dump;
 mod explain;
 mod logs;
 mod naming;
+mod redirect;
 mod render;
 mod serve;
 mod status;
@@ -52,6 +53,8 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Run next to a workload: its key and certificate, SDS for Envoy, and Envoy itself.
     Agent(Box<agent::AgentArgs>),
+    /// Send the connections of a pod through its sidecar, by iptables or nftables.
+    Redirect(Box<redirect::RedirectArgs>),
     /// Show the effective TLS settings of one workload, each with the object that decided it.
     Tls(tls::TlsArgs),
     /// Explain one client-to-server pair: whether and how it connects, and which objects decided it.
@@ -172,6 +175,7 @@ impl Cli {
         let result = match self.command {
             Command::Serve(args) => args.run(),
             Command::Agent(args) => args.run(),
+            Command::Redirect(args) => args.run(),
             Command::Tls(args) => answer(args.run()),
             Command::Explain(args) => answer(args.run()),
             Command::Check(args) => answer(args.run()),

@@ -10,6 +10,7 @@ mod explain;
 mod launch;
 mod logs;
 mod naming;
+mod redirect;
 mod render;
 mod serve;
 mod status;
@@ -59,6 +60,8 @@ enum Command {
     /// Become a command that ends with its parent; for `agent`.
     #[command(hide = true)]
     Launch(launch::LaunchArgs),
+    /// Send the connections of a pod through its sidecar, by iptables or nftables.
+    Redirect(Box<redirect::RedirectArgs>),
     /// Show the effective TLS settings of one workload, each with the object that decided it.
     Tls(tls::TlsArgs),
     /// Explain one client-to-server pair: whether and how it connects, and which objects decided it.
@@ -188,6 +191,7 @@ impl Cli {
             Command::Serve(args) => args.run(),
             Command::Agent(args) => args.run(),
             Command::Launch(args) => args.run(),
+            Command::Redirect(args) => args.run(),
             Command::Tls(args) => answer(args.run()),
             Command::Explain(args) => answer(args.run()),
             Command::Check(args) => answer(args.run()),

@@ -40,4 +40,4 @@ pub use limits::AcceptLimits;
 pub use open::OpenCalls;
 pub use peer_certificates::PeerCertificates;
 pub use source_status::{SourceProblem, SourceStatus};
-pub use watch::{FolderId, FolderWatch};
+pub use watch::{FolderEvent, FolderId, FolderWatch};

@@ -36,7 +36,7 @@ pub struct WorkloadTls {
     pub warnings: Vec<Diagnostic>,
 }
 
-/// What a workload accepts from its callers (POLICY.md P1 to P10 and I1 to I7).
+/// What a workload accepts from its callers (POLICY.md P1 to P10 and I1 to I8).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inbound {
     /// The mode of the workload, where no port has one of its own.

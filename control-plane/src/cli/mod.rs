@@ -7,13 +7,16 @@ mod cluster;
 mod diff;
 mod dump;
 mod explain;
+mod launch;
 mod logs;
 mod naming;
+mod redirect;
 mod render;
 mod serve;
 mod status;
 mod tls;
 mod token;
+mod variables;
 mod world;
 
 use std::{fmt, io::ErrorKind, process::ExitCode, time::Duration};
@@ -54,6 +57,11 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Run next to a workload: its key and certificate, SDS for Envoy, and Envoy itself.
     Agent(Box<agent::AgentArgs>),
+    /// Become a command that ends with its parent; for `agent`.
+    #[command(hide = true)]
+    Launch(launch::LaunchArgs),
+    /// Send the connections of a pod through its sidecar, by iptables or nftables.
+    Redirect(Box<redirect::RedirectArgs>),
     /// Show the effective TLS settings of one workload, each with the object that decided it.
     Tls(tls::TlsArgs),
     /// Explain one client-to-server pair: whether and how it connects, and which objects decided it.
@@ -166,7 +174,10 @@ pub(crate) fn run() -> ExitCode {
         Err(said) => match (written(said.print()), said.use_stderr()) {
             (Err(error), false) => report(&error.into(), 1),
             (Ok(()), false) => ExitCode::SUCCESS,
-            (_, true) => ExitCode::from(2),
+            (_, true) => {
+                blame(&said.to_string());
+                ExitCode::from(2)
+            }
         },
     };
     stdio::flush(LAST_WORDS);
@@ -179,6 +190,8 @@ impl Cli {
         let result = match self.command {
             Command::Serve(args) => args.run(),
             Command::Agent(args) => args.run(),
+            Command::Launch(args) => args.run(),
+            Command::Redirect(args) => args.run(),
             Command::Tls(args) => answer(args.run()),
             Command::Explain(args) => answer(args.run()),
             Command::Check(args) => answer(args.run()),
@@ -201,7 +214,9 @@ impl Cli {
             Ok(Exit::Negative) => ExitCode::from(1),
             Ok(Exit::Status(status)) => ExitCode::from(status),
             Err(Failure::Usage(problems)) => {
-                stdio::stderr().take(problems.to_string().as_bytes());
+                let said = problems.to_string();
+                stdio::stderr().take(said.as_bytes());
+                blame(&said);
                 ExitCode::from(2)
             }
             Err(Failure::Unanswered(error)) => report(&error, 2),
@@ -215,8 +230,17 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Prints an error.
 fn report(error: &anyhow::Error, code: u8) -> ExitCode {
-    stdio::stderr().line(&format!("error: {}", chain(error)));
+    let said = format!("error: {}", chain(error));
+    stdio::stderr().line(&said);
+    blame(&said);
     ExitCode::from(code)
+}
+
+/// Says which flags in an error were set by a variable.
+fn blame(said: &str) {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let is_set = |variable: &str| std::env::var_os(variable).is_some();
+    stdio::stderr().take(variables::blamed(said, &Cli::command(), &arguments, is_set).as_bytes());
 }
 
 /// An error and its causes, each printed once: some errors include their cause.

@@ -18,6 +18,7 @@ mod harness;
 mod identities;
 mod issuing;
 mod ledger;
+mod left_behind;
 mod lifecycle;
 mod naming;
 mod pages;

@@ -114,6 +114,11 @@ impl Signers {
         pushed.map_err(|_| Full)
     }
 
+    /// How many threads have ended, and how many were started.
+    pub(crate) fn ended(&self) -> (usize, usize) {
+        (self.threads.iter().filter(|thread| thread.is_finished()).count(), self.threads.len())
+    }
+
     /// How many requests wait.
     pub(crate) fn waiting(&self) -> usize {
         self.shared.lock().jobs.len()

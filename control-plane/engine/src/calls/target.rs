@@ -70,6 +70,10 @@ impl Caller<'_> {
         if let Some(target) = self.of_wildcard(&name, port) {
             return Ok(target);
         }
+        let below = candidates.iter().find_map(|one| names::below_headless(self.snapshot, one));
+        if let Some((pod, host, known)) = below {
+            return Err(ExplainError::UnknownPod { pod: pod.to_owned(), host, known });
+        }
         if names::is_outside(self.snapshot, &name) {
             return Ok(outsider(&name, port, Stranger::Unknown));
         }

@@ -72,8 +72,9 @@ impl Index {
         if old == object {
             return DirtySet::default();
         }
-        let decides_the_same =
-            old.as_ref().zip(object.as_ref()).is_some_and(|(old, new)| kinds::decide_the_same(old, new));
+        let both = old.as_ref().zip(object.as_ref());
+        let decides_the_same = both.is_some_and(|(old, new)| kinds::decide_the_same(old, new));
+        let spares_clients = both.is_some_and(|(old, new)| kinds::are_same_for_clients(old, new));
         let mut dirty = DirtySet::default();
         if let Some(old) = &old {
             if !decides_the_same {
@@ -86,6 +87,9 @@ impl Index {
             if !decides_the_same {
                 dirty.merge(kinds::affected(&self.snapshot, new));
             }
+        }
+        if spares_clients {
+            dirty.spare_clients();
         }
         dirty
     }

@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 use eastwest_model::{
     Credential, CredentialRef, Host, Kind, Meta, Name, Object, ObjectRef, Workload,
     credential::TRUST_SUFFIX,
-    policy::{DestinationRule, PeerAuthentication},
+    policy::{DestinationRule, MutualTlsMode, PeerAuthentication},
     service::{EndpointSlice, Service, ServiceEntry, Sidecar},
 };
 
@@ -36,6 +36,12 @@ pub(super) trait Stored {
 
     /// Whether the object differs from `other` only in what no setting depends on.
     fn decides_same_as(&self, _other: &Self) -> bool {
+        false
+    }
+
+    /// Whether the settings of clients are the same with the object as with `other`, which it replaces: only how servers
+    /// take their calls may differ.
+    fn is_same_for_clients(&self, _other: &Self) -> bool {
         false
     }
 }
@@ -115,6 +121,14 @@ macro_rules! namespace {
         pub(super) fn decide_the_same(one: &Object, other: &Object) -> bool {
             match (one, other) {
                 $((Object::$variant(one), Object::$variant(other)) => one.decides_same_as(other),)*
+                _ => false,
+            }
+        }
+
+        /// See [`Stored::is_same_for_clients`].
+        pub(super) fn are_same_for_clients(one: &Object, other: &Object) -> bool {
+            match (one, other) {
+                $((Object::$variant(one), Object::$variant(other)) => one.is_same_for_clients(other),)*
                 _ => false,
             }
         }
@@ -293,6 +307,20 @@ impl Stored for PeerAuthentication {
         }
         dirty.add_hosts(snapshot.hosts_of_namespace(namespace));
         dirty
+    }
+
+    /// Clients ask whether a mode is DISABLE (A2, A4), and of which policy it is, which UNSET leaves to another one.
+    fn is_same_for_clients(&self, other: &Self) -> bool {
+        let accept = |one: Option<MutualTlsMode>, other: Option<MutualTlsMode>| {
+            let disable = Some(MutualTlsMode::Disable);
+            one != disable && other != disable && one.is_some() == other.is_some()
+        };
+        let mut ports = self.ports.iter().zip(&other.ports);
+        self.meta.age_key() == other.meta.age_key()
+            && self.selector == other.selector
+            && accept(self.mode, other.mode)
+            && self.ports.len() == other.ports.len()
+            && ports.all(|((port, one), (same, other))| port == same && accept(*one, *other))
     }
 }
 

@@ -15,3 +15,4 @@ mod takeovers;
 mod templates;
 mod tls_cases;
 mod traffic;
+mod undeclared;

@@ -19,7 +19,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 pub use crate::address::EndpointAddress;
-use crate::trace::Trace;
+use crate::{access::Access, trace::Trace};
 
 /// The effective TLS settings of one workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub struct Inbound {
     pub min_tls_version: TlsVersion,
     /// Access log of the listeners.
     pub access_log_file: Option<Name>,
+    /// The policies of access that apply.
+    pub access: Arc<Access>,
 }
 
 /// One port of a workload.

@@ -2,6 +2,7 @@
 
 mod agent;
 mod ca;
+mod can;
 mod check;
 mod cluster;
 mod diff;
@@ -66,6 +67,8 @@ enum Command {
     Tls(tls::TlsArgs),
     /// Explain one client-to-server pair: whether and how it connects, and which objects decided it.
     Explain(explain::ExplainArgs),
+    /// Tell whether a call may be made: mutual TLS and access control in one verdict; exit 1 if it is denied.
+    Can(Box<can::CanArgs>),
     /// Validate manifests; exit 1 if there is an error.
     Check(check::CheckArgs),
     /// Show the effect of a change of the manifests; exit 1 if a connection would break.
@@ -194,6 +197,7 @@ impl Cli {
             Command::Redirect(args) => args.run(),
             Command::Tls(args) => answer(args.run()),
             Command::Explain(args) => answer(args.run()),
+            Command::Can(args) => answer(args.run()),
             Command::Check(args) => answer(args.run()),
             Command::Diff(args) => answer(args.run()),
             Command::Render(args) => answer(args.run()),

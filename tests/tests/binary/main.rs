@@ -6,6 +6,7 @@
 
 mod authority;
 mod bundles;
+mod can;
 mod ci_page;
 mod commands;
 mod configuration;

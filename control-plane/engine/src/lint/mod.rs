@@ -6,8 +6,8 @@ mod inbound;
 mod outbound;
 mod problems;
 mod references;
-mod undeclared;
 mod taken;
+mod undeclared;
 mod unused;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -10,6 +10,7 @@ mod ci_page;
 mod commands;
 mod configuration;
 mod cut_off;
+mod debug_access;
 mod diff;
 mod expiring_proofs;
 mod following;

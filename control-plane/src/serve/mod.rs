@@ -1,6 +1,7 @@
 //! The servers of this program. [`run`] serves a mesh: input, publisher, certificate authority, ports.
 //! [`run_standalone`] serves a certificate authority without a mesh. Both start and end as a [`process`].
 
+mod access;
 mod answering;
 mod authorizer;
 mod browser;
@@ -34,6 +35,20 @@ use eastwest_model::MeshConfig;
 use eastwest_xds_server::XdsServer;
 use tokio::sync::watch;
 
+pub(crate) use self::{
+    access::DebugAccess,
+    bundles::{BundleConfig, EndpointConfig},
+    ca::CaConfig,
+    cluster::ClusterConfig,
+    input::InputSource,
+    ports::PortAddresses,
+    proofs::{
+        JobConfig, KeyPlace, KubernetesConfig, NodeConfig, ProvingConfig, TokenConfig, TokenIssuerConfig,
+    },
+    signer::{RootConfig, SignerSource},
+    standalone::{StandaloneConfig, run as run_standalone},
+    state::StatePlace,
+};
 use self::{
     answering::Answering,
     authorizer::{ProxyAuthorizer, ProxyViews},
@@ -50,19 +65,6 @@ use self::{
     startup::Startup,
     state::State,
 };
-pub(crate) use self::{
-    bundles::{BundleConfig, EndpointConfig},
-    ca::CaConfig,
-    cluster::ClusterConfig,
-    input::InputSource,
-    ports::PortAddresses,
-    proofs::{
-        JobConfig, KeyPlace, KubernetesConfig, NodeConfig, ProvingConfig, TokenConfig, TokenIssuerConfig,
-    },
-    signer::{RootConfig, SignerSource},
-    standalone::{StandaloneConfig, run as run_standalone},
-    state::StatePlace,
-};
 use crate::query::World;
 
 /// The configuration of `eastwest serve`, valid.
@@ -71,6 +73,7 @@ pub(crate) struct Config {
     pub(crate) state: StatePlace,
     pub(crate) mesh: MeshConfig,
     pub(crate) ports: PortAddresses,
+    pub(crate) debug_access: DebugAccess,
     pub(crate) ca: CaConfig,
     pub(crate) signer: SignerSource,
     pub(crate) bundles: BundleConfig,
@@ -92,7 +95,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let mut process = Process::start()?;
     let shutdown = process.shutdown().clone();
     let startup = Startup::new(shutdown.clone());
-    let ports = Ports::bind(&config.ports, startup.pages(), &shutdown).await?;
+    let ports = Ports::bind(&config.ports, startup.pages(config.debug_access), &shutdown).await?;
     let started = tokio::select! {
         started = start(&config, ports.addresses()?, &startup, &mut process) => Some(started?),
         // The start may wait for the Kubernetes API.

@@ -11,6 +11,7 @@ mod ci_page;
 mod commands;
 mod configuration;
 mod cut_off;
+mod debug_access;
 mod defects;
 mod diff;
 mod expiring_proofs;

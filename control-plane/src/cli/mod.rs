@@ -318,6 +318,38 @@ mod tests {
         }
     }
 
+    /// docs/SECURITY.md names flags that exist, and the defaults of those that are limits.
+    #[test]
+    fn the_flags_of_the_security_page_are_true() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let page = std::fs::read_to_string(root.join("docs").join("SECURITY.md")).unwrap();
+        let known: BTreeSet<String> = variables().into_values().flatten().map(|flag| flag.name).collect();
+        let named: BTreeSet<&str> = page
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter_map(|quoted| quoted.split(' ').find(|word| word.starts_with("--")))
+            .filter(|flag| *flag != "--version")
+            .collect();
+        let missing: Vec<_> = named.iter().filter(|flag| !known.contains(**flag)).collect();
+        assert!(missing.is_empty() && named.len() > 8, "{missing:?} of {named:?}");
+        let serve = Cli::command();
+        let serve = serve.find_subcommand("serve").unwrap();
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `--")?.split_once("` | `"));
+        let mut checked = 0;
+        for (flag, rest) in rows {
+            let told = rest.split('`').next().unwrap();
+            let arg = serve.get_arguments().find(|arg| arg.get_long() == Some(flag)).unwrap();
+            let defaults: Vec<_> = arg.get_default_values().iter().map(|one| one.to_string_lossy()).collect();
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            let is_true =
+                defaults.iter().any(|one| one == told) || help.contains(&format!("[default: {told}"));
+            assert!(is_true, "--{flag}: {told}, not {defaults:?}: {help}");
+            checked += 1;
+        }
+        assert!(checked > 4, "{checked} rows");
+    }
+
     /// The table of docs/COMMANDS.md has each variable that several commands share, with its flags and commands.
     #[test]
     fn the_table_of_shared_variables_is_true() {

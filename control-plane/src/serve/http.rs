@@ -1,6 +1,6 @@
 //! The HTTP port of a mesh: the pages of every server, and the debug pages.
 
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, net::IpAddr, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -11,8 +11,11 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use eastwest_model::{Diagnostic, Severity};
+use eastwest_engine::Snapshot;
+use eastwest_model::{Diagnostic, Severity, WorkloadKey};
 use eastwest_translate::ResourceType;
+use eastwest_xds_server::ConnectionStatus;
+use serde::Serialize;
 
 use super::{
     Shared,
@@ -98,8 +101,27 @@ fn unknown_parameter(uri: &Uri) -> Option<String> {
     })
 }
 
+/// A connected proxy.
+#[derive(Serialize)]
+struct Proxy {
+    #[serde(flatten)]
+    status: ConnectionStatus,
+    /// Addresses of its pod that the proxy does not report: nothing says that connections to them are redirected to it.
+    uncovered: Vec<IpAddr>,
+}
+
 async fn syncz(State(shared): App) -> Response {
-    Json(shared.xds.connections().list()).into_response()
+    let snapshot = Arc::clone(&shared.world.borrow().snapshot);
+    let told = |status: ConnectionStatus| Proxy { uncovered: uncovered(&snapshot, &status), status };
+    Json(shared.xds.connections().list().into_iter().map(told).collect::<Vec<_>>()).into_response()
+}
+
+fn uncovered(snapshot: &Snapshot, status: &ConnectionStatus) -> Vec<IpAddr> {
+    let pod = status.node.split('~').nth(2).and_then(|id| id.rsplit_once('.'));
+    let key = pod.map(|(name, namespace)| WorkloadKey { namespace: namespace.into(), name: name.into() });
+    let addresses = key.and_then(|key| snapshot.pod(&key)).map(|pod| pod.addresses.as_slice());
+    let reported = |one: &&IpAddr| status.addresses.contains(one);
+    addresses.unwrap_or_default().iter().filter(|one| !reported(one)).copied().collect()
 }
 
 async fn config_errors(State(shared): App) -> Response {

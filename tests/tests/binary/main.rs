@@ -15,6 +15,7 @@ mod expiring_proofs;
 mod following;
 mod harness;
 mod identities;
+mod inject;
 mod issuing;
 mod ledger;
 mod lifecycle;

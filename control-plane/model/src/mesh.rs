@@ -49,6 +49,9 @@ pub struct MeshConfig {
     pub outbound_traffic_policy: OutboundTrafficPolicy,
     /// Visibility of rules without `exportTo`.
     pub default_destination_rule_export_to: BTreeSet<Name>,
+    /// A ServiceEntry takes names and addresses of Kubernetes Services of other namespaces for all clients that see it, as in
+    /// Istio; else only for those of its own namespace (POLICY.md D12).
+    pub entries_take_services: bool,
     /// Access log of every listener, e.g. `/dev/stdout`; none by default.
     pub access_log_file: Option<Name>,
 }
@@ -67,6 +70,7 @@ impl MeshConfig {
             tls_default_curves: Vec::new(),
             outbound_traffic_policy: OutboundTrafficPolicy::default(),
             default_destination_rule_export_to: BTreeSet::from(["*".into()]),
+            entries_take_services: false,
             access_log_file: None,
         }
     }

@@ -8,6 +8,7 @@ mod diff;
 mod dump;
 mod explain;
 mod inject;
+mod launch;
 mod logs;
 mod naming;
 mod redirect;
@@ -24,7 +25,10 @@ use std::{fmt, io::ErrorKind, process::ExitCode, time::Duration};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use eastwest_ca_server::{StateError, operations::OperationError};
-use eastwest_io::stdio;
+use eastwest_io::{
+    defects::{self, Defect},
+    stdio,
+};
 use eastwest_kubernetes::ApiError;
 use eastwest_sources::SourceError;
 
@@ -54,6 +58,9 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Run next to a workload: its key and certificate, SDS for Envoy, and Envoy itself.
     Agent(Box<agent::AgentArgs>),
+    /// Become a command that ends with its parent; for `agent`.
+    #[command(hide = true)]
+    Launch(launch::LaunchArgs),
     /// Send the connections of a pod through its sidecar, by iptables or nftables.
     Redirect(Box<redirect::RedirectArgs>),
     /// Show the effective TLS settings of one workload, each with the object that decided it.
@@ -154,6 +161,14 @@ fn is_mistyped(error: &anyhow::Error) -> bool {
     })
 }
 
+/// The exit status for an error of a command that answers no question.
+fn status(error: &anyhow::Error) -> u8 {
+    match error.is::<Defect>() {
+        true => defects::EXIT_STATUS,
+        false => 1 + u8::from(is_mistyped(error)),
+    }
+}
+
 /// Runs the command that the arguments name.
 pub(crate) fn run() -> ExitCode {
     let code = match Cli::try_parse() {
@@ -178,6 +193,7 @@ impl Cli {
         let result = match self.command {
             Command::Serve(args) => args.run(),
             Command::Agent(args) => args.run(),
+            Command::Launch(args) => args.run(),
             Command::Redirect(args) => args.run(),
             Command::Tls(args) => answer(args.run()),
             Command::Explain(args) => answer(args.run()),
@@ -208,7 +224,7 @@ impl Cli {
                 ExitCode::from(2)
             }
             Err(Failure::Unanswered(error)) => report(&error, 2),
-            Err(Failure::Error(error)) => report(&error, if is_mistyped(&error) { 2 } else { 1 }),
+            Err(Failure::Error(error)) => report(&error, status(&error)),
         }
     }
 }

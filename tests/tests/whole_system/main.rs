@@ -8,6 +8,7 @@ mod cells;
 mod credentials;
 mod destination;
 mod families;
+mod forged;
 mod harness;
 mod identity;
 mod modes;

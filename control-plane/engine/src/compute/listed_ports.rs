@@ -97,7 +97,7 @@ pub(crate) fn target_port(workload: &Workload, port: &ServicePort) -> Option<u16
 
 /// A4: the port of a ServiceEntry that is dialled on a workload: the workload's own number for the port's name, be
 /// it from a WorkloadEntry's `ports` or a container port of that name, else `targetPort`.
-pub(super) fn entry_port(workload: &Workload, port: &ServicePort) -> u16 {
+pub(crate) fn entry_port(workload: &Workload, port: &ServicePort) -> u16 {
     let mut named = workload.container_ports.iter().filter(|one| one.name.as_ref() == Some(&port.name));
     let own = workload.port_overrides.get(&port.name).copied().or_else(|| named.next().map(|one| one.port));
     own.unwrap_or_else(|| number(port))

@@ -11,6 +11,8 @@ mod pairs;
 mod pods;
 mod properties;
 mod rules;
+mod takeovers;
 mod templates;
 mod tls_cases;
 mod traffic;
+mod undeclared;

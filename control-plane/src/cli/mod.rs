@@ -8,6 +8,7 @@ mod cluster;
 mod diff;
 mod dump;
 mod explain;
+mod inject;
 mod launch;
 mod logs;
 mod naming;
@@ -77,6 +78,8 @@ enum Command {
     Render(render::RenderArgs),
     /// Show the connected proxies, or what a control plane follows.
     Status(status::StatusArgs),
+    /// Give the pods of manifests their sidecars.
+    Inject(Box<inject::InjectArgs>),
     /// Write what decides in a cluster as a directory of manifests, without Secrets.
     Dump(dump::DumpArgs),
     /// Sign a short-lived service-account token with the key of the state directory.
@@ -202,6 +205,7 @@ impl Cli {
             Command::Diff(args) => answer(args.run()),
             Command::Render(args) => answer(args.run()),
             Command::Status(args) => answer(args.run()),
+            Command::Inject(args) => args.run(),
             Command::Dump(args) => answer(args.run()),
             Command::Token(args) => args.run(),
             Command::Ca(args) => args.run(),

@@ -18,6 +18,7 @@ mod expiring_proofs;
 mod following;
 mod harness;
 mod identities;
+mod inject;
 mod issuing;
 mod ledger;
 mod left_behind;

@@ -81,6 +81,52 @@ impl ::prost::Name for ListStringMatcher {
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AddressMatcher {
+    #[prost(message, repeated, tag = "1")]
+    pub ranges: ::prost::alloc::vec::Vec<
+        super::super::super::super::xds::core::v3::CidrRange,
+    >,
+    #[prost(bool, tag = "2")]
+    pub invert_match: bool,
+}
+impl ::prost::Name for AddressMatcher {
+    const NAME: &'static str = "AddressMatcher";
+    const PACKAGE: &'static str = "envoy.type.matcher.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.type.matcher.v3.AddressMatcher".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.type.matcher.v3.AddressMatcher".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FilterStateMatcher {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(oneof = "filter_state_matcher::Matcher", tags = "2, 3")]
+    pub matcher: ::core::option::Option<filter_state_matcher::Matcher>,
+}
+/// Nested message and enum types in `FilterStateMatcher`.
+pub mod filter_state_matcher {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Matcher {
+        #[prost(message, tag = "2")]
+        StringMatch(super::StringMatcher),
+        #[prost(message, tag = "3")]
+        AddressMatch(super::AddressMatcher),
+    }
+}
+impl ::prost::Name for FilterStateMatcher {
+    const NAME: &'static str = "FilterStateMatcher";
+    const PACKAGE: &'static str = "envoy.type.matcher.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.type.matcher.v3.FilterStateMatcher".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.type.matcher.v3.FilterStateMatcher".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ValueMatcher {
     #[prost(oneof = "value_matcher::MatchPattern", tags = "3, 4, 5, 6")]
     pub match_pattern: ::core::option::Option<value_matcher::MatchPattern>,

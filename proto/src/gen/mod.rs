@@ -255,3 +255,10 @@ pub mod istio {
 pub mod spiffe {
     include!("spiffe.rs");
 }
+pub mod xds {
+    pub mod core {
+        pub mod v3 {
+            include!("xds.core.v3.rs");
+        }
+    }
+}

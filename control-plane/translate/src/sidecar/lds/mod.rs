@@ -1,6 +1,6 @@
 //! Listeners.
 
-mod filters;
+pub(super) mod filters;
 mod inbound;
 mod outbound;
 mod service;

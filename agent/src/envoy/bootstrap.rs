@@ -92,6 +92,7 @@ fn node(settings: &Settings) -> Value {
             "LABELS": labels,
             "INSTANCE_IPS": ips.join(","),
             "CLUSTER_ID": config.cluster_id,
+            "AGENT_VERSION": concat!("eastwest ", env!("CARGO_PKG_VERSION")),
             "INTERCEPTION_MODE": "REDIRECT",
             "INBOUND_LISTENER_PORT": config.inbound_port.to_string(),
             "OUTBOUND_LISTENER_PORT": config.outbound_port.to_string(),

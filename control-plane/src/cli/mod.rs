@@ -5,6 +5,7 @@ mod ca;
 mod can;
 mod check;
 mod cluster;
+mod config;
 mod diff;
 mod dump;
 mod explain;
@@ -76,7 +77,9 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Print the xDS resources of one workload's proxy.
     Render(render::RenderArgs),
-    /// Show the connected proxies, or what a control plane follows.
+    /// Show the resources of one workload's proxy in tables, or what it has not accepted.
+    Config(config::ConfigArgs),
+    /// Show the connected proxies, or what a control plane follows; exit 1 if anything is not in sync.
     Status(status::StatusArgs),
     /// Give the pods of manifests their sidecars.
     Inject(Box<inject::InjectArgs>),
@@ -204,6 +207,7 @@ impl Cli {
             Command::Check(args) => answer(args.run()),
             Command::Diff(args) => answer(args.run()),
             Command::Render(args) => answer(args.run()),
+            Command::Config(args) => answer(args.run()),
             Command::Status(args) => answer(args.run()),
             Command::Inject(args) => args.run(),
             Command::Dump(args) => answer(args.run()),

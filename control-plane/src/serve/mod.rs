@@ -18,6 +18,7 @@ mod pages;
 mod ports;
 mod process;
 mod proofs;
+mod proxies;
 mod publisher;
 mod shutdown;
 mod signer;
@@ -33,6 +34,7 @@ use eastwest_ca_server::CertificateAuthority;
 use eastwest_io::stdio;
 use eastwest_model::MeshConfig;
 use eastwest_xds_server::XdsServer;
+use serde_json::json;
 use tokio::sync::watch;
 
 pub(crate) use self::{
@@ -65,7 +67,7 @@ use self::{
     startup::Startup,
     state::State,
 };
-use crate::query::World;
+use crate::{config::replica, query::World};
 
 /// The configuration of `eastwest serve`, valid.
 pub(crate) struct Config {
@@ -153,7 +155,8 @@ async fn start(
     let authorizer = |peer_authenticator| ProxyAuthorizer { peer_authenticator, views: views.clone() };
     let plaintext_xds = XdsServer::new(Arc::new(authorizer(None)), shutdown.token());
     let xds = XdsServer::new(Arc::new(authorizer(Some(ca.peer_authenticator()))), shutdown.token())
-        .sharing(plaintext_xds.connections());
+        .sharing(plaintext_xds.connections())
+        .identified_by(&identifier());
     let svid_key = bundles::svid_key(&state, startup).await?;
     let (bundle, identity) =
         bundles::start(&config.bundles, endpoint, &ca, (&state, svid_key), &mesh, process)?;
@@ -177,6 +180,12 @@ async fn start(
     print_ready(&source, &state, (&world.borrow().clone(), signer), &addresses, endpoint_address);
     process.keep(state);
     Ok((Services { plaintext_xds: Some(plaintext_xds), xds: Some(xds), ca, identity }, source))
+}
+
+/// Who we are, as programs for istiod read it in the answers to debug types.
+fn identifier() -> String {
+    let info = json!({"version": env!("CARGO_PKG_VERSION")});
+    json!({"Component": "eastwest", "ID": replica(), "Info": info}).to_string()
 }
 
 /// Opens the state directory or the Secrets.

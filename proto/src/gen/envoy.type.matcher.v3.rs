@@ -249,3 +249,63 @@ impl ::prost::Name for PathMatcher {
         "type.googleapis.com/envoy.type.matcher.v3.PathMatcher".into()
     }
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StructMatcher {
+    #[prost(message, repeated, tag = "2")]
+    pub path: ::prost::alloc::vec::Vec<struct_matcher::PathSegment>,
+    #[prost(message, optional, tag = "3")]
+    pub value: ::core::option::Option<ValueMatcher>,
+}
+/// Nested message and enum types in `StructMatcher`.
+pub mod struct_matcher {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct PathSegment {
+        #[prost(oneof = "path_segment::Segment", tags = "1")]
+        pub segment: ::core::option::Option<path_segment::Segment>,
+    }
+    /// Nested message and enum types in `PathSegment`.
+    pub mod path_segment {
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum Segment {
+            #[prost(string, tag = "1")]
+            Key(::prost::alloc::string::String),
+        }
+    }
+    impl ::prost::Name for PathSegment {
+        const NAME: &'static str = "PathSegment";
+        const PACKAGE: &'static str = "envoy.type.matcher.v3";
+        fn full_name() -> ::prost::alloc::string::String {
+            "envoy.type.matcher.v3.StructMatcher.PathSegment".into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "type.googleapis.com/envoy.type.matcher.v3.StructMatcher.PathSegment".into()
+        }
+    }
+}
+impl ::prost::Name for StructMatcher {
+    const NAME: &'static str = "StructMatcher";
+    const PACKAGE: &'static str = "envoy.type.matcher.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.type.matcher.v3.StructMatcher".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.type.matcher.v3.StructMatcher".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NodeMatcher {
+    #[prost(message, optional, tag = "1")]
+    pub node_id: ::core::option::Option<StringMatcher>,
+    #[prost(message, repeated, tag = "2")]
+    pub node_metadatas: ::prost::alloc::vec::Vec<StructMatcher>,
+}
+impl ::prost::Name for NodeMatcher {
+    const NAME: &'static str = "NodeMatcher";
+    const PACKAGE: &'static str = "envoy.type.matcher.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.type.matcher.v3.NodeMatcher".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.type.matcher.v3.NodeMatcher".into()
+    }
+}

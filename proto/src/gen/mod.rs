@@ -5,6 +5,11 @@ pub mod eastwest {
     }
 }
 pub mod envoy {
+    pub mod admin {
+        pub mod v3 {
+            include!("envoy.admin.v3.rs");
+        }
+    }
     pub mod config {
         pub mod accesslog {
             pub mod v3 {
@@ -236,6 +241,11 @@ pub mod envoy {
         pub mod secret {
             pub mod v3 {
                 include!("envoy.service.secret.v3.rs");
+            }
+        }
+        pub mod status {
+            pub mod v3 {
+                include!("envoy.service.status.v3.rs");
             }
         }
     }

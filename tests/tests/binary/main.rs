@@ -32,6 +32,7 @@ mod resources;
 mod restarts;
 mod rotation;
 mod secrets;
+mod seeing;
 mod sources;
 mod standalone;
 mod standard_streams;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use eastwest_engine::settings::{ClientTlsSetting, Discovery, OutboundCluster, OutboundService};
+use eastwest_engine::settings::{ClientTlsSetting, Discovery, OutboundCluster, OutboundService, WorkloadTls};
 use eastwest_model::{Families, service::Protocol};
 use eastwest_proto::{
     Any,
@@ -33,6 +33,7 @@ use eastwest_xds::{EncodedResource, TypeUrl};
 use prost_types::{Duration, Struct};
 
 use crate::{
+    origins::{self, Source},
     resource::{Cache, Generator, encode},
     sidecar::{
         address, dynamic_hosts,
@@ -54,6 +55,10 @@ pub(crate) struct Clusters;
 impl TypeBuilder for Clusters {
     fn type_url(&self) -> TypeUrl {
         TypeUrl::CLUSTER
+    }
+
+    fn sources(&self, settings: &WorkloadTls, name: &str) -> Vec<Source> {
+        origins::of_cluster_named(settings, name)
     }
 
     fn of_host(&self, cache: &mut Cache, service: &OutboundService) -> Vec<Arc<EncodedResource>> {

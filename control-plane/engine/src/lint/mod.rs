@@ -1,6 +1,7 @@
 //! What the configuration says and does not do: objects that lose, rules without effect, unintended plaintext, and
 //! connections that fail. Mistakes inside one object are found by its parser; these findings need the whole mesh.
 
+mod access;
 mod calls;
 mod inbound;
 mod outbound;
@@ -56,6 +57,7 @@ pub fn analyse(snapshot: &Snapshot) -> (Vec<Diagnostic>, Overridden) {
         used.extend(outbound::used(&settings).cloned());
         note_losers(&mut overridden, outbound::steps(&settings));
     }
+    findings.extend(access::findings(snapshot));
     findings.extend(references::findings(snapshot));
     let unused = unused::findings(snapshot, (!scopes.is_empty()).then_some(&used), &findings);
     findings.extend(unused);

@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use eastwest_identity::{Name, TrustDomain};
 
+use crate::names::Host;
+
 /// What to do with hosts that no service knows (`outboundTrafficPolicy.mode`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum OutboundTrafficPolicy {
@@ -68,6 +70,13 @@ pub struct Authorizer {
     pub headers_downstream_on_allow: Vec<Name>,
     /// How much of the body a check has.
     pub body: Option<CheckedBody>,
+}
+
+impl Authorizer {
+    /// Its host, without the namespace before it.
+    pub fn host(&self) -> Host {
+        Host::new(self.service.split_once('/').map_or(&*self.service, |(_, host)| host))
+    }
 }
 
 /// How an external authorizer is asked.

@@ -2,7 +2,7 @@
 
 use eastwest_engine::access::Text;
 use eastwest_model::{
-    Host, Name,
+    Name,
     mesh::{Authorizer, AuthorizerProtocol},
 };
 use eastwest_proto::envoy::r#type::{
@@ -93,12 +93,8 @@ fn enabled(filter: &str, one: &Authorizer) -> MetadataMatcher {
     }
 }
 
-fn host(one: &Authorizer) -> Host {
-    Host::new(one.service.split_once('/').map_or(&*one.service, |(_, host)| host))
-}
-
 fn cluster(one: &Authorizer) -> String {
-    format!("outbound|{}||{}", one.port, host(one))
+    format!("outbound|{}||{}", one.port, one.host())
 }
 
 fn timeout(one: &Authorizer) -> Duration {
@@ -107,7 +103,7 @@ fn timeout(one: &Authorizer) -> Duration {
 
 fn grpc(one: &Authorizer) -> GrpcService {
     let target =
-        EnvoyGrpc { cluster_name: cluster(one), authority: host(one).to_string(), ..Default::default() };
+        EnvoyGrpc { cluster_name: cluster(one), authority: one.host().to_string(), ..Default::default() };
     GrpcService {
         timeout: Some(timeout(one)),
         target_specifier: Some(TargetSpecifier::EnvoyGrpc(target)),
@@ -117,7 +113,7 @@ fn grpc(one: &Authorizer) -> GrpcService {
 
 fn http_service(one: &Authorizer) -> HttpService {
     let uri = HttpUri {
-        uri: format!("http://{}", host(one)),
+        uri: format!("http://{}", one.host()),
         timeout: Some(timeout(one)),
         http_upstream_type: Some(HttpUpstreamType::Cluster(cluster(one))),
     };

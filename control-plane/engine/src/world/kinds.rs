@@ -56,6 +56,8 @@ pub(super) enum Claim {
     AliasOf(Host),
     /// The object has the cluster IP.
     Address(IpAddr),
+    /// The object claims addresses of others, perhaps of Services.
+    Addresses,
 }
 
 /// Defines [`Namespace`]. Each line: the field and its type; the variant of [`Object`] with the kinds that it holds.
@@ -283,8 +285,9 @@ impl Stored for ServiceEntry {
         dirty
     }
 
-    fn claims(&self, _: &Snapshot) -> Vec<Claim> {
-        self.hosts.iter().cloned().map(Claim::Owner).collect()
+    fn claims(&self, snapshot: &Snapshot) -> Vec<Claim> {
+        let addresses = snapshot.claims_addresses(self).then_some(Claim::Addresses);
+        self.hosts.iter().cloned().map(Claim::Owner).chain(addresses).collect()
     }
 }
 

@@ -58,6 +58,11 @@ pub(crate) struct Holdings {
 }
 
 impl Holdings {
+    /// All of a set is held.
+    pub(crate) fn all_of(set: &Arc<ResourceSet>) -> Self {
+        Self { base: Some(Arc::clone(set)), ..Self::default() }
+    }
+
     /// About how many bytes it takes by itself.
     pub(crate) fn bytes(&self) -> usize {
         self.other.bytes()

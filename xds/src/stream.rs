@@ -77,11 +77,19 @@ impl Stream {
     /// # Errors
     /// The stream must be ended with the error; see [`StreamError`].
     pub fn on_request(&mut self, request: Request) -> Result<Reaction, StreamError> {
+        self.on_request_with(request, &View::default())
+    }
+
+    /// The same with the newest view at hand: a client that comes back with all of it costs no comparison name by name.
+    ///
+    /// # Errors
+    /// Those of [`on_request`](Self::on_request).
+    pub fn on_request_with(&mut self, request: Request, view: &View) -> Result<Reaction, StreamError> {
         let type_url = TypeUrl::parse(&request.type_url)?;
         let nonce = (!request.nonce.is_empty()).then(|| self.nonces.read(&request.nonce));
         let reaction = match self.types.get_mut(&type_url) {
             Some(state) => state.on_request(&type_url, nonce, request)?,
-            None => self.begin(type_url, request.interest)?,
+            None => self.begin(type_url, request.interest, view)?,
         };
         if self.bytes() > MAX_HELD {
             return Err(StreamError::TooMuchHeld { limit: MAX_HELD });
@@ -89,11 +97,11 @@ impl Stream {
         Ok(reaction)
     }
 
-    fn begin(&mut self, type_url: TypeUrl, interest: Interest) -> Result<Reaction, StreamError> {
+    fn begin(&mut self, type_url: TypeUrl, interest: Interest, view: &View) -> Result<Reaction, StreamError> {
         if self.types.len() >= MAX_TYPES {
             return Err(StreamError::TooManyTypes { limit: MAX_TYPES });
         }
-        let state = TypeState::first(&type_url, interest)?;
+        let state = TypeState::first(&type_url, interest, view.get(&type_url))?;
         self.types.insert(type_url, state);
         Ok(Reaction::First)
     }

@@ -78,13 +78,20 @@ impl Subscription {
         grown
     }
 
-    /// Delta, first request of the type (XDS.md X27, X34, X36).
+    /// Delta, first request of the type (XDS.md X27, X34, X36). `set`: what the client may get now.
     pub(crate) fn begin(
         &mut self,
         subscribe: &[String],
         unsubscribe: &[String],
         claims: &BTreeMap<String, String>,
+        set: Option<&Arc<ResourceSet>>,
     ) {
+        if let Some(set) = set.filter(|set| unsubscribe.is_empty() && is_all_of(set, claims))
+            && (is_wildcard(subscribe) || set.has_names(subscribe))
+        {
+            self.begin_with(set, is_wildcard(subscribe), !subscribe.is_empty());
+            return;
+        }
         self.wildcard = subscribe.is_empty();
         self.change(subscribe, unsubscribe);
         for (name, version) in claims {
@@ -93,6 +100,17 @@ impl Subscription {
                 self.hold(name.as_str().into(), held);
             }
         }
+    }
+
+    /// The client holds all of `set` and wants nothing else.
+    fn begin_with(&mut self, set: &Arc<ResourceSet>, wildcard: bool, named: bool) {
+        self.wildcard = wildcard;
+        self.ever_named = named;
+        if !wildcard {
+            self.names = Names::all_of(set);
+        }
+        self.holdings = Holdings::all_of(set);
+        self.version = set.version();
     }
 
     /// Delta: names are subscribed and unsubscribed (XDS.md X30 to X33). Returns whether a response is due.
@@ -331,6 +349,21 @@ impl Subscription {
             unsubscribed.iter().for_each(|name| self.forget(name));
         }
     }
+}
+
+/// Whether a first request of delta asks for everything and names nothing.
+fn is_wildcard(subscribe: &[String]) -> bool {
+    subscribe.is_empty() || matches!(subscribe, [name] if name == WILDCARD)
+}
+
+/// Whether these are name and version of all resources of a set. A version is the hash of name and content, so those of
+/// a set are known by their number and their sum.
+fn is_all_of(set: &ResourceSet, claims: &BTreeMap<String, String>) -> bool {
+    let sum = || {
+        let mut versions = claims.values().map(|text| Version::parse(text));
+        versions.try_fold(Version::default(), |sum, version| Some(sum.plus(version?)))
+    };
+    !set.is_empty() && claims.len() == set.len() && sum() == Some(set.version())
 }
 
 /// The hash of a list of names, in its order.

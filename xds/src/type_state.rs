@@ -54,8 +54,13 @@ pub(crate) struct Push {
 }
 
 impl TypeState {
-    /// The first request of a type is answered whatever nonce or version it names (XDS.md X6 and X37).
-    pub(crate) fn first(type_url: &TypeUrl, interest: Interest) -> Result<Self, StreamError> {
+    /// The first request of a type is answered whatever nonce or version it names (XDS.md X6 and X37). `set`: what the
+    /// client may get now, if that is known.
+    pub(crate) fn first(
+        type_url: &TypeUrl,
+        interest: Interest,
+        set: Option<&Arc<ResourceSet>>,
+    ) -> Result<Self, StreamError> {
         check_names(type_url, &interest)?;
         let mut subscription = Subscription::default();
         match interest {
@@ -63,7 +68,7 @@ impl TypeState {
                 subscription.replace(names, type_url.empty_means_all());
             }
             Interest::Change { subscribe, unsubscribe, initial_versions } => {
-                subscription.begin(&subscribe, &unsubscribe, &initial_versions);
+                subscription.begin(&subscribe, &unsubscribe, &initial_versions, set);
             }
         }
         check_size(type_url, &subscription)?;

@@ -79,10 +79,11 @@ impl World {
 
     fn live(mut self) {
         for _ in 0..120 {
-            match self.roll(4) {
-                0 => self.publish(),
-                1 => self.request(),
-                2 => self.garbage(),
+            match self.roll(9) {
+                0 | 1 => self.publish(),
+                2 | 3 => self.request(),
+                4 | 5 => self.garbage(),
+                6 if self.stream.variant() == Variant::Delta => self.reconnect(),
                 _ => {
                     self.receive();
                 }
@@ -141,6 +142,32 @@ impl World {
         let Client { wildcard, names, has, .. } = client;
         has.retain(|name, _| *wildcard || names.contains(name));
         self.send(&type_url, nonce, None, interest);
+    }
+
+    /// The client comes back on another stream with what it holds, and sometimes the server compares it with the view.
+    fn reconnect(&mut self) {
+        self.stream = Stream::new(Variant::Delta, format!("s{}", self.dice));
+        for type_url in TYPES {
+            let (at_hand, named) = (self.roll(2) == 0, self.roll(2) == 0);
+            let Some(client) = self.clients.get_mut(&type_url).filter(|client| client.asked) else {
+                continue;
+            };
+            client.nonce.clear();
+            // An empty list asks for everything, so a client that wants nothing does not ask.
+            if !client.wildcard && client.names.is_empty() {
+                client.asked = false;
+                client.has.clear();
+                continue;
+            }
+            let star = client.wildcard && (named || !client.names.is_empty());
+            let subscribe = client.names.iter().cloned().chain(star.then(|| "*".to_owned())).collect();
+            let held = client.has.iter().map(|(name, version)| (name.clone(), version.to_string()));
+            let interest =
+                Interest::Change { subscribe, unsubscribe: Vec::new(), initial_versions: held.collect() };
+            let request = Request { type_url: type_url.to_string(), interest, ..Request::default() };
+            let view = if at_hand { View::clone(&self.view) } else { View::default() };
+            self.stream.on_request_with(request, &view).unwrap();
+        }
     }
 
     /// A request that no client should send. It must do no harm and change no subscription.
@@ -223,6 +250,40 @@ impl World {
                 "{status:?}"
             );
         }
+    }
+}
+
+/// It keeps a reference to the set, is answered with nothing, and from then on with what differs.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "a test needs a moment")]
+fn a_client_that_comes_back_with_everything_is_compared_as_a_whole() {
+    let resource = |number: u32, body: &str| {
+        Arc::new(EncodedResource::new(TypeUrl::ROUTE, &format!("n{number:03}"), body.as_bytes()))
+    };
+    let set = Arc::new(ResourceSet::new(TypeUrl::ROUTE, (0..100).map(|number| resource(number, "1"))));
+    let now = Instant::now();
+    let names: Vec<_> = set.iter().rev().map(|one| one.name().to_string()).collect();
+    for (wildcard, other) in [(true, false), (false, false), (false, true)] {
+        let mut names = names.clone();
+        let held: BTreeMap<_, _> =
+            set.iter().map(|one| (one.name().to_string(), one.version().to_string())).collect();
+        if other {
+            names[7] = "other".to_owned();
+        }
+        let subscribe = if wildcard { vec!["*".to_owned()] } else { names };
+        let interest = Interest::Change { subscribe, unsubscribe: Vec::new(), initial_versions: held };
+        let request = Request { type_url: TypeUrl::ROUTE.to_string(), interest, ..Request::default() };
+        let mut stream = Stream::new(Variant::Delta, "s");
+        let view = View::new([Arc::clone(&set)]);
+        stream.on_request_with(request, &view).unwrap();
+        assert_eq!(stream.bytes() == 0, !other, "one other name is compared name by name");
+        let answer = stream.next_response(&view, now).unwrap();
+        let sent = (answer.resources.iter().len(), answer.removed.len());
+        assert_eq!(sent, (0, usize::from(other)), "{answer:?}");
+        assert!(stream.next_response(&view, now).is_none());
+        let next = set.edited([("n003".into(), Some(resource(3, "2"))), ("n004".into(), None)]);
+        let answer = stream.next_response(&View::new([next]), now).unwrap();
+        assert_eq!((answer.resources.iter().len(), answer.removed.len()), (1, 1), "{answer:?}");
     }
 }
 

@@ -168,7 +168,10 @@ fn apply(
     }
     let connection = Arc::clone(&registration.connection);
     let type_url = request.type_url.clone();
-    let reaction = connection.stream().on_request(request).map_err(|error| status::stream(&error))?;
+    let reaction = {
+        let view = authorized.view.borrow();
+        connection.stream().on_request_with(request, &view).map_err(|error| status::stream(&error))?
+    };
     registration.count_names().map_err(|_| status::too_many_names())?;
     host.connections.count_answer(&type_url, &reaction);
     if reaction == Reaction::First

@@ -18,6 +18,10 @@ use notify::{
     event::{AccessKind, AccessMode},
 };
 
+/// What is said once where the system has no file events, or not enough of them.
+const NO_EVENTS: &str = "no file events: looking every second instead; raise the sysctl fs.inotify.max_user_instances or \
+                         fs.inotify.max_user_watches";
+
 /// Device and inode: which folder a path stands for. A folder that is replaced by another takes its watch with it.
 pub type FolderId = (u64, u64);
 
@@ -43,6 +47,8 @@ pub struct FolderWatch {
     folders: BTreeMap<PathBuf, FolderId>,
     /// Every folder is watched.
     complete: bool,
+    /// That it is not has been said.
+    told: bool,
     debounce: Debounce,
     events: mpsc::Receiver<()>,
 }
@@ -58,15 +64,21 @@ impl FolderWatch {
                 let _ = sender.try_send(());
             }
         });
-        let watcher =
-            watcher.inspect_err(|error| tracing::warn!(%error, "no file events: looking every second"));
-        Self { watcher: watcher.ok(), folders: BTreeMap::new(), complete: false, debounce, events }
+        let watcher = watcher.inspect_err(|error| tracing::warn!(%error, "{NO_EVENTS}"));
+        Self {
+            watcher: watcher.ok(),
+            folders: BTreeMap::new(),
+            complete: false,
+            told: false,
+            debounce,
+            events,
+        }
     }
 
     /// Watches nothing, as where the system has no file events; for tests.
     pub fn without_events(debounce: Debounce) -> Self {
         let (_, events) = mpsc::sync_channel(1);
-        Self { watcher: None, folders: BTreeMap::new(), complete: false, debounce, events }
+        Self { watcher: None, folders: BTreeMap::new(), complete: false, told: false, debounce, events }
     }
 
     /// Watches exactly these folders. Returns whether one was added: if it was read before this call, a change in
@@ -81,7 +93,7 @@ impl FolderWatch {
             }
             stays
         });
-        let (known, was_complete) = (self.folders.len(), self.complete);
+        let known = self.folders.len();
         self.complete = true;
         for (path, id) in folders {
             if self.folders.contains_key(path) {
@@ -90,13 +102,14 @@ impl FolderWatch {
             match watcher.watch(path, RecursiveMode::NonRecursive) {
                 Ok(()) => drop(self.folders.insert(path.clone(), *id)),
                 Err(error) => {
-                    if was_complete {
-                        tracing::warn!(folder = %path.display(), %error, "no file events: looking every second");
+                    if !std::mem::replace(&mut self.told, true) {
+                        tracing::warn!(folder = %path.display(), %error, "{NO_EVENTS}");
                     }
                     self.complete = false;
                 }
             }
         }
+        self.told &= !self.complete;
         self.folders.len() > known
     }
 

@@ -81,7 +81,7 @@ impl Scanner {
             }
             self.unsettled = after != tree || !tree.closed.is_empty();
             self.remember(&tree, &files, now);
-            return Look { files, closed: tree.closed };
+            return Look { files, closed: tree.closed, left_out: tree.left_out };
         }
     }
 

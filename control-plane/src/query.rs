@@ -1,6 +1,8 @@
 //! Questions about the mesh, answered from one snapshot: by a command from a directory, or by the debug pages of a
 //! running server. Both return the same JSON.
 
+mod access;
+
 use std::{net::IpAddr, sync::Arc};
 
 use eastwest_engine::{Snapshot, compute::has_proxy, explain, lint, report};
@@ -28,6 +30,8 @@ pub(crate) enum Question {
         /// What it calls.
         target: TargetName,
     },
+    /// May a call be made?
+    Can(Box<CallQuestion>),
     /// All findings about the configuration.
     Check,
     /// The resources of a workload's proxy.
@@ -40,6 +44,8 @@ pub(crate) enum Question {
         internal_listeners: bool,
     },
 }
+
+pub(crate) use access::{CallQuestion, CallerName};
 
 /// Why a question cannot be answered.
 #[derive(Debug, Error)]
@@ -66,6 +72,9 @@ pub(crate) enum QueryError {
     /// The workload has no valid identity, so nothing is computed for it.
     #[error("workload {0} has no valid identity: its namespace or service account is malformed")]
     NoIdentity(WorkloadKey),
+    /// The question is not well formed.
+    #[error("{0}")]
+    Malformed(String),
     /// The pair cannot be explained.
     #[error(transparent)]
     Explain(#[from] explain::ExplainError),
@@ -106,6 +115,7 @@ impl World {
                 let snapshot = self.snapshot.completed();
                 serde_json::to_value(explain::explain(&snapshot, &client, &host, target.port.clone())?)?
             }
+            Question::Can(question) => self.can(question)?,
             Question::Check => serde_json::to_value(self.findings())?,
             Question::Render { workload, types, internal_listeners } => {
                 let key = self.workload(workload)?.key();

@@ -14,6 +14,14 @@ const OTHER_NAMESPACE: usize = 2;
 
 /// The end of a message about a workload that is not there.
 pub(crate) fn workloads(snapshot: &Snapshot, asked: &WorkloadName) -> String {
+    let names = names(snapshot, asked);
+    match asked {
+        WorkloadName::Of(_) => format!("{names} (one that is scaled to 0 or has ended has no Pods)"),
+        _ => names,
+    }
+}
+
+fn names(snapshot: &Snapshot, asked: &WorkloadName) -> String {
     let keys = || snapshot.workloads().map(|one| one.key());
     if keys().next().is_none() {
         return ": there are no workloads at all".to_owned();

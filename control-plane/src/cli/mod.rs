@@ -2,6 +2,7 @@
 
 mod agent;
 mod ca;
+mod can;
 mod check;
 mod cluster;
 mod diff;
@@ -10,11 +11,13 @@ mod explain;
 mod launch;
 mod logs;
 mod naming;
+mod redirect;
 mod render;
 mod serve;
 mod status;
 mod tls;
 mod token;
+mod variables;
 mod world;
 
 use std::{fmt, io::ErrorKind, process::ExitCode, time::Duration};
@@ -22,7 +25,10 @@ use std::{fmt, io::ErrorKind, process::ExitCode, time::Duration};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use eastwest_ca_server::{StateError, operations::OperationError};
-use eastwest_io::stdio;
+use eastwest_io::{
+    defects::{self, Defect},
+    stdio,
+};
 use eastwest_kubernetes::ApiError;
 use eastwest_sources::SourceError;
 
@@ -55,10 +61,14 @@ enum Command {
     /// Become a command that ends with its parent; for `agent`.
     #[command(hide = true)]
     Launch(launch::LaunchArgs),
+    /// Send the connections of a pod through its sidecar, by iptables or nftables.
+    Redirect(Box<redirect::RedirectArgs>),
     /// Show the effective TLS settings of one workload, each with the object that decided it.
     Tls(tls::TlsArgs),
     /// Explain one client-to-server pair: whether and how it connects, and which objects decided it.
     Explain(explain::ExplainArgs),
+    /// Tell whether a call may be made: mutual TLS and access control in one verdict; exit 1 if it is denied.
+    Can(Box<can::CanArgs>),
     /// Validate manifests; exit 1 if there is an error.
     Check(check::CheckArgs),
     /// Show the effect of a change of the manifests; exit 1 if a connection would break.
@@ -151,6 +161,14 @@ fn is_mistyped(error: &anyhow::Error) -> bool {
     })
 }
 
+/// The exit status for an error of a command that answers no question.
+fn status(error: &anyhow::Error) -> u8 {
+    match error.is::<Defect>() {
+        true => defects::EXIT_STATUS,
+        false => 1 + u8::from(is_mistyped(error)),
+    }
+}
+
 /// Runs the command that the arguments name.
 pub(crate) fn run() -> ExitCode {
     let code = match Cli::try_parse() {
@@ -159,7 +177,10 @@ pub(crate) fn run() -> ExitCode {
         Err(said) => match (written(said.print()), said.use_stderr()) {
             (Err(error), false) => report(&error.into(), 1),
             (Ok(()), false) => ExitCode::SUCCESS,
-            (_, true) => ExitCode::from(2),
+            (_, true) => {
+                blame(&said.to_string());
+                ExitCode::from(2)
+            }
         },
     };
     stdio::flush(LAST_WORDS);
@@ -173,8 +194,10 @@ impl Cli {
             Command::Serve(args) => args.run(),
             Command::Agent(args) => args.run(),
             Command::Launch(args) => args.run(),
+            Command::Redirect(args) => args.run(),
             Command::Tls(args) => answer(args.run()),
             Command::Explain(args) => answer(args.run()),
+            Command::Can(args) => answer(args.run()),
             Command::Check(args) => answer(args.run()),
             Command::Diff(args) => answer(args.run()),
             Command::Render(args) => answer(args.run()),
@@ -195,11 +218,13 @@ impl Cli {
             Ok(Exit::Negative) => ExitCode::from(1),
             Ok(Exit::Status(status)) => ExitCode::from(status),
             Err(Failure::Usage(problems)) => {
-                stdio::stderr().take(problems.to_string().as_bytes());
+                let said = problems.to_string();
+                stdio::stderr().take(said.as_bytes());
+                blame(&said);
                 ExitCode::from(2)
             }
             Err(Failure::Unanswered(error)) => report(&error, 2),
-            Err(Failure::Error(error)) => report(&error, if is_mistyped(&error) { 2 } else { 1 }),
+            Err(Failure::Error(error)) => report(&error, status(&error)),
         }
     }
 }
@@ -209,8 +234,17 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Prints an error.
 fn report(error: &anyhow::Error, code: u8) -> ExitCode {
-    stdio::stderr().line(&format!("error: {}", chain(error)));
+    let said = format!("error: {}", chain(error));
+    stdio::stderr().line(&said);
+    blame(&said);
     ExitCode::from(code)
+}
+
+/// Says which flags in an error were set by a variable.
+fn blame(said: &str) {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let is_set = |variable: &str| std::env::var_os(variable).is_some();
+    stdio::stderr().take(variables::blamed(said, &Cli::command(), &arguments, is_set).as_bytes());
 }
 
 /// An error and its causes, each printed once: some errors include their cause.
@@ -282,6 +316,38 @@ mod tests {
             let commands: Vec<&str> = flags.iter().map(|flag| &*flag.command).collect();
             assert!(values.len() <= 1, "{variable} is {values:?} for {commands:?}");
         }
+    }
+
+    /// docs/SECURITY.md names flags that exist, and the defaults of those that are limits.
+    #[test]
+    fn the_flags_of_the_security_page_are_true() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let page = std::fs::read_to_string(root.join("docs").join("SECURITY.md")).unwrap();
+        let known: BTreeSet<String> = variables().into_values().flatten().map(|flag| flag.name).collect();
+        let named: BTreeSet<&str> = page
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter_map(|quoted| quoted.split(' ').find(|word| word.starts_with("--")))
+            .filter(|flag| *flag != "--version")
+            .collect();
+        let missing: Vec<_> = named.iter().filter(|flag| !known.contains(**flag)).collect();
+        assert!(missing.is_empty() && named.len() > 8, "{missing:?} of {named:?}");
+        let serve = Cli::command();
+        let serve = serve.find_subcommand("serve").unwrap();
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `--")?.split_once("` | `"));
+        let mut checked = 0;
+        for (flag, rest) in rows {
+            let told = rest.split('`').next().unwrap();
+            let arg = serve.get_arguments().find(|arg| arg.get_long() == Some(flag)).unwrap();
+            let defaults: Vec<_> = arg.get_default_values().iter().map(|one| one.to_string_lossy()).collect();
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            let is_true =
+                defaults.iter().any(|one| one == told) || help.contains(&format!("[default: {told}"));
+            assert!(is_true, "--{flag}: {told}, not {defaults:?}: {help}");
+            checked += 1;
+        }
+        assert!(checked > 4, "{checked} rows");
     }
 
     /// The table of docs/COMMANDS.md has each variable that several commands share, with its flags and commands.

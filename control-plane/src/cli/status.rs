@@ -58,7 +58,7 @@ impl StatusArgs {
             proxies = Value::Array(found);
         }
         let describe = if self.workload.is_some() { describe_types } else { describe_proxies };
-        self.output.print(&proxies, describe)?;
+        self.output.print(&proxies, |proxies| describe(proxies) + &uncovered(proxies))?;
         let types = entries(&proxies).iter().flat_map(|proxy| entries(&proxy["types"]));
         let refused = types.into_iter().any(|one| one["state"] == "ERROR");
         Ok(if refused { Exit::Negative } else { Exit::Success })
@@ -105,6 +105,21 @@ fn describe_proxies(proxies: &Value) -> String {
         ]
     });
     table(["PROXY", "IDENTITY", "VARIANT", "STATE"], rows)
+}
+
+/// A line for each proxy that does not report all addresses of its pod.
+fn uncovered(proxies: &Value) -> String {
+    let told = |proxy: &Value| {
+        let addresses: Vec<_> = entries(&proxy["uncovered"]).iter().map(cell).collect();
+        (!addresses.is_empty()).then(|| {
+            format!(
+                "\nwarning: {} has {}, which its proxy does not report: if connections to it are not redirected, they reach the application in plaintext, also under STRICT (POLICY.md L9)",
+                node_part(proxy, 2),
+                addresses.join(", ")
+            )
+        })
+    };
+    entries(proxies).iter().filter_map(told).collect()
 }
 
 fn describe_types(proxies: &Value) -> String {

@@ -1,17 +1,21 @@
 //! The HTTP port of a mesh: the pages of every server, and the debug pages.
 
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, net::IpAddr, sync::Arc};
 
 use axum::{
     Json, Router,
+    body::Bytes,
     extract::{FromRequestParts, Query, Request, State},
     http::{StatusCode, Uri, header, request::Parts},
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
-use eastwest_model::{Diagnostic, Severity};
+use eastwest_engine::Snapshot;
+use eastwest_model::{Diagnostic, Severity, WorkloadKey};
 use eastwest_translate::ResourceType;
+use eastwest_xds_server::ConnectionStatus;
+use serde::Serialize;
 
 use super::{
     Shared,
@@ -48,7 +52,7 @@ const PAGES: Pages = &[
 ];
 
 /// What each debug page takes behind the `?`; `namespace` counts for names without one.
-const PARAMETERS: [(&str, &[&str]); 10] = [
+const PARAMETERS: [(&str, &[&str]); 11] = [
     ("/debug/list", &[]),
     ("/debug/ca", &[]),
     ("/debug/syncz", &[]),
@@ -58,6 +62,7 @@ const PARAMETERS: [(&str, &[&str]); 10] = [
     ("/debug/workloads", &[]),
     ("/debug/tls", &["workload", "namespace"]),
     ("/debug/explain", &["client", "host", "port", "namespace"]),
+    ("/debug/can", &[]),
     ("/debug/config_dump", &["workload", "types", "internal_listeners", "namespace"]),
 ];
 
@@ -70,6 +75,7 @@ pub(super) fn routes(shared: Shared, served: Served) -> Router {
         .route("/debug/check", get(async |app: App| answer(&app, Question::Check).await))
         .route("/debug/tls", get(tls))
         .route("/debug/explain", get(explain))
+        .route("/debug/can", post(can))
         .route("/debug/config_dump", get(config_dump))
         .route("/debug/workloads", get(workloads))
         .with_state(Arc::new(shared));
@@ -95,8 +101,27 @@ fn unknown_parameter(uri: &Uri) -> Option<String> {
     })
 }
 
+/// A connected proxy.
+#[derive(Serialize)]
+struct Proxy {
+    #[serde(flatten)]
+    status: ConnectionStatus,
+    /// Addresses of its pod that the proxy does not report: nothing says that connections to them are redirected to it.
+    uncovered: Vec<IpAddr>,
+}
+
 async fn syncz(State(shared): App) -> Response {
-    Json(shared.xds.connections().list()).into_response()
+    let snapshot = Arc::clone(&shared.world.borrow().snapshot);
+    let told = |status: ConnectionStatus| Proxy { uncovered: uncovered(&snapshot, &status), status };
+    Json(shared.xds.connections().list().into_iter().map(told).collect::<Vec<_>>()).into_response()
+}
+
+fn uncovered(snapshot: &Snapshot, status: &ConnectionStatus) -> Vec<IpAddr> {
+    let pod = status.node.split('~').nth(2).and_then(|id| id.rsplit_once('.'));
+    let key = pod.map(|(name, namespace)| WorkloadKey { namespace: namespace.into(), name: name.into() });
+    let addresses = key.and_then(|key| snapshot.pod(&key)).map(|pod| pod.addresses.as_slice());
+    let reported = |one: &&IpAddr| status.addresses.contains(one);
+    addresses.unwrap_or_default().iter().filter(|one| !reported(one)).copied().collect()
 }
 
 async fn config_errors(State(shared): App) -> Response {
@@ -124,6 +149,16 @@ async fn explain(app: App, parameters: Parameters) -> Response {
         Ok(Question::Explain { client, target: TargetName { host, port } })
     };
     respond(&app, "/debug/explain?client=NS/POD&host=reviews.shop&port=9080", question()).await
+}
+
+async fn can(app: App, body: Bytes) -> Response {
+    match serde_json::from_slice(&body) {
+        Ok(question) => answer(&app, Question::Can(question)).await,
+        // The text of the error quotes nothing of a token: it says what was expected, and where.
+        Err(error) => {
+            (StatusCode::BAD_REQUEST, format!("not a question of `eastwest can`: {error}\n")).into_response()
+        }
+    }
 }
 
 async fn config_dump(app: App, parameters: Parameters) -> Response {

@@ -10,7 +10,7 @@ use axum::{
     routing::get,
 };
 use eastwest_ca_server::{CertificateAuthority, OwnBundle, test_root};
-use eastwest_io::descriptors;
+use eastwest_io::{defects, descriptors};
 use prometheus::Registry;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -48,6 +48,9 @@ impl Served {
     fn unready(&self) -> Option<String> {
         if self.shutdown.is_requested() {
             return Some("shutting down".to_owned());
+        }
+        if defects::is_fatal().is_some() {
+            return Some("a part of the process ended unexpectedly: the process ends".to_owned());
         }
         let of_ca = self.ca.inabilities(OffsetDateTime::now_utc());
         let of_process = descriptors::are_exhausted().then_some(NO_DESCRIPTORS);

@@ -6,11 +6,13 @@
 
 mod authority;
 mod bundles;
+mod can;
 mod ci_page;
 mod commands;
 mod configuration;
 mod cut_off;
 mod debug_access;
+mod defects;
 mod diff;
 mod expiring_proofs;
 mod following;

@@ -21,6 +21,54 @@ spec: {containers: [{name: reviews, ports: [{name: web, containerPort: 8080}]}]}
 status: {phase: Running, podIP: 10.77.9.9, conditions: [{type: Ready, status: 'True'}]}
 ";
 
+/// A headless Service with two Pods, a Service that leads to a container port by its name, and nothing behind it.
+const STATEFUL: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: bookshop}
+spec: {clusterIP: None, selector: {app: db}, ports: [{name: tcp, port: 5432}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: db-0, namespace: bookshop, labels: {app: db}}
+spec: {containers: [{name: db}]}
+status: {phase: Running, podIP: 10.77.9.1, conditions: [{type: Ready, status: 'True'}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: db-1, namespace: bookshop, labels: {app: db}}
+spec: {containers: [{name: db}]}
+status: {phase: Running, podIP: 10.77.9.2, conditions: [{type: Ready, status: 'True'}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: idle, namespace: bookshop}
+spec: {clusterIP: 10.96.9.8, selector: {app: idle}, ports: [{name: http, port: 80, targetPort: web}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: idle, namespace: bookshop}
+spec:
+  replicas: 0
+  selector: {matchLabels: {app: idle}}
+  template: {metadata: {labels: {app: idle}}, spec: {containers: [{name: idle}]}}
+";
+
+/// What nearly exists is told from what does not: pods below a headless Service, container ports, idle Deployments.
+#[test]
+fn what_is_not_there_is_told_with_what_is() {
+    let bench = Bench::new();
+    bench.write("stateful.yaml", STATEFUL);
+    let ask = |arguments: &[&str]| bench.run(&[arguments, &["--config-dir", "manifests"]].concat());
+    let explain = |target: &str| ask(&["explain", "bookshop/storefront-0", target]);
+    explain("db-1.db:5432").success();
+    for name in ["db-9.db:5432", "db-9.db.bookshop:5432", "db-9.db.bookshop.svc.cluster.local:5432"] {
+        explain(name).failure(2, &["no pod \"db-9\"", "db.bookshop.svc.cluster.local", "db-0, db-1"]);
+    }
+    explain("svc/idle:web").failure(2, &["no port named \"web\"", "80 (http)", "behind port 80"]);
+    ask(&["tls", "deploy/idle", "-n", "bookshop"]).failure(2, &["deployment/idle", "scaled to 0"]);
+}
+
 /// Each spelling of a workload gives the answer of NAMESPACE/POD, from a directory and from a server.
 #[test]
 fn a_workload_may_be_named_as_people_have_it() {

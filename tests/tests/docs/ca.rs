@@ -11,6 +11,7 @@ const SECTIONS: &[&str] = &[
     "Ledger",
     "Metrics",
     "Readiness",
+    "Defects",
     "Limits",
     "Among programs of others",
     "Checklists",

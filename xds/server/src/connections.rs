@@ -18,6 +18,9 @@ const UNREAD: Limits = Limits { free: 64 << 10, per_address: 128 << 20, total: 2
 /// Bytes of names that clients subscribe to, beyond those that are shared with the resources (XDS.md X55).
 const NAMES: Limits = Limits { free: 256 << 10, per_address: 512 << 20, total: 1 << 30 };
 
+/// Most addresses of a client that are shown; a pod has two.
+const MAX_ADDRESSES: usize = 16;
+
 /// All streams that are open at the moment, and totals by resource type since the start.
 #[derive(Debug)]
 pub struct Connections {
@@ -35,6 +38,7 @@ pub struct Connections {
 pub(crate) struct Connection {
     id: u64,
     node: String,
+    addresses: Vec<IpAddr>,
     identity: Option<String>,
     since: u64,
     stream: Mutex<Stream>,
@@ -92,6 +96,8 @@ pub struct ConnectionStatus {
     pub id: u64,
     /// The node id, as the client gave it.
     pub node: String,
+    /// The addresses that the client reports as its own, at most sixteen.
+    pub addresses: Vec<IpAddr>,
     /// The client's authenticated identity, if it has one.
     pub identity: Option<String>,
     /// `state-of-the-world` or `delta`.
@@ -203,7 +209,14 @@ impl Connections {
         let id = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
         let stream = Mutex::new(Stream::new(variant, format!("{:x}.{id}", self.epoch)));
-        let connection = Arc::new(Connection { id, node: node.id().to_owned(), identity, since, stream });
+        let connection = Arc::new(Connection {
+            id,
+            node: node.id().to_owned(),
+            addresses: node.addresses().iter().copied().take(MAX_ADDRESSES).collect(),
+            identity,
+            since,
+            stream,
+        });
         self.open.insert(id, Arc::clone(&connection));
         let names = self.names.share(address);
         let lines = LineQuota::new(Instant::now());
@@ -256,6 +269,7 @@ fn status(connection: &Connection) -> ConnectionStatus {
     ConnectionStatus {
         id: connection.id,
         node: connection.node.clone(),
+        addresses: connection.addresses.clone(),
         identity: connection.identity.clone(),
         variant: match stream.variant() {
             Variant::StateOfTheWorld => "state-of-the-world",

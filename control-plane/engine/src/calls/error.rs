@@ -23,6 +23,16 @@ pub enum ExplainError {
         /// Hosts with a similar name, nearest first.
         similar: Vec<Host>,
     },
+    /// A name below a headless Service that none of its pods has.
+    #[error("no pod {pod:?} is known below the headless Service {host}; {}", pods(.known))]
+    UnknownPod {
+        /// The first label of the name.
+        pod: String,
+        /// The headless Service.
+        host: Host,
+        /// The names of its pods.
+        known: Vec<String>,
+    },
     /// The service has no such port.
     #[error("{host} has no port {port}; {}{hint}", list(.known))]
     UnknownPort {
@@ -36,7 +46,7 @@ pub enum ExplainError {
         hint: String,
     },
     /// No port of that name is known there.
-    #[error("{asked} has no port named {name:?}; {}", named(.known))]
+    #[error("{asked} has no port named {name:?}; {}{hint}", named(.known))]
     UnknownPortName {
         /// The host or address as asked for.
         asked: String,
@@ -44,7 +54,22 @@ pub enum ExplainError {
         name: Name,
         /// The ports it has, with their names.
         known: Vec<(u16, Name)>,
+        /// A port that was probably meant.
+        hint: String,
     },
+}
+
+/// How many pods a message lists.
+const MAX_PODS: usize = 10;
+
+fn pods(names: &[String]) -> String {
+    match names {
+        [] => "it has none here".to_owned(),
+        [.., last] if names.len() > MAX_PODS => {
+            format!("its {} pods are {} to {last}", names.len(), names[0])
+        }
+        names => format!("its pods are {}", names.join(", ")),
+    }
 }
 
 fn suggest(similar: &[Host]) -> String {

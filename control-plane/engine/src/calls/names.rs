@@ -103,6 +103,32 @@ pub(super) fn pod<'a>(snapshot: &'a Snapshot, name: &Host) -> Option<(&'a Servic
     (!found.is_empty()).then_some((&**service, found))
 }
 
+/// The headless Service that a name is below, the first label of the name, and the names of the pods there, a range for
+/// those that a template stands for.
+pub(super) fn below_headless<'a>(
+    snapshot: &Snapshot,
+    name: &'a Host,
+) -> Option<(&'a str, Host, Vec<String>)> {
+    let (label, service) = name.as_str().split_once('.')?;
+    let host = Host::new(service);
+    let service = snapshot.service_of(&host).filter(|service| service.headless)?;
+    let backends = endpoints::of_kubernetes(snapshot, service);
+    let keys: BTreeSet<_> = backends.iter().filter_map(|one| one.workload.as_ref()).collect();
+    let names = keys.into_iter().filter_map(|key| match snapshot.workload(key) {
+        Some(template) if template.meta.object.kind.has_template() => template.replicas.as_ref().map(|one| {
+            let (name, first) = (&key.name, one.first);
+            match one.count {
+                1 => format!("{name}-{first}"),
+                count => {
+                    format!("{name}-{first} to {name}-{}", first.saturating_add(count.saturating_sub(1)))
+                }
+            }
+        }),
+        _ => Some(key.name.to_string()),
+    });
+    Some((label, host, names.collect()))
+}
+
 /// The hosts whose names come close to `asked`, nearest first.
 pub(super) fn similar(snapshot: &Snapshot, scope: &ClientScope, asked: &str) -> Vec<Host> {
     let candidates = candidates(snapshot, scope.namespace(), asked);

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, fmt, net::IpAddr, str::FromStr};
 
-use eastwest_model::{Host, Name, names::is_dns_label};
+use eastwest_model::{
+    Host, Name,
+    names::is_dns_label,
+    service::{ServicePort, TargetPort},
+};
 
 use super::{Caller, ExplainError, target};
 
@@ -55,16 +59,28 @@ impl Caller<'_> {
             Port::Number(number) => return Ok(*number),
             Port::Named(name) => name,
         };
-        let known = match target::address(asked) {
-            Some(address) => self.ports_at(address),
-            None => self.ports_of(asked)?,
+        let (known, host) = match target::address(asked) {
+            Some(address) => (self.ports_at(address), None),
+            None => {
+                let host = self.host_of(asked)?;
+                (host.as_ref().map(|host| self.ports_of_host(host)).unwrap_or_default(), host)
+            }
         };
         let found = known.iter().find(|(_, one)| one == name).map(|(number, _)| *number);
         found.ok_or_else(|| ExplainError::UnknownPortName {
             asked: asked.to_owned(),
             name: name.clone(),
             known: known.into_iter().collect(),
+            hint: host.and_then(|host| self.by_target_port(&host, name)).unwrap_or_default(),
         })
+    }
+
+    /// The port of a Service that leads to the container port of that name.
+    fn by_target_port(&self, host: &Host, name: &Name) -> Option<String> {
+        let service = self.snapshot.service_of(host)?;
+        let leads = |port: &&ServicePort| matches!(&port.target, TargetPort::Named(one) if one == name);
+        let port = service.ports.iter().find(leads)?.number;
+        Some(format!("; the container port {name:?} is behind port {port}"))
     }
 
     /// The ports behind an address: those of the hosts that have it, and of the workload there.
@@ -78,15 +94,14 @@ impl Caller<'_> {
         of_hosts.chain(of_workload).collect()
     }
 
-    /// The ports of what a name stands for.
-    fn ports_of(&self, asked: &str) -> Result<Known, ExplainError> {
+    /// The host that a name stands for.
+    fn host_of(&self, asked: &str) -> Result<Option<Host>, ExplainError> {
         // Any port will do to find out whom the name means.
-        let target = match self.target(asked, 1) {
-            Ok(target) => target.host,
-            Err(ExplainError::UnknownPort { host, .. }) => Some(host),
-            Err(error) => return Err(error),
-        };
-        Ok(target.map(|host| self.ports_of_host(&host)).unwrap_or_default())
+        match self.target(asked, 1) {
+            Ok(target) => Ok(target.host),
+            Err(ExplainError::UnknownPort { host, .. }) => Ok(Some(host)),
+            Err(error) => Err(error),
+        }
     }
 
     fn ports_of_host(&self, host: &Host) -> Known {

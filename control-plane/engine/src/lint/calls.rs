@@ -30,6 +30,9 @@ fn finding(caller: &Caller<'_>, service: &OutboundService, cluster: &OutboundClu
             )
         }
         Claim::Own => return None,
+        Claim::Other(other) if other.host == *host => {
+            format!("has port {port} twice, and only one of them takes calls: write each number once")
+        }
         Claim::Other(other) => {
             format!("calls to {host}:{port} lead to {}: {} (rules L1, L5)", other.host, remedy(service))
         }

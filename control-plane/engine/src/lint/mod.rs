@@ -6,6 +6,7 @@ mod inbound;
 mod outbound;
 mod problems;
 mod references;
+mod taken;
 mod undeclared;
 mod unused;
 
@@ -61,6 +62,7 @@ pub fn analyse(snapshot: &Snapshot) -> (Vec<Diagnostic>, Overridden) {
     }
     findings.extend(undeclared.findings());
     findings.extend(references::findings(snapshot));
+    findings.extend(taken::findings(snapshot));
     let unused = unused::findings(snapshot, (!scopes.is_empty()).then_some(&used), &findings);
     findings.extend(unused);
     findings.extend(problems.findings());

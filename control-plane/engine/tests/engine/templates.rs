@@ -2,7 +2,7 @@
 
 use eastwest_engine::{
     diff,
-    explain::{self, Explanation, Verdict},
+    explain::{self, ExplainError, Explanation, Verdict},
     report,
 };
 use eastwest_model::{Kind, ObjectRef};
@@ -212,15 +212,16 @@ fn the_pods_of_a_stateful_set_have_their_names() {
             Mesh::of(&[pod("git", "client", "10.0.0.1", "app: client"), service.to_owned(), set(more)]);
         let completed = mesh.snapshot().completed();
         let explained = |name: &str| {
-            explain::explain(&completed, &"git/client".parse().unwrap(), &format!("{name}.db"), 5432).unwrap()
+            explain::explain(&completed, &"git/client".parse().unwrap(), &format!("{name}.db"), 5432)
         };
         for name in known {
-            let found = explained(name);
+            let found = explained(name).unwrap();
             assert_eq!(found.verdict, Verdict::MutualTls, "{more} {name}: {}", found.reason);
             assert_eq!(found.cluster, "outbound|5432||db.git.svc.cluster.local", "{more} {name}");
         }
         for name in unknown {
-            assert_eq!(explained(name).verdict, Verdict::Passthrough, "{more} {name}");
+            let error = explained(name).unwrap_err();
+            assert!(matches!(error, ExplainError::UnknownPod { .. }), "{more} {name}: {error}");
         }
     }
 }

@@ -218,7 +218,7 @@ fn limit(field: &Field<'_>) -> Option<u32> {
 }
 
 /// A duration as Go writes it: `1h30m`, `1.5s`, `100ms`.
-fn duration(field: &Field<'_>) -> Option<Duration> {
+pub(super) fn duration(field: &Field<'_>) -> Option<Duration> {
     let mut rest = field.text().filter(|text| !text.is_empty())?;
     let mut total = Duration::ZERO;
     while !rest.is_empty() {

@@ -105,10 +105,13 @@ pub fn documents(text: &str, file: &str, defaults: &MeshConfig) -> Parsed {
     let file = Name::from(file);
     let at = |line| Origin { file: Some(file.clone()), line: Some(line) };
     let mut parsed = Parsed::default();
+    let mut unlisted = Unlisted::default();
     let mut last = None;
     for document in document::read(text, &file) {
         last = None;
-        parsed.broken.iter_mut().for_each(|broken| broken.is_last = false);
+        if let Some(broken) = parsed.broken.last_mut() {
+            broken.is_last = false;
+        }
         match document {
             Ok(document) => {
                 let read = read(&document.value, &document.duplicates, &at(document.line), defaults);
@@ -119,10 +122,12 @@ pub fn documents(text: &str, file: &str, defaults: &MeshConfig) -> Parsed {
                 parsed.add(Document::lost(&at(error.line), "", error.message), || error.text.into());
             }
         }
+        unlisted.shorten(&mut parsed.diagnostics);
     }
     if let (Some((reference, origin)), Some(key)) = (last, document::empty_at_the_end(text)) {
         parsed.may_be_cut(reference, &origin, key);
     }
+    parsed.diagnostics.extend(unlisted.finding(&file));
     parsed.diagnostics.sort();
     parsed
 }
@@ -187,6 +192,44 @@ fn read(value: &Value, duplicates: &[Duplicate], origin: &Origin, defaults: &Mes
     let about = |finding| diagnostic(reference.to_string(), origin, finding);
     let diagnostics = findings.into_iter().map(about).collect();
     Document::Entry(Entry { object, refused, stand_in, diagnostics, reference })
+}
+
+/// The most errors, and the most warnings, that are listed of a file.
+const LISTED: usize = 500;
+
+/// How many errors and warnings of a file are not listed, and how many are.
+#[derive(Debug, Default)]
+struct Unlisted {
+    listed: [usize; 2],
+    more: [usize; 2],
+    /// How many diagnostics have been looked at.
+    seen: usize,
+}
+
+impl Unlisted {
+    /// Takes what is too much out of the diagnostics that came since the last call.
+    fn shorten(&mut self, diagnostics: &mut Vec<Diagnostic>) {
+        for diagnostic in diagnostics.split_off(self.seen) {
+            let sort = usize::from(diagnostic.severity == Severity::Warning);
+            if self.listed[sort] < LISTED {
+                self.listed[sort] += 1;
+                diagnostics.push(diagnostic);
+            } else {
+                self.more[sort] += 1;
+            }
+        }
+        self.seen = diagnostics.len();
+    }
+
+    /// What is said of them.
+    fn finding(&self, file: &Name) -> Option<Diagnostic> {
+        let [errors, warnings] = self.more;
+        let severity = if errors > 0 { Severity::Error } else { Severity::Warning };
+        let origin = Origin { file: Some(file.clone()), line: None };
+        let message =
+            format!("{errors} more errors and {warnings} more warnings of this file are not listed");
+        (errors + warnings > 0).then(|| about_file(&origin, severity, "", message))
+    }
 }
 
 impl Parsed {

@@ -10,6 +10,7 @@ mod error;
 mod held;
 mod name_map;
 mod names;
+mod quarantine;
 mod request;
 mod resource;
 mod response;

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::delivery::{Serial, SyncState};
+use crate::delivery::SyncState;
 use crate::error::StreamError;
 use crate::held::AcceptedResource;
 use crate::request::{Interest, Reaction, Request};
 use crate::resource::{EncodedResource, Version};
-use crate::response::{Response, Variant};
+use crate::response::{Response, Serial, Variant};
 use crate::type_state::{Phase, PushContext, TypeState};
 use crate::type_url::TypeUrl;
 use crate::view::View;
@@ -178,9 +178,7 @@ impl Stream {
             sent_version: delivery.sent.as_ref().map(|sent| sent.version),
             acked_nonce: delivery.acked.map(|serial| self.nonces.text(serial)),
             error: delivery.rejection.as_ref().map(|rejection| rejection.message.clone()),
-            rejected: delivery.rejection.as_ref().map_or(Vec::new(), |rejection| {
-                rejection.resources.iter().map(|(name, _)| Arc::clone(name)).collect()
-            }),
+            rejected: state.subscription.refused().map(|(name, _)| Arc::clone(name)).collect(),
             rejects: delivery.rejects,
         }
     }
@@ -189,12 +187,7 @@ impl Stream {
     /// answered yet counts as accepted, what it refused does not.
     pub fn accepted(&self, type_url: &TypeUrl) -> Vec<AcceptedResource> {
         let Some(state) = self.types.get(type_url) else { return Vec::new() };
-        let refused = |name: &str, version| {
-            let rejection = state.delivery.rejection.as_ref();
-            rejection.is_some_and(|one| one.resources.iter().any(|(n, v)| **n == *name && *v == version))
-        };
-        let held = state.subscription.held_resources();
-        let mut accepted: Vec<_> = held.filter(|one| !refused(&one.name, one.version)).collect();
+        let mut accepted: Vec<_> = state.subscription.held_resources().collect();
         accepted.sort_by(|a, b| a.name.cmp(&b.name));
         accepted
     }
@@ -242,7 +235,7 @@ pub struct SyncStatus {
     pub acked_nonce: Option<String>,
     /// The error of the NACK that is not resolved yet, as the client sent it.
     pub error: Option<String>,
-    /// The resources that the error names.
+    /// The resources that are held back because the client refused them.
     pub rejected: Vec<Arc<str>>,
     /// How many responses were rejected.
     pub rejects: u64,

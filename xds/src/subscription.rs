@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use crate::held::{AcceptedResource, Held, Holdings};
 use crate::names::Names;
+use crate::quarantine::Quarantine;
 use crate::resource::{EncodedResource, Version};
-use crate::response::Payload;
+use crate::response::{Payload, Serial};
 use crate::set::ResourceSet;
 
 /// The name that stands for all resources.
@@ -24,6 +25,7 @@ pub(crate) struct Subscription {
     /// The hash of the list of the last state-of-the-world request: most requests repeat it.
     listed: Option<u64>,
     holdings: Holdings,
+    quarantine: Quarantine,
     /// The sum of all versions that are held.
     version: Version,
 }
@@ -68,7 +70,10 @@ impl Subscription {
         self.unfold();
         for name in &wanted {
             if !self.names.contains(name) {
-                self.unhold(name);
+                match self.wildcard {
+                    true => self.ask_again(&Arc::from(*name)),
+                    false => self.unhold(name),
+                }
             }
         }
         let grown = added || (wildcard && !self.wildcard);
@@ -128,11 +133,11 @@ impl Subscription {
             self.wildcard = true;
             if again {
                 let held: Vec<_> = self.holdings.pending().iter().cloned().collect();
-                held.into_iter().for_each(|name| self.hold(name, Held::Unknown));
+                held.iter().for_each(|name| self.ask_again(name));
             }
         } else {
             let name: Arc<str> = name.into();
-            self.hold(Arc::clone(&name), Held::Unknown);
+            self.ask_again(&name);
             self.names.insert(name);
         }
     }
@@ -146,7 +151,7 @@ impl Subscription {
         } else if self.names.contains(name) {
             if self.wildcard {
                 self.names.remove(name);
-                self.hold(name.into(), Held::Unknown);
+                self.ask_again(&name.into());
                 return true;
             }
             self.forget(name);
@@ -159,9 +164,15 @@ impl Subscription {
     pub(crate) fn repeat(&mut self, name: &Arc<str>) -> bool {
         let wanted = self.wants(name);
         if wanted {
-            self.hold(Arc::clone(name), Held::Unknown);
+            self.ask_again(name);
         }
         wanted
+    }
+
+    /// Marks a name to be sent, even if the client has it.
+    fn ask_again(&mut self, name: &Arc<str>) {
+        let held = if self.wants(name) { self.holdings.get(name) } else { None };
+        self.hold(Arc::clone(name), Held::again(held));
     }
 
     /// Whether the name is subscribed, by itself or by the wildcard.
@@ -206,19 +217,20 @@ impl Subscription {
         }
         let held = self.holdings.get(name);
         if let Some(resource) = set.get(name) {
+            let Some(resource) = self.quarantine.instead_of(resource) else { return };
             if held.is_none_or(|held| held.version() != resource.version()) {
                 diff.changed.push(Arc::clone(resource));
             }
         } else if let Some(empty) = set.absent(name).filter(|_| named) {
             match held {
-                None | Some(Held::Unknown | Held::Absent) => diff.changed.push(empty),
+                None | Some(Held::Again(_) | Held::Unknown | Held::Absent) => diff.changed.push(empty),
                 Some(held) if held.version() == empty.version() => {}
                 Some(_) => diff.emptied.push(empty),
             }
         } else {
             match held {
                 Some(Held::Sent(_) | Held::Claimed(_)) => diff.leaving.push(Arc::clone(name)),
-                Some(Held::Unknown) => diff.missing.push(Arc::clone(name)),
+                Some(Held::Again(_) | Held::Unknown) => diff.missing.push(Arc::clone(name)),
                 None if named => diff.missing.push(Arc::clone(name)),
                 None | Some(Held::Absent) => {}
             }
@@ -227,6 +239,9 @@ impl Subscription {
 
     /// The client is up to date with `set`, whose last response was recorded.
     pub(crate) fn settle(&mut self, set: &Arc<ResourceSet>) {
+        if !self.quarantine.is_empty() {
+            self.settle_refused(set);
+        }
         self.holdings.settle(set);
         self.names.relate_to(set);
         debug_assert_eq!(
@@ -236,8 +251,80 @@ impl Subscription {
         );
     }
 
+    /// Forgets what is refused no longer. Of the rest, the client does not have what `set` has.
+    fn settle_refused(&mut self, set: &ResourceSet) {
+        let (wildcard, names) = (self.wildcard, &self.names);
+        self.quarantine.release(|name, version| {
+            let stands = set.get(name).is_some_and(|resource| resource.version() == version);
+            stands && (wildcard || names.contains(name))
+        });
+        for (name, _) in self.quarantine.refused() {
+            let held = self.holdings.get(name);
+            self.holdings.put(Arc::clone(name), held);
+        }
+    }
+
+    /// The response of that number was accepted.
+    pub(crate) fn accept(&mut self, serial: Serial) {
+        self.quarantine.land(serial);
+    }
+
+    /// The response of that number was refused (XDS.md X68 to X71). What the message names of it, else all that it
+    /// changed, is held back until it changes, and the client has what it had before.
+    pub(crate) fn refuse(&mut self, serial: Serial, mentions: impl Fn(&str) -> bool, others_taken: bool) {
+        let (suspects, removed) = self.quarantine.crash(serial);
+        // What is removed is so once more, if there is a response to come.
+        for (name, before) in removed.into_iter().filter(|_| !suspects.is_empty() && !others_taken) {
+            if self.wants(&name) && self.holdings.get(&name).is_none_or(|held| !held.is_there()) {
+                self.hold(name, before);
+            }
+        }
+        let some_named = suspects.iter().any(|one| mentions(one.resource.name()));
+        for suspect in suspects {
+            let (name, version) = (Arc::clone(suspect.resource.name()), suspect.resource.version());
+            let is_bad = !some_named || mentions(&name);
+            // A newer version may be on its way.
+            let is_newest = self.wants(&name) && self.held_version(&name) == Some(version);
+            // What the client has already was sent again with the others.
+            let is_old = suspect.before.as_ref().is_some_and(|before| before.carries(version));
+            if !is_newest || (!is_bad && others_taken) {
+                continue;
+            }
+            if is_bad && !is_old {
+                self.quarantine.refuse(&suspect);
+            }
+            self.set(Arc::clone(&name), None);
+            let before = match some_named && !is_bad {
+                true => suspect.before,
+                false => suspect.before.and_then(Held::had),
+            };
+            if let Some(before) = before {
+                self.hold(name, before);
+            }
+        }
+    }
+
+    /// What is held back, by name.
+    pub(crate) fn refused(&self) -> impl Iterator<Item = (&Arc<str>, Version)> {
+        self.quarantine.refused()
+    }
+
+    /// Whether nothing is held back.
+    pub(crate) fn accepts_all(&self) -> bool {
+        self.quarantine.is_empty()
+    }
+
     /// Records what a response contains.
-    pub(crate) fn record_sent(&mut self, changed: &[Arc<EncodedResource>], removed: &[Arc<str>]) {
+    pub(crate) fn record_sent(
+        &mut self,
+        serial: Serial,
+        changed: &[Arc<EncodedResource>],
+        removed: &[Arc<str>],
+    ) {
+        let holdings = &self.holdings;
+        let has = |name: &str| holdings.get(name).filter(|held| held.clone().had().is_some());
+        let is_wanted = |name: &str| self.wildcard || self.names.contains(name);
+        self.quarantine.depart(serial, changed, removed, |name| has(name).filter(|_| is_wanted(name)));
         for resource in changed {
             self.hold(Arc::clone(resource.name()), Held::Sent(Arc::clone(resource)));
         }
@@ -253,10 +340,11 @@ impl Subscription {
     /// All subscribed resources of `set`, for types whose responses are complete. Resources that are removed later
     /// (`leaving`) are listed as they were last sent.
     pub(crate) fn listing(&self, set: &Arc<ResourceSet>, leaving: &[Arc<str>]) -> Payload {
-        if self.wildcard && leaving.is_empty() {
+        if self.wildcard && leaving.is_empty() && self.quarantine.is_empty() {
             return Payload::Whole(Arc::clone(set));
         }
         let wanted = set.iter().filter(|resource| self.wants(resource.name()));
+        let wanted = wanted.filter_map(|resource| self.quarantine.instead_of(resource));
         let stale = leaving.iter().filter_map(|name| match self.holdings.get(name) {
             Some(Held::Sent(resource)) => Some(resource),
             _ => None,
@@ -300,7 +388,7 @@ impl Subscription {
             let version = held.version();
             let resource = match held {
                 Held::Sent(resource) => Some(resource),
-                Held::Claimed(_) | Held::Unknown | Held::Absent => None,
+                Held::Claimed(_) | Held::Again(_) | Held::Unknown | Held::Absent => None,
             };
             AcceptedResource { name, version, resource }
         })

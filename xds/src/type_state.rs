@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::delivery::{Delivery, Serial};
+use crate::delivery::Delivery;
 use crate::error::StreamError;
 use crate::request::{Interest, Reaction, Request};
 use crate::resource::Version;
-use crate::response::{Payload, Variant};
+use crate::response::{Payload, Serial, Variant};
 use crate::set::ResourceSet;
 use crate::subscription::{Diff, Subscription};
 use crate::type_url::TypeUrl;
@@ -83,7 +83,6 @@ impl TypeState {
         request: Request,
     ) -> Result<Reaction, StreamError> {
         check_names(type_url, &request.interest)?;
-        let complete = type_url.is_complete() && matches!(request.interest, Interest::Names(_));
         let waits = match request.interest {
             Interest::Names(names) => {
                 let spontaneous = nonce.is_none() || self.delivery.sent.is_none();
@@ -104,7 +103,7 @@ impl TypeState {
         let latest = self.delivery.sent.as_ref().map(|sent| sent.serial);
         let answered = nonce.flatten().or(latest.filter(|_| request.error.is_some()));
         Ok(match answered {
-            Some(serial) => self.delivery.answer(serial, request.error, &self.subscription, complete),
+            Some(serial) => self.delivery.answer(serial, request.error, &mut self.subscription),
             None if nonce.is_some() => Reaction::Stale,
             None => Reaction::Spontaneous,
         })
@@ -140,6 +139,9 @@ impl TypeState {
         if !keep {
             self.subscription.settle(set);
         }
+        if push.is_none() {
+            self.delivery.resolve(&self.subscription);
+        }
         push
     }
 
@@ -161,11 +163,11 @@ impl TypeState {
         let has_content = !changed.is_empty() || (!removed.is_empty() && (complete || !sotw));
         self.immediate = false;
         if !has_content && !self.answer_due {
-            self.subscription.record_sent(&changed, &removed);
+            self.subscription.record_sent(context.serial, &changed, &removed);
             return None;
         }
         let listing = complete.then(|| self.subscription.listing(set, &leaving));
-        self.subscription.record_sent(&changed, &removed);
+        self.subscription.record_sent(context.serial, &changed, &removed);
         self.answer_due = false;
         let warming = changed.iter().filter_map(|resource| resource.companion().cloned()).collect();
         let resources = listing.unwrap_or_else(|| Payload::new(changed, set));

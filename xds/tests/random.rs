@@ -23,6 +23,38 @@ fn a_delta_client_comes_to_hold_its_part_of_the_view() {
     (0..400).for_each(|seed| World::new(Variant::Delta, seed).live());
 }
 
+/// How a client refuses resources whose body is [`BAD`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Refusal {
+    /// It takes everything.
+    Never,
+    /// The whole response, naming what is bad.
+    Whole,
+    /// What is bad alone, in the words of stock Envoy.
+    Partly,
+    /// The whole response, without a name.
+    Mute,
+}
+
+/// The body that some clients refuse.
+const BAD: &str = "3";
+
+#[test]
+fn a_client_that_names_what_it_refuses_has_the_newest_of_all_else_and_the_last_good_one_of_that() {
+    for variant in [Variant::StateOfTheWorld, Variant::Delta] {
+        for refusal in [Refusal::Whole, Refusal::Partly] {
+            (0..300).for_each(|seed| World::new(variant, seed).refusing(refusal).live());
+        }
+    }
+}
+
+#[test]
+fn a_client_that_names_nothing_is_never_sent_again_what_it_refused_and_loses_nothing() {
+    for variant in [Variant::StateOfTheWorld, Variant::Delta] {
+        (0..300).for_each(|seed| World::new(variant, seed).refusing(Refusal::Mute).live());
+    }
+}
+
 /// What a client wants and has of one type.
 #[derive(Default)]
 struct Client {
@@ -32,6 +64,8 @@ struct Client {
     names: BTreeSet<String>,
     has: BTreeMap<String, Version>,
     nonce: String,
+    /// What it refused since the content of the view changed, by name.
+    refused: BTreeMap<String, Version>,
 }
 
 impl Client {
@@ -45,6 +79,7 @@ struct World {
     now: Instant,
     view: Arc<View>,
     stream: Stream,
+    refusal: Refusal,
     clients: BTreeMap<TypeUrl, Client>,
 }
 
@@ -61,8 +96,13 @@ impl World {
             now: Instant::now(),
             view: Arc::new(View::new(TYPES.map(|type_url| Arc::new(set(type_url))))),
             stream: Stream::new(variant, "s"),
+            refusal: Refusal::Never,
             clients: TYPES.into_iter().map(|type_url| (type_url, Client::default())).collect(),
         }
+    }
+
+    fn refusing(self, refusal: Refusal) -> Self {
+        Self { refusal, ..self }
     }
 
     /// xorshift: the same numbers on every run.
@@ -97,6 +137,13 @@ impl World {
         let sets: Vec<_> = self.view.iter().cloned().collect();
         let sets: Vec<_> = sets.into_iter().map(|set| self.change(&set)).collect();
         self.view = self.view.next(sets);
+        for (type_url, client) in &mut self.clients {
+            let set = self.view.get(type_url);
+            let stands = |name: &String, version: &mut Version| {
+                set.and_then(|set| set.get(name)).is_some_and(|one| one.version() == *version)
+            };
+            client.refused.retain(|name, version| stands(name, version));
+        }
     }
 
     fn change(&mut self, set: &Arc<ResourceSet>) -> Arc<ResourceSet> {
@@ -139,8 +186,10 @@ impl World {
             let (subscribe, unsubscribe) = lists;
             (Interest::Change { subscribe, unsubscribe, initial_versions: BTreeMap::new() }, String::new())
         };
-        let Client { wildcard, names, has, .. } = client;
+        let Client { wildcard, names, has, refused, .. } = client;
         has.retain(|name, _| *wildcard || names.contains(name));
+        // What is subscribed anew may be sent anew.
+        refused.clear();
         self.send(&type_url, nonce, None, interest);
     }
 
@@ -192,13 +241,51 @@ impl World {
     /// Takes one response, applies it as a client would, and answers it. Returns whether there was one.
     fn receive(&mut self) -> bool {
         let Some(response) = self.stream.next_response(&self.view, self.now) else { return false };
+        let (refusal, view) = (self.refusal, Arc::clone(&self.view));
         let Some(client) = self.clients.get_mut(&response.type_url) else { return true };
-        let complete = [TypeUrl::CLUSTER, TypeUrl::LISTENER].contains(&response.type_url);
-        if response.variant == Variant::StateOfTheWorld && complete {
-            client.has.clear();
-        }
-        apply(client, &response);
         client.nonce.clone_from(&response.nonce);
+        let set = view.get(&response.type_url);
+        let bad = |one: &&Arc<EncodedResource>| refusal != Refusal::Never && one.body() == BAD;
+        let bad: BTreeMap<_, _> = response
+            .resources
+            .iter()
+            .filter(bad)
+            .map(|one| (one.name().to_string(), one.version()))
+            .collect();
+        for (name, version) in &bad {
+            assert_ne!(
+                client.refused.get(name),
+                Some(version),
+                "{name} was refused and is sent again: {refusal:?} {response:?}"
+            );
+        }
+        let names = bad.keys().cloned().collect::<Vec<_>>().join(", ");
+        let error = match refusal {
+            _ if bad.is_empty() => None,
+            Refusal::Never => None,
+            Refusal::Whole => Some(format!("cannot take {names}: no such filter")),
+            Refusal::Partly => Some(format!("Error adding/updating {names}: no such filter")),
+            Refusal::Mute => Some("no".to_owned()),
+        };
+        if error.is_none() || refusal == Refusal::Partly {
+            let had = client.has.clone();
+            let complete = [TypeUrl::CLUSTER, TypeUrl::LISTENER].contains(&response.type_url);
+            if response.variant == Variant::StateOfTheWorld && complete {
+                client.has.retain(|name, _| bad.contains_key(name));
+            }
+            apply(client, &response, &bad);
+            for name in had.keys().filter(|name| client.wants(name)) {
+                let exists = set.is_some_and(|set| set.get(name).is_some());
+                assert!(!exists || client.has.contains_key(name), "{name} exists and is deleted");
+            }
+        }
+        if refusal != Refusal::Mute {
+            client.refused.extend(bad);
+        } else if error.is_some() {
+            let changed = response.resources.iter();
+            let changed = changed.filter(|one| client.has.get(&**one.name()) != Some(&one.version()));
+            client.refused.extend(changed.map(|one| (one.name().to_string(), one.version())));
+        }
         let interest = match response.variant {
             Variant::Delta => Interest::Change {
                 subscribe: Vec::new(),
@@ -210,7 +297,6 @@ impl World {
                 Interest::Names(client.names.iter().cloned().chain(star.then(|| "*".to_owned())).collect())
             }
         };
-        let error = (self.roll(8) == 0).then(|| "no".to_owned());
         let type_url = response.type_url.clone();
         self.send(&type_url, response.nonce, error, interest);
         true
@@ -228,12 +314,23 @@ impl World {
         panic!("the stream does not come to rest");
     }
 
+    fn is_held_back(&self, type_url: &TypeUrl, name: &str) -> bool {
+        let status = self.stream.status().into_iter().find(|one| one.type_url == *type_url);
+        status.is_some_and(|status| status.rejected.iter().any(|one| **one == *name))
+    }
+
     fn check(&self) {
         for (type_url, client) in self.clients.iter().filter(|(_, client)| client.asked) {
             let set = self.view.get(type_url).unwrap();
             for resource in set.iter().filter(|resource| client.wants(resource.name())) {
                 let has = client.has.get(resource.name().as_ref());
-                assert_eq!(has, Some(&resource.version()), "{type_url} {}", resource.name());
+                if self.refusal != Refusal::Never && resource.body() == BAD {
+                    assert_ne!(has, Some(&resource.version()), "{type_url} {}", resource.name());
+                } else if self.refusal == Refusal::Mute && self.is_held_back(type_url, resource.name()) {
+                    // It came along with what was refused, and nobody said which it was.
+                } else {
+                    assert_eq!(has, Some(&resource.version()), "{type_url} {}", resource.name());
+                }
             }
             let deletes = self.stream.variant() == Variant::Delta || *type_url != TypeUrl::ROUTE;
             for name in client.has.keys().filter(|name| deletes && set.get(name).is_none()) {
@@ -287,9 +384,9 @@ fn a_client_that_comes_back_with_everything_is_compared_as_a_whole() {
     }
 }
 
-fn apply(client: &mut Client, response: &Response) {
+fn apply(client: &mut Client, response: &Response, bad: &BTreeMap<String, Version>) {
     for resource in response.resources.iter() {
-        if client.wants(resource.name()) {
+        if client.wants(resource.name()) && !bad.contains_key(&**resource.name()) {
             client.has.insert(resource.name().to_string(), resource.version());
         }
     }

@@ -164,7 +164,7 @@ pub struct ClientType {
     pub subscribed: Vec<Arc<EncodedResource>>,
     /// What the client has accepted.
     pub accepted: Vec<AcceptedResource>,
-    /// The resources that its last error names.
+    /// The resources that are held back because the client refused them.
     pub refused: Vec<Arc<str>>,
 }
 
@@ -209,7 +209,7 @@ pub struct TypeStatus {
     pub acked_nonce: Option<String>,
     /// The error of the NACK that is not resolved yet, as the client sent it.
     pub error: Option<String>,
-    /// The resources that the error names.
+    /// The resources that are held back because the client refused them.
     pub rejected: Vec<Arc<str>>,
     /// How many responses it rejected.
     pub rejects: u64,

@@ -14,6 +14,7 @@ mod identity;
 mod modes;
 mod origination;
 mod policy;
+mod probes;
 mod redirection;
 mod restart;
 mod resumption;

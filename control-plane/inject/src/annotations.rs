@@ -18,6 +18,8 @@ pub(crate) struct Wishes {
     /// `requests` and `limits`, as the container has them.
     pub(crate) resources: Map<String, Value>,
     pub(crate) native: Option<bool>,
+    /// Whether probes stay as they are.
+    pub(crate) keep_probes: bool,
     pub(crate) log_level: Option<String>,
     pub(crate) component_log_level: Option<String>,
     pub(crate) agent_log_level: Option<String>,
@@ -82,6 +84,10 @@ const READERS: &[(&str, Read)] = &[
     ("sidecar.istio.io/proxyMemoryLimit", resource!("limits", "memory")),
     ("sidecar.istio.io/nativeSidecar", |wishes, text| {
         wishes.native = Some(values::truth(text)?);
+        Ok(())
+    }),
+    ("sidecar.istio.io/rewriteAppHTTPProbers", |wishes, text| {
+        wishes.keep_probes = !values::truth(text)?;
         Ok(())
     }),
     ("sidecar.istio.io/logLevel", |wishes, text| {

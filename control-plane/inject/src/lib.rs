@@ -10,6 +10,7 @@ mod decision;
 mod merge;
 mod objects;
 mod pod;
+mod probes;
 mod template;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use crate::{
     annotations::Wishes,
     decision::{OVERRIDES, REVISION, STATUS},
     merge::overlay,
+    probes,
     template::{self, INIT, PROXY, PROXY_ID},
     texts,
 };
@@ -42,6 +43,14 @@ pub(crate) fn inject(pod: &mut Value, owner: &str, options: &Options) -> Result<
     }
     if !native && wishes.config.hold {
         proxy["lifecycle"]["postStart"] = json!({"exec": {"command": template::WAIT}});
+    }
+    if !wishes.keep_probes {
+        let (originals, mut warnings) = probes::rewrite(pod);
+        wishes.warnings.append(&mut warnings);
+        if !originals.is_empty() {
+            let text = Value::Object(originals).to_string();
+            overlay(&mut proxy, json!({"env": [{"name": "ISTIO_KUBE_APP_PROBERS", "value": text}]}));
+        }
     }
     let first = pod["spec"]["containers"][0]["name"].clone();
     annotate(&mut patch, &written, &first, options, native, init.is_some());

@@ -361,3 +361,59 @@ fn a_partial_pod_is_merged_over_the_default_template() {
     assert!(names(&pod, "volumes").contains(&"more".to_owned()));
     assert_eq!(names(&pod, "containers"), ["app"]);
 }
+
+/// A kubelet's probe of a pod with a sidecar would fail under STRICT.
+#[test]
+fn probes_go_to_the_agent() {
+    let mut own = pod(&[]);
+    own["spec"]["containers"][0]["ports"] = json!([{"name": "http", "containerPort": 8080}]);
+    let fields = json!({
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "timeoutSeconds": 3, "periodSeconds": 7},
+        "livenessProbe": {"tcpSocket": {"port": 9000}},
+        "startupProbe": {"exec": {"command": ["true"]}},
+        "lifecycle": {"preStop": {"httpGet": {"path": "/bye", "port": 8080}}},
+    });
+    for (field, value) in fields.as_object().unwrap() {
+        own["spec"]["containers"][0][field] = value.clone();
+    }
+    let kept = own.clone();
+    let (pod, outcome) = run(own, &Options::default());
+    assert_eq!((outcome.mistakes, outcome.warnings), (vec![], Vec::<String>::new()));
+    let app = container(&pod, "app");
+    let at_agent = |path: &str| json!({"path": path, "port": 15020, "scheme": "HTTP"});
+    assert_eq!(app["readinessProbe"]["httpGet"], at_agent("/app-health/app/readyz"));
+    assert_eq!(app["readinessProbe"]["periodSeconds"], 7);
+    assert_eq!(app["livenessProbe"], json!({"httpGet": at_agent("/app-health/app/livez")}));
+    assert_eq!(app["startupProbe"], fields["startupProbe"]);
+    assert_eq!(app["lifecycle"]["preStop"]["httpGet"], at_agent("/app-lifecycle/app/prestopz"));
+    let originals: Value =
+        serde_json::from_str(variable(&pod, "ISTIO_KUBE_APP_PROBERS")["value"].as_str().unwrap()).unwrap();
+    let expected = json!({
+        "/app-health/app/readyz": {"httpGet": {"path": "/ready", "port": 8080}, "timeoutSeconds": 3},
+        "/app-health/app/livez": {"tcpSocket": {"port": 9000}},
+        "/app-lifecycle/app/prestopz": {"httpGet": {"path": "/bye", "port": 8080}},
+    });
+    assert_eq!(originals, expected);
+
+    let mut off = kept.clone();
+    off["metadata"]["annotations"]["sidecar.istio.io/rewriteAppHTTPProbers"] = json!("false");
+    let (pod, _) = run(off, &Options::default());
+    assert_eq!(container(&pod, "app")["readinessProbe"], fields["readinessProbe"]);
+    assert!(variable(&pod, "ISTIO_KUBE_APP_PROBERS").is_null());
+
+    for (probe, part) in [
+        (json!({"grpc": {"port": 9000}}), "no probes by gRPC yet"),
+        (json!({"httpGet": {"port": 8443, "scheme": "HTTPS"}}), "no probes by HTTPS yet"),
+        (json!({"httpGet": {"port": "admin"}}), "its port has no number"),
+    ] {
+        let mut other = kept.clone();
+        other["spec"]["containers"][0]["livenessProbe"] = probe.clone();
+        let (pod, outcome) = run(other, &Options::default());
+        assert_eq!(container(&pod, "app")["livenessProbe"], probe);
+        assert!(
+            outcome.warnings.iter().any(|warning| warning.contains(part)),
+            "{part}: {:?}",
+            outcome.warnings
+        );
+    }
+}

@@ -15,6 +15,7 @@ mod identity;
 mod modes;
 mod origination;
 mod policy;
+mod probes;
 mod redirection;
 mod restart;
 mod resumption;

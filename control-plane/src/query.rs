@@ -1,19 +1,24 @@
 //! Questions about the mesh, answered from one snapshot: by a command from a directory, or by the debug pages of a
 //! running server. Both return the same JSON.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use eastwest_engine::{Snapshot, compute::has_proxy, explain, lint, report};
+use eastwest_engine::{
+    Snapshot,
+    compute::has_proxy,
+    explain, lint, report,
+    route::{self, Request, Scheme},
+};
 use eastwest_kubernetes::Progress;
 use eastwest_model::{Diagnostic, Families, Host, Workload, WorkloadKey};
 use eastwest_proto::json::JsonError;
 use eastwest_translate::{ResourceType, render::render};
-use serde_json::Value;
+use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::{
     names::{HostName, TargetName, WorkloadName},
-    suggest,
+    request, suggest,
 };
 
 /// A question.
@@ -27,6 +32,13 @@ pub(crate) enum Question {
         client: WorkloadName,
         /// What it calls.
         target: TargetName,
+    },
+    /// Where a request goes, and how.
+    Route {
+        /// The calling workload.
+        client: WorkloadName,
+        /// What it sends.
+        request: Request,
     },
     /// All findings about the configuration.
     Check,
@@ -106,6 +118,7 @@ impl World {
                 let snapshot = self.snapshot.completed();
                 serde_json::to_value(explain::explain(&snapshot, &client, &host, target.port.clone())?)?
             }
+            Question::Route { client, request } => self.route(client, request)?,
             Question::Check => serde_json::to_value(self.findings())?,
             Question::Render { workload, types, internal_listeners } => {
                 let key = self.workload(workload)?.key();
@@ -116,6 +129,23 @@ impl World {
                 rendering
             }
         })
+    }
+
+    /// Where a request goes, what was asked, and which objects that are not in force would change the answer.
+    fn route(&self, client: &WorkloadName, request: &Request) -> Result<Value, QueryError> {
+        let client = self.workload(client)?.key();
+        let answer = route::route(&self.snapshot.completed(), &client, request)?;
+        let mut answer = serde_json::to_value(answer)?;
+        let headers: BTreeMap<_, _> = request.headers.iter().cloned().collect();
+        answer["request"] = json!({
+            "method": request.method,
+            "url": request::url(request),
+            "authority": (request.scheme == Scheme::Http).then(|| request.authority()),
+            "headers": headers,
+        });
+        let idle = |finding: &&Diagnostic| finding.object.starts_with("VirtualService/");
+        answer["warnings"] = serde_json::to_value(self.input.iter().filter(idle).collect::<Vec<_>>())?;
+        Ok(answer)
     }
 
     /// A workload to try a command with: one that runs and has a proxy, if there is any.

@@ -4,15 +4,18 @@
 //! [`compute`] has one file for each concern, and each rule of docs/POLICY.md in one place, by its number.
 
 mod calls;
+pub mod cluster_policy;
 pub mod compute;
 pub mod diff;
 pub mod explain;
 pub mod lint;
 pub mod listeners;
 pub mod report;
+pub mod route;
 
 pub mod settings;
 pub mod trace;
+pub mod traffic;
 
 mod address;
 mod pair;

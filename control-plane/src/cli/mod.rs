@@ -10,6 +10,7 @@ mod explain;
 mod logs;
 mod naming;
 mod render;
+mod route;
 mod serve;
 mod status;
 mod tls;
@@ -56,6 +57,8 @@ enum Command {
     Tls(tls::TlsArgs),
     /// Explain one client-to-server pair: whether and how it connects, and which objects decided it.
     Explain(explain::ExplainArgs),
+    /// Show where a request goes and how: cluster, policy, retries; exit 1 if nobody takes it.
+    Route(route::RouteArgs),
     /// Validate manifests; exit 1 if there is an error.
     Check(check::CheckArgs),
     /// Show the effect of a change of the manifests; exit 1 if a connection would break.
@@ -174,6 +177,7 @@ impl Cli {
             Command::Agent(args) => args.run(),
             Command::Tls(args) => answer(args.run()),
             Command::Explain(args) => answer(args.run()),
+            Command::Route(args) => answer(args.run()),
             Command::Check(args) => answer(args.run()),
             Command::Diff(args) => answer(args.run()),
             Command::Render(args) => answer(args.run()),

@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use eastwest_engine::route;
 use eastwest_model::{Diagnostic, Severity};
 use eastwest_translate::ResourceType;
 
@@ -21,6 +22,7 @@ use super::{
 use crate::{
     names::{HostName, TargetName, WorkloadName},
     query::{QueryError, Question},
+    request,
 };
 
 type App = State<Arc<Shared>>;
@@ -40,6 +42,10 @@ const PAGES: Pages = &[
     ("/debug/tls?workload=NS/POD", "the effective TLS settings of a workload"),
     ("/debug/explain?client=NS/POD&host=HOST&port=PORT", "one client-to-server pair"),
     (
+        "/debug/route?client=NS/POD&url=URL",
+        "where a request goes, and how; &method=, &host= and &headers=, lines of NAME=VALUE, describe it",
+    ),
+    (
         "/debug/config_dump?workload=NS/POD",
         "the resources of a workload's proxy, no private keys; &types=cds,lds chooses, &internal_listeners=true as for \
          `eastwest agent`",
@@ -48,7 +54,7 @@ const PAGES: Pages = &[
 ];
 
 /// What each debug page takes behind the `?`; `namespace` counts for names without one.
-const PARAMETERS: [(&str, &[&str]); 10] = [
+const PARAMETERS: [(&str, &[&str]); 11] = [
     ("/debug/list", &[]),
     ("/debug/ca", &[]),
     ("/debug/syncz", &[]),
@@ -58,6 +64,7 @@ const PARAMETERS: [(&str, &[&str]); 10] = [
     ("/debug/workloads", &[]),
     ("/debug/tls", &["workload", "namespace"]),
     ("/debug/explain", &["client", "host", "port", "namespace"]),
+    ("/debug/route", &["client", "url", "method", "host", "headers", "namespace"]),
     ("/debug/config_dump", &["workload", "types", "internal_listeners", "namespace"]),
 ];
 
@@ -70,6 +77,7 @@ pub(super) fn routes(shared: Shared, served: Served) -> Router {
         .route("/debug/check", get(async |app: App| answer(&app, Question::Check).await))
         .route("/debug/tls", get(tls))
         .route("/debug/explain", get(explain))
+        .route("/debug/route", get(route))
         .route("/debug/config_dump", get(config_dump))
         .route("/debug/workloads", get(workloads))
         .with_state(Arc::new(shared));
@@ -124,6 +132,22 @@ async fn explain(app: App, parameters: Parameters) -> Response {
         Ok(Question::Explain { client, target: TargetName { host, port } })
     };
     respond(&app, "/debug/explain?client=NS/POD&host=reviews.shop&port=9080", question()).await
+}
+
+async fn route(app: App, parameters: Parameters) -> Response {
+    let question = || {
+        let client = parameters.workload("client")?;
+        let url = request::read_url(parameters.required("url")?)?;
+        let headers = parameters.get("headers").unwrap_or_default().lines();
+        let request = route::Request {
+            method: request::read_method(parameters.get("method").unwrap_or("GET"))?,
+            authority: parameters.get("host").map(str::to_owned),
+            headers: headers.map(request::read_header).collect::<Result<_, _>>()?,
+            ..url
+        };
+        Ok(Question::Route { client, request })
+    };
+    respond(&app, "/debug/route?client=NS/POD&url=http://reviews.shop:9080/", question()).await
 }
 
 async fn config_dump(app: App, parameters: Parameters) -> Response {

@@ -26,6 +26,7 @@ mod render;
 mod resources;
 mod restarts;
 mod rotation;
+mod route;
 mod secrets;
 mod sources;
 mod standalone;

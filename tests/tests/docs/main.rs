@@ -8,6 +8,7 @@ mod citations;
 mod envoy;
 mod kubernetes;
 mod policy;
+mod traffic;
 mod xds;
 
 use std::collections::BTreeSet;

@@ -6,17 +6,20 @@
 
 mod credential;
 mod destination_rule;
+mod duration;
 mod endpoint_slice;
 mod export_to;
 mod host;
 mod labels;
 mod mesh_config;
+mod mesh_traffic;
 mod metadata;
 mod passed_over;
 mod peer_authentication;
 mod pod;
 mod policy_blocks;
 mod port;
+mod retries;
 mod service;
 mod service_entry;
 mod sidecar;

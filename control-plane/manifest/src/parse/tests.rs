@@ -4,6 +4,7 @@
 mod credentials;
 mod kinds;
 mod policies;
+mod traffic;
 
 use eastwest_model::TrustDomain;
 

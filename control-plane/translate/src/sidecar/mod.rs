@@ -2,6 +2,7 @@
 
 mod address;
 mod cds;
+mod cluster_policy;
 mod dynamic_hosts;
 mod eds;
 mod lds;

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Stock Envoy: the one that `EASTWEST_ENVOY` names, else the one that `cargo xtask tools` fetched.
-fn stock_envoy(test: &str) -> Option<PathBuf> {
+pub(crate) fn stock_envoy(test: &str) -> Option<PathBuf> {
     let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/envoy");
     let named = env::var_os("EASTWEST_ENVOY").map(PathBuf::from);
     let found = named.or_else(|| fetched.is_file().then_some(fetched));
@@ -116,7 +116,7 @@ fn stock_envoy_accepts_every_worked_case() {
 }
 
 /// What Envoy has against the resources.
-fn complaints(envoy: &Path, resources: &Resources) -> String {
+pub(crate) fn complaints(envoy: &Path, resources: &Resources) -> String {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("envoy.json");
     fs::write(&file, bootstrap(resources, dir.path()).to_string()).unwrap();

@@ -46,6 +46,17 @@ pub enum AgentError {
         /// The error of the system.
         source: io::Error,
     },
+    /// Somebody else could replace files of the agent.
+    #[error(
+        "{} is no directory for keys and for the configuration of Envoy: {reason}; take one of this user alone, such as {}, which \
+         is made with mode 0700", path.display(), path.join("agent").display()
+    )]
+    Shared {
+        /// Its path.
+        path: PathBuf,
+        /// Who may write to it.
+        reason: String,
+    },
     /// The socket of the secret discovery service cannot be opened.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -91,9 +102,10 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<u8, AgentErr
     let sources = Sources { held: held.clone(), bundles, clock: system_clock() };
     let workload_api = WorkloadApi::new(sources, ca_client(&settings), stop.clone());
     start_secrets(&settings, &held, (socket, workload_api.into_service()), &mut tasks, &stop);
-    start_status(&settings, &held, status_ports, &mut tasks, &stop);
+    let envoy = envoy(&settings);
+    start_status((&held, envoy.clone()), status_ports, &mut tasks, &stop);
     tokio::select! {
-        code = run_command(&settings, certified, &shutdown) => code,
+        code = run_command(&settings, envoy, certified, &shutdown) => code,
         Some(ended) = tasks.join_next() => Err(match ended {
             Ok(Err(error)) => error,
             Ok(Ok(())) => AgentError::Internal("a part of the agent ended".into()),
@@ -113,7 +125,11 @@ fn write_bootstrap(settings: &Settings) -> Result<(), AgentError> {
 
 fn create_dir(dir: &Path) -> Result<(), AgentError> {
     let failed = |source| AgentError::Write { path: dir.to_owned(), source };
-    files::create_private_dir(dir).map_err(failed)
+    files::create_private_dir(dir).map_err(failed)?;
+    match files::writers_beside_us(dir).map_err(failed)? {
+        None => Ok(()),
+        Some(reason) => Err(AgentError::Shared { path: dir.to_owned(), reason }),
+    }
 }
 
 fn ca_client(settings: &Settings) -> CaClient {
@@ -211,13 +227,12 @@ async fn bind_status_port(port: u16) -> Result<Vec<TcpListener>, AgentError> {
 }
 
 fn start_status(
-    settings: &Settings,
-    held: &HeldCertificate,
+    (held, envoy): (&HeldCertificate, Option<EnvoyAdmin>),
     listeners: Vec<TcpListener>,
     tasks: &mut Tasks,
     stop: &CancellationToken,
 ) {
-    let status = Status { held: held.clone(), clock: system_clock(), envoy: envoy(settings) };
+    let status = Status { held: held.clone(), clock: system_clock(), envoy };
     for listener in listeners {
         let (routes, stop) = (status::routes(status.clone()), stop.clone());
         tasks.spawn(async move {
@@ -229,12 +244,13 @@ fn start_status(
 
 /// The admin interface of the supervised Envoy, if the command is one.
 fn envoy(settings: &Settings) -> Option<EnvoyAdmin> {
-    starts_envoy(&settings.config.command).then_some(EnvoyAdmin { address: settings.admin_address() })
+    starts_envoy(&settings.config.command).then(|| EnvoyAdmin::at(settings.admin_address()))
 }
 
 /// Waits for the first certificate, prints the ready line, and runs the command or waits for the shutdown.
 async fn run_command(
     settings: &Settings,
+    envoy: Option<EnvoyAdmin>,
     mut certified: Certified,
     shutdown: &Shutdown,
 ) -> Result<u8, AgentError> {
@@ -253,7 +269,8 @@ async fn run_command(
     let supervisor = Supervisor {
         command: without_hot_restart(config.command.clone()),
         workload_api: format!("unix:{}", settings.sds_socket().display()),
-        envoy: envoy(settings),
+        launcher: config.launcher.clone(),
+        envoy,
         drain_time: config.drain_time,
         stop_time: config.stop_time,
     };

@@ -70,6 +70,8 @@ pub struct AgentConfig {
     pub stop_time: Duration,
     /// The command after `--`; empty when nothing is to be started.
     pub command: Vec<OsString>,
+    /// Words before the command that have it end with the agent, whatever ends that. Empty: it is started directly.
+    pub launcher: Vec<OsString>,
 }
 
 impl Default for AgentConfig {
@@ -99,6 +101,7 @@ impl Default for AgentConfig {
             drain_time: Duration::from_secs(5),
             stop_time: Duration::from_secs(10),
             command: Vec::new(),
+            launcher: Vec::new(),
         }
     }
 }

@@ -22,6 +22,7 @@ mod certificate;
 mod config;
 mod envoy;
 mod file_secrets;
+pub mod redirect;
 mod request;
 mod sds;
 mod secret;

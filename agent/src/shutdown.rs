@@ -20,7 +20,8 @@ impl Shutdown {
         Self::default()
     }
 
-    /// Requested by the first SIGTERM or SIGINT, forced by the second. Needs a tokio runtime.
+    /// Requested by the first SIGTERM or SIGINT, forced by the second. Needs a tokio runtime. SIGHUP, SIGUSR1 and SIGUSR2
+    /// end nothing: the command gets them, while there is one.
     ///
     /// # Errors
     /// The process may not handle these signals.
@@ -28,6 +29,10 @@ impl Shutdown {
         let shutdown = Self::new();
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        for kind in [SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2()] {
+            let mut ignored = signal(kind)?;
+            tokio::spawn(async move { while ignored.recv().await.is_some() {} });
+        }
         let tokens = [shutdown.requested.clone(), shutdown.forced.clone()];
         tokio::spawn(async move {
             for token in tokens {

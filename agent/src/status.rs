@@ -64,8 +64,8 @@ impl Status {
             }
             Some(_) => {}
         }
-        match self.envoy {
-            Some(envoy) => envoy.ready().await,
+        match &self.envoy {
+            Some(envoy) => envoy.ready((self.clock)()).await,
             None => Ok(()),
         }
     }

@@ -5,6 +5,7 @@
 //! | the command ends with 0 | the agent ends with 0 |
 //! | it ends otherwise | it is started again after 1 s, then 2 s, … 30 s; a run of 30 s starts over |
 //! | SIGHUP, SIGUSR1, SIGUSR2 | forwarded |
+//! | the agent is killed | the kernel sends the command SIGTERM, if there is a launcher |
 //! | the first SIGTERM or SIGINT | Envoy drains for `--drain-time`, SIGTERM, after `--stop-time` SIGKILL |
 //! | the second one | SIGKILL |
 //!
@@ -13,16 +14,18 @@
 
 use std::{
     convert::Infallible,
-    ffi::OsString,
+    env,
+    ffi::{OsStr, OsString},
     future::pending,
     io,
-    os::unix::process::ExitStatusExt,
+    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt},
     path::Path,
     process::ExitStatus,
     time::{Duration, Instant},
 };
 
 use nix::{
+    errno::Errno,
     sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
@@ -55,6 +58,8 @@ pub struct SpawnError {
 pub(crate) struct Supervisor {
     /// Program and arguments; not empty.
     pub(crate) command: Vec<OsString>,
+    /// Words before them, see [`AgentConfig::launcher`](crate::AgentConfig).
+    pub(crate) launcher: Vec<OsString>,
     /// Address of the Workload API for the command, as `unix:PATH`.
     pub(crate) workload_api: String,
     /// Drained before the command is stopped.
@@ -78,6 +83,7 @@ impl Supervisor {
                 code = running.end() => code,
                 () = shutdown.requested.cancelled() => return Ok(self.stop(running, shutdown).await),
             };
+            self.note(false);
             if code == 0 {
                 tracing::info!("the command has ended");
                 return Ok(0);
@@ -96,14 +102,27 @@ impl Supervisor {
 
     fn start(&self) -> Result<Running, SpawnError> {
         let failed = |source| SpawnError { program: self.command[0].clone(), source };
-        let mut command = Command::new(&self.command[0]);
-        command.args(&self.command[1..]).process_group(0).kill_on_drop(true);
+        if !self.launcher.is_empty() {
+            // The launcher could only say so after it was started.
+            find_program(&self.command[0]).map_err(failed)?;
+        }
+        let mut words = self.launcher.iter().chain(&self.command);
+        let program = words.next().unwrap_or(&self.command[0]);
+        let mut command = Command::new(program);
+        command.args(words).process_group(0).kill_on_drop(true);
         // The name by which SPIFFE client libraries know it (SPIFFE Workload Endpoint §4).
         command.env("SPIFFE_ENDPOINT_SOCKET", &self.workload_api);
         let child = command.spawn().map_err(failed)?;
         let group = child.id().and_then(|id| id.try_into().ok()).map(Pid::from_raw);
         let group = group.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+        self.note(true);
         Ok(Running { child, group })
+    }
+
+    fn note(&self, running: bool) {
+        if let Some(envoy) = &self.envoy {
+            envoy.note(running);
+        }
     }
 
     async fn restart(&self, pause: Duration) -> Running {
@@ -132,7 +151,7 @@ impl Supervisor {
 
     /// The exit code, or `None` when it did not end in time.
     async fn stop_gracefully(&self, running: &mut Running) -> Option<u8> {
-        if let Some(envoy) = self.envoy
+        if let Some(envoy) = &self.envoy
             && envoy.drain_inbound().await.is_ok()
         {
             tracing::info!("Envoy drains its inbound listeners for {:?}", self.drain_time);
@@ -189,6 +208,21 @@ impl Running {
         // ESRCH: the group is empty, as intended.
         let _ = killpg(self.group, signal);
     }
+}
+
+/// Looks for a program as `execvp` does.
+fn find_program(program: &OsStr) -> io::Result<()> {
+    let runs = |path: &Path| {
+        let found = path.metadata()?;
+        let executable = found.is_file() && found.permissions().mode() & 0o111 != 0;
+        if executable { Ok(()) } else { Err(Errno::EACCES.into()) }
+    };
+    if program.as_encoded_bytes().contains(&b'/') {
+        return runs(Path::new(program));
+    }
+    let path = env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    let mut tried = env::split_paths(&path).map(|folder| runs(&folder.join(program)));
+    if tried.any(|found| found.is_ok()) { Ok(()) } else { Err(Errno::ENOENT.into()) }
 }
 
 /// Forwards each `signal` that the agent receives to `process`.

@@ -55,6 +55,7 @@ pub use trust::{
     revocation::{self, Revocations},
     rotation,
     spiffe_bundle::{self, SpiffeBundle},
+    wall_clock,
 };
 pub use x509::{
     csr::{self, CsrError, VerifiedCsr},

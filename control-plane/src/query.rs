@@ -1,6 +1,8 @@
 //! Questions about the mesh, answered from one snapshot: by a command from a directory, or by the debug pages of a
 //! running server. Both return the same JSON.
 
+mod access;
+
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use eastwest_engine::{
@@ -40,6 +42,8 @@ pub(crate) enum Question {
         /// What it sends.
         request: Request,
     },
+    /// May a call be made?
+    Can(Box<CallQuestion>),
     /// All findings about the configuration.
     Check,
     /// The resources of a workload's proxy.
@@ -52,6 +56,8 @@ pub(crate) enum Question {
         internal_listeners: bool,
     },
 }
+
+pub(crate) use access::{CallQuestion, CallerName};
 
 /// Why a question cannot be answered.
 #[derive(Debug, Error)]
@@ -78,6 +84,9 @@ pub(crate) enum QueryError {
     /// The workload has no valid identity, so nothing is computed for it.
     #[error("workload {0} has no valid identity: its namespace or service account is malformed")]
     NoIdentity(WorkloadKey),
+    /// The question is not well formed.
+    #[error("{0}")]
+    Malformed(String),
     /// The pair cannot be explained.
     #[error(transparent)]
     Explain(#[from] explain::ExplainError),
@@ -119,6 +128,7 @@ impl World {
                 serde_json::to_value(explain::explain(&snapshot, &client, &host, target.port.clone())?)?
             }
             Question::Route { client, request } => self.route(client, request)?,
+            Question::Can(question) => self.can(question)?,
             Question::Check => serde_json::to_value(self.findings())?,
             Question::Render { workload, types, internal_listeners } => {
                 let key = self.workload(workload)?.key();

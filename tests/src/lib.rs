@@ -3,7 +3,7 @@
 //! A [`World`](netns::World) is a set of network namespaces around a bridge: each pod has its own,
 //! with the address that its manifest says, and the control plane runs where the bridge is. A
 //! [`Mesh`](mesh::Mesh) puts the bookshop into it: `eastwest serve`, and for each lifted pod an
-//! application, the redirection that Istio's init container would make, `eastwest agent`, and
+//! application, the redirection by `eastwest redirect`, `eastwest agent`, and
 //! stock Envoy. Nothing of it is visible outside, so runs do not meet.
 //!
 //! Beside it stands a real [Kubernetes API](kubernetes::Kubernetes).
@@ -14,7 +14,6 @@ pub mod app;
 pub mod bookshop;
 pub mod capture;
 pub mod control_plane;
-pub mod iptables;
 pub mod kubernetes;
 pub mod mesh;
 pub mod netns;
@@ -22,4 +21,5 @@ pub mod outside;
 pub mod pages;
 pub mod process;
 pub mod programs;
+pub mod redirection;
 pub mod sidecar;

@@ -14,9 +14,9 @@ use crate::{
     bookshop::{Manifests, Member},
     capture::{Capture, Wire},
     control_plane::ControlPlane,
-    iptables,
     netns::{Namespace, World},
     process::{Process, until},
+    redirection,
     sidecar::{self, Certificate, Sidecar},
 };
 
@@ -63,7 +63,7 @@ impl Mesh {
     /// A pod whose agent has these flags besides those that say who it is.
     pub fn lift_with(&self, member: Member, flags: &[&str]) -> Result<Pod> {
         let mut pod = self.lift_plain(member)?;
-        iptables::redirect(&pod.namespace)?;
+        redirection::redirect(&pod.namespace)?;
         let sidecar = Sidecar::start(&pod.namespace, &member, &self.control_plane, &pod.dir, flags)
             .with_context(|| format!("the sidecar of {}", member.pod))?;
         pod.sidecar = Some(sidecar);

@@ -16,9 +16,9 @@ use Outcome::{NameRefused, NotTls, RefusedByServer, Served, Untrusted};
 use crate::{
     app::{self, Answer},
     bookshop::{LEGACY, Member, STOREFRONT},
-    iptables::SIDECAR_ID,
     mesh::{Mesh, Pod},
     process::{Process, until},
+    redirection::SIDECAR_ID,
 };
 
 /// How long a changed rule may take to be in force.

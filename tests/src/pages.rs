@@ -10,8 +10,9 @@ use std::{
 const FOLDERS: [&str; 5] = ["agent", "ca", "control-plane", "tests", "xds"];
 
 /// Crates by the name that pages give them, and their sources.
-const CRATES: [(&str, &str); 14] = [
+const CRATES: [(&str, &str); 15] = [
     ("agent", "agent/src"),
+    ("redirect", "agent/redirect/src"),
     ("ca", "ca/src"),
     ("ca-server", "ca/server/src"),
     ("eastwest", "control-plane/src"),

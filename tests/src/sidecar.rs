@@ -15,10 +15,10 @@ use serde_json::Value;
 use crate::{
     bookshop::Member,
     control_plane::ControlPlane,
-    iptables::SIDECAR_ID,
     netns::Namespace,
     process::{Process, run, tail, until},
     programs,
+    redirection::SIDECAR_ID,
 };
 
 /// How long the first certificate and Envoy's first configuration may take.

@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod cluster;
 mod demo;
 mod fuzz;
@@ -27,6 +28,9 @@ enum Chore {
     Test,
     /// Fetch what the whole-system tests need: stock Envoy, and as root the missing packages.
     Tools,
+    /// Measure a release build.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Run the fuzz targets for a bounded time.
     Fuzz(fuzz::Args),
     /// Show mutual TLS between two pods with stock Envoys, in network namespaces (needs root).
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Test => test::run(),
         Chore::Tools => tools::run(),
+        Chore::Bench(bench) => bench::run(&bench),
         Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Demo => demo::run(),
         Chore::Cluster(action) => cluster::run(&action),

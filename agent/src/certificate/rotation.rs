@@ -19,7 +19,7 @@ use super::{schedule, svid::Svid};
 pub(crate) type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
 /// Longest sleep before the time of day is read again, because it may jump (suspend, NTP).
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
 /// Requests certificates.
 pub(crate) trait Issue {
@@ -101,8 +101,9 @@ impl<I: Issue> Rotation<I> {
                 Ok(svid) => {
                     attempt = 0;
                     let renewal = schedule::renew_at((self.clock)(), svid.not_after, random());
+                    let begins = svid.not_before;
                     self.publish(svid);
-                    self.sleep_until(renewal).await;
+                    self.sleep_until(renewal, begins).await;
                 }
                 Err(error) => {
                     attempt = attempt.saturating_add(1);
@@ -135,11 +136,14 @@ impl<I: Issue> Rotation<I> {
         self.failure.send_replace(Some(failure));
     }
 
-    async fn sleep_until(&self, wake: SystemTime) {
-        while let Ok(left) = wake.duration_since((self.clock)())
-            && !left.is_zero()
-        {
-            sleep(left.min(LONGEST_SLEEP)).await;
+    /// Sleeps until `wake`, or until the clock was set back to before `begins`, when nobody takes the certificate.
+    async fn sleep_until(&self, wake: SystemTime, begins: SystemTime) {
+        loop {
+            let now = (self.clock)();
+            match wake.duration_since(now) {
+                Ok(left) if !left.is_zero() && now >= begins => sleep(left.min(LONGEST_SLEEP)).await,
+                _ => return,
+            }
         }
     }
 }

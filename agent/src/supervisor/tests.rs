@@ -14,6 +14,7 @@ fn shell(script: &str, dir: &TempDir) -> Supervisor {
     Supervisor {
         command: words.map(OsString::from).to_vec(),
         workload_api: "unix:/run/sds.sock".into(),
+        launcher: Vec::new(),
         envoy: None,
         drain_time: Duration::ZERO,
         stop_time: Duration::from_secs(5),

@@ -14,7 +14,7 @@ use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
+    sync::mpsc,
     task::AbortHandle,
     time::{Sleep, sleep, timeout},
 };
@@ -26,7 +26,7 @@ use crate::{
     closer::{Closing, ConnectionCloser},
     corked::Corked,
     descriptors::connections_of_port,
-    limits::{AcceptLimits, Peers},
+    limits::{AcceptLimits, Places},
     open::{OpenCalls, OpenConnections, Place},
     peer_certificates::PeerCertificates,
 };
@@ -53,8 +53,8 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Accepts connections until it is dropped; beyond the limit of all, connections wait in the kernel's queue. Each call of
-/// `handle` becomes a task, so a slow peer delays no other; the connection counts against `limits` until that task ends.
+/// Accepts connections until it is dropped. Each call of `handle` becomes a task, so a slow peer delays no other; the
+/// connection counts against `limits` until that task ends. Beyond them the oldest ones are cut off.
 pub async fn accept<F>(
     listener: TcpListener,
     limits: AcceptLimits,
@@ -62,10 +62,8 @@ pub async fn accept<F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    let connections = Arc::new(Semaphore::new(limits.total));
-    let peers = Arc::new(Peers::new(limits.per_peer));
+    let places = Arc::new(Places::new(limits));
     loop {
-        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
         let (stream, remote) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -74,15 +72,7 @@ pub async fn accept<F>(
                 continue;
             }
         };
-        let Some(counted) = peers.count(network(remote.ip())) else {
-            tracing::debug!(%remote, "closed at once: too many connections of this peer are being set up");
-            continue;
-        };
-        let handling = handle(stream, remote);
-        tokio::spawn(async move {
-            handling.await;
-            drop((permit, counted));
-        });
+        places.handle(network(remote.ip()), handle(stream, remote));
     }
 }
 

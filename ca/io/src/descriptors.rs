@@ -1,6 +1,11 @@
 //! How many file descriptors the process may have.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::fs::File;
+
+use rustix::{
+    io::Errno,
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
 
 /// What the process keeps for itself: files, watches, connections that it opens.
 const RESERVE: u64 = 256;
@@ -18,6 +23,15 @@ pub fn raise_limit() {
 pub fn connections_of_port() -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(MOST * 2 + RESERVE);
     usize::try_from((limit.saturating_sub(RESERVE) / 2).clamp(16, MOST)).unwrap_or(16)
+}
+
+/// Whether nothing can be opened any more, because the process or the system has no descriptor left.
+pub fn are_exhausted() -> bool {
+    const NULL: &str = "/dev/null";
+    let no_more = |error: std::io::Error| {
+        [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error())).contains(&error.raw_os_error())
+    };
+    File::open(NULL).err().is_some_and(no_more)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -52,6 +52,34 @@ pub fn remove(path: &Path) -> io::Result<()> {
 /// Those of the file system.
 pub fn create_private_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// What a folder must still have room for: a record or two.
+const ROOM: u64 = 64 << 10;
+
+/// Whether there is room for another record on the file system of `path`. One that does not tell has room.
+pub fn has_room(path: &Path) -> bool {
+    rustix::fs::statvfs(path)
+        .map_or(true, |found| found.f_blocks == 0 || found.f_bavail.saturating_mul(found.f_frsize) >= ROOM)
+}
+
+/// Why a folder is no place for files that we trust: who else may replace them. `None` if nobody but root may.
+///
+/// # Errors
+/// Those of the file system, also if there is no such folder.
+pub fn writers_beside_us(path: &Path) -> io::Result<Option<String>> {
+    let found = fs::metadata(path)?;
+    let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let mode = found.permissions().mode() & 0o7777;
+    Ok(if found.uid() != user && found.uid() != 0 {
+        Some(format!("user {} owns it", found.uid()))
+    } else if mode & 0o002 != 0 {
+        Some(format!("every user may write to it (mode {mode:04o})"))
+    } else if mode & 0o020 != 0 && found.gid() != group {
+        Some(format!("group {} may write to it (mode {mode:04o})", found.gid()))
+    } else {
+        None
+    })
 }
 
 /// The permission bits of `path`.

@@ -8,6 +8,7 @@
 //! | [`closer`], [`peer_certificates`], `open`, `limits`, `corked` | parts of such a connection |
 //! | [`grpc`] | limits of the gRPC ports |
 //! | [`http`] | pages over HTTP, with deadlines and limits |
+//! | [`defects`] | what a panic costs, and when the process ends for one |
 //! | [`descriptors`] | how many file descriptors the process may have |
 //! | [`tls`] | TLS configuration with ring, for servers and clients |
 //! | [`https`] | the client for small documents over HTTPS |
@@ -17,6 +18,7 @@
 pub mod accept;
 pub mod closer;
 mod corked;
+pub mod defects;
 pub mod descriptors;
 pub mod files;
 pub mod grpc;
@@ -38,4 +40,4 @@ pub use limits::AcceptLimits;
 pub use open::OpenCalls;
 pub use peer_certificates::PeerCertificates;
 pub use source_status::{SourceProblem, SourceStatus};
-pub use watch::{FolderId, FolderWatch};
+pub use watch::{FolderEvent, FolderId, FolderWatch};

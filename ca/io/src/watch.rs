@@ -8,7 +8,11 @@ use std::{
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::mpsc::{self, RecvTimeoutError},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError, TrySendError},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -35,6 +39,20 @@ pub struct Debounce {
     pub limit: Duration,
 }
 
+/// Something that happened in a watched folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FolderEvent {
+    /// This file is whole: its writer closed it, or it was moved there.
+    Whole(PathBuf),
+    /// Something else became of this path.
+    Path(PathBuf),
+    /// More events came than were kept, or the system does not say what happened.
+    Unknown,
+}
+
+/// How many events are kept until they are asked for.
+const KEPT: usize = 1024;
+
 /// Watched folders and the events from them.
 #[derive(Debug)]
 pub struct FolderWatch {
@@ -44,29 +62,36 @@ pub struct FolderWatch {
     /// Every folder is watched.
     complete: bool,
     debounce: Debounce,
-    events: mpsc::Receiver<()>,
+    events: mpsc::Receiver<FolderEvent>,
+    /// Events were not kept.
+    lost: Arc<AtomicBool>,
 }
 
 impl FolderWatch {
     /// Watches no folder yet. Where the system has no file events, [`wait`](Self::wait) only waits for its time limit,
     /// and [`is_complete`](Self::is_complete) stays false.
     pub fn new(debounce: Debounce) -> Self {
-        let (sender, events) = mpsc::sync_channel(1);
+        let (sender, events) = mpsc::sync_channel(KEPT);
+        let lost = Arc::<AtomicBool>::default();
+        let overflow = Arc::clone(&lost);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            if event.as_ref().map_or(true, changes_something) {
-                // Full: a wake-up is already due. Disconnected: there is no receiver any more.
-                let _ = sender.try_send(());
+            for event in read(event) {
+                // Disconnected: there is no receiver any more.
+                if matches!(sender.try_send(event), Err(TrySendError::Full(_))) {
+                    overflow.store(true, Ordering::Release);
+                }
             }
         });
         let watcher =
             watcher.inspect_err(|error| tracing::warn!(%error, "no file events: looking every second"));
-        Self { watcher: watcher.ok(), folders: BTreeMap::new(), complete: false, debounce, events }
+        Self { watcher: watcher.ok(), folders: BTreeMap::new(), complete: false, debounce, events, lost }
     }
 
     /// Watches nothing, as where the system has no file events; for tests.
     pub fn without_events(debounce: Debounce) -> Self {
         let (_, events) = mpsc::sync_channel(1);
-        Self { watcher: None, folders: BTreeMap::new(), complete: false, debounce, events }
+        let (folders, lost) = (BTreeMap::new(), Arc::default());
+        Self { watcher: None, folders, complete: false, debounce, events, lost }
     }
 
     /// Watches exactly these folders. Returns whether one was added: if it was read before this call, a change in
@@ -107,15 +132,46 @@ impl FolderWatch {
 
     /// Blocks until there is an event and the time without events after it, at most for `limit`.
     pub fn wait(&self, limit: Duration) {
-        match self.events.recv_timeout(limit) {
-            Ok(()) => {}
-            Err(RecvTimeoutError::Timeout) => return,
-            Err(RecvTimeoutError::Disconnected) => return thread::sleep(limit),
+        if self.next(limit).is_empty() {
+            return;
         }
         let first = Instant::now();
-        while first.elapsed() < self.debounce.limit && self.events.recv_timeout(self.debounce.quiet).is_ok() {
-        }
+        while first.elapsed() < self.debounce.limit && !self.next(self.debounce.quiet).is_empty() {}
     }
+
+    /// Blocks until there are events, at most for `limit`, and returns all that have come.
+    pub fn next(&self, limit: Duration) -> Vec<FolderEvent> {
+        let first = match self.events.recv_timeout(limit) {
+            Ok(event) => event,
+            Err(RecvTimeoutError::Timeout) => return Vec::new(),
+            Err(RecvTimeoutError::Disconnected) => {
+                thread::sleep(limit);
+                return Vec::new();
+            }
+        };
+        let lost = || self.lost.swap(false, Ordering::Acquire).then_some(FolderEvent::Unknown);
+        [first].into_iter().chain(self.events.try_iter()).chain(lost()).collect()
+    }
+}
+
+/// What the system tells, as events of folders.
+fn read(event: notify::Result<Event>) -> Vec<FolderEvent> {
+    use notify::event::{ModifyKind, RenameMode};
+    let Ok(mut event) = event else { return vec![FolderEvent::Unknown] };
+    if !changes_something(&event) {
+        return Vec::new();
+    }
+    if event.need_rescan() || event.paths.is_empty() {
+        return vec![FolderEvent::Unknown];
+    }
+    let is_whole = matches!(
+        event.kind,
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+            | EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both))
+    );
+    // Of a move, the last path is the new one.
+    let whole = if is_whole { event.paths.pop().map(FolderEvent::Whole) } else { None };
+    event.paths.into_iter().map(FolderEvent::Path).chain(whole).collect()
 }
 
 /// Reading is no change; otherwise each look at a folder would cause the next.
@@ -198,6 +254,49 @@ mod tests {
         while watch.events.recv_timeout(DEBOUNCE.quiet).is_ok() {} // of the folder before
         fs::write(folder.join("a"), "").unwrap();
         assert!(wakes(&watch));
+    }
+
+    /// A file that is being written is not whole; one that is moved or closed is.
+    #[test]
+    fn events_tell_which_files_are_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let watch = watch(folder.path());
+        let whole = || loop {
+            let events = watch.next(LONG);
+            assert!(!events.is_empty(), "no event in time");
+            let whole = events.into_iter().find_map(|event| match event {
+                FolderEvent::Whole(path) => Some(path),
+                _ => None,
+            });
+            if let Some(path) = whole {
+                return path;
+            }
+        };
+        let mut file = fs::File::create(at("a")).unwrap();
+        std::io::Write::write_all(&mut file, b"half").unwrap();
+        let events = watch.next(LONG);
+        assert!(!events.is_empty());
+        assert!(!events.contains(&FolderEvent::Whole(at("a"))), "{events:?}");
+        drop(file);
+        assert_eq!(whole(), at("a"));
+        fs::rename(at("a"), at("b")).unwrap();
+        assert_eq!(whole(), at("b"));
+    }
+
+    #[test]
+    fn more_events_than_are_kept_are_one_that_says_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let watch = watch(folder.path());
+        for number in 0..KEPT {
+            fs::write(folder.path().join(number.to_string()), "").unwrap();
+        }
+        let mut all = Vec::new();
+        while !all.contains(&FolderEvent::Unknown) {
+            let more = watch.next(LONG);
+            assert!(!more.is_empty(), "no event in time");
+            all.extend(more);
+        }
     }
 
     #[test]

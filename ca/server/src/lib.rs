@@ -39,6 +39,7 @@ pub use bundles::OwnBundle;
 pub use issuing::{
     certificate_authority::{CertificateAuthority, CertificateAuthorityConfig, Replaced, StartError},
     limits::{self, Limits},
+    readiness::Inability,
     service::{self, RefusedRequest},
     status,
 };

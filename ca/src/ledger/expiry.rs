@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use eastwest_identity::{SpiffeId, WorkloadKey};
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use crate::{authn::service_account::ServiceAccount, ledger::Issued};
 
@@ -57,7 +57,8 @@ impl Expiries {
     ///
     /// If the pod does not exist (`exists`), the identity alone is the holder.
     pub fn note(&mut self, issued: &Issued, exists: impl Fn(&WorkloadKey) -> bool) {
-        let from = issued.not_after - std::time::Duration::from_secs(issued.ttl);
+        let life = Duration::seconds(i64::try_from(issued.ttl).unwrap_or(i64::MAX));
+        let from = issued.not_after.saturating_sub(life);
         let certificate =
             Certificate { serial: issued.serial.clone(), life: Life { from, until: issued.not_after } };
         let holder = self.holder(issued, exists);
@@ -111,8 +112,6 @@ impl Expiries {
 
 #[cfg(test)]
 mod tests {
-    use time::Duration;
-
     use super::*;
     use crate::ledger::Requester;
 
@@ -152,6 +151,14 @@ mod tests {
             (name, life.is_overdue(at(now)), (life.until - at(0)).whole_seconds())
         });
         told.collect()
+    }
+
+    #[test]
+    fn a_life_of_any_length_is_noted() {
+        let mut expiries = Expiries::new(1);
+        let endless = Issued { ttl: u64::MAX, ..issued("a", "1", 0, 90) };
+        expiries.note(&endless, |_| true);
+        assert_eq!(told(&mut expiries, 20, |_| true).len(), 1);
     }
 
     #[test]

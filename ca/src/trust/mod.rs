@@ -6,3 +6,4 @@ mod constrained_path;
 pub mod revocation;
 pub mod rotation;
 pub mod spiffe_bundle;
+pub mod wall_clock;

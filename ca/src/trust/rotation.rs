@@ -102,8 +102,10 @@ pub enum Step {
     Publish,
     /// Sign with it.
     Activate,
-    /// Take the old root out of the bundle and destroy its key.
+    /// Take the old root out of the bundle. A person's word destroys its key, and the keys of all roots that retired before.
     Retire,
+    /// Sign with the root before again; the present one stays trusted.
+    Restore,
     /// Drop the next root, which has signed nothing yet.
     Abandon,
 }
@@ -115,6 +117,7 @@ impl fmt::Display for Step {
             Self::Publish => "publish",
             Self::Activate => "activate",
             Self::Retire => "retire",
+            Self::Restore => "restore",
             Self::Abandon => "abandon",
         })
     }
@@ -167,6 +170,22 @@ const BREAKS_ACTIVATE: &str = "workloads that have not renewed since the next ro
 const BREAKS_RETIRE: &str = "certificates that the old root signed are still in use, and workloads that renew would \
                              reject them";
 
+const BREAKS_RESTORE: &str = "workloads that have renewed since the root before retired do not trust it, and would reject \
+                              all certificates that it signs";
+const DESTROYS: &str = "destroys the keys of roots that retired by themselves; else a server does so after 30 days in which it runs";
+
+/// How long a server runs until the key of a root that retired by itself is destroyed.
+pub const KEEP_KEY: Duration = Duration::days(30);
+
+/// A root that retired by itself. Its key is kept, unused, in case the clock was wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptRoot {
+    /// The root.
+    pub root: RootSlot,
+    /// For how many seconds servers have run since; real time, not that of the wall clock.
+    pub seconds: u64,
+}
+
 /// The roots of a CA and the rotation from one to the next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rotation {
@@ -174,12 +193,15 @@ pub struct Rotation {
     active: RootSlot,
     #[serde(flatten)]
     phase: Phase,
+    /// Roots that retired by themselves, the last one last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    kept: Vec<KeptRoot>,
 }
 
 impl Rotation {
     /// A CA with one root.
     pub fn of(active: RootSlot) -> Self {
-        Self { active, phase: Phase::Steady }
+        Self { active, phase: Phase::Steady, kept: Vec::new() }
     }
 
     /// The root that signs.
@@ -190,6 +212,11 @@ impl Rotation {
     /// The phase.
     pub fn phase(&self) -> &Phase {
         &self.phase
+    }
+
+    /// The roots that retired by themselves and whose keys are kept.
+    pub fn kept(&self) -> &[KeptRoot] {
+        &self.kept
     }
 
     /// The generations in the trust bundle; the one that signs is first.
@@ -209,7 +236,8 @@ impl Rotation {
             Phase::Retiring { old, .. } => old.generation,
             Phase::Steady => 0,
         };
-        self.active.generation.max(other).saturating_add(1)
+        let kept = self.kept.iter().map(|kept| kept.root.generation).max().unwrap_or(0);
+        self.active.generation.max(other).max(kept).saturating_add(1)
     }
 
     /// Whether the end of the certificates before the last step is not known yet.
@@ -240,6 +268,11 @@ impl Rotation {
                 safe(step, covered.map(|covered| covered.max(next.not_before)), BREAKS_ACTIVATE, now)
             }
             (Step::Retire, Phase::Retiring { covered, .. }) => safe(step, *covered, BREAKS_RETIRE, now),
+            (Step::Retire, Phase::Steady) if !self.kept.is_empty() => Ok(()),
+            (Step::Restore, Phase::Retiring { .. }) => Ok(()),
+            (Step::Restore, Phase::Steady) if !self.kept.is_empty() => safe(step, None, BREAKS_RESTORE, now),
+            (Step::Restore, Phase::Steady) => order("there is no root before whose key is kept"),
+            (Step::Restore, _) => order("there is a next root; abandon it first"),
             (Step::Prepare, Phase::Retiring { .. }) => {
                 order("the old root is still trusted; run the step retire first")
             }
@@ -275,20 +308,53 @@ impl Rotation {
             Err(Refused::Unsafe { .. }) if force => {}
             checked => checked?,
         }
-        let Self { active, phase } = self;
+        let Self { active, phase, mut kept } = self;
         Ok(match (step, phase) {
             (Step::Publish, Phase::Prepared { next }) => {
-                Self { active, phase: Phase::Published { next, since: now, covered: None } }
+                Self { active, phase: Phase::Published { next, since: now, covered: None }, kept }
             }
             (Step::Activate, Phase::Published { next, .. }) => {
-                Self { active: next, phase: Phase::Retiring { old: active, since: now, covered: None } }
+                Self { active: next, phase: Phase::Retiring { old: active, since: now, covered: None }, kept }
             }
+            (Step::Restore, Phase::Retiring { old, .. }) => {
+                Self { active: old, phase: Phase::Retiring { old: active, since: now, covered: None }, kept }
+            }
+            (Step::Restore, _) => {
+                let Some(last) = kept.pop() else {
+                    return Err(Refused::Order { step, reason: "there is no root before whose key is kept" });
+                };
+                let phase = Phase::Retiring { old: active, since: now, covered: None };
+                Self { active: last.root, phase, kept }
+            }
+            (Step::Abandon, _) => Self { kept, ..Self::of(active) },
             (Step::Prepare, phase) => {
                 let _ = phase;
                 return Err(Refused::Order { step, reason: "prepare needs a new root" });
             }
-            (Step::Publish | Step::Activate | Step::Retire | Step::Abandon, _) => Self::of(active),
+            (Step::Publish | Step::Activate | Step::Retire, _) => Self::of(active),
         })
+    }
+
+    /// Takes a step that a server takes by itself, if it is safe. The key of a root that retires is kept.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub fn advance_by_itself(self, step: Step, now: OffsetDateTime) -> Result<Self, Refused> {
+        let mut kept = self.kept.clone();
+        if let (Step::Retire, Phase::Retiring { old, .. }) = (step, &self.phase) {
+            kept.push(KeptRoot { root: old.clone(), seconds: 0 });
+        }
+        Ok(Self { kept, ..self.advance(step, false, now)? })
+    }
+
+    /// Notes that a server ran for `seconds` more, and lets go of the roots that were kept for [`KEEP_KEY`].
+    #[must_use]
+    pub fn kept_for(mut self, seconds: u64) -> Self {
+        self.kept.iter_mut().for_each(|kept| kept.seconds = kept.seconds.saturating_add(seconds));
+        self.kept.retain(|kept| {
+            i64::try_from(kept.seconds).is_ok_and(|seconds| seconds < KEEP_KEY.whole_seconds())
+        });
+        self
     }
 
     /// The step that is due at `now` by the schedule, if one is, and safe.
@@ -340,7 +406,11 @@ impl Rotation {
             step(Step::Retire, safe, safe, "safe when all certificates that the old root signed have expired")
         };
         match &self.phase {
-            Phase::Steady => vec![prepare, publish(None), activate(None), retire(None)],
+            Phase::Steady => {
+                let destroy = step(Step::Retire, Some(now), None, DESTROYS);
+                let first = (!self.kept.is_empty()).then_some(destroy);
+                [prepare, publish(None), activate(None), retire(None)].into_iter().chain(first).collect()
+            }
             Phase::Prepared { .. } => vec![publish(Some(now)), activate(None), retire(None)],
             Phase::Published { next, covered, .. } => {
                 vec![activate(covered.map(|covered| covered.max(next.not_before))), retire(None)]

@@ -3,7 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use eastwest_ca::oidc::TokenId;
+use eastwest_ca::{
+    oidc::TokenId,
+    wall_clock::{Belief, Reading, WallClock},
+};
 use eastwest_ca_server::SharedSpentTokens;
 use eastwest_kubernetes::{Api, Repeated};
 use serde::Deserialize;
@@ -26,6 +29,8 @@ const NAME: &str = "eastwest-spent-";
 const LABEL: &str = "eastwest.dev/spent-token";
 /// The deadline of a request; callers of the CA wait for 10 s.
 const ANSWER: Duration = Duration::from_secs(5);
+/// What the clock decides here lives for hours: it is believed again a few minutes after it was set.
+const LIFE: Duration = Duration::from_secs(6 * 60 * 60);
 /// How often the leader looks for those that have run out.
 const EVERY: Duration = Duration::from_secs(60);
 /// How much longer than its token a Lease is kept: the clocks of replicas may differ.
@@ -86,9 +91,17 @@ pub fn remove_expired(
 async fn sweep_for_ever(leases: &Collection) {
     let (log, mut ticks) = (Repeated::default(), interval(EVERY));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let began = Instant::now();
+    let reading = || Reading { wall: OffsetDateTime::now_utc(), running: began.elapsed() };
+    let mut clock = WallClock::new(reading());
     loop {
         ticks.tick().await;
-        if let Err(failure) = sweep(leases, OffsetDateTime::now_utc()).await
+        // What is removed by a wrong clock is a token that may be used again.
+        let now = reading();
+        if clock.see(now, LIFE) != Belief::Agrees {
+            continue;
+        }
+        if let Err(failure) = sweep(leases, now.wall).await
             && log.is_due("sweep", Instant::now())
         {
             tracing::warn!("Leases of used tokens that have run out are not removed: {failure}");

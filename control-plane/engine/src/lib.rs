@@ -3,7 +3,9 @@
 //! [`Index`] applies changes and returns what they may have touched ([`DirtySet`]); [`Snapshot`] is its frozen state.
 //! [`compute`] has one file for each concern, and each rule of docs/POLICY.md in one place, by its number.
 
+pub mod access;
 mod calls;
+pub mod can;
 pub mod cluster_policy;
 pub mod compute;
 pub mod diff;

@@ -1,6 +1,10 @@
 //! What the engine computes: the effective TLS settings of a workload, each with its trace.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use eastwest_model::{
     Diagnostic, Families, Host, Kind, Name, ObjectRef, SpiffeId, TrustDomain, WorkloadKey,
@@ -13,7 +17,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 pub use crate::address::EndpointAddress;
-use crate::{trace::Trace, traffic::TrafficSettings};
+use crate::{access::Access, trace::Trace, traffic::TrafficSettings};
 
 /// The effective TLS settings of one workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +34,7 @@ pub struct WorkloadTls {
     pub warnings: Vec<Diagnostic>,
 }
 
-/// What a workload accepts from its callers (POLICY.md P1 to P10 and I1 to I7).
+/// What a workload accepts from its callers (POLICY.md P1 to P10 and I1 to I8).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inbound {
     /// The mode of the workload, where no port has one of its own.
@@ -47,6 +51,8 @@ pub struct Inbound {
     pub min_tls_version: TlsVersion,
     /// Access log of the listeners.
     pub access_log_file: Option<Name>,
+    /// The policies of access that apply.
+    pub access: Arc<Access>,
 }
 
 /// One port of a workload.
@@ -89,6 +95,11 @@ pub struct OutboundService {
     pub addresses: Vec<IpAddr>,
     /// Blocks of virtual addresses.
     pub blocks: Vec<IpNet>,
+    /// Addresses of the object that are left to Kubernetes Services (POLICY.md D12): connections to them are not for this
+    /// host.
+    pub left: Vec<IpAddr>,
+    /// Addresses in the blocks that are left to Kubernetes Services, each with a port.
+    pub spared: Vec<SocketAddr>,
     /// Short names that resolve to it from the client's namespace, e.g. `reviews`, `reviews.shop`,
     /// `reviews.shop.svc`; for the domains of HTTP routes. ExternalName aliases of the host stand here too (O1).
     pub aliases: Vec<Name>,
@@ -119,7 +130,8 @@ impl OutboundService {
     /// Whether only a name tells connections to the host from others. Headless Services are called by the addresses of
     /// their pods.
     pub fn is_addressless(&self) -> bool {
-        self.addresses.is_empty() && self.blocks.is_empty() && self.owner.kind != Kind::Service
+        let has_none = self.addresses.is_empty() && self.blocks.is_empty() && self.left.is_empty();
+        has_none && self.owner.kind != Kind::Service
     }
 }
 

@@ -3,7 +3,7 @@
 //! What their objects come to is decided by [`eastwest_manifest::merge`]. Only the rule of folders is here: a file that
 //! is gone takes its objects along, unless it is the folder around it that cannot be read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use eastwest_manifest::{
     merge::Update,
@@ -55,6 +55,16 @@ enum Content {
     Unreadable(String),
 }
 
+/// A file is taken in with those around it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Waits;
+
+/// Whether everything that a file says is in force.
+fn is_plain(parsed: &Parsed) -> bool {
+    let is_error = |diagnostic: &Diagnostic| diagnostic.severity == Severity::Error;
+    parsed.refused.is_empty() && parsed.broken.is_empty() && !parsed.diagnostics.iter().any(is_error)
+}
+
 impl Directory {
     /// An empty directory.
     pub(crate) fn new(defaults: MeshConfig) -> Self {
@@ -75,6 +85,24 @@ impl Directory {
             updates.extend(self.read(file, reading));
         }
         updates
+    }
+
+    /// Takes in one known file before the others are looked at. `Err` if it has to wait for them: it says something that
+    /// is refused, or no longer states all that it did, which another file may state by now.
+    pub(crate) fn take(&mut self, file: &Name, text: &str) -> Result<Option<Update>, Waits> {
+        let Some(Content::Parsed(before)) = self.files.get(file) else { return Err(Waits) };
+        let parsed = parse::documents(text, file, &self.defaults);
+        let names = |parsed: &Parsed| -> BTreeSet<_> {
+            parsed.objects.iter().map(|object| object.meta().object.clone()).collect()
+        };
+        if !is_plain(before) || !is_plain(&parsed) || !names(&parsed).is_superset(&names(before)) {
+            return Err(Waits);
+        }
+        if *before == parsed {
+            return Ok(None);
+        }
+        self.files.insert(file.clone(), Content::Parsed(parsed.clone()));
+        Ok(Some(Update::File { file: file.clone(), parsed }))
     }
 
     fn read(&mut self, file: Name, reading: Reading) -> Option<Update> {

@@ -13,7 +13,7 @@ use std::{
 use eastwest_manifest::is_blank;
 use eastwest_model::Name;
 
-use self::tree::{FileId, Stamp, Tree};
+use self::tree::{FileId, Stamp, Tree, is_manifest};
 use crate::{
     SourceError,
     directory::{Look, Reading},
@@ -29,14 +29,25 @@ pub(crate) const FRESH: Duration = Duration::from_secs(1);
 /// How often a look is repeated because the directory changed under it.
 const TRIES: u32 = 5;
 
+/// What something that happened at a path has to do with the manifests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Concern {
+    /// Nothing: drafts and other files beside them.
+    Nothing,
+    /// A manifest stands there.
+    Manifest,
+    /// More than one file may be concerned, or a file is gone.
+    All,
+}
+
 /// Looks at one directory again and again.
 #[derive(Debug)]
 pub(crate) struct Scanner {
     root: PathBuf,
     /// The stamps of the files that need not be read again.
     read: BTreeMap<Name, Stamp>,
-    /// The folders of the last look.
-    folders: BTreeMap<PathBuf, FileId>,
+    /// What the last look found.
+    last: Tree,
     /// The last look met what may soon be otherwise.
     unsettled: bool,
 }
@@ -52,12 +63,36 @@ impl Scanner {
             false => fs::File::open(root).map(drop),
         });
         readable.map_err(|reason| SourceError { path: root.to_owned(), reason })?;
-        Ok(Self { root: root.to_owned(), read: BTreeMap::new(), folders: BTreeMap::new(), unsettled: false })
+        let (read, last) = (BTreeMap::new(), Tree::default());
+        Ok(Self { root: root.to_owned(), read, last, unsettled: false })
     }
 
     /// The folders of the last look.
     pub(crate) fn folders(&self) -> &BTreeMap<PathBuf, FileId> {
-        &self.folders
+        &self.last.folders
+    }
+
+    /// What something that happened at this path has to do with the manifests.
+    pub(crate) fn concern(&self, path: &Path) -> Concern {
+        let folders = &self.last.folders;
+        if self.last.linked || path.parent().is_none_or(|parent| !folders.contains_key(parent)) {
+            return Concern::All;
+        }
+        match fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_file() && is_manifest(path) => Concern::Manifest,
+            Ok(metadata) if metadata.is_file() => Concern::Nothing,
+            Err(_) if !folders.contains_key(path) && !is_manifest(path) => Concern::Nothing,
+            _ => Concern::All,
+        }
+    }
+
+    /// The text of one manifest, by its name; `None` if it cannot be read, says nothing, or changes meanwhile.
+    pub(crate) fn look_at(&self, path: &Path) -> Option<(Name, String)> {
+        let name = path.strip_prefix(&self.root).ok()?.to_string_lossy();
+        let stamp = Stamp::of(&fs::metadata(path).ok()?);
+        let text = read(path, stamp.size).ok()?;
+        let is_same = Stamp::of(&fs::metadata(path).ok()?) == stamp;
+        (is_same && !is_blank(&text)).then(|| (name.into(), text))
     }
 
     /// Whether the next look should come soon: an empty file will no longer be [`FRESH`], a closed folder may open.
@@ -74,14 +109,21 @@ impl Scanner {
         loop {
             let files = tree.files.iter().map(|(name, file)| (name.clone(), self.read(name, file, now)));
             let files: BTreeMap<_, _> = files.collect();
-            let after = Tree::walk(&self.root);
-            if after != tree && tries < TRIES {
+            // Where nothing was read, and nothing differs from the last look, there is nothing of two moments.
+            let is_settled = tree == self.last && files.values().all(|one| *one == Reading::AsBefore);
+            let after = if is_settled { None } else { Some(Tree::walk(&self.root)) };
+            let after = after.filter(|after| *after != tree);
+            self.unsettled = after.is_some() || !tree.closed.is_empty();
+            if let Some(after) = after
+                && tries < TRIES
+            {
                 (tree, tries) = (after, tries + 1);
                 continue;
             }
-            self.unsettled = after != tree || !tree.closed.is_empty();
             self.remember(&tree, &files, now);
-            return Look { files, closed: tree.closed };
+            let closed = tree.closed.clone();
+            self.last = tree;
+            return Look { files, closed };
         }
     }
 
@@ -106,7 +148,6 @@ impl Scanner {
         // A fresh file is always read, so this one was not believed.
         self.unsettled |= fresh.keys().any(|name| files.get(name) == Some(&Reading::AsBefore));
         self.read = settled;
-        self.folders.clone_from(&tree.folders);
     }
 }
 

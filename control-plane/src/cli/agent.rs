@@ -131,6 +131,16 @@ fn or_env(flag: Option<String>, variable: &str) -> Option<String> {
     flag.or_else(|| std::env::var(variable).ok()).filter(|value| !value.is_empty())
 }
 
+/// Has a command end with this process, however that ends.
+fn launcher() -> Vec<OsString> {
+    // In the child it is still this program, also if its file was replaced meanwhile.
+    let program = "/proc/self/exe";
+    match std::path::Path::new(program).exists() {
+        true => [program, "launch", &std::process::id().to_string(), "--"].map(OsString::from).to_vec(),
+        false => Vec::new(),
+    }
+}
+
 impl AgentArgs {
     pub(super) fn run(self) -> Result {
         let mut problems = Problems::default();
@@ -193,6 +203,7 @@ impl AgentArgs {
             drain_time,
             stop_time,
             command: self.command,
+            launcher: launcher(),
         }
     }
 }

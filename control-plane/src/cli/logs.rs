@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 
-use eastwest_io::stdio;
+use eastwest_io::{defects, stdio};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt};
 
 use super::{Failure, Result};
@@ -34,7 +34,7 @@ pub(super) fn init() -> Result<()> {
         false => logs.with_target(false).init(),
     }
     // The hook of the standard library would wait for a reader of stderr.
-    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}; this is a defect of eastwest")));
+    defects::report_panics();
     Ok(())
 }
 

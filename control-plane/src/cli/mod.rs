@@ -2,13 +2,16 @@
 
 mod agent;
 mod ca;
+mod can;
 mod check;
 mod cluster;
 mod diff;
 mod dump;
 mod explain;
+mod launch;
 mod logs;
 mod naming;
+mod redirect;
 mod render;
 mod route;
 mod serve;
@@ -23,7 +26,10 @@ use std::{fmt, io::ErrorKind, process::ExitCode, time::Duration};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use eastwest_ca_server::{StateError, operations::OperationError};
-use eastwest_io::stdio;
+use eastwest_io::{
+    defects::{self, Defect},
+    stdio,
+};
 use eastwest_kubernetes::ApiError;
 use eastwest_sources::SourceError;
 
@@ -53,12 +59,19 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Run next to a workload: its key and certificate, SDS for Envoy, and Envoy itself.
     Agent(Box<agent::AgentArgs>),
+    /// Become a command that ends with its parent; for `agent`.
+    #[command(hide = true)]
+    Launch(launch::LaunchArgs),
+    /// Send the connections of a pod through its sidecar, by iptables or nftables.
+    Redirect(Box<redirect::RedirectArgs>),
     /// Show the effective TLS settings of one workload, each with the object that decided it.
     Tls(tls::TlsArgs),
     /// Explain one client-to-server pair: whether and how it connects, and which objects decided it.
     Explain(explain::ExplainArgs),
     /// Show where a request goes and how: cluster, policy, retries; exit 1 if nobody takes it.
     Route(route::RouteArgs),
+    /// Tell whether a call may be made: mutual TLS and access control in one verdict; exit 1 if it is denied.
+    Can(Box<can::CanArgs>),
     /// Validate manifests; exit 1 if there is an error.
     Check(check::CheckArgs),
     /// Show the effect of a change of the manifests; exit 1 if a connection would break.
@@ -151,6 +164,14 @@ fn is_mistyped(error: &anyhow::Error) -> bool {
     })
 }
 
+/// The exit status for an error of a command that answers no question.
+fn status(error: &anyhow::Error) -> u8 {
+    match error.is::<Defect>() {
+        true => defects::EXIT_STATUS,
+        false => 1 + u8::from(is_mistyped(error)),
+    }
+}
+
 /// Runs the command that the arguments name.
 pub(crate) fn run() -> ExitCode {
     let code = match Cli::try_parse() {
@@ -175,9 +196,12 @@ impl Cli {
         let result = match self.command {
             Command::Serve(args) => args.run(),
             Command::Agent(args) => args.run(),
+            Command::Launch(args) => args.run(),
+            Command::Redirect(args) => args.run(),
             Command::Tls(args) => answer(args.run()),
             Command::Explain(args) => answer(args.run()),
             Command::Route(args) => answer(args.run()),
+            Command::Can(args) => answer(args.run()),
             Command::Check(args) => answer(args.run()),
             Command::Diff(args) => answer(args.run()),
             Command::Render(args) => answer(args.run()),
@@ -204,7 +228,7 @@ impl Cli {
                 ExitCode::from(2)
             }
             Err(Failure::Unanswered(error)) => report(&error, 2),
-            Err(Failure::Error(error)) => report(&error, if is_mistyped(&error) { 2 } else { 1 }),
+            Err(Failure::Error(error)) => report(&error, status(&error)),
         }
     }
 }

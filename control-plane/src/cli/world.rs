@@ -107,13 +107,18 @@ pub(crate) struct MeshArgs {
     /// The namespace whose policies apply to the whole mesh.
     #[arg(long, value_name = "NAMESPACE", default_value = "istio-system", env = "EASTWEST_ROOT_NAMESPACE")]
     root_namespace: String,
+    /// Let a ServiceEntry take names and addresses of Kubernetes Services of other namespaces for all clients, as in Istio
+    /// [default: only for clients of its own namespace].
+    #[arg(long, env = "EASTWEST_ALLOW_SERVICE_TAKEOVER")]
+    allow_service_takeover: bool,
 }
 
 impl MeshArgs {
     /// Istio's defaults with these flags.
     pub(crate) fn read(&self, problems: &mut Problems) -> Option<MeshConfig> {
         let domain = problems.take("--trust-domain", TrustDomain::parse(&self.trust_domain))?;
-        Some(MeshConfig::new(domain, self.root_namespace.as_str()))
+        let mesh = MeshConfig::new(domain, self.root_namespace.as_str());
+        Some(MeshConfig { entries_take_services: self.allow_service_takeover, ..mesh })
     }
 }
 

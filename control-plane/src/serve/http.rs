@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
 use axum::{
     Json, Router,
+    body::Bytes,
     extract::{FromRequestParts, Query, Request, State},
     http::{StatusCode, Uri, header, request::Parts},
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use eastwest_engine::route;
 use eastwest_model::{Diagnostic, Severity};
@@ -54,7 +55,7 @@ const PAGES: Pages = &[
 ];
 
 /// What each debug page takes behind the `?`; `namespace` counts for names without one.
-const PARAMETERS: [(&str, &[&str]); 11] = [
+const PARAMETERS: [(&str, &[&str]); 12] = [
     ("/debug/list", &[]),
     ("/debug/ca", &[]),
     ("/debug/syncz", &[]),
@@ -65,6 +66,7 @@ const PARAMETERS: [(&str, &[&str]); 11] = [
     ("/debug/tls", &["workload", "namespace"]),
     ("/debug/explain", &["client", "host", "port", "namespace"]),
     ("/debug/route", &["client", "url", "method", "host", "headers", "namespace"]),
+    ("/debug/can", &[]),
     ("/debug/config_dump", &["workload", "types", "internal_listeners", "namespace"]),
 ];
 
@@ -78,6 +80,7 @@ pub(super) fn routes(shared: Shared, served: Served) -> Router {
         .route("/debug/tls", get(tls))
         .route("/debug/explain", get(explain))
         .route("/debug/route", get(route))
+        .route("/debug/can", post(can))
         .route("/debug/config_dump", get(config_dump))
         .route("/debug/workloads", get(workloads))
         .with_state(Arc::new(shared));
@@ -148,6 +151,16 @@ async fn route(app: App, parameters: Parameters) -> Response {
         Ok(Question::Route { client, request })
     };
     respond(&app, "/debug/route?client=NS/POD&url=http://reviews.shop:9080/", question()).await
+}
+
+async fn can(app: App, body: Bytes) -> Response {
+    match serde_json::from_slice(&body) {
+        Ok(question) => answer(&app, Question::Can(question)).await,
+        // The text of the error quotes nothing of a token: it says what was expected, and where.
+        Err(error) => {
+            (StatusCode::BAD_REQUEST, format!("not a question of `eastwest can`: {error}\n")).into_response()
+        }
+    }
 }
 
 async fn config_dump(app: App, parameters: Parameters) -> Response {

@@ -7,7 +7,7 @@ use eastwest_ca_server::{
     CertificateAuthority,
     scrape::{self, Sample, counter, counters, gauge, gauges, label},
 };
-use eastwest_io::stdio;
+use eastwest_io::{defects, stdio};
 use eastwest_model::{Effect, Severity};
 use eastwest_xds::TypeUrl;
 use eastwest_xds_server::{Connections, TypeCounters};
@@ -37,6 +37,11 @@ pub(super) fn registry(ca: &Arc<CertificateAuthority>) -> prometheus::Result<Reg
                 "Lines for standard output and error that nobody took.",
                 // A counter of the text format is a float.
                 stdio::dropped() as f64,
+            ),
+            counter(
+                "eastwest_panics_total",
+                "Panics, each of which is a defect. What it cost is in the log.",
+                defects::count() as f64,
             ),
             gauge(
                 "eastwest_insecure_test_root",

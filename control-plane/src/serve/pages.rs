@@ -10,6 +10,7 @@ use axum::{
     routing::get,
 };
 use eastwest_ca_server::{CertificateAuthority, OwnBundle, test_root};
+use eastwest_io::{defects, descriptors};
 use prometheus::Registry;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -30,6 +31,9 @@ const COMMON: Pages = &[
     ("/debug/ca", "the certificate authority: trust domain, roots, where they come from, what is wrong"),
 ];
 
+/// Why a server is not ready that cannot open a file or a connection.
+const NO_DESCRIPTORS: &str = "no file descriptors are left: raise the limit (`ulimit -n`, LimitNOFILE), or see who opens so many connections";
+
 /// What the pages show.
 pub(super) struct Served {
     pub(super) ca: Arc<CertificateAuthority>,
@@ -41,12 +45,18 @@ pub(super) struct Served {
 
 impl Served {
     /// Why the server is not ready, if it is not. It was ready once: what was listed and published then counts.
-    fn unready(&self) -> Option<&'static str> {
+    fn unready(&self) -> Option<String> {
         if self.shutdown.is_requested() {
-            return Some("shutting down");
+            return Some("shutting down".to_owned());
         }
-        let able = self.ca.is_able_to_sign(OffsetDateTime::now_utc());
-        (!able).then_some("the certificate authority cannot sign: see `eastwest ca show`")
+        if defects::is_fatal().is_some() {
+            return Some("a part of the process ended unexpectedly: the process ends".to_owned());
+        }
+        let of_ca = self.ca.inabilities(OffsetDateTime::now_utc());
+        let of_process = descriptors::are_exhausted().then_some(NO_DESCRIPTORS);
+        let reasons: Vec<_> =
+            of_ca.iter().map(ToString::to_string).chain(of_process.map(str::to_owned)).collect();
+        (!reasons.is_empty()).then(|| reasons.join("\n"))
     }
 }
 

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use anyhow::Context;
 use axum::Router;
 use eastwest_ca_server::{CertificateAuthority, bundles::IdentityService, server_config};
-use eastwest_io::{Incoming, grpc_server, http};
+use eastwest_io::{Incoming, defects::Defect, grpc_server, http};
 use eastwest_proto::{
     eastwest::v1::workload_identity_server,
     envoy::service::discovery::v3::aggregated_discovery_service_server,
@@ -75,12 +75,20 @@ impl Ports {
     /// Serves until the shutdown: its first signal ends new connections, HTTP ends with the streams.
     pub(super) async fn serve(self, services: Services, shutdown: Shutdown) -> anyhow::Result<()> {
         let Services { plaintext_xds, xds, ca, identity } = services;
-        let plaintext = serve_plaintext(self.plaintext.zip(plaintext_xds), &shutdown);
-        let tls = serve_tls(self.tls, &ca, xds, identity, &shutdown);
-        let (plaintext, tls, pages) = tokio::join!(plaintext, tls, self.pages);
-        plaintext?;
-        tls?;
-        pages.context("the task of the HTTP port")
+        // A port that ends before its time takes the process with it.
+        let whole = |ended: anyhow::Result<()>| match shutdown.is_requested() {
+            true => ended,
+            false => ended.and(Err(Defect("a port").into())),
+        };
+        let plaintext = async {
+            match self.plaintext.zip(plaintext_xds) {
+                Some(port) => whole(serve_plaintext(port, &shutdown).await),
+                None => Ok(()),
+            }
+        };
+        let tls = async { whole(serve_tls(self.tls, &ca, xds, identity, &shutdown).await) };
+        let pages = async { whole(self.pages.await.context("the task of the HTTP port")) };
+        tokio::try_join!(plaintext, tls, pages).map(drop)
     }
 }
 
@@ -92,8 +100,10 @@ async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// Plaintext gRPC until the shutdown: xDS alone.
-async fn serve_plaintext(port: Option<(TcpListener, XdsServer)>, shutdown: &Shutdown) -> anyhow::Result<()> {
-    let Some((listener, xds)) = port else { return Ok(()) };
+async fn serve_plaintext(
+    (listener, xds): (TcpListener, XdsServer),
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
     let server = grpc_server().add_service(xds.aggregated());
     let serving = server.serve_with_incoming_shutdown(Incoming::plain(listener), shutdown.requested());
     serving.await.context("--grpc-addr")

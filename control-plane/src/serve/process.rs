@@ -3,8 +3,8 @@
 
 use std::{io, sync::Arc};
 
-use anyhow::bail;
 use eastwest_ca_server::CertificateAuthority;
+use eastwest_io::defects::{self, Defect};
 use tokio::task::JoinSet;
 
 use super::{
@@ -72,16 +72,15 @@ impl Process {
     /// Waits until `serving` ends. After the first signal, connections have a limited time to end.
     ///
     /// # Errors
-    /// Those of `serving`, and a background task that ended.
+    /// Those of `serving`, and a [`Defect`]: a background task that ended, or another part that must not.
     pub(super) async fn run(
         mut self,
         serving: impl Future<Output = anyhow::Result<()>>,
     ) -> anyhow::Result<()> {
         tokio::select! {
             ended = self.shutdown.bound(serving) => ended,
-            _ = self.background.join_next() => {
-                bail!("a background task ended; this is a defect of eastwest")
-            }
+            _ = self.background.join_next() => Err(defects::is_fatal().unwrap_or(Defect("a background task")).into()),
+            defect = defects::fatal() => Err(defect.into()),
         }
     }
 }

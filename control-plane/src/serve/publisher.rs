@@ -10,6 +10,7 @@ use std::{
 };
 
 use eastwest_engine::{DirtySet, Index, Snapshot};
+use eastwest_io::defects;
 use eastwest_model::{Change, MeshConfig, Workload};
 use eastwest_translate::{ConnectError, Fleet, ProxyKey};
 use eastwest_xds::{TypeUrl, View};
@@ -144,7 +145,7 @@ impl Publisher {
         let runtime = Handle::current();
         let (running, ended) = oneshot::channel::<()>();
         thread::Builder::new().name("publisher".to_owned()).spawn(move || {
-            runtime.block_on(self.run());
+            defects::vital("the publisher", || runtime.block_on(self.run()));
             drop(running);
         })?;
         Ok(async { drop(ended.await) })
@@ -171,6 +172,7 @@ impl Publisher {
     }
 
     fn take_in(&mut self, changes: Vec<Change>) {
+        defects::fault("publisher");
         let same_findings = Arc::ptr_eq(&self.world.borrow().input, self.input.diagnostics());
         let progress = self.input.progress().clone();
         if changes.is_empty() && same_findings {

@@ -13,11 +13,20 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub(super) struct Shutdown(CancellationToken);
 
 impl Shutdown {
-    /// Listens for the signals.
+    /// Listens for the signals. SIGHUP, SIGUSR1 and SIGUSR2 end nothing: there is nothing to read again, for files are
+    /// followed.
     pub(super) fn on_signals() -> std::io::Result<Self> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let shutdown = Self(CancellationToken::new());
+        for kind in [SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2()] {
+            let mut ignored = signal(kind)?;
+            tokio::spawn(async move {
+                while ignored.recv().await.is_some() {
+                    tracing::info!("a signal is ignored: files are followed, and SIGTERM drains");
+                }
+            });
+        }
         let token = shutdown.0.clone();
         tokio::spawn(async move {
             loop {

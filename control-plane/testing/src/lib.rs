@@ -296,6 +296,11 @@ fn workload(random: &mut Random, namespace: &str) -> Workload {
     }
 }
 
+/// A random ServiceEntry in a namespace.
+pub fn entry(random: &mut Random, namespace: &str) -> ServiceEntry {
+    service_entry(random, namespace)
+}
+
 fn service_entry(random: &mut Random, namespace: &str) -> ServiceEntry {
     let resolution = [Resolution::None, Resolution::Static, Resolution::Dns, Resolution::DynamicDns];
     let mut aside = Random(!random.0);

@@ -264,6 +264,10 @@ pub struct RouteMatch {
     >,
     #[prost(message, repeated, tag = "6")]
     pub headers: ::prost::alloc::vec::Vec<HeaderMatcher>,
+    #[prost(message, repeated, tag = "13")]
+    pub dynamic_metadata: ::prost::alloc::vec::Vec<
+        super::super::super::r#type::matcher::v3::MetadataMatcher,
+    >,
     #[prost(oneof = "route_match::PathSpecifier", tags = "1, 2, 10, 14, 15")]
     pub path_specifier: ::core::option::Option<route_match::PathSpecifier>,
 }

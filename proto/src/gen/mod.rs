@@ -41,6 +41,11 @@ pub mod envoy {
                 include!("envoy.config.metrics.v3.rs");
             }
         }
+        pub mod rbac {
+            pub mod v3 {
+                include!("envoy.config.rbac.v3.rs");
+            }
+        }
         pub mod route {
             pub mod v3 {
                 include!("envoy.config.route.v3.rs");
@@ -102,6 +107,21 @@ pub mod envoy {
                         include!("envoy.extensions.filters.http.dynamic_forward_proxy.v3.rs");
                     }
                 }
+                pub mod ext_authz {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.http.ext_authz.v3.rs");
+                    }
+                }
+                pub mod jwt_authn {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.http.jwt_authn.v3.rs");
+                    }
+                }
+                pub mod rbac {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.http.rbac.v3.rs");
+                    }
+                }
                 pub mod router {
                     pub mod v3 {
                         include!("envoy.extensions.filters.http.router.v3.rs");
@@ -131,9 +151,19 @@ pub mod envoy {
                 }
             }
             pub mod network {
+                pub mod ext_authz {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.network.ext_authz.v3.rs");
+                    }
+                }
                 pub mod http_connection_manager {
                     pub mod v3 {
                         include!("envoy.extensions.filters.network.http_connection_manager.v3.rs");
+                    }
+                }
+                pub mod rbac {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.network.rbac.v3.rs");
                     }
                 }
                 pub mod set_filter_state {
@@ -149,6 +179,15 @@ pub mod envoy {
                 pub mod tcp_proxy {
                     pub mod v3 {
                         include!("envoy.extensions.filters.network.tcp_proxy.v3.rs");
+                    }
+                }
+            }
+        }
+        pub mod path {
+            pub mod r#match {
+                pub mod uri_template {
+                    pub mod v3 {
+                        include!("envoy.extensions.path.match.uri_template.v3.rs");
                     }
                 }
             }

@@ -4,6 +4,7 @@
 //! testapp serve NAME [greet:]PORT…      HTTP requests and lines are echoed
 //! testapp talk ADDRESS                  standard input to a connection, what comes to standard output
 //! testapp once ADDRESS                  one line and its echo; exit 1 if it does not come
+//! testapp greeting ADDRESS              the first line that the server says
 //! testapp mark ADDRESS TEXT             one datagram
 //! testapp load http|tcp HOST ADDRESS    one request after the other; a line of output for each
 //! ```
@@ -34,9 +35,10 @@ fn main() -> ExitCode {
         ["serve", name, ports @ ..] => serve(name, ports),
         ["talk", address] => talk(address),
         ["once", address] => line_and_echo(address, "once"),
+        ["greeting", address] => greeting(address),
         ["mark", address, text] => mark(address, text),
         ["load", kind, host, address] => load(kind, host, address),
-        _ => Err(anyhow::anyhow!("usage: testapp serve|talk|once|mark|load …")),
+        _ => Err(anyhow::anyhow!("usage: testapp serve|talk|once|greeting|mark|load …")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -147,6 +149,13 @@ fn line_and_echo(address: &str, text: &str) -> Result<()> {
         }
     }
     bail!("closed without an echo");
+}
+
+fn greeting(address: &str) -> Result<()> {
+    let mut line = String::new();
+    BufReader::new(connect(address)?).read_line(&mut line)?;
+    println!("{}", line.trim_end());
+    Ok(())
 }
 
 fn mark(address: &str, text: &str) -> Result<()> {

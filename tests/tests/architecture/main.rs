@@ -18,6 +18,7 @@ use serde_json::Value;
 const LAYERS: &[(&str, u8, &[&str])] = &[
     ("eastwest-proto", 1, &[]),
     ("eastwest-identity", 1, &[]),
+    ("eastwest-redirect", 1, &[]),
     ("eastwest-model", 2, &["eastwest-identity"]),
     ("eastwest-manifest", 3, &["eastwest-model"]),
     ("eastwest-testing", 3, &["eastwest-model"]),
@@ -43,6 +44,7 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
             "eastwest-identity",
             "eastwest-io",
             "eastwest-proto",
+            "eastwest-redirect",
             "eastwest-xds",
             "eastwest-xds-server",
         ],
@@ -59,6 +61,7 @@ const FOLDERS: &[&str] = &["proto", "ca", "xds", "agent", "control-plane", "test
 /// Crates that decide and do no I/O, and what they must not link.
 const PURE: &[&str] = &[
     "eastwest-identity",
+    "eastwest-redirect",
     "eastwest-model",
     "eastwest-manifest",
     "eastwest-engine",

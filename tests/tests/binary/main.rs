@@ -6,10 +6,12 @@
 
 mod authority;
 mod bundles;
+mod can;
 mod ci_page;
 mod commands;
 mod configuration;
 mod cut_off;
+mod defects;
 mod diff;
 mod expiring_proofs;
 mod following;
@@ -17,6 +19,7 @@ mod harness;
 mod identities;
 mod issuing;
 mod ledger;
+mod left_behind;
 mod lifecycle;
 mod naming;
 mod pages;

@@ -10,6 +10,8 @@ const SECTIONS: &[&str] = &[
     "Trust bundles and Workload API",
     "Ledger",
     "Metrics",
+    "Readiness",
+    "Defects",
     "Limits",
     "Among programs of others",
     "Checklists",

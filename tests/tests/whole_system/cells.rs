@@ -22,7 +22,7 @@ const INSPECTION: Duration = Duration::from_secs(1);
 
 /// A server of this test alone. Each way of declaring a port has one port whose application answers
 /// requests and lines, one where it greets, and one where it speaks TLS of its own.
-const CELLS: Member = Member {
+pub(super) const CELLS: Member = Member {
     namespace: "cells",
     pod: "cells-0",
     app: "cells",
@@ -33,7 +33,7 @@ const CELLS: Member = Member {
     greeting_ports: &[8081, 6081, 7081],
 };
 
-const SERVER: &str = "\
+pub(super) const SERVER: &str = "\
 apiVersion: v1
 kind: Namespace
 metadata: {name: cells}
@@ -76,7 +76,7 @@ status:
 ";
 
 /// Without it, callers in the mesh would follow the server to plaintext under DISABLE.
-const ALWAYS_MUTUAL: &str = "\
+pub(super) const ALWAYS_MUTUAL: &str = "\
 ---
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
@@ -87,7 +87,7 @@ spec:
 ";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
+pub(super) enum Mode {
     Strict,
     Permissive,
     Disable,
@@ -104,7 +104,7 @@ impl fmt::Display for Mode {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Declared {
+pub(super) enum Declared {
     Http,
     Tcp,
     Nothing,
@@ -112,7 +112,7 @@ enum Declared {
 
 impl Declared {
     /// The application's port that answers; plus 1: that greets; plus 363: that speaks TLS.
-    fn port(self) -> u16 {
+    pub(super) fn port(self) -> u16 {
         match self {
             Self::Http => 8080,
             Self::Tcp => 6080,
@@ -158,8 +158,8 @@ impl fmt::Display for Outcome {
     }
 }
 
-const MODES: [Mode; 3] = [Strict, Permissive, Disable];
-const DECLARED: [Declared; 3] = [Declared::Http, Declared::Tcp, Declared::Nothing];
+pub(super) const MODES: [Mode; 3] = [Strict, Permissive, Disable];
+pub(super) const DECLARED: [Declared; 3] = [Declared::Http, Declared::Tcp, Declared::Nothing];
 const TRAFFIC: [Traffic; 4] = [Traffic::PlainHttp, Traffic::ServerFirst, Traffic::MeshTls, Traffic::OwnTls];
 
 /// Table I2. TCP chains see bytes: they have no header to tell an identity in. Where a port is
@@ -179,7 +179,7 @@ fn table(mode: Mode, declared: Declared, traffic: Traffic) -> Outcome {
 
 /// Where the server's sidecar inspects first bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Shape {
+pub(super) enum Shape {
     InLine,
     Behind,
 }
@@ -194,17 +194,17 @@ impl Shape {
 }
 
 /// The server with its TLS applications, a caller in the mesh, and one outside.
-struct Scene {
+pub(super) struct Scene {
     // Dropped in this order: the mesh is last.
     _tls: Vec<Process>,
-    server: Pod,
-    client: Pod,
-    legacy: Pod,
-    mesh: Mesh,
+    pub(super) server: Pod,
+    pub(super) client: Pod,
+    pub(super) legacy: Pod,
+    pub(super) mesh: Mesh,
 }
 
 impl Scene {
-    fn start(manifests: &str, policy: &str, shape: Shape) -> Result<Self> {
+    pub(super) fn start(manifests: &str, policy: &str, shape: Shape) -> Result<Self> {
         let mesh = Mesh::start()?;
         mesh.manifests.write("cells-policy.yaml", policy)?;
         mesh.manifests.write("cells.yaml", manifests)?;
@@ -215,7 +215,7 @@ impl Scene {
 
     /// Switches, and waits until the server's sidecar has the chains of `mode` for `port`, and no
     /// others are draining.
-    fn switch(&self, policy: &str, port: u16, mode: Mode) -> Result<()> {
+    pub(super) fn switch(&self, policy: &str, port: u16, mode: Mode) -> Result<()> {
         self.mesh.manifests.write("cells-policy.yaml", policy)?;
         until(&format!("{mode} at port {port}"), PATIENCE, || {
             let dump = self.server.admin("/config_dump?resource=dynamic_listeners")?;
@@ -319,7 +319,7 @@ fn greeting(from: &Pod, address: &str, port: u16, log: &Path) -> Option<Duration
     talk.greeting().ok().map(|(_, waited)| waited)
 }
 
-fn whole_namespace(mode: Mode) -> String {
+pub(super) fn whole_namespace(mode: Mode) -> String {
     format!(
         "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n\
          metadata: {{name: cells, namespace: cells}}\nspec: {{mtls: {{mode: {mode}}}}}\n"

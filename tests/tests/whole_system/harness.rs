@@ -5,9 +5,9 @@ use eastwest_tests::{
     app::{Talk, echoes, serve},
     bookshop::{CATALOG, Member, STOREFRONT},
     capture::Capture,
-    iptables::{SIDECAR_ID, redirect},
     netns::World,
     programs,
+    redirection::{SIDECAR_ID, redirect},
 };
 
 #[test]

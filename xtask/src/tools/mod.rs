@@ -24,9 +24,10 @@ const ENVOY_VERSION: &str = "1.40.0";
 const SPIFFE_VERSION: &str = "0.3.2";
 
 /// Program → the Debian package it comes in.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("ip", "iproute2"),
     ("iptables", "iptables"),
+    ("nft", "nftables"),
     ("tshark", "tshark"),
     ("curl", "curl"),
     ("openssl", "openssl"),

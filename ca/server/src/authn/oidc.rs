@@ -5,13 +5,14 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
 use eastwest_ca::{
     Caller, JobRules,
     oidc::{ReplayError, SpentTokens, TokenId},
+    wall_clock::Reading,
 };
 use eastwest_identity::SpiffeId;
 use eastwest_io::{HttpsClient, SourceStatus};
@@ -213,8 +214,8 @@ pub trait SharedSpentTokens: Send + Sync + 'static {
 
 /// The tokens that were used.
 enum Spent {
-    /// In this process, which is the only one.
-    Here(Mutex<SpentTokens>),
+    /// In this process, which is the only one; with the beginning of real time.
+    Here(Mutex<SpentTokens>, Instant),
     /// Among replicas.
     Shared(Arc<dyn SharedSpentTokens>),
 }
@@ -227,7 +228,8 @@ impl Spent {
         now: OffsetDateTime,
     ) -> Result<(), AuthnError> {
         match self {
-            Self::Here(spent) => {
+            Self::Here(spent, began) => {
+                let now = Reading { wall: now, running: began.elapsed() };
                 let mut spent = spent.lock().unwrap_or_else(PoisonError::into_inner);
                 Ok(spent.spend(token, expires, now)?)
             }
@@ -257,7 +259,7 @@ impl JobTokens {
         rules: Arc<RulesFile>,
         shared: Option<Arc<dyn SharedSpentTokens>>,
     ) -> Self {
-        let here = || Spent::Here(Mutex::new(SpentTokens::new(MAX_SPENT)));
+        let here = || Spent::Here(Mutex::new(SpentTokens::new(MAX_SPENT)), Instant::now());
         Self { current, rules, spent: shared.map_or_else(here, Spent::Shared) }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use eastwest_ca::{NodeAccounts, SharedPods, TrustedIssuer};
-use eastwest_io::SourceStatus;
+use eastwest_io::{SourceStatus, defects};
 use tokio::task::JoinSet;
 
 use super::{
@@ -121,6 +121,10 @@ impl Proofs {
             followed.spawn(Arc::clone(rules).follow());
         }
         followed.spawn(std::future::pending());
-        while followed.join_next().await.is_some() {}
+        while let Some(ended) = followed.join_next().await {
+            if ended.is_err_and(|ended| ended.is_panic()) {
+                defects::end("the task that follows keys or rules");
+            }
+        }
     }
 }

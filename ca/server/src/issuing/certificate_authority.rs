@@ -1,7 +1,8 @@
 //! The running CA. All values that must change together are one [`CaState`] (CA.md C22).
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -41,8 +42,8 @@ use crate::{
     },
 };
 
-/// Longest wait before the age of the serving certificate is looked at again: clocks jump.
-const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// Longest wait before the age of the serving certificate is looked at again: clocks jump, and clients refuse an expired one.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Wait after a renewal that failed.
 const RETRY: Duration = Duration::from_secs(10);
 /// How many refused requests a receiver may lag behind.
@@ -107,7 +108,9 @@ pub struct CertificateAuthority {
     allowed_names: AllowedNames,
     serving_names: ServingNames,
     serving_lifetime: Duration,
-    context: Arc<RequestContext>,
+    pub(super) context: Arc<RequestContext>,
+    /// Where the ledger is kept, if it is.
+    pub(super) ledger_dir: Option<PathBuf>,
     roots: ArcSwapOption<RootStatus>,
     /// Further sources whose problems are reported.
     further: Mutex<Vec<Arc<SourceStatus>>>,
@@ -156,6 +159,7 @@ impl CertificateAuthority {
             serving_names: config.serving_names,
             serving_lifetime: config.serving_lifetime,
             context: Arc::new(context),
+            ledger_dir: config.ledger.map(|ledger| ledger.dir),
             roots: ArcSwapOption::empty(),
             further: Mutex::default(),
         }))
@@ -231,13 +235,14 @@ impl CertificateAuthority {
         });
     }
 
-    /// Makes a new serving certificate if the current one has lived half of its life; says whether it did.
+    /// Makes a new serving certificate if the current one has lived half of its life, or begins later because the clock
+    /// was set back; says whether it did.
     ///
     /// # Errors
     /// It could not be made; the current one stays.
     pub fn renew_serving_if_due(&self, now: OffsetDateTime) -> Result<bool, ServingError> {
         let ca_state = self.ca_state();
-        if now < ca_state.serving.renew_at {
+        if !ca_state.serving.is_due(now) {
             return Ok(false);
         }
         let serving = ServingCertificate::make(
@@ -268,12 +273,6 @@ impl CertificateAuthority {
                 }
             }
         }
-    }
-
-    /// Whether the signing chain is valid at `now` and the ledger can be written.
-    pub fn is_able_to_sign(&self, now: OffsetDateTime) -> bool {
-        self.ca_state().issuer.local().is_valid(now)
-            && !self.context.ledger.state().failing.load(Ordering::Relaxed)
     }
 
     /// The trust domain of the identities that are issued.

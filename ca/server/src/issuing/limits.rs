@@ -5,7 +5,7 @@ use std::{
     num::NonZeroU32,
     sync::{Mutex, PoisonError},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use eastwest_ca::{
@@ -13,6 +13,7 @@ use eastwest_ca::{
     rate_limit::{Rate, RateLimiter},
 };
 use eastwest_io::accept::network;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::issuing::status::RequestError;
 
@@ -26,7 +27,7 @@ pub struct Limits {
     /// Requests of one caller, of certificates and of JWT-SVIDs each: of one pod if its token names it, else of one
     /// identity.
     pub requests: Rate,
-    /// Failed proofs of one address, after which its requests are refused before they are looked at.
+    /// Failed proofs of one address, after which the proofs from it are checked one at a time.
     pub failures: Rate,
     /// Threads that verify requests and sign.
     pub signers: usize,
@@ -58,10 +59,26 @@ impl Owner {
     }
 }
 
+/// The right to have a proof checked; of a doubted address, with the time until it is not doubted any more.
+#[derive(Debug)]
+pub(crate) struct Turn<'a>(Option<(Option<SemaphorePermit<'a>>, Duration)>);
+
+impl Turn<'_> {
+    /// The answer to a proof that was wrong: who keeps failing is asked to wait.
+    pub(crate) fn answer(&self, error: RequestError) -> RequestError {
+        match &self.0 {
+            Some((_, retry)) => RequestError::TooManyFailures { retry: *retry },
+            None => error,
+        }
+    }
+}
+
 /// Applies the limits.
 #[derive(Debug)]
 pub(crate) struct Guard {
     failures: Mutex<RateLimiter<IpAddr>>,
+    /// The one proof that is checked at a time of addresses whose proofs keep failing.
+    doubted: Semaphore,
     requests: Mutex<RateLimiter<Owner>>,
     /// Counted apart, so that a caller that requests many tokens can still renew its certificate.
     tokens: Mutex<RateLimiter<Owner>>,
@@ -71,16 +88,25 @@ impl Guard {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             failures: Mutex::new(RateLimiter::new(limits.failures, MAX_PEERS)),
+            doubted: Semaphore::new(1),
             requests: Mutex::new(RateLimiter::new(limits.requests, MAX_CALLERS)),
             tokens: Mutex::new(RateLimiter::new(limits.requests, MAX_CALLERS)),
         }
     }
 
-    /// Whether requests from `peer` are looked at.
-    pub(crate) fn peer(&self, peer: Option<IpAddr>, now: Instant) -> Result<(), RequestError> {
-        let Some(peer) = peer else { return Ok(()) };
+    /// Waits until a proof from `peer` may be checked. Many clients share an address, so a good proof is never refused
+    /// for the failures of others: it waits for its turn among theirs, while other addresses wait for nobody.
+    pub(crate) async fn turn(&self, peer: Option<IpAddr>, now: Instant) -> Turn<'_> {
+        match self.doubt(peer, now) {
+            None => Turn(None),
+            Some(retry) => Turn(Some((self.doubted.acquire().await.ok(), retry))),
+        }
+    }
+
+    /// For how long proofs from `peer` are doubted, because too many have failed.
+    fn doubt(&self, peer: Option<IpAddr>, now: Instant) -> Option<Duration> {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.check(network(peer), now).map_err(|retry| RequestError::TooManyFailures { retry })
+        failures.check(network(peer?), now).err()
     }
 
     /// Counts a proof from `peer` that failed.

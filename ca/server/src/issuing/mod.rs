@@ -2,6 +2,7 @@
 
 pub(crate) mod certificate_authority;
 pub mod limits;
+pub(crate) mod readiness;
 pub mod service;
 mod signers;
 pub mod status;

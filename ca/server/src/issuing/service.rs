@@ -85,12 +85,14 @@ impl RequestContext {
     ) -> Result<Caller, RequestError> {
         let peer = address(extensions);
         *requester = Requester::stranger(peer);
-        self.guard.peer(peer, Instant::now())?;
+        let turn = self.guard.turn(peer, Instant::now()).await;
         let caller =
-            peers.authenticate(&Credentials { metadata, extensions }, now).await.inspect_err(|error| {
-                if !matches!(error, AuthnError::Unavailable(_)) {
-                    self.guard.failed(peer, Instant::now());
+            peers.authenticate(&Credentials { metadata, extensions }, now).await.map_err(|error| {
+                if matches!(error, AuthnError::Unavailable(_)) {
+                    return error.into();
                 }
+                self.guard.failed(peer, Instant::now());
+                turn.answer(error.into())
             })?;
         *requester = Requester::caller(&caller, peer);
         Ok(caller)

@@ -7,6 +7,7 @@ use std::{
 };
 
 use eastwest_ca::fair_queue::FairQueue;
+use eastwest_io::defects;
 
 use crate::issuing::limits::Owner;
 
@@ -57,7 +58,10 @@ impl Shared {
 
     fn run(&self) {
         while let Some(job) = self.next() {
-            job();
+            defects::caught("ca-signer", || {
+                defects::fault("signer");
+                job();
+            });
         }
     }
 
@@ -110,6 +114,11 @@ impl Signers {
         pushed.map_err(|_| Full)
     }
 
+    /// How many threads have ended, and how many were started.
+    pub(crate) fn ended(&self) -> (usize, usize) {
+        (self.threads.iter().filter(|thread| thread.is_finished()).count(), self.threads.len())
+    }
+
     /// How many requests wait.
     pub(crate) fn waiting(&self) -> usize {
         self.shared.lock().jobs.len()
@@ -121,7 +130,7 @@ impl Drop for Signers {
         self.shared.lock().closed = true;
         self.shared.work.notify_all();
         for thread in self.threads.drain(..) {
-            let _ = thread.join(); // a job that panicked sent no answer, which the service reports
+            let _ = thread.join(); // what a job panics with is caught
         }
     }
 }
@@ -141,6 +150,23 @@ mod tests {
     fn owner(name: &str) -> Owner {
         let identity = format!("spiffe://cluster.local/ns/a/sa/{name}").parse().unwrap();
         Owner::of(&eastwest_ca::Caller::new(identity, eastwest_ca::caller::Proof::Operator))
+    }
+
+    /// The only thread goes on.
+    #[test]
+    fn a_job_that_panics_costs_itself_alone() {
+        let signers = Signers::start(1).unwrap();
+        let (done, outcome) = mpsc::channel();
+        for n in 0..6 {
+            let done = done.clone();
+            let job = move || {
+                assert!(n % 2 == 1, "on purpose");
+                done.send(n).unwrap();
+            };
+            signers.submit(owner("a"), job).unwrap();
+        }
+        drop(done);
+        assert_eq!(outcome.iter().collect::<Vec<_>>(), [1, 3, 5]);
     }
 
     /// Each thread that is called calls the next, until all are busy.

@@ -16,6 +16,7 @@ use eastwest_ca::{
     LocalIssuer,
     ledger::{Event, Issued, JwtSvid, Refusals, Refused, Requester},
 };
+use eastwest_io::defects;
 use thiserror::Error;
 use time::OffsetDateTime;
 
@@ -102,7 +103,10 @@ impl Writer {
             carried: Vec::new(),
         };
         scribe.note_size();
-        let thread = thread::Builder::new().name("ca-ledger".to_owned()).spawn(move || scribe.run(&messages));
+        let thread = thread::Builder::new().name("ca-ledger".to_owned()).spawn(move || {
+            // Half a commit may be written: only a start finds out what is on the disk.
+            defects::vital("the thread that writes the ledger", || scribe.run(&messages));
+        });
         let thread = thread.map_err(|source| thread_error(config, source))?;
         Ok(Self { queue: Some(queue), thread: Some(thread), state, kept: config.is_some() })
     }
@@ -229,6 +233,9 @@ impl Scribe {
     }
 
     fn commit(&mut self, messages: Vec<Message>) {
+        if !messages.is_empty() {
+            defects::fault("ledger");
+        }
         let now = OffsetDateTime::now_utc();
         let mut events = std::mem::take(&mut self.carried);
         let mut answers: VecDeque<Done> = VecDeque::new();

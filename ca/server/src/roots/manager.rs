@@ -4,15 +4,16 @@ use std::{
     io,
     sync::{Arc, Weak},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use eastwest_ca::{
     CertificateSummary, Issuer as _, LocalIssuer, Needs, PluggedCa, Revocations, TrustBundle,
     plugged::PluggedFiles,
+    wall_clock::{Belief, Reading, WallClock},
 };
 use eastwest_io::{
-    FolderWatch,
+    FolderWatch, defects,
     watch::{Debounce, folder_id},
 };
 use time::OffsetDateTime;
@@ -21,7 +22,7 @@ use super::{
     config::{RootsConfig, RootsError},
     memory::{self, Carried, InForce},
     plugged_source::{Look, PluggedIn},
-    rotator::Rotator,
+    rotator::{Moment, Rotator},
     start::{OwnRoot, Start, tell},
 };
 use crate::{
@@ -66,6 +67,9 @@ pub struct RootManager {
     problems: Problems,
     since: OffsetDateTime,
     reloads: u64,
+    clock: WallClock,
+    /// The beginning of real time.
+    began: Instant,
 }
 
 impl RootManager {
@@ -110,6 +114,8 @@ impl RootManager {
             problems: Problems::default(),
             since: now,
             reloads: 0,
+            clock: WallClock::new(Reading { wall: now, running: Duration::ZERO }),
+            began: Instant::now(),
         };
         tell(&manager.source, manager.plugged.as_ref());
         manager.judge_lists(&files, now);
@@ -126,7 +132,10 @@ impl RootManager {
     pub fn follow(mut self, ca: &Arc<CertificateAuthority>) -> io::Result<()> {
         ca.set_root_status(self.status());
         let ca = Arc::downgrade(ca);
-        thread::Builder::new().name("roots".to_owned()).spawn(move || self.run(&ca)).map(|_| ())
+        thread::Builder::new().name("roots".to_owned()).spawn(move || {
+            defects::vital("the thread that follows the roots", || self.run(&ca));
+        })?;
+        Ok(())
     }
 
     fn run(&mut self, ca: &Weak<CertificateAuthority>) {
@@ -137,14 +146,17 @@ impl RootManager {
             let folders = folders.into_iter().flatten();
             watch.set(&folders.filter_map(|path| Some((path.to_owned(), folder_id(path)?))).collect());
             let Some(ca) = ca.upgrade() else { return };
-            let soon = self.look(&ca, OffsetDateTime::now_utc());
+            let now = Reading { wall: OffsetDateTime::now_utc(), running: self.began.elapsed() };
+            let soon = self.look(&ca, now);
             drop(ca);
             watch.wait(if soon { DEBOUNCE.quiet } else { RESCAN });
         }
     }
 
     /// Reads the sources and installs what changed; returns whether to read again soon.
-    fn look(&mut self, ca: &CertificateAuthority, now: OffsetDateTime) -> bool {
+    fn look(&mut self, ca: &CertificateAuthority, reading: Reading) -> bool {
+        let (moment, now) = (self.moment(reading), reading.wall);
+        defects::fault("roots");
         let (mut changed, mut soon) = (false, false);
         match self.plugged.as_mut().map(PluggedIn::look) {
             None | Some(Ok(Look::Unchanged)) => {
@@ -157,12 +169,13 @@ impl RootManager {
             Some(Ok(Look::Changed(files))) => changed |= self.judge(&files, ca, now),
             Some(Err(error)) => self.problems.found(Subject::PluggedInCa, error.to_string(), now),
         }
-        if self.carried.as_ref().is_some_and(|carried| carried.until < now) {
+        if moment.may_step && self.carried.as_ref().is_some_and(|carried| carried.until < now) {
+            self.clock.stepped(reading);
             tracing::info!("the roots of the CA before are dropped: nothing that they signed is left");
             self.carried = None;
             changed = true;
         }
-        changed |= self.look_at_state(ca, now);
+        changed |= self.look_at_state(ca, moment);
         self.judge_expiry(now);
         let was_writer = std::mem::replace(&mut self.writer, self.state.is_writer());
         if changed {
@@ -177,8 +190,26 @@ impl RootManager {
         soon || self.rotator.as_ref().is_some_and(Rotator::is_busy)
     }
 
+    /// Holds the wall clock against real time, and tells if it was set.
+    fn moment(&mut self, now: Reading) -> Moment {
+        let (from, until) = self.issuer.validity();
+        let life = Duration::try_from(until - from).unwrap_or_default();
+        let belief = self.clock.see(now, life);
+        let told = match belief {
+            Belief::Agrees => Ok(()),
+            Belief::WasSet(by) => Err(format!(
+                "the wall clock was set by about {} seconds; no root is replaced and none retires until it is back or goes on for an hour: set it right, or restart this process if it is right now",
+                by.whole_seconds() / 10 * 10
+            )),
+        };
+        self.problems.note(Subject::Clock, told, now.wall);
+        let is_believed = belief == Belief::Agrees;
+        Moment { now, is_believed, may_step: is_believed && self.clock.may_step(now, life) }
+    }
+
     /// Takes up what others wrote, and advances the rotation of our own root; returns whether anything must be installed.
-    fn look_at_state(&mut self, ca: &CertificateAuthority, now: OffsetDateTime) -> bool {
+    fn look_at_state(&mut self, ca: &CertificateAuthority, moment: Moment) -> bool {
+        let now = moment.now.wall;
         if self.rotator.is_none() && self.source_is_directory() {
             return false;
         }
@@ -186,7 +217,14 @@ impl RootManager {
         let refreshed = self.state.refresh(self.rotator.is_some(), now);
         let replaced = *refreshed.as_ref().unwrap_or(&false);
         let found = match &mut self.rotator {
-            Some(rotator) => rotator.look(&latest_expiry, replaced, now),
+            Some(rotator) => {
+                let before = rotator.steps();
+                let found = rotator.look(&latest_expiry, replaced, moment);
+                if rotator.steps() != before {
+                    self.clock.stepped(moment.now);
+                }
+                found
+            }
             None => Ok(None),
         };
         let told = match (refreshed, &found) {

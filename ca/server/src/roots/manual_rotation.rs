@@ -13,7 +13,7 @@ use eastwest_ca::{
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::steps::{self, RotateError};
+use super::steps::{self, By, RotateError};
 use crate::trust::{
     root_status::rfc3339,
     state_dir::{StateDir, StateLock},
@@ -73,7 +73,7 @@ pub fn rotate(
         let roots = state.roots();
         let before = roots.rotation()?;
         let new = like(roots.new_root_like(before.active().generation)?);
-        let rotation = steps::take(roots, before, step, &new, force, now)?;
+        let rotation = steps::take(roots, before, step, &new, By::Person { force }, now)?;
         if alone.is_some() {
             let covered = steps::covered(&state.latest_expiry(), &rotation, now);
             let rotation = rotation.taken_up(covered);

@@ -38,13 +38,25 @@ pub(super) fn covered(
     if latest < now { now } else { latest + Duration::SECOND }
 }
 
+/// Who takes a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// A server, because it is due. The key of a root that retires is kept.
+    Itself,
+    /// A person, by force also one that breaks connections.
+    Person {
+        /// By force.
+        force: bool,
+    },
+}
+
 /// Takes a step. Call it within an edit of the rotation.
 pub(super) fn take(
     roots: RootFiles<'_>,
     rotation: Rotation,
     step: Step,
     new: &NewRoot,
-    force: bool,
+    by: By,
     now: OffsetDateTime,
 ) -> Result<Rotation, RotateError> {
     let dropped = match rotation.phase() {
@@ -57,7 +69,10 @@ pub(super) fn take(
             let new = NewRoot { generation: rotation.next_generation(), ..new.clone() };
             rotation.prepare(roots.make_root(&new, now)?, now)?
         }
-        step => rotation.advance(step, force, now)?,
+        step => match by {
+            By::Itself => rotation.advance_by_itself(step, now)?,
+            By::Person { force } => rotation.advance(step, force, now)?,
+        },
     };
     roots.save_rotation(&rotation)?;
     match (step, dropped) {

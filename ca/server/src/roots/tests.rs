@@ -1,19 +1,23 @@
 //! A rotation on disk: every step, what a crash in the middle of one leaves behind, and what is refused.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
 use eastwest_ca::{
     NewRoot,
     rotation::{Phase, Refused, Step},
+    wall_clock::Reading,
 };
 use eastwest_identity::TrustDomain;
 use time::{Duration, OffsetDateTime};
 
 use super::{
     manual_rotation::{self, RotationView},
+    rotator::{Moment, Rotator},
     steps::RotateError,
 };
-use crate::trust::state_dir::StateDir;
+use crate::trust::{
+    latest_expiry::LatestExpiry, root_files::RootFiles, state_dir::StateDir, storage::CaStorage,
+};
 
 fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
@@ -111,6 +115,52 @@ fn an_abandoned_root_leaves_nothing() {
         assert_eq!(state.load(now()).unwrap().roots.pem(), before);
         assert!(!exists(&state, "ca-2-key.pem") && !exists(&state, "ca-2-cert.pem"));
     }
+}
+
+/// CA.md C40. A server whose clock is years ahead, and what it does as soon as the clock may be believed.
+#[test]
+fn steps_wait_for_a_clock_that_is_believed() {
+    let (_dir, state) = filled();
+    let record = state.roots().rotation().unwrap();
+    let state: Arc<dyn CaStorage> = Arc::new(state);
+    let mut rotator = Rotator::new(Arc::clone(&state), usual(), true, record.clone());
+    let latest_expiry = LatestExpiry::default();
+    let wall = now() + Duration::days(3649);
+    let mut look = |is_believed, may_step, hours: u64| {
+        let running = std::time::Duration::from_secs(hours * 3600);
+        let moment = Moment { now: Reading { wall, running }, is_believed, may_step };
+        rotator.look(&latest_expiry, false, moment).unwrap();
+        RootFiles::of(&*state).rotation().unwrap()
+    };
+    assert_eq!(look(false, false, 0), record);
+    assert_eq!(look(true, false, 0), record);
+    let Phase::Prepared { .. } = look(true, true, 0).phase() else { panic!("one step at a time") };
+    let Phase::Prepared { .. } = look(true, false, 0).phase() else { panic!("the next one waits") };
+}
+
+/// A server lets go of the key of a root that retired by itself when it has run for 30 days.
+#[test]
+fn a_key_that_is_kept_goes_after_thirty_days_of_running() {
+    let (_dir, state) = filled();
+    for step in [Step::Prepare, Step::Publish, Step::Activate] {
+        take(&state, step).unwrap();
+    }
+    let retired = state.roots().rotation().unwrap().advance_by_itself(Step::Retire, now()).unwrap();
+    state.roots().save_rotation(&retired).unwrap();
+    assert!(exists(&state, "ca-key.pem"));
+    let path = state.path().to_owned();
+    let there = || path.join("ca-key.pem").exists();
+    let state: Arc<dyn CaStorage> = Arc::new(state);
+    let mut rotator = Rotator::new(state, usual(), true, retired);
+    let latest_expiry = LatestExpiry::default();
+    let mut run = |hours: u64| {
+        let now = Reading { wall: now(), running: std::time::Duration::from_secs(hours * 3600) };
+        rotator.look(&latest_expiry, false, Moment { now, is_believed: false, may_step: false }).unwrap();
+    };
+    (1..=719).for_each(&mut run);
+    assert!(there());
+    run(720);
+    assert!(!there());
 }
 
 /// A crash before or after the record was replaced, at every step: the next start has one signer and a bundle with all

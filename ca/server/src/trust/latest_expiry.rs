@@ -104,7 +104,8 @@ impl LatestExpiry {
         if not_after.unix_timestamp() <= self.recorded.load(Ordering::Acquire) {
             return; // by another thread, meanwhile
         }
-        let ahead = not_after + (not_after - now) / AHEAD;
+        // A certificate may live until the last day that can be written.
+        let ahead = not_after.saturating_add((not_after - now) / AHEAD);
         let others = OffsetDateTime::from_unix_timestamp(read(file)).unwrap_or(ahead);
         let ahead = ahead.max(others);
         let text = ahead.format(&Rfc3339).unwrap_or_default();

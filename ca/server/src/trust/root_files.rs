@@ -6,7 +6,7 @@ use std::{io, sync::Arc};
 use eastwest_ca::{
     CertificateSummary, LocalIssuer, NewKey, NewRoot, PrivateKey, TrustBundle,
     jwt::{SvidKey, TokenKeyError},
-    rotation::{RootSlot, Rotation},
+    rotation::{Phase, RootSlot, Rotation},
 };
 use eastwest_identity::TrustDomain;
 use rustls_pki_types::CertificateDer;
@@ -180,10 +180,17 @@ impl<'a> RootFiles<'a> {
         self.0.remove(&key)
     }
 
-    /// Removes the keys of roots that have retired. Their certificates stay: old signatures can still be verified.
+    /// Removes the keys of roots that have retired, but those that are kept. Their certificates stay: old signatures can
+    /// still be verified.
     pub(crate) fn destroy_retired_keys(&self, rotation: &Rotation) -> Result<(), StateError> {
         let trusted = rotation.trusted();
-        let retired = (1..rotation.active().generation).filter(|generation| !trusted.contains(generation));
+        let is_kept = |one: u32| rotation.kept().iter().any(|kept| kept.root.generation == one);
+        let next = match rotation.phase() {
+            Phase::Prepared { next } => Some(next.generation),
+            _ => None,
+        };
+        let retired = (1..rotation.next_generation())
+            .filter(|one| !trusted.contains(one) && !is_kept(*one) && next != Some(*one));
         retired.map(|generation| names(generation).0).try_for_each(|key| self.0.remove(&key))
     }
 
@@ -192,8 +199,8 @@ impl<'a> RootFiles<'a> {
     /// # Errors
     /// One cannot be read.
     pub fn all_certificates(&self) -> Result<Option<TrustBundle>, StateError> {
-        let newest = self.rotation().map_or(0, |rotation| rotation.active().generation);
-        let there = (1..=newest).filter(|generation| self.0.exists(&names(*generation).1));
+        let next = self.rotation().map_or(1, |rotation| rotation.next_generation());
+        let there = (1..next).filter(|generation| self.0.exists(&names(*generation).1));
         let roots: Vec<TrustBundle> = there.map(|one| self.certificates(one)).collect::<Result<_, _>>()?;
         Ok(roots.into_iter().reduce(|all, further| all.and(&further)))
     }

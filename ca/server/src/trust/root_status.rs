@@ -73,6 +73,8 @@ pub(crate) enum Subject {
     Secret,
     /// The end of the signing chain.
     Expiry,
+    /// The wall clock.
+    Clock,
 }
 
 /// The revocation lists in force.
@@ -170,6 +172,7 @@ impl Subject {
             Self::StateDir => "state-dir",
             Self::Secret => "ca-secret",
             Self::Expiry => "expiry",
+            Self::Clock => "clock",
         }
     }
 
@@ -181,6 +184,7 @@ impl Subject {
             Self::StateDir => "state directory",
             Self::Secret => "CA Secret",
             Self::Expiry => "expiry",
+            Self::Clock => "wall clock",
         }
     }
 }

@@ -40,6 +40,8 @@ pub enum ServingError {
 #[derive(Debug, Clone)]
 pub(crate) struct ServingCertificate {
     pub(crate) key: Arc<CertifiedKey>,
+    pub(crate) not_before: OffsetDateTime,
+    pub(crate) not_after: OffsetDateTime,
     /// When half of its life is over.
     pub(crate) renew_at: OffsetDateTime,
 }
@@ -65,7 +67,19 @@ impl ServingCertificate {
         let chain = std::iter::once(certificate.der).chain(issuer.intermediates().iter().cloned()).collect();
         // Borrowed, so that no copy of the key is left behind in memory.
         let signer = ring::sign::any_supported_type(&PrivateKeyDer::Pkcs8(key.pkcs8().into()))?;
-        Ok(Self { key: Arc::new(CertifiedKey::new(chain, signer)), renew_at })
+        let key = Arc::new(CertifiedKey::new(chain, signer));
+        let (not_before, not_after) = (certificate.not_before, certificate.not_after);
+        Ok(Self { key, not_before, not_after, renew_at })
+    }
+
+    /// Whether clients take it at `now`.
+    pub(crate) fn is_valid(&self, now: OffsetDateTime) -> bool {
+        (self.not_before..=self.not_after).contains(&now)
+    }
+
+    /// Whether it should be replaced at `now`. A clock that was set back makes it one of the future.
+    pub(crate) fn is_due(&self, now: OffsetDateTime) -> bool {
+        now >= self.renew_at || now < self.not_before
     }
 }
 

@@ -40,6 +40,28 @@ async fn the_serving_certificate_is_our_own_and_is_renewed() {
     assert!(connect(&ca, &config, "localhost").await.is_err());
 }
 
+/// Readiness goes by the clock on the wall, and so does renewal: a clock that jumps, forward or back, takes effect at
+/// once.
+#[tokio::test]
+async fn a_clock_that_jumps_costs_readiness_until_the_serving_certificate_is_renewed() {
+    let ca = Ca::start().await;
+    let authority = &ca.certificate_authority;
+    let unready = |now| {
+        let reasons = authority.inabilities(now);
+        reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    };
+    let (now, later) = (OffsetDateTime::now_utc(), OffsetDateTime::now_utc() + time::Duration::days(2));
+    assert_eq!(unready(now), "");
+    for (at, other) in [(later, now), (now, later)] {
+        assert!(unready(at).contains("the serving certificate is not valid now"), "{}", unready(at));
+        assert!(authority.renew_serving_if_due(at).unwrap(), "it is due at once");
+        assert_eq!((unready(at), authority.renew_serving_if_due(at).unwrap()), (String::new(), false));
+        assert_ne!(unready(other), "");
+    }
+    let config = Arc::new(client_config(&authority.roots_pem(), None, &[&version::TLS13]));
+    assert!(connect(&ca, &config, "localhost").await.is_ok());
+}
+
 /// A ticket would outlive the certificate of the client that holds it.
 #[tokio::test]
 async fn nothing_is_resumed() {

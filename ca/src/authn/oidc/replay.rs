@@ -3,13 +3,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    time::Duration,
 };
 
 use ring::digest;
 use thiserror::Error;
 use time::OffsetDateTime;
 
-use crate::x509::public_key::hex;
+use crate::{wall_clock::Reading, x509::public_key::hex};
 
 /// A token by issuer and `jti`; of one size, whatever they are. Shown as 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,12 +47,15 @@ pub enum ReplayError {
     Full(usize),
 }
 
-/// The tokens that were used and are valid still. Bounded: rather than forget one, it takes no more.
+/// The tokens that were used and are valid still. Bounded: rather than forget one, it takes no more. A token is forgotten
+/// when it has run out by the wall clock and as much real time has passed, so that a clock which is set ahead for a moment
+/// makes no token good again.
 #[derive(Debug)]
 pub struct SpentTokens {
     limit: usize,
     spent: BTreeMap<TokenId, OffsetDateTime>,
-    by_end: BTreeSet<(OffsetDateTime, TokenId)>,
+    /// By the real time at which they run out.
+    by_end: BTreeSet<(Duration, TokenId)>,
 }
 
 impl SpentTokens {
@@ -64,13 +68,11 @@ impl SpentTokens {
     ///
     /// # Errors
     /// It was used before, or no more can be remembered.
-    pub fn spend(
-        &mut self,
-        key: TokenId,
-        expires: OffsetDateTime,
-        now: OffsetDateTime,
-    ) -> Result<(), ReplayError> {
-        while let Some((_, key)) = self.by_end.first().filter(|(end, _)| *end <= now).copied() {
+    pub fn spend(&mut self, key: TokenId, expires: OffsetDateTime, now: Reading) -> Result<(), ReplayError> {
+        while let Some((_, key)) = self.by_end.first().filter(|(end, _)| *end <= now.running).copied() {
+            if self.spent.get(&key).is_some_and(|expires| *expires > now.wall) {
+                break;
+            }
             self.by_end.pop_first();
             self.spent.remove(&key);
         }
@@ -81,7 +83,8 @@ impl SpentTokens {
             return Err(ReplayError::Full(self.limit));
         }
         self.spent.insert(key, expires);
-        self.by_end.insert((expires, key));
+        let left = Duration::try_from(expires - now.wall).unwrap_or_default();
+        self.by_end.insert((now.running.saturating_add(left), key));
         Ok(())
     }
 }
@@ -94,8 +97,10 @@ mod tests {
 
     #[test]
     fn a_token_is_accepted_once_and_memory_is_bounded() {
-        let now = datetime!(2026-11-24 12:00:00 UTC);
-        let end = now + Duration::minutes(5);
+        let wall = datetime!(2026-11-24 12:00:00 UTC);
+        let end = wall + Duration::minutes(5);
+        let at = |wall, seconds| Reading { wall, running: std::time::Duration::from_secs(seconds) };
+        let now = at(wall, 7);
         let mut spent = SpentTokens::new(3);
         assert_eq!(spent.spend(TokenId::new("a", "1"), end, now), Ok(()));
         assert_eq!(spent.spend(TokenId::new("a", "1"), end, now), Err(ReplayError::Spent));
@@ -108,10 +113,18 @@ mod tests {
         assert_eq!(spent.spend(TokenId::new("a1", ""), end, now), Ok(()), "not the same text cut elsewhere");
         assert_eq!(spent.spend(TokenId::new("c", "1"), end, now), Err(ReplayError::Full(3)));
         assert_eq!(
-            spent.spend(TokenId::new("a", "1"), end, end - Duration::seconds(1)),
+            spent.spend(TokenId::new("a", "1"), end, at(end - Duration::seconds(1), 306)),
             Err(ReplayError::Spent)
         );
-        assert_eq!(spent.spend(TokenId::new("c", "1"), end, end), Ok(()), "what has run out is forgotten");
+        let ahead = at(end + Duration::days(3650), 8);
+        assert_eq!(
+            spent.spend(TokenId::new("c", "1"), end, ahead),
+            Err(ReplayError::Full(3)),
+            "a clock that was set ahead makes nobody forget"
+        );
+        assert_eq!(spent.spend(TokenId::new("a", "1"), end, at(wall, 9)), Err(ReplayError::Spent));
+        let over = at(end, 307);
+        assert_eq!(spent.spend(TokenId::new("c", "1"), end, over), Ok(()), "what has run out is forgotten");
         assert_eq!(spent.spent.len(), 1);
         assert_eq!(TokenId::new("a", "1").to_string().len(), 64);
     }

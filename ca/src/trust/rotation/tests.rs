@@ -29,20 +29,145 @@ fn retiring() -> Rotation {
     published().taken_up(START).advance(Step::Activate, false, START).unwrap()
 }
 
+fn retired_by_itself() -> Rotation {
+    retiring().taken_up(START).advance_by_itself(Step::Retire, START).unwrap()
+}
+
+/// CA.md C40.
+#[test]
+fn the_key_of_a_root_that_retires_by_itself_is_kept_for_thirty_days_of_running() {
+    let rotation = retired_by_itself();
+    let kept =
+        |rotation: &Rotation| rotation.kept().iter().map(|one| one.root.generation).collect::<Vec<_>>();
+    assert_eq!((rotation.trusted(), kept(&rotation), rotation.next_generation()), (vec![2], vec![1], 3));
+    let day = 24 * 60 * 60;
+    let rotation = rotation.kept_for(29 * day);
+    assert_eq!(kept(&rotation), [1], "whatever the wall clock says");
+    assert_eq!(kept(&rotation.clone().kept_for(day)), [0; 0]);
+    assert_eq!(kept(&rotation.clone().advance(Step::Retire, false, START).unwrap()), [0; 0], "by a person");
+    // The next rotation leaves it alone.
+    let next = rotation.prepare(slot(3, START, HOUR), START).unwrap();
+    assert_eq!(kept(&next), [1]);
+    assert_eq!(kept(&next.clone().advance(Step::Abandon, false, START).unwrap()), [1]);
+    let text = serde_json::to_string(&next).unwrap();
+    assert_eq!(serde_json::from_str::<Rotation>(&text).unwrap(), next, "{text}");
+}
+
+#[test]
+fn the_root_before_can_sign_again() {
+    let back = retiring().advance(Step::Restore, false, START).unwrap();
+    assert_eq!((back.trusted(), back.next_generation()), (vec![1, 2], 3), "safe while both are trusted");
+    let refused = retired_by_itself().advance(Step::Restore, false, START).unwrap_err().to_string();
+    assert!(refused.contains("workloads that have renewed since"), "{refused}");
+    let back = retired_by_itself().advance(Step::Restore, true, START).unwrap();
+    assert_eq!((back.trusted(), back.kept().len()), (vec![1, 2], 0));
+    let done = back.taken_up(START).advance(Step::Retire, false, START).unwrap();
+    assert_eq!((done.trusted(), done.next_generation()), (vec![1], 2));
+}
+
+/// Wall clocks that jump at random, for moments and for hours: no two steps are within ten minutes of real time, none is
+/// taken while the clock is wrong by a jump of less than an hour, and no key is gone before it was kept for 30 days.
+#[test]
+fn a_clock_that_jumps_never_destroys_a_root() {
+    use crate::wall_clock::{Reading, WallClock};
+    const LOOK: u64 = 30;
+    let ten_minutes = 600;
+    for seed in 0..30_u64 {
+        let mut number = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut random = |below: u64| {
+            number ^= number << 13;
+            number ^= number >> 7;
+            number ^= number << 17;
+            number % below
+        };
+        let life = Duration::days(3650);
+        let long = std::time::Duration::try_from(life).unwrap();
+        let mut rotation = Rotation::of(slot(1, START, life));
+        let (mut error, mut until) = (Duration::ZERO, 0);
+        let mut clock = WallClock::new(Reading { wall: START, running: std::time::Duration::ZERO });
+        let mut last_step = None;
+        for running in (LOOK..48 * 3600).step_by(30) {
+            if running >= until {
+                // Right half of the time, else years off, for at most 50 minutes.
+                error = match random(2) {
+                    0 => Duration::ZERO,
+                    _ => Duration::days(i64::try_from(random(8000)).unwrap() - 1000),
+                };
+                until = running + LOOK + random(3000);
+            }
+            let real = START + Duration::seconds(i64::try_from(running).unwrap());
+            let now = Reading { wall: real + error, running: std::time::Duration::from_secs(running) };
+            clock.see(now, long);
+            if rotation.awaits_signer() {
+                rotation = rotation.taken_up(now.wall);
+            }
+            let Some(step) = rotation.due(now.wall).filter(|_| clock.may_step(now, long)) else { continue };
+            assert_eq!(error, Duration::ZERO, "seed {seed}: {step} at a wrong time");
+            assert!(
+                last_step.is_none_or(|last| running - last >= ten_minutes),
+                "seed {seed}: {step} too soon"
+            );
+            last_step = Some(running);
+            clock.stepped(now);
+            rotation = match step {
+                Step::Prepare => rotation.clone().prepare(slot(2, now.wall, life), now.wall).unwrap(),
+                step => rotation.advance_by_itself(step, now.wall).unwrap(),
+            };
+        }
+        assert_eq!(rotation, Rotation::of(slot(1, START, life)), "seed {seed}: nothing was due");
+    }
+}
+
+/// A clock that is ten years ahead from the start on, for good: the steps come one at a time, and the key stays.
+#[test]
+fn a_clock_that_is_wrong_from_the_start_destroys_no_key() {
+    use crate::wall_clock::{Reading, WallClock};
+    let (life, off) = (Duration::days(3650), Duration::days(3649));
+    let long = std::time::Duration::try_from(life).unwrap();
+    let mut rotation = Rotation::of(slot(1, START, life));
+    let reading = |running: u64| Reading {
+        wall: START + off + Duration::seconds(i64::try_from(running).unwrap()),
+        running: std::time::Duration::from_secs(running),
+    };
+    let mut clock = WallClock::new(reading(0));
+    let mut steps = Vec::new();
+    for running in 1..4 * 3600 {
+        let now = reading(running);
+        clock.see(now, long);
+        if rotation.awaits_signer() {
+            rotation = rotation.taken_up(now.wall);
+        }
+        let Some(step) = rotation.due(now.wall).filter(|_| clock.may_step(now, long)) else { continue };
+        steps.push((running, step));
+        clock.stepped(now);
+        rotation = match step {
+            Step::Prepare => rotation.clone().prepare(slot(2, now.wall, life), now.wall).unwrap(),
+            step => rotation.advance_by_itself(step, now.wall).unwrap(),
+        };
+    }
+    use Step::{Activate, Prepare, Publish, Retire};
+    assert_eq!(steps, [(600, Prepare), (1200, Publish), (1800, Activate), (2400, Retire)]);
+    assert_eq!(rotation.kept().len(), 1, "and a person may restore the root before");
+}
+
 #[test]
 fn the_steps_follow_each_other_and_nothing_else_does() {
-    use Step::{Abandon, Activate, Prepare, Publish, Retire};
-    let all = [Prepare, Publish, Activate, Retire, Abandon];
+    use Step::{Abandon, Activate, Prepare, Publish, Restore, Retire};
+    let all = [Prepare, Publish, Activate, Retire, Abandon, Restore];
     for (rotation, possible, trusted) in [
         (steady(), &[Prepare][..], &[1][..]),
         (prepared(), &[Publish, Abandon], &[1]),
         (published().taken_up(START), &[Activate, Abandon], &[1, 2]),
-        (retiring().taken_up(START), &[Retire], &[2, 1]),
+        (retiring().taken_up(START), &[Retire, Restore], &[2, 1]),
+        (retired_by_itself(), &[Prepare, Retire], &[2]),
     ] {
         let ok: Vec<_> = all.into_iter().filter(|step| rotation.check(*step, START).is_ok()).collect();
         assert_eq!(ok, possible.to_vec(), "{rotation:?}");
         assert_eq!(rotation.trusted(), trusted);
         for step in all.into_iter().filter(|step| !possible.contains(step)) {
+            if rotation == retired_by_itself() && step == Restore {
+                continue; // may be forced
+            }
             let refused = rotation.clone().advance(step, true, START).unwrap_err();
             assert!(
                 matches!(refused, Refused::Order { .. }),

@@ -1,8 +1,8 @@
 //! What HOST:PORT means to a client: the addresses that are dialled, and the first bytes.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use eastwest_model::{Host, Kind, service::Protocol};
+use eastwest_model::{Host, Kind, ObjectRef, service::Protocol};
 
 use super::{Caller, ExplainError, names};
 use crate::{
@@ -113,8 +113,18 @@ impl Caller<'_> {
 
     /// A host that some object describes, or an alias.
     fn exists(&self, host: &Host) -> bool {
-        self.snapshot.hosts.contains_key(host)
-            || self.snapshot.service_of(host).is_some_and(|one| one.external_name.is_some())
+        self.is_claimed(host) || self.snapshot.service_of(host).is_some_and(|one| one.external_name.is_some())
+    }
+
+    /// A host that a Service describes, or an entry that does not leave it to one (POLICY.md D12).
+    fn is_claimed(&self, host: &Host) -> bool {
+        let client = self.scope.namespace();
+        let left = |owner: &ObjectRef| {
+            let reserved = self.snapshot.reserved_from(&owner.namespace, client);
+            owner.kind == Kind::ServiceEntry
+                && reserved.is_some_and(|reserved| reserved.by_name(host, Some(client)).is_some())
+        };
+        self.snapshot.hosts.get(host).is_some_and(|owners| !owners.iter().all(left))
     }
 
     pub(super) fn view(&self, host: &Host) -> Option<View<'_>> {
@@ -195,6 +205,7 @@ impl Caller<'_> {
         let mut owners = services.filter(|service| {
             service.addresses.contains(&address)
                 || service.blocks.iter().any(|block| block.contains(&address))
+                    && !service.spared.contains(&SocketAddr::new(address, port))
         });
         let by_owner = owners.find_map(|service| service.on_port(port).map(|cluster| cluster.port.protocol));
         let by_pod = || {

@@ -1,5 +1,6 @@
 //! World in, settings out; one file for each concern.
 
+pub(crate) mod access;
 mod accounts;
 mod auto_mtls;
 pub(crate) mod credentials;

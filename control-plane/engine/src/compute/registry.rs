@@ -1,6 +1,11 @@
-//! The services that a client sees: the owner of each host, and how it describes the host (POLICY.md D11, O1, A8).
+//! The services that a client sees: the owner of each host, and how it describes the host (POLICY.md D11, D12,
+//! O1, A8).
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use eastwest_model::{
     Families, Host, Kind, Meta, Name, ObjectRef,
@@ -29,6 +34,10 @@ pub(crate) struct View<'a> {
     pub ports: Vec<ServicePort>,
     pub addresses: Vec<IpAddr>,
     pub blocks: Vec<IpNet>,
+    /// D12: addresses of the owner that are left to Kubernetes Services.
+    pub left: Vec<IpAddr>,
+    /// D12: addresses in the blocks that are left to Kubernetes Services, with the ports of these.
+    pub spared: Vec<SocketAddr>,
     pub discovery: Discovery,
     /// A1: outside the mesh.
     pub external: bool,
@@ -94,6 +103,7 @@ pub(crate) fn view<'a>(snapshot: &'a Snapshot, scope: &ClientScope, host: &'a Ho
     let mut claims: Vec<Claim<'a>> = all
         .iter()
         .copied()
+        .filter(|claim| !is_left_to_a_service(snapshot, *claim, host, client))
         .filter(|claim| is_visible(claim.export_to(), claim.meta().namespace(), client))
         .filter(|claim| {
             let imported = egress.imported(claim.meta().namespace(), host);
@@ -108,7 +118,44 @@ pub(crate) fn view<'a>(snapshot: &'a Snapshot, scope: &ClientScope, host: &'a Ho
     view.ports.retain(|port| imported.contains(port.number));
     view.families = scope.families();
     view.steps = all.iter().filter_map(|claim| step(claim.meta(), view.owner, client)).collect();
+    leave_addresses(snapshot, &mut view, client);
     Some(view)
+}
+
+/// D12: an entry of another namespace than the client's takes no name that a Service of a third one has.
+fn is_left_to_a_service(snapshot: &Snapshot, claim: Claim<'_>, host: &Host, client: &Name) -> bool {
+    let Claim::Entry(entry) = claim else { return false };
+    let reserved = snapshot.reserved_from(entry.meta.namespace(), client);
+    reserved.is_some_and(|reserved| reserved.by_name(host, Some(client)).is_some())
+}
+
+/// D12: nor addresses of Services.
+fn leave_addresses(snapshot: &Snapshot, view: &mut View<'_>, client: &Name) {
+    if view.service.is_some() {
+        return;
+    }
+    let owner = view.owner;
+    let Some(reserved) = snapshot.reserved_from(owner.namespace(), client) else { return };
+    let mut services: BTreeSet<&ObjectRef> = BTreeSet::new();
+    let is_left = |address: &IpAddr| {
+        let service = reserved.at(*address);
+        services.extend(service.map(|service| &service.meta.object));
+        service.is_some()
+    };
+    (view.left, view.addresses) = std::mem::take(&mut view.addresses).into_iter().partition(is_left);
+    let within = view.blocks.iter().flat_map(|block| reserved.within(*block));
+    let spared = within.filter(|(address, _)| view.ports.iter().any(|port| port.number == address.port()));
+    let spared: BTreeSet<SocketAddr> = spared
+        .map(|(address, service)| {
+            services.insert(&service.meta.object);
+            address
+        })
+        .collect();
+    view.spared = spared.into_iter().collect();
+    // One of them is enough to tell the reason.
+    view.steps.extend(services.first().map(|service| {
+        Step::of(owner, HostReason::LeavesAddresses { service: (*service).clone(), client: client.clone() })
+    }));
 }
 
 /// D11: what a claim comes to beside the owner's.
@@ -191,6 +238,8 @@ fn describe<'a>(snapshot: &'a Snapshot, host: &'a Host, claims: &[Claim<'a>]) ->
             ports: service.ports.clone(),
             addresses: service.cluster_ips.clone(),
             blocks: Vec::new(),
+            left: Vec::new(),
+            spared: Vec::new(),
             discovery: if service.headless { Discovery::OriginalDst } else { Discovery::Eds },
             external: false,
             families: Families::default(),
@@ -204,6 +253,8 @@ fn describe<'a>(snapshot: &'a Snapshot, host: &'a Host, claims: &[Claim<'a>]) ->
             ports: joined_ports(entry, claims),
             addresses: entry.addresses.clone(),
             blocks: entry.blocks.clone(),
+            left: Vec::new(),
+            spared: Vec::new(),
             discovery: discovery(entry, host),
             external: entry.location == Location::External,
             families: Families::default(),

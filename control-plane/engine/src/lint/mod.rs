@@ -7,13 +7,15 @@ mod outbound;
 mod problems;
 mod references;
 mod subsets;
+mod taken;
+mod undeclared;
 mod unused;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use eastwest_model::{Diagnostic, Effect, Host, ObjectRef, Origin, Severity, Workload};
 
-use self::problems::ConnectionProblems;
+use self::{problems::ConnectionProblems, undeclared::Undeclared};
 use crate::{
     ClientScope, Hosts, Snapshot,
     calls::Caller,
@@ -39,10 +41,12 @@ pub fn analyse(snapshot: &Snapshot) -> (Vec<Diagnostic>, Overridden) {
     let mut findings = BTreeSet::new();
     let mut scopes = BTreeSet::new();
     let mut counted = BTreeSet::new();
+    let mut undeclared = Undeclared::default();
     for workload in snapshot.workloads().filter(|workload| !workload.ended) {
         let inbound = compute::inbound(snapshot, workload);
         counted.extend(inbound::counted(&inbound).cloned());
         findings.extend(inbound::findings(snapshot, workload, &inbound));
+        undeclared.note(snapshot, workload, &inbound);
         note_losers(&mut overridden, inbound.trace.steps());
         scopes.insert(ClientScope::of(snapshot, workload));
     }
@@ -58,7 +62,9 @@ pub fn analyse(snapshot: &Snapshot) -> (Vec<Diagnostic>, Overridden) {
         used.extend(outbound::used(&settings).cloned());
         note_losers(&mut overridden, outbound::steps(&settings));
     }
+    findings.extend(undeclared.findings());
     findings.extend(references::findings(snapshot));
+    findings.extend(taken::findings(snapshot));
     let unused = unused::findings(snapshot, (!scopes.is_empty()).then_some(&used), &findings);
     findings.extend(unused);
     findings.extend(problems.findings());

@@ -1,6 +1,9 @@
 //! The filter chains of one outbound listener, out of what hosts contribute to it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+};
 
 use eastwest_model::{Host, mesh::OutboundTrafficPolicy};
 use ipnet::IpNet;
@@ -63,11 +66,19 @@ struct AnyHost<'a> {
     /// TLS of the application, by server name.
     server_names: BTreeMap<&'a str, ByServerName<'a>>,
     /// The hosts of blocks of addresses.
-    blocks: BTreeMap<IpNet, Vec<Carries<'a>>>,
+    blocks: BTreeMap<IpNet, Vec<InBlock<'a>>>,
     /// The host that takes other bytes, as long as the port has no other one.
     only: Option<(&'a Host, Option<(ClusterKey<'a>, Relay)>)>,
     /// The port has several hosts.
     several: bool,
+}
+
+/// A host of a block of addresses.
+#[derive(Clone, Copy)]
+struct InBlock<'a> {
+    carries: Carries<'a>,
+    /// Addresses that it leaves to others, with any port (POLICY.md D12).
+    spared: &'a [SocketAddr],
 }
 
 impl<'a> AnyHost<'a> {
@@ -84,8 +95,8 @@ impl<'a> AnyHost<'a> {
                     all.server_names.extend(by_name.map(|to| (host.as_str(), to)));
                     all.note(host, *bytes);
                 }
-                ListenerPart::Block { block, carries } => {
-                    all.blocks.entry(*block).or_default().push(*carries);
+                ListenerPart::Block { block, spared, carries } => {
+                    all.blocks.entry(*block).or_default().push(InBlock { carries: *carries, spared });
                 }
                 ListenerPart::OwnAddress(_) => {}
             }
@@ -108,17 +119,74 @@ impl<'a> AnyHost<'a> {
         let only = only.map(|(cluster, relay)| {
             chain("tcp", raw(&[]), Target::Bytes { to: Destination::Cluster(cluster), lookup: None, relay })
         });
-        let blocks = self.blocks.iter().flat_map(|(block, hosts)| chains_of_block(*block, hosts));
+        let mut chains: Vec<Chain<'a>> = http.into_iter().chain(by_name).chain(only).collect();
         let unknown =
             Target::Bytes { to: Destination::unknown(unknown), lookup: None, relay: Relay::default() };
+        let spared = self.spared(key.port, &chains, &unknown);
+        let of_block = |(block, hosts): (&IpNet, &Vec<InBlock<'a>>)| {
+            chains_of_block(*block, &hosts.iter().map(|host| host.carries).collect::<Vec<_>>())
+        };
+        chains.extend(self.blocks.iter().flat_map(of_block));
+        chains.extend(spared);
         Listener {
             key,
             // Always the same, so that a host that comes or goes closes no connection of the others.
             finds_tls: true,
             finds_http: true,
-            chains: http.into_iter().chain(by_name).chain(only).chain(blocks).collect(),
+            chains,
             default_chain: Some(chain("unknown", ChainMatch::default(), unknown)),
         }
+    }
+}
+
+impl<'a> AnyHost<'a> {
+    /// The chains for addresses that hosts of blocks leave to others: as if these hosts were not there.
+    fn spared(&self, port: u16, base: &[Chain<'a>], unknown: &Target<'a>) -> Vec<Chain<'a>> {
+        let in_blocks = self.blocks.values().flatten().flat_map(|host| host.spared);
+        let addresses: BTreeSet<IpAddr> =
+            in_blocks.filter(|one| one.port() == port).map(SocketAddr::ip).collect();
+        let mut by_holder: BTreeMap<Option<IpNet>, Vec<IpNet>> = BTreeMap::new();
+        for address in addresses {
+            let holder = self.holders(address, port).next_back().map(|(block, _)| block);
+            by_holder.entry(holder).or_default().push(address.into());
+        }
+        let mut all = Vec::new();
+        for (holder, addresses) in by_holder {
+            let first = addresses.first().map(IpNet::addr);
+            let holders = || first.into_iter().flat_map(|address| self.holders(address, port));
+            let mut chains = match holder {
+                Some(block) => {
+                    let hosts = holders().filter(|(one, _)| *one == block).map(|(_, carries)| carries);
+                    chains_of_block(block, &hosts.collect::<Vec<_>>())
+                }
+                None => base.to_vec(),
+            };
+            let is_catch_all =
+                |chain: &Chain<'_>| chain.matches.server_name.is_none() && chain.matches.transport.is_none();
+            if !chains.iter().any(is_catch_all) {
+                let name = holder.map_or_else(|| "unknown".to_owned(), |block| format!("{block} unknown"));
+                chains.push(chain(name, ChainMatch::default(), unknown.clone()));
+            }
+            all.extend(chains.into_iter().map(|one| Chain {
+                name: format!("spared {}", one.name).into(),
+                matches: ChainMatch { blocks: addresses.clone(), ..one.matches },
+                target: one.target,
+            }));
+        }
+        all
+    }
+
+    /// The hosts of the blocks around an address that do not leave it to others, by block.
+    fn holders(&self, address: IpAddr, port: u16) -> impl DoubleEndedIterator<Item = (IpNet, Carries<'a>)> {
+        let spared = SocketAddr::new(address, port);
+        let around = self.blocks.iter().filter(move |(block, _)| block.contains(&address));
+        let mut found: Vec<_> = around
+            .flat_map(|(block, hosts)| hosts.iter().map(move |host| (*block, host)))
+            .filter(|(_, host)| host.spared.binary_search(&spared).is_err())
+            .map(|(block, host)| (block, host.carries))
+            .collect();
+        found.sort_by_key(|(block, _)| block.prefix_len());
+        found.into_iter()
     }
 }
 
@@ -132,7 +200,7 @@ fn chains_of_block<'a>(block: IpNet, hosts: &[Carries<'a>]) -> Vec<Chain<'a>> {
         });
         return by_name.collect::<BTreeMap<_, _>>().into_values().collect();
     };
-    let matches = ChainMatch { block: Some(block), ..Default::default() };
+    let matches = ChainMatch { blocks: vec![block], ..Default::default() };
     let all = chain(block.to_string(), matches.clone(), bytes(only));
     let Carries::Either { cluster, mesh, sending, .. } = only else { return vec![all] };
     let raw = ChainMatch { transport: Some(Transport::Raw), ..matches };
@@ -144,7 +212,8 @@ fn chains_of_block<'a>(block: IpNet, hosts: &[Carries<'a>]) -> Vec<Chain<'a>> {
 
 fn by_server_name<'a>(name: &'a str, block: Option<IpNet>, to: &ByServerName<'a>) -> Chain<'a> {
     let transport = Some(Transport::Tls);
-    let matches = ChainMatch { block, server_name: Some(name), transport, protocols: &[] };
+    let blocks = block.into_iter().collect();
+    let matches = ChainMatch { blocks, server_name: Some(name), transport, protocols: &[] };
     let target = Target::Bytes { to: Destination::Cluster(to.cluster), lookup: to.lookup, relay: to.relay };
     match block {
         None => chain(name, matches, target),

@@ -108,8 +108,8 @@ impl<'a> ClusterKey<'a> {
 /// The connections that a filter chain takes. What is empty or `None` takes any.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct ChainMatch<'a> {
-    /// The addresses to which they go.
-    pub block: Option<IpNet>,
+    /// The addresses to which they go: those of any of these blocks.
+    pub blocks: Vec<IpNet>,
     /// The server name that they ask for: a host, or a wildcard of whole labels.
     pub server_name: Option<&'a str>,
     /// `tls` or `raw_buffer`.

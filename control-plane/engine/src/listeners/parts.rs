@@ -1,6 +1,6 @@
 //! What a host contributes to outbound listeners.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use eastwest_model::{
     Host, Kind,
@@ -37,6 +37,8 @@ pub enum ListenerPart<'a> {
     Block {
         /// The block.
         block: IpNet,
+        /// Addresses in it, with any port, that are left to others.
+        spared: &'a [SocketAddr],
         /// What is done with connections to it.
         carries: Carries<'a>,
     },
@@ -92,7 +94,10 @@ pub fn parts(service: &OutboundService) -> Vec<(ListenerKey, ListenerPart<'_>)> 
         let carries = Carries::of(cluster);
         let is_dialled = |address: &IpAddr| service.families.contain(*address);
         let blocks = service.blocks.iter().filter(|block| is_dialled(&block.addr()));
-        parts.extend(blocks.map(|block| (any, ListenerPart::Block { block: *block, carries })));
+        parts.extend(
+            blocks
+                .map(|block| (any, ListenerPart::Block { block: *block, spared: &service.spared, carries })),
+        );
         let own =
             |one| (ListenerKey { addresses: Addresses::One(one), port }, ListenerPart::OwnAddress(carries));
         parts.extend(addresses(service, cluster).into_iter().filter(is_dialled).map(own));

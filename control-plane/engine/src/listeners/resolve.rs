@@ -256,11 +256,11 @@ impl<'a> Listener<'a> {
         let mut left: Vec<&Chain<'a>> = self.chains.iter().collect();
         narrow(
             &mut left,
-            |chain| chain.matches.block,
-            |block| {
-                call.address
-                    .filter(|address| block.contains(address))
-                    .map(|_| usize::from(block.prefix_len()))
+            |chain| Some(&chain.matches.blocks[..]).filter(|blocks| !blocks.is_empty()),
+            |blocks| {
+                let address = call.address?;
+                let around = blocks.iter().filter(|block| block.contains(&address));
+                around.map(|block| usize::from(block.prefix_len())).max()
             },
         );
         narrow(&mut left, |chain| chain.matches.server_name, |name| covers(name, server_name?));

@@ -1,4 +1,4 @@
-//! Why a Service or ServiceEntry owns a host, or does not (POLICY.md D11).
+//! Why a Service or ServiceEntry owns a host, or does not (POLICY.md D11, D12).
 
 use std::fmt;
 
@@ -14,23 +14,28 @@ pub enum HostReason {
     AddsTo { owner: ObjectRef },
     /// Another object owns the host for the clients of a namespace.
     OwnedBy { owner: ObjectRef, client: Name },
+    /// It owns the host, and leaves addresses to a Service of another namespace.
+    LeavesAddresses { service: ObjectRef, client: Name },
 }
 
 impl Decision for HostReason {
     fn rule(&self) -> &'static str {
-        "D11"
+        match self {
+            Self::AddsTo { .. } | Self::OwnedBy { .. } => "D11",
+            Self::LeavesAddresses { .. } => "D12",
+        }
     }
 
     fn outcome(&self) -> StepOutcome {
         match self {
-            Self::AddsTo { .. } => StepOutcome::Inherited,
+            Self::AddsTo { .. } | Self::LeavesAddresses { .. } => StepOutcome::Inherited,
             Self::OwnedBy { .. } => StepOutcome::Lost,
         }
     }
 
     fn winner(&self) -> Option<&ObjectRef> {
         match self {
-            Self::AddsTo { .. } => None,
+            Self::AddsTo { .. } | Self::LeavesAddresses { .. } => None,
             Self::OwnedBy { owner, .. } => Some(owner),
         }
     }
@@ -45,6 +50,10 @@ impl fmt::Display for HostReason {
             Self::OwnedBy { owner, client } => {
                 write!(f, "{owner} owns the host for clients in namespace {client}")
             }
+            Self::LeavesAddresses { service, client } => write!(
+                f,
+                "addresses that {service} has stay with that Service for clients in namespace {client}"
+            ),
         }
     }
 }

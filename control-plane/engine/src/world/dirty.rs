@@ -83,6 +83,8 @@ pub struct DirtySet {
     inbound_workloads: BTreeSet<WorkloadKey>,
     /// Hosts that every client must look at again.
     hosts: Hosts,
+    /// Hosts that are set for every client as before, while their servers may take calls in another way.
+    servers: Hosts,
     /// Namespaces whose clients must look at every host again and ask for their scope again.
     client_namespaces: Namespaces,
     /// Workloads that must ask for their scope again.
@@ -96,6 +98,7 @@ impl DirtySet {
         self.inbound_namespaces.is_empty()
             && self.inbound_workloads.is_empty()
             && self.hosts.is_empty()
+            && self.servers.is_empty()
             && self.client_namespaces.is_empty()
             && self.clients.is_empty()
             && !self.mesh
@@ -114,6 +117,13 @@ impl DirtySet {
     /// The hosts whose outbound settings may differ for the clients of one scope.
     pub fn outbound_hosts_of(&self, scope: &ClientScope) -> &Hosts {
         if self.client_namespaces.contains(scope.namespace()) { &Hosts::All } else { &self.hosts }
+    }
+
+    /// The hosts of which the clients of one scope may be warned of something else than before.
+    pub fn warned_hosts_of(&self, scope: &ClientScope) -> Hosts {
+        let mut hosts = self.outbound_hosts_of(scope).clone();
+        hosts.merge(self.servers.clone());
+        hosts
     }
 
     /// Those of some workloads whose inbound settings may differ. The cost follows what is dirty, not `workloads`.
@@ -147,6 +157,7 @@ impl DirtySet {
         self.inbound_namespaces.merge(other.inbound_namespaces);
         self.inbound_workloads.extend(other.inbound_workloads);
         self.hosts.merge(other.hosts);
+        self.servers.merge(other.servers);
         self.client_namespaces.merge(other.client_namespaces);
         self.clients.extend(other.clients);
         self.mesh |= other.mesh;
@@ -174,6 +185,12 @@ impl DirtySet {
 
     pub(super) fn add_all_hosts(&mut self) {
         self.hosts = Hosts::All;
+    }
+
+    /// Clients see no difference: of the hosts only the servers' side may differ.
+    pub(super) fn spare_clients(&mut self) {
+        let hosts = std::mem::take(&mut self.hosts);
+        self.servers.merge(hosts);
     }
 
     pub(super) fn add_inbound(&mut self, workload: &Workload) {
@@ -324,6 +341,41 @@ mod tests {
         let dirty = shop().apply(Change::Upsert(Object::PeerAuthentication(Arc::new(policy))));
         assert!(dirty.inbound_of(&key("a-0")) && !dirty.inbound_of(&key("b-0")));
         assert!(!dirty.scopes_changed() && !dirty.mesh_changed());
+    }
+
+    /// PERMISSIVE and STRICT take mutual TLS both; DISABLE and the absence of a policy are something else for clients.
+    #[test]
+    fn a_mode_that_clients_do_not_see_touches_the_servers_alone() {
+        use eastwest_model::policy::MutualTlsMode::{Disable, Permissive, Strict};
+        let policy = |namespace: &str, mode, port| PeerAuthentication {
+            meta: meta(Kind::PeerAuthentication, namespace, "default", &[]),
+            selector: Selector::default(),
+            mode,
+            ports: [(80, port)].into(),
+        };
+        for namespace in ["root", "shop"] {
+            let mut index = shop();
+            let mut set = |mode, port| {
+                let policy = policy(namespace, mode, port);
+                let dirty = index.apply(Change::Upsert(Object::PeerAuthentication(Arc::new(policy))));
+                assert!(dirty.inbound_of(&key("a-0")) && !dirty.is_empty());
+                dirty.outbound_hosts().is_empty()
+            };
+            let unseen = [
+                set(Some(Permissive), None),
+                set(Some(Strict), None),
+                set(Some(Strict), Some(Strict)),
+                set(Some(Strict), Some(Permissive)),
+                set(Some(Strict), Some(Disable)),
+                set(Some(Permissive), Some(Disable)),
+                set(Some(Permissive), None),
+                set(None, None),
+                set(Some(Disable), None),
+                set(Some(Permissive), None),
+            ];
+            let expected = [false, true, false, true, false, false, false, false, false, false];
+            assert_eq!(unseen, expected, "{namespace}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use eastwest_model::{Change, Host, Kind, Labels, MeshConfig, Meta, Name, Object, ObjectRef};
+use eastwest_model::{Change, Kind, Labels, MeshConfig, Meta, Name, Object, ObjectRef};
 
 use super::{
     DirtySet, Namespace, Snapshot,
@@ -72,8 +72,9 @@ impl Index {
         if old == object {
             return DirtySet::default();
         }
-        let decides_the_same =
-            old.as_ref().zip(object.as_ref()).is_some_and(|(old, new)| kinds::decide_the_same(old, new));
+        let both = old.as_ref().zip(object.as_ref());
+        let decides_the_same = both.is_some_and(|(old, new)| kinds::decide_the_same(old, new));
+        let spares_clients = both.is_some_and(|(old, new)| kinds::are_same_for_clients(old, new));
         let mut dirty = DirtySet::default();
         if let Some(old) = &old {
             if !decides_the_same {
@@ -86,6 +87,9 @@ impl Index {
             if !decides_the_same {
                 dirty.merge(kinds::affected(&self.snapshot, new));
             }
+        }
+        if spares_clients {
+            dirty.spare_clients();
         }
         dirty
     }
@@ -124,13 +128,14 @@ impl Index {
         }
     }
 
-    /// Adds the hosts that an object claims, or removes them.
+    /// Adds the hosts and addresses that an object claims, or removes them.
     fn note_claims(&mut self, object: &Object, add: bool) {
         let reference = object.reference();
         for claim in kinds::claims(&self.snapshot, object) {
             match claim {
                 Claim::Owner(host) => note(&mut self.snapshot.hosts, &host, reference, add),
                 Claim::AliasOf(host) => note(&mut self.snapshot.aliases, &host, reference, add),
+                Claim::Address(address) => note(&mut self.snapshot.cluster_ips, &address, reference, add),
             }
         }
     }
@@ -140,16 +145,21 @@ impl Index {
     }
 }
 
-fn note(map: &mut Arc<BTreeMap<Host, BTreeSet<ObjectRef>>>, host: &Host, reference: &ObjectRef, add: bool) {
+fn note<K: Ord + Clone>(
+    map: &mut Arc<BTreeMap<K, BTreeSet<ObjectRef>>>,
+    claimed: &K,
+    reference: &ObjectRef,
+    add: bool,
+) {
     let map = Arc::make_mut(map);
-    let owners = map.entry(host.clone()).or_default();
+    let owners = map.entry(claimed.clone()).or_default();
     if add {
         owners.insert(reference.clone());
     } else {
         owners.remove(reference);
     }
     if owners.is_empty() {
-        map.remove(host);
+        map.remove(claimed);
     }
 }
 

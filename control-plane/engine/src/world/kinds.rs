@@ -5,12 +5,14 @@
 //! are answered from indexes. Only a rule with a wildcard looks at every host of the mesh, and a policy at every host
 //! of its namespace.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use eastwest_model::{
-    Credential, CredentialRef, Host, Kind, Meta, Name, Object, ObjectRef, Workload,
+    Credential, CredentialRef, Host, Kind, Meta, Name, Object, ObjectRef, Selector, Workload,
     credential::TRUST_SUFFIX,
-    policy::{DestinationRule, PeerAuthentication},
+    policy::{
+        AuthorizationPolicy, DestinationRule, MutualTlsMode, PeerAuthentication, RequestAuthentication,
+    },
     service::{EndpointSlice, Service, ServiceEntry, Sidecar},
 };
 
@@ -29,7 +31,7 @@ pub(super) trait Stored {
     /// are not.
     fn affected(&self, snapshot: &Snapshot) -> DirtySet;
 
-    /// The hosts that the object describes.
+    /// The hosts that the object describes, and the addresses that it has.
     fn claims(&self, _snapshot: &Snapshot) -> Vec<Claim> {
         Vec::new()
     }
@@ -38,14 +40,22 @@ pub(super) trait Stored {
     fn decides_same_as(&self, _other: &Self) -> bool {
         false
     }
+
+    /// Whether the settings of clients are the same with the object as with `other`, which it replaces: only how servers
+    /// take their calls may differ.
+    fn is_same_for_clients(&self, _other: &Self) -> bool {
+        false
+    }
 }
 
-/// A host that an object describes.
+/// A host that an object describes, or an address that it has.
 pub(super) enum Claim {
     /// The object owns the host, perhaps with others.
     Owner(Host),
     /// The object is an alias of the host (POLICY.md O1).
     AliasOf(Host),
+    /// The object has the cluster IP.
+    Address(IpAddr),
 }
 
 /// Defines [`Namespace`]. Each line: the field and its type; the variant of [`Object`] with the kinds that it holds.
@@ -116,6 +126,14 @@ macro_rules! namespace {
                 _ => false,
             }
         }
+
+        /// See [`Stored::is_same_for_clients`].
+        pub(super) fn are_same_for_clients(one: &Object, other: &Object) -> bool {
+            match (one, other) {
+                $((Object::$variant(one), Object::$variant(other)) => one.is_same_for_clients(other),)*
+                _ => false,
+            }
+        }
     };
 }
 
@@ -128,6 +146,8 @@ namespace! {
     service_entries: Selecting<ServiceEntry> => ServiceEntry(ServiceEntry),
     sidecars: Objects<Sidecar> => Sidecar(Sidecar),
     peer_authentications: Objects<PeerAuthentication> => PeerAuthentication(PeerAuthentication),
+    authorization_policies: Objects<AuthorizationPolicy> => AuthorizationPolicy(AuthorizationPolicy),
+    request_authentications: Objects<RequestAuthentication> => RequestAuthentication(RequestAuthentication),
     destination_rules: Rules => DestinationRule(DestinationRule),
     credentials: Objects<Credential> => Credential(Secret | ConfigMap),
 }
@@ -137,6 +157,8 @@ impl Stored for Service {
         let mut dirty = DirtySet::default();
         dirty.add_host(snapshot.host_of(&self.meta.object));
         dirty.add_hosts(snapshot.alias_chain(self));
+        dirty.add_hosts(snapshot.hosts_spelling(self));
+        dirty.add_hosts(snapshot.hosts_at(&addresses_of(snapshot, self)));
         let space = snapshot.namespace(self.meta.namespace());
         match self.selector() {
             Some(selector) => space.workloads.selected(selector).for_each(|one| dirty.add_inbound(one)),
@@ -152,8 +174,21 @@ impl Stored for Service {
     /// O1: an ExternalName Service owns no host.
     fn claims(&self, snapshot: &Snapshot) -> Vec<Claim> {
         let host = || snapshot.host_of(&self.meta.object);
-        vec![self.external_name.clone().map_or_else(|| Claim::Owner(host()), Claim::AliasOf)]
+        let named = self.external_name.clone().map_or_else(|| Claim::Owner(host()), Claim::AliasOf);
+        self.cluster_ips.iter().map(|address| Claim::Address(address.to_canonical())).chain([named]).collect()
     }
+}
+
+/// D12: the addresses that a Service has: its cluster IPs, and those of the Pods behind a headless one.
+fn addresses_of(snapshot: &Snapshot, service: &Service) -> BTreeSet<IpAddr> {
+    let space = snapshot.namespace(service.meta.namespace());
+    let selector = service.selector().filter(|_| service.headless);
+    let selected = selector.into_iter().flat_map(|selector| space.workloads.selected(selector));
+    let slices = space.slices.all_of_service(service.meta.name()).filter(|_| service.headless);
+    let listed = slices.flat_map(|slice| addresses_in(space, slice));
+    let pods = selected.flat_map(|one| one.addresses.iter().copied());
+    let all = service.cluster_ips.iter().copied().chain(pods).chain(listed);
+    all.map(|one| one.to_canonical()).collect()
 }
 
 impl Stored for EndpointSlice {
@@ -161,11 +196,22 @@ impl Stored for EndpointSlice {
         let mut dirty = DirtySet::default();
         dirty.add_host(Host::of_service(&self.service, self.meta.namespace(), &snapshot.mesh.cluster_domain));
         let space = snapshot.namespace(self.meta.namespace());
+        if space.services.get(&self.service).is_some_and(|service| service.headless) {
+            let addresses = addresses_in(space, self).into_iter().map(|one| one.to_canonical()).collect();
+            dirty.add_hosts(snapshot.hosts_at(&addresses));
+        }
         if space.services.get(&self.service).is_some_and(|service| service.selector().is_none()) {
             workloads_of(space, self).iter().for_each(|one| dirty.add_inbound(one));
         }
         dirty
     }
+}
+
+/// The addresses that a slice lists, and those of the Pods that it names.
+fn addresses_in(space: &Namespace, slice: &EndpointSlice) -> Vec<IpAddr> {
+    let listed = slice.endpoints.iter().flat_map(|one| one.addresses.iter().copied());
+    let behind = workloads_of(space, slice);
+    listed.chain(behind.into_iter().flat_map(|one| one.addresses.iter().copied())).collect()
 }
 
 fn workloads_of<'a>(space: &'a Namespace, slice: &EndpointSlice) -> Vec<&'a Arc<Workload>> {
@@ -184,6 +230,8 @@ impl Stored for Workload {
         dirty.add_inbound(self);
         dirty.add_client(self);
         dirty.add_hosts(hosts_served_by(snapshot, self));
+        let addresses = self.addresses.iter().map(|one| one.to_canonical()).collect();
+        dirty.add_hosts(snapshot.hosts_at(&addresses));
         // A Pod and a WorkloadEntry of one name: when the one comes or goes, the name means the other one.
         let Meta { object: ObjectRef { kind, namespace, name }, .. } = &self.meta;
         let sibling = if *kind == Kind::Pod { Kind::WorkloadEntry } else { Kind::Pod };
@@ -264,6 +312,54 @@ impl Stored for PeerAuthentication {
         dirty.add_hosts(snapshot.hosts_of_namespace(namespace));
         dirty
     }
+
+    /// Clients ask whether a mode is DISABLE (A2, A4), and of which policy it is, which UNSET leaves to another one.
+    fn is_same_for_clients(&self, other: &Self) -> bool {
+        let accept = |one: Option<MutualTlsMode>, other: Option<MutualTlsMode>| {
+            let disable = Some(MutualTlsMode::Disable);
+            one != disable && other != disable && one.is_some() == other.is_some()
+        };
+        let mut ports = self.ports.iter().zip(&other.ports);
+        self.meta.age_key() == other.meta.age_key()
+            && self.selector == other.selector
+            && accept(self.mode, other.mode)
+            && self.ports.len() == other.ports.len()
+            && ports.all(|((port, one), (same, other))| port == same && accept(*one, *other))
+    }
+}
+
+impl Stored for AuthorizationPolicy {
+    fn affected(&self, snapshot: &Snapshot) -> DirtySet {
+        affected_by_access(snapshot, &self.meta, &self.selector)
+    }
+}
+
+impl Stored for RequestAuthentication {
+    fn affected(&self, snapshot: &Snapshot) -> DirtySet {
+        affected_by_access(snapshot, &self.meta, &self.selector)
+    }
+}
+
+/// AUTHORIZATION.md Z1, Z2: a policy of access concerns the workloads that it selects, in its namespace or from the root
+/// namespace everywhere. Callers do not see it.
+fn affected_by_access(snapshot: &Snapshot, meta: &Meta, selector: &Selector) -> DirtySet {
+    let mut dirty = DirtySet::default();
+    let namespace = meta.namespace();
+    match (*namespace == snapshot.mesh.root_namespace, selector.is_empty()) {
+        (true, true) => dirty.add_inbound_everywhere(),
+        (false, true) => dirty.add_inbound_namespace(namespace),
+        (true, false) => {
+            let spaces = snapshot.namespaces.values();
+            spaces
+                .flat_map(|space| space.workloads.selected(selector))
+                .for_each(|one| dirty.add_inbound(one));
+        }
+        (false, false) => {
+            let space = snapshot.namespace(namespace);
+            space.workloads.selected(selector).for_each(|one| dirty.add_inbound(one));
+        }
+    }
+    dirty
 }
 
 impl Stored for DestinationRule {

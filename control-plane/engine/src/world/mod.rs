@@ -11,6 +11,7 @@ mod index;
 mod kinds;
 mod objects;
 mod placeholders;
+mod reserved;
 mod rules;
 mod scope;
 mod selecting;
@@ -59,6 +60,8 @@ pub struct Snapshot {
     pub(crate) namespaces: BTreeMap<Name, Arc<Namespace>>,
     /// Every Service and ServiceEntry that claims a host; ExternalName Services claim none (POLICY.md O1).
     pub(crate) hosts: Arc<BTreeMap<Host, BTreeSet<ObjectRef>>>,
+    /// The Services that have a cluster IP (POLICY.md D12).
+    pub(crate) cluster_ips: Arc<BTreeMap<IpAddr, BTreeSet<ObjectRef>>>,
     /// ExternalName Services by their direct target.
     pub(crate) aliases: Arc<BTreeMap<Host, BTreeSet<ObjectRef>>>,
     /// The namespaces whose labels ask for sidecars. This decides about templates of which there is no Pod.
@@ -72,6 +75,7 @@ impl Snapshot {
             mesh: Arc::new(mesh),
             namespaces: BTreeMap::new(),
             hosts: Arc::default(),
+            cluster_ips: Arc::default(),
             aliases: Arc::default(),
             injecting: Arc::default(),
             empty: Arc::default(),

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    ops::RangeInclusive,
     sync::Arc,
 };
 
@@ -82,6 +83,17 @@ impl Workloads {
                     .filter(|workload| selector.matches(&workload.meta.labels) && self.counts(workload)),
             ),
         }
+    }
+
+    /// The workloads at the addresses of a range, each with its address; those that have ended own none.
+    pub(crate) fn within(
+        &self,
+        range: RangeInclusive<IpAddr>,
+    ) -> impl Iterator<Item = (IpAddr, &Arc<Workload>)> {
+        let keys = self.by_address.range(range);
+        keys.flat_map(|(address, keys)| {
+            keys.iter().filter_map(|key| Some((*address, self.objects.get(key)?)))
+        })
     }
 
     /// The workloads at an address; those that have ended own it no longer.

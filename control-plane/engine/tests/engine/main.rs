@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // an unwrap that fails here is a failed test
 #![allow(clippy::disallowed_methods)] // fixtures are files
 
+mod access;
 mod combinations;
 mod credentials;
 mod diffs;
@@ -11,6 +12,8 @@ mod pairs;
 mod pods;
 mod properties;
 mod rules;
+mod takeovers;
 mod templates;
 mod tls_cases;
 mod traffic;
+mod undeclared;

@@ -29,9 +29,18 @@ impl Mesh {
     /// The mesh of the parts before and after it got more of them, out of one index.
     pub(crate) fn grown(parts: &[String], more: &[String]) -> (Self, Self) {
         let defaults = MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "istio-system");
+        Self::grown_with(&defaults, parts, more)
+    }
+
+    /// The mesh of the parts with other settings.
+    pub(crate) fn with(defaults: &MeshConfig, parts: &[String]) -> Self {
+        Self::grown_with(defaults, parts, &[]).0
+    }
+
+    fn grown_with(defaults: &MeshConfig, parts: &[String], more: &[String]) -> (Self, Self) {
         let mut index = Index::new(defaults.clone());
         let mut add = |parts: &[String]| {
-            let parsed = parse::documents(&parts.join("\n---\n"), "mesh.yaml", &defaults);
+            let parsed = parse::documents(&parts.join("\n---\n"), "mesh.yaml", defaults);
             let errors: Vec<_> =
                 parsed.diagnostics.iter().filter(|one| one.severity == Severity::Error).collect();
             assert!(errors.is_empty(), "{errors:?}");

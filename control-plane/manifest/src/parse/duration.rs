@@ -7,6 +7,11 @@ use crate::field::Field;
 /// The longest one, in seconds: beyond it Go and Envoy lose count of nanoseconds.
 const LONGEST: u64 = i64::MAX.unsigned_abs() / 1_000_000_000;
 
+/// Any duration; whoever asks says what is wrong with any other text.
+pub(super) fn lenient(field: &Field<'_>) -> Option<Duration> {
+    parse(field.text()?)
+}
+
 /// A duration of at least a millisecond, in whole milliseconds.
 pub(super) fn positive(field: &Field<'_>) -> Option<Duration> {
     let duration = read(field)?;

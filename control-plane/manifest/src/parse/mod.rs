@@ -4,11 +4,14 @@
 //! every mistake is reported, and an object with an error is refused without effect on others. A kind that Istio reads and
 //! that is not read here gets a warning that it is not in force.
 
+mod authorization_policy;
+mod authorization_values;
 mod credential;
 mod destination_rule;
 mod duration;
 mod endpoint_slice;
 mod export_to;
+mod extension_providers;
 mod host;
 mod labels;
 mod mesh_config;
@@ -19,7 +22,9 @@ mod peer_authentication;
 mod pod;
 mod policy_blocks;
 mod port;
+mod request_authentication;
 mod retries;
+mod scoped;
 mod service;
 mod service_entry;
 mod sidecar;
@@ -288,6 +293,8 @@ const READERS: &[Reader] = &[
     reader(Kind::Secret, &["v1"], credential::secret),
     reader(Kind::EndpointSlice, &["v1", "v1beta1"], endpoint_slice::read),
     reader(Kind::PeerAuthentication, &["v1", "v1beta1"], peer_authentication::read),
+    reader(Kind::AuthorizationPolicy, &["v1", "v1beta1"], authorization_policy::read),
+    reader(Kind::RequestAuthentication, &["v1", "v1beta1"], request_authentication::read),
     reader(Kind::DestinationRule, ISTIO_VERSIONS, destination_rule::read),
     reader(Kind::ServiceEntry, ISTIO_VERSIONS, service_entry::read),
     reader(Kind::WorkloadEntry, ISTIO_VERSIONS, workload_entry::read),

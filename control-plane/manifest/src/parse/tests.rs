@@ -1,6 +1,7 @@
 //! Text in, golden text out. A manifest in short form goes in, findings come out as `! field: message` (error) or
 //! `? field: message` (warning).
 
+mod access;
 mod credentials;
 mod kinds;
 mod policies;
@@ -116,8 +117,7 @@ fn other_programs_files_are_passed_over_with_a_warning() {
 #[test]
 fn kinds_of_istio_that_are_not_read_are_passed_over_with_a_warning() {
     let kinds = [
-        ("security.istio.io/v1", "AuthorizationPolicy", "no call is allowed or denied by it"),
-        ("security.istio.io/v1", "RequestAuthentication", "no token of a request is checked by it"),
+        ("rbac.istio.io/v1alpha1", "ServiceRole", "no call is allowed or denied by it"),
         ("networking.istio.io/v1", "VirtualService", "calls are routed as if it were not there"),
         ("networking.istio.io/v1alpha3", "EnvoyFilter", "no configuration of Envoy is changed by it"),
         ("telemetry.istio.io/v1", "Telemetry", "no metric, log or trace is changed by it"),

@@ -35,6 +35,8 @@ pub(super) struct Tree {
     pub(super) folders: BTreeMap<PathBuf, FileId>,
     /// Folders that cannot be read and why; the root is the empty path.
     pub(super) closed: BTreeMap<Name, String>,
+    /// There are symlinks below the root, or it is no folder: what happens in one folder may concern another.
+    pub(super) linked: bool,
 }
 
 impl Tree {
@@ -44,6 +46,7 @@ impl Tree {
         match fs::metadata(root) {
             Ok(metadata) if metadata.is_dir() => tree.folder(root, "", &metadata, &mut Vec::new()),
             Ok(metadata) => {
+                tree.linked = true;
                 tree.file(root, root.file_name().unwrap_or_default().to_string_lossy().into(), &metadata)
             }
             Err(error) => tree.close("", &error),
@@ -60,7 +63,12 @@ impl Tree {
         around.push(id);
         self.folders.insert(folder.to_owned(), id);
         match fs::read_dir(folder).and_then(|entries| entries.collect::<io::Result<Vec<_>>>()) {
-            Ok(entries) => entries.iter().for_each(|entry| self.entry(&entry.path(), name, around)),
+            Ok(entries) => {
+                for entry in &entries {
+                    self.linked |= entry.file_type().is_ok_and(|kind| kind.is_symlink());
+                    self.entry(&entry.path(), name, around);
+                }
+            }
             // Gone since its parent was read.
             Err(_) if !name.is_empty() && fs::symlink_metadata(folder).is_err() => {}
             Err(error) => self.close(name, &error),
@@ -74,7 +82,7 @@ impl Tree {
             return;
         }
         let name = if parent.is_empty() { name.into_owned() } else { format!("{parent}/{name}") };
-        let is_manifest = ["yaml", "yml", "json"].map(OsStr::new).map(Some).contains(&path.extension());
+        let is_manifest = is_manifest(path);
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => self.folder(path, &name, &metadata, around),
             Ok(metadata) if metadata.is_file() && is_manifest => self.file(path, name.into(), &metadata),
@@ -87,14 +95,26 @@ impl Tree {
     }
 
     fn file(&mut self, path: &Path, name: Name, metadata: &Metadata) {
-        let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-        let stamp = Stamp { id: id(metadata), size: metadata.len(), modified };
-        self.files.insert(name, Ok((path.to_owned(), stamp)));
+        self.files.insert(name, Ok((path.to_owned(), Stamp::of(metadata))));
     }
 
     fn close(&mut self, folder: &str, error: &io::Error) {
         self.closed.insert(folder.into(), error.to_string());
     }
+}
+
+impl Stamp {
+    /// The stamp of a file.
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        Self { id: id(metadata), size: metadata.len(), modified }
+    }
+}
+
+/// Whether a file of this name is read.
+pub(super) fn is_manifest(path: &Path) -> bool {
+    let is_hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+    !is_hidden && ["yaml", "yml", "json"].map(OsStr::new).map(Some).contains(&path.extension())
 }
 
 fn id(metadata: &Metadata) -> FileId {

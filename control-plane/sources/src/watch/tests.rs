@@ -86,6 +86,47 @@ async fn files_are_written_replaced_and_removed() {
     assert_eq!(show(&followed.next().await), ["-a"]);
 }
 
+/// The directory is never quiet here, so only what is taken in at once comes.
+#[tokio::test]
+async fn a_replaced_file_is_taken_in_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("sub")).unwrap();
+    for name in ["a.yaml", "sub/b.yaml"] {
+        fs::write(folder.path().join(name), namespace("a", "one")).unwrap();
+    }
+    let mut follower = follower(folder.path());
+    follower.debounce = Debounce { quiet: Duration::from_secs(3600), limit: Duration::from_secs(3600) };
+    let mut followed = Followed::new(folder, follower);
+    assert_eq!(show(&followed.next().await), ["+a one"]);
+    followed.replace("a.yaml", &namespace("a", "two"));
+    assert_eq!(show(&followed.next().await), ["+a two", "!Namespace/a"]);
+    followed.replace("sub/b.yaml", &namespace("a", "two"));
+    assert_eq!(show(&followed.next().await), [""; 0]);
+    fs::write(followed.at("a.yaml"), namespace("a", "three") + "---\n" + &namespace("b", "three")).unwrap();
+    assert_eq!(show(&followed.next().await), ["+a three", "+b three", "!Namespace/a"]);
+}
+
+/// A file that loses an object waits, for the object may be on its way to another file.
+#[tokio::test]
+async fn an_object_that_moves_to_another_file_is_never_gone() {
+    let both = namespace("a", "one") + "---\n" + &namespace("b", "one");
+    let (mut followed, _) = Followed::start(&[("a.yaml", &both), ("b.yaml", &namespace("c", "one"))]).await;
+    for round in 0..20 {
+        let (from, to) = if round % 2 == 0 { ("a.yaml", "b.yaml") } else { ("b.yaml", "a.yaml") };
+        let text = |kept: &str, more: &str| namespace(kept, "one") + more;
+        let (without, with) = if round % 2 == 0 { ("a", "c") } else { ("c", "a") };
+        followed.replace(from, &text(without, ""));
+        followed.replace(to, &text(with, &("---\n".to_owned() + &namespace("b", &format!("r{round}")))));
+        loop {
+            let shown = show(&followed.next().await);
+            assert!(shown.iter().all(|one| !one.starts_with('-')), "round {round}: {shown:?}");
+            if shown.contains(&format!("+b r{round}")) {
+                break;
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_empty_directory_is_a_first_batch_too() {
     let (mut followed, first) = Followed::start(&[]).await;

@@ -63,10 +63,12 @@ enum StepArg {
     Publish,
     /// Sign with the next root.
     Activate,
-    /// Remove the old root from the trust bundle and destroy its key.
+    /// Remove the old root from the trust bundle and destroy its key, and the keys of roots that retired by themselves.
     Retire,
     /// Remove the next root before it signs.
     Abandon,
+    /// Sign with the root before again, whose key is still there. The present one stays trusted.
+    Restore,
 }
 
 impl From<StepArg> for Step {
@@ -77,6 +79,7 @@ impl From<StepArg> for Step {
             StepArg::Activate => Self::Activate,
             StepArg::Retire => Self::Retire,
             StepArg::Abandon => Self::Abandon,
+            StepArg::Restore => Self::Restore,
         }
     }
 }
@@ -157,6 +160,10 @@ fn describe(view: &RotationView) -> String {
         Phase::Retiring { old, since, .. } => {
             text += &format!("retiring         {}, since {}\n", root(old), date(*since));
         }
+    }
+    for kept in view.rotation.kept() {
+        text +=
+            &format!("key kept         {}, retired by itself; --step retire destroys it\n", root(&kept.root));
     }
     let until = view.issued_until.as_deref().unwrap_or("nothing was issued yet");
     text += &format!("issued until     {until}\n\n");

@@ -210,8 +210,7 @@ impl Fleet {
     /// Recomputes the dirty hosts of every scope in use. Its proxies are concerned if it has other resources now.
     fn renew_scopes(&mut self, snapshot: &Snapshot, dirty: &DirtySet, concerned: &mut Concerned) {
         for (name, scope) in &mut self.scopes {
-            let hosts = dirty.outbound_hosts_of(name);
-            let renewal = scope.renew((&mut self.translator, &mut self.services), snapshot, name, hosts);
+            let renewal = scope.renew((&mut self.translator, &mut self.services), snapshot, name, dirty);
             if renewal != Renewal::Same {
                 let own = renewal == Renewal::All;
                 concerned.extend(scope.proxies.iter().map(|key| (Arc::clone(key), own)));

@@ -5,7 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use eastwest_engine::{ClientScope, Hosts, Snapshot, compute, lint::ClientFindings, settings::Outbound};
+use eastwest_engine::{
+    ClientScope, DirtySet, Hosts, Snapshot, compute, lint::ClientFindings, settings::Outbound,
+};
 
 use super::{ProxyKey, services::SharedServices};
 use crate::{OutboundResources, ProxyRole, Translator};
@@ -64,15 +66,17 @@ impl Scope {
         (translator, services): (&mut Translator, &mut SharedServices),
         snapshot: &Snapshot,
         scope: &ClientScope,
-        hosts: &Hosts,
+        dirty: &DirtySet,
     ) -> Renewal {
-        let renewal = match hosts {
+        let renewal = match dirty.outbound_hosts_of(scope) {
             Hosts::All => self.renew_all(translator, services, snapshot, scope),
             Hosts::Some(hosts) => self.renew_hosts((translator, services), snapshot, scope, hosts),
         };
         // The servers' side may differ where the clients' settings stay the same.
         let Self { findings, outbound, .. } = self;
-        let warned = findings.as_mut().is_some_and(|found| found.renew(snapshot, scope, outbound, hosts));
+        let warned = findings
+            .as_mut()
+            .is_some_and(|found| found.renew(snapshot, scope, outbound, &dirty.warned_hosts_of(scope)));
         if warned && renewal == Renewal::Same { Renewal::Hosts } else { renewal }
     }
 

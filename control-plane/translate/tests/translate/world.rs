@@ -149,8 +149,13 @@ pub(crate) fn taken_by<'a>(listener: &'a Listener, connection: &Connection<'_>) 
     let block = left.iter().flat_map(|(found, _)| &found.prefix_ranges);
     let block = block.filter(|block| connection.address.is_some_and(|one| is_within(one, block)));
     let block = block.max_by_key(|block| block.prefix_len).cloned();
-    let wanted: Vec<_> = block.into_iter().map(|block| vec![block]).collect();
-    narrow(&mut left, |found| found.prefix_ranges.clone(), &wanted, &Vec::new());
+    let wanted: Vec<_> = block.iter().map(|block| vec![block.clone()]).collect();
+    // A chain may have several blocks; the one that matches stands for them.
+    let matching = |found: &FilterChainMatch| match &block {
+        Some(block) if found.prefix_ranges.contains(block) => vec![block.clone()],
+        _ => found.prefix_ranges.clone(),
+    };
+    narrow(&mut left, matching, &wanted, &Vec::new());
     let names: Vec<_> = names_tried(connection.server_name).into_iter().map(|name| vec![name]).collect();
     let name = names.into_iter().find(|name| left.iter().any(|(found, _)| found.server_names == *name));
     narrow(&mut left, |found| found.server_names.clone(), name.as_slice(), &Vec::new());

@@ -244,14 +244,15 @@ impl OwnSvid {
     }
 
     async fn keep(&self, presented: &PresentedCertificate, followed: &SourceStatus) {
-        let (mut domain, mut renew_at) = (None, OffsetDateTime::UNIX_EPOCH);
+        let (mut domain, mut issued_at, mut renew_at) =
+            (None, OffsetDateTime::UNIX_EPOCH, OffsetDateTime::UNIX_EPOCH);
         loop {
             let (now, current) = (OffsetDateTime::now_utc(), self.ca.ca_state().trust_domain.clone());
-            if now >= renew_at || domain.as_ref() != Some(&current) {
+            if now >= renew_at || now < issued_at || domain.as_ref() != Some(&current) {
                 match self.issue(now) {
                     Ok((pair, at)) => {
                         presented.0.store(pair);
-                        (domain, renew_at) = (Some(current), at);
+                        (domain, issued_at, renew_at) = (Some(current), now, at);
                         followed.note(Ok(()));
                     }
                     Err(error) => {

@@ -69,6 +69,13 @@ pub(super) enum Side {
     Outbound,
 }
 
+/// Spellings of `x-forwarded-client-cert` that CGI, WSGI and their like cannot tell from it: they write `_` for `-`
+/// (ENVOY.md E29). Envoy itself drops or sets the one with hyphens alone.
+pub(super) fn spellings_of_forwarded_certificate() -> Vec<String> {
+    let separators = (1..8_u8).map(|bits| [4, 2, 1].map(|bit| if bits & bit == 0 { '-' } else { '_' }));
+    separators.map(|[a, b, c]| format!("x{a}forwarded{b}client{c}cert")).collect()
+}
+
 /// A connection manager. `alpn` is what the next hop is told to speak, where its sidecar must find that out from the
 /// handshake (ENVOY.md E27); `dynamic`: some route leads to hosts that are looked up when they are called, in these
 /// families.
@@ -89,7 +96,7 @@ pub(super) fn http(
     let details =
         SetCurrentClientCertDetails { subject: Some(true), dns: true, uri: true, ..Default::default() };
     let forward =
-        if inbound { ForwardClientCertDetails::AppendForward } else { ForwardClientCertDetails::Sanitize };
+        if inbound { ForwardClientCertDetails::SanitizeSet } else { ForwardClientCertDetails::Sanitize };
     let manager = HttpConnectionManager {
         stat_prefix: stat_prefix.to_owned(),
         http_filters: alpn.into_iter().chain(lookup).chain([router]).collect(),

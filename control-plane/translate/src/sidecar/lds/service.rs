@@ -98,12 +98,12 @@ impl ServiceListener<'_> {
 
 /// `None` = takes everything.
 fn matching(matches: &ChainMatch<'_>) -> Option<FilterChainMatch> {
-    let range = |block: ipnet::IpNet| CidrRange {
+    let range = |block: &ipnet::IpNet| CidrRange {
         address_prefix: block.addr().to_string(),
         prefix_len: Some(block.prefix_len().into()),
     };
     (*matches != ChainMatch::default()).then(|| FilterChainMatch {
-        prefix_ranges: matches.block.map(range).into_iter().collect(),
+        prefix_ranges: matches.blocks.iter().map(range).collect(),
         server_names: matches.server_name.map(str::to_owned).into_iter().collect(),
         transport_protocol: matches.transport.map(|one| one.as_str().to_owned()).unwrap_or_default(),
         application_protocols: matches.protocols.iter().map(|protocol| (*protocol).to_owned()).collect(),

@@ -165,6 +165,7 @@ impl<'a> Group<'a> {
         let routes = RouteConfiguration {
             name: self.cluster.clone(),
             virtual_hosts: vec![all],
+            request_headers_to_remove: filters::spellings_of_forwarded_certificate(),
             validate_clusters: Some(false),
             ..Default::default()
         };

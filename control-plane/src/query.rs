@@ -10,11 +10,16 @@ use eastwest_engine::{
     compute::has_proxy,
     explain, lint, report,
     route::{self, Request, Scheme},
+    settings::WorkloadTls,
 };
 use eastwest_kubernetes::Progress;
 use eastwest_model::{Diagnostic, Families, Host, Workload, WorkloadKey};
 use eastwest_proto::json::JsonError;
-use eastwest_translate::{ResourceType, render::render};
+use eastwest_translate::{
+    ResourceType, Source,
+    render::{RenderedResource, render, sources},
+};
+use serde::Serialize;
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -55,6 +60,48 @@ pub(crate) enum Question {
         /// Whether the proxy has internal listeners, as that of `eastwest agent` does.
         internal_listeners: bool,
     },
+    /// The resources of a workload's proxy with the objects that they come from; of one that is connected, what it may
+    /// have now.
+    Config {
+        /// Whose.
+        workload: WorkloadName,
+        /// Of these types only; empty = all.
+        types: Vec<ResourceType>,
+        /// Whether the proxy has internal listeners. That of a connected proxy is known.
+        internal_listeners: bool,
+        /// Compare with what the connected proxy has accepted.
+        diff: bool,
+    },
+}
+
+/// The resources of one proxy.
+#[derive(Serialize)]
+pub(crate) struct ProxyConfig {
+    /// Its workload.
+    pub(crate) workload: WorkloadKey,
+    /// The id of its node if it is connected; else the resources are those that it would get.
+    pub(crate) proxy: Option<String>,
+    /// By type in push order, then by name.
+    pub(crate) resources: Vec<ConfiguredResource>,
+    /// How they differ from what the proxy has accepted, if that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) changes: Option<Value>,
+}
+
+/// A resource and the objects that it comes from.
+#[derive(Serialize)]
+pub(crate) struct ConfiguredResource {
+    #[serde(flatten)]
+    resource: RenderedResource,
+    sources: Vec<Source>,
+}
+
+impl ConfiguredResource {
+    /// `settings` are those of the proxy's workload.
+    pub(crate) fn new(resource: RenderedResource, settings: &WorkloadTls) -> Self {
+        let sources = sources(settings, &resource.resource_type.type_url(), &resource.name);
+        Self { resource, sources }
+    }
 }
 
 pub(crate) use access::{CallQuestion, CallerName};
@@ -93,6 +140,9 @@ pub(crate) enum QueryError {
     /// A resource cannot be shown.
     #[error(transparent)]
     Resource(#[from] JsonError),
+    /// There is no proxy to compare with.
+    #[error("no proxy of {0} is connected: there is nothing to compare with; leave out --diff")]
+    NotConnected(WorkloadKey),
     /// The answer cannot be written as JSON.
     #[error("the answer cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -131,12 +181,21 @@ impl World {
             Question::Can(question) => self.can(question)?,
             Question::Check => serde_json::to_value(self.findings())?,
             Question::Render { workload, types, internal_listeners } => {
-                let key = self.workload(workload)?.key();
-                let settings = report::workload_tls(&self.snapshot, &key);
-                let settings = settings.ok_or(QueryError::NoIdentity(key))?;
+                let settings = self.settings(workload)?;
                 let mut rendering = serde_json::to_value(render(&settings, types, *internal_listeners)?)?;
                 rendering.sort_all_objects();
                 rendering
+            }
+            Question::Config { workload, types, internal_listeners, diff } => {
+                let settings = self.settings(workload)?;
+                if *diff {
+                    return Err(QueryError::NotConnected(settings.workload));
+                }
+                let rendered = render(&settings, types, *internal_listeners)?.resources;
+                let resources = rendered.into_iter().map(|one| ConfiguredResource::new(one, &settings));
+                let resources = resources.collect();
+                let workload = settings.workload;
+                serde_json::to_value(ProxyConfig { workload, proxy: None, resources, changes: None })?
             }
         })
     }
@@ -156,6 +215,15 @@ impl World {
         let idle = |finding: &&Diagnostic| finding.object.starts_with("VirtualService/");
         answer["warnings"] = serde_json::to_value(self.input.iter().filter(idle).collect::<Vec<_>>())?;
         Ok(answer)
+    }
+
+    /// The settings of the workload that a name means.
+    ///
+    /// # Errors
+    /// It is unknown, or cannot have an identity.
+    pub(crate) fn settings(&self, name: &WorkloadName) -> Result<WorkloadTls, QueryError> {
+        let key = self.workload(name)?.key();
+        report::workload_tls(&self.snapshot, &key).ok_or(QueryError::NoIdentity(key))
     }
 
     /// A workload to try a command with: one that runs and has a proxy, if there is any.

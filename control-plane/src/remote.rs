@@ -57,6 +57,13 @@ impl Question {
                     "/debug/config_dump?workload={workload}&types={types}&internal_listeners={internal_listeners}"
                 )
             }
+            Self::Config { workload, types, internal_listeners, diff } => {
+                let types: Vec<_> = types.iter().map(ToString::to_string).collect();
+                let (workload, types) = (encode(workload), types.join(","));
+                format!(
+                    "/debug/proxy_config?workload={workload}&types={types}&internal_listeners={internal_listeners}&diff={diff}"
+                )
+            }
         }
     }
 }

@@ -56,7 +56,7 @@ pub(crate) struct Delivery {
 pub(crate) struct Sent {
     pub(crate) serial: Serial,
     pub(crate) version: Version,
-    at: Instant,
+    pub(crate) at: Instant,
     answered: bool,
 }
 
@@ -67,7 +67,9 @@ pub(crate) struct Rejection {
     serial: Serial,
     /// The resources that the message names, with the versions that were sent. The rejection stands until all of them
     /// are replaced, whatever else the client accepts meanwhile.
-    resources: Vec<(Arc<str>, Version)>,
+    pub(crate) resources: Vec<(Arc<str>, Version)>,
+    /// When the latest response had been sent. `None` = there was none.
+    pub(crate) at: Option<Instant>,
 }
 
 impl Delivery {
@@ -110,7 +112,8 @@ impl Delivery {
         let named = subscription.held().filter(|(name, _)| mentions(&message, name));
         let resources = named.collect();
         self.rejects += 1;
-        self.rejection = Some(Rejection { message: message.clone(), serial, resources });
+        let at = self.sent.as_ref().map(|sent| sent.at);
+        self.rejection = Some(Rejection { message: message.clone(), serial, resources, at });
         Reaction::Nack(message)
     }
 
@@ -118,6 +121,12 @@ impl Delivery {
     pub(crate) fn ack_deadline(&self, now: Instant) -> Option<Instant> {
         let until = self.sent.as_ref().filter(|sent| !sent.answered).map(|sent| sent.at + ACK_TIMEOUT);
         until.filter(|until| *until > now)
+    }
+
+    /// Since when the type is in its state: when the response was sent that led to it.
+    pub(crate) fn since(&self) -> Option<Instant> {
+        let refused = self.rejection.as_ref().and_then(|rejection| rejection.at);
+        refused.or(self.sent.as_ref().map(|sent| sent.at))
     }
 
     /// The state of this type.

@@ -20,6 +20,17 @@ pub(crate) enum Held {
     Absent,
 }
 
+/// A resource that the client has.
+#[derive(Clone, Debug)]
+pub struct AcceptedResource {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its version.
+    pub version: Version,
+    /// The resource; `None` if it comes from an earlier stream, of which the client told the version alone.
+    pub resource: Option<Arc<EncodedResource>>,
+}
+
 impl Held {
     pub(crate) fn version(&self) -> Version {
         match self {

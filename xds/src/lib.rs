@@ -22,6 +22,7 @@ mod view;
 
 pub use delivery::SyncState;
 pub use error::StreamError;
+pub use held::AcceptedResource;
 pub use request::{Interest, Reaction, Request};
 pub use resource::{EncodedResource, Version};
 pub use response::{Payload, Response, Variant};

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use crate::delivery::{Serial, SyncState};
 use crate::error::StreamError;
+use crate::held::AcceptedResource;
 use crate::request::{Interest, Reaction, Request};
-use crate::resource::Version;
+use crate::resource::{EncodedResource, Version};
 use crate::response::{Response, Variant};
 use crate::type_state::{Phase, PushContext, TypeState};
 use crate::type_url::TypeUrl;
@@ -161,6 +162,7 @@ impl Stream {
         SyncStatus {
             type_url: type_url.clone(),
             state: delivery.state(),
+            since: delivery.since(),
             wildcard: state.subscription.is_wildcard(),
             names: state.subscription.names(),
             held: state.subscription.held().count(),
@@ -168,8 +170,39 @@ impl Stream {
             sent_version: delivery.sent.as_ref().map(|sent| sent.version),
             acked_nonce: delivery.acked.map(|serial| self.nonces.text(serial)),
             error: delivery.rejection.as_ref().map(|rejection| rejection.message.clone()),
+            rejected: delivery.rejection.as_ref().map_or(Vec::new(), |rejection| {
+                rejection.resources.iter().map(|(name, _)| Arc::clone(name)).collect()
+            }),
             rejects: delivery.rejects,
         }
+    }
+
+    /// The resources of a type that the client has accepted, sorted by name. What it was sent since then and has not
+    /// answered yet counts as accepted, what it refused does not.
+    pub fn accepted(&self, type_url: &TypeUrl) -> Vec<AcceptedResource> {
+        let Some(state) = self.types.get(type_url) else { return Vec::new() };
+        let refused = |name: &str, version| {
+            let rejection = state.delivery.rejection.as_ref();
+            rejection.is_some_and(|one| one.resources.iter().any(|(n, v)| **n == *name && *v == version))
+        };
+        let held = state.subscription.held_resources();
+        let mut accepted: Vec<_> = held.filter(|one| !refused(&one.name, one.version)).collect();
+        accepted.sort_by(|a, b| a.name.cmp(&b.name));
+        accepted
+    }
+
+    /// The resources of a type that the client has subscribed to, as `view` has them, sorted by name. A subscribed name
+    /// that is answered although it does not exist is among them.
+    pub fn subscribed(&self, view: &View, type_url: &TypeUrl) -> Vec<Arc<EncodedResource>> {
+        let (Some(state), Some(set)) = (self.types.get(type_url), view.get(type_url)) else {
+            return Vec::new();
+        };
+        let subscription = &state.subscription;
+        let there = set.iter().filter(|resource| subscription.wants(resource.name())).cloned();
+        let absent = subscription.subscribed_names().filter(|name| set.get(name).is_none());
+        let mut found: Vec<_> = there.chain(absent.filter_map(|name| set.absent(name))).collect();
+        found.sort_by(|a, b| a.name().cmp(b.name()));
+        found
     }
 
     /// Name and version of the resources of a type that the client holds, in no order.
@@ -185,6 +218,8 @@ pub struct SyncStatus {
     pub type_url: TypeUrl,
     /// The state.
     pub state: SyncState,
+    /// When the response was sent that led to the state; `None` if none was sent.
+    pub since: Option<Instant>,
     /// The wildcard is subscribed.
     pub wildcard: bool,
     /// The number of subscribed names.
@@ -199,6 +234,8 @@ pub struct SyncStatus {
     pub acked_nonce: Option<String>,
     /// The error of the NACK that is not resolved yet, as the client sent it.
     pub error: Option<String>,
+    /// The resources that the error names.
+    pub rejected: Vec<Arc<str>>,
     /// How many responses were rejected.
     pub rejects: u64,
 }

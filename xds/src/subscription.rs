@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use crate::held::{Held, Holdings};
+use crate::held::{AcceptedResource, Held, Holdings};
 use crate::names::Names;
 use crate::resource::{EncodedResource, Version};
 use crate::response::Payload;
@@ -147,7 +147,7 @@ impl Subscription {
     }
 
     /// Whether the name is subscribed, by itself or by the wildcard.
-    fn wants(&self, name: &str) -> bool {
+    pub(crate) fn wants(&self, name: &str) -> bool {
         self.wildcard || self.names.contains(name)
     }
 
@@ -261,6 +261,11 @@ impl Subscription {
         self.names.len()
     }
 
+    /// Those names.
+    pub(crate) fn subscribed_names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.names.iter()
+    }
+
     /// About how many bytes it takes, without what it shares with others.
     pub(crate) fn bytes(&self) -> usize {
         self.names.bytes() + self.holdings.bytes()
@@ -269,6 +274,18 @@ impl Subscription {
     /// Name and version of every resource that the client holds, in no order.
     pub(crate) fn held(&self) -> impl Iterator<Item = (Arc<str>, Version)> {
         self.all().filter(|(_, held)| held.is_there()).map(|(name, held)| (name, held.version()))
+    }
+
+    /// The same with the resources themselves.
+    pub(crate) fn held_resources(&self) -> impl Iterator<Item = AcceptedResource> {
+        self.all().filter(|(_, held)| held.is_there()).map(|(name, held)| {
+            let version = held.version();
+            let resource = match held {
+                Held::Sent(resource) => Some(resource),
+                Held::Claimed(_) | Held::Unknown | Held::Absent => None,
+            };
+            AcceptedResource { name, version, resource }
+        })
     }
 
     /// The version of `name` that the client holds.

@@ -199,9 +199,12 @@ fn without_location(message: &str) -> String {
     }
 }
 
-/// YAML 1.2 core typing (`yes` is text), duplicate keys handed to [`Checked`], and bounds on what a small file can blow up to.
+/// YAML 1.2 core typing (`yes` is text), except that `0644` is octal; duplicate keys handed to [`Checked`], and bounds on
+/// what a small file can blow up to.
 fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
+        // As Kubernetes reads the modes of files.
+        legacy_octal_numbers: true,
         strict_booleans: true,
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::PassThrough,
         reject_unsupported_tags: true,

@@ -6,6 +6,7 @@ use eastwest_identity::{Name, TrustDomain};
 
 pub use crate::unknown_hosts::OutboundTrafficPolicy;
 
+use crate::names::Host;
 use crate::policy::{ConnectionPool, OutlierDetection, RetryPolicy, TcpKeepalive};
 
 /// A TLS version (`minProtocolVersion`).
@@ -62,6 +63,13 @@ pub struct Authorizer {
     pub headers_downstream_on_allow: Vec<Name>,
     /// How much of the body a check has.
     pub body: Option<CheckedBody>,
+}
+
+impl Authorizer {
+    /// Its host, without the namespace before it.
+    pub fn host(&self) -> Host {
+        Host::new(self.service.split_once('/').map_or(&*self.service, |(_, host)| host))
+    }
 }
 
 /// How an external authorizer is asked.

@@ -30,6 +30,8 @@ pub struct Workload {
     pub ended: bool,
     /// A sidecar stands among the containers of the Pod: `istio-proxy`.
     pub sidecar: bool,
+    /// Istio's injector made the sidecar, for the family of the Pod's first address alone (no `ISTIO_DUAL_STACK`).
+    pub redirects_one_family: bool,
     /// What a template says of the injection of a sidecar; `None` = the labels of its namespace decide.
     pub injection: Option<bool>,
     /// Load-balancing weight, 0 = unset (WorkloadEntries).
@@ -90,6 +92,7 @@ impl Workload {
             ready: true,
             ended: false,
             sidecar: false,
+            redirects_one_family: false,
             injection: None,
             weight: 0,
             uid: None,

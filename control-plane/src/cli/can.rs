@@ -25,34 +25,34 @@ pub(crate) struct CanArgs {
     #[arg(value_name = "CLIENT SERVER:PORT [METHOD [PATH]]", required = true, num_args = 1..=4)]
     call: Vec<String>,
     /// The client sends plaintext and is nobody in particular.
-    #[arg(long, conflicts_with = "principal")]
+    #[arg(long, conflicts_with = "principal", env = "EASTWEST_CAN_PLAINTEXT")]
     plaintext: bool,
     /// The client is whoever has this identity, and uses mutual TLS where the server takes it.
-    #[arg(long, value_name = "SPIFFE-ID")]
+    #[arg(long, value_name = "SPIFFE-ID", env = "EASTWEST_CAN_PRINCIPAL")]
     principal: Option<String>,
     /// A header of the request; may be given several times.
-    #[arg(long = "header", value_name = "NAME=VALUE", action = ArgAction::Append)]
+    #[arg(long = "header", value_name = "NAME=VALUE", action = ArgAction::Append, env = "EASTWEST_CAN_HEADER")]
     headers: Vec<String>,
     /// The authority (Host header) of the request [default: the server as it was typed].
-    #[arg(long, value_name = "AUTHORITY")]
+    #[arg(long, value_name = "AUTHORITY", env = "EASTWEST_CAN_HOST")]
     host: Option<String>,
     /// The address of the connection's peer [default: that of the client].
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", env = "EASTWEST_CAN_SOURCE_IP")]
     source_ip: Option<IpAddr>,
     /// The client's address by X-Forwarded-For.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", env = "EASTWEST_CAN_REMOTE_IP")]
     remote_ip: Option<String>,
     /// The server name of the handshake [default: that of a mesh client].
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", env = "EASTWEST_CAN_SNI")]
     sni: Option<String>,
     /// A claim of a token that the first RequestAuthentication accepts; may be given several times.
-    #[arg(long = "claim", value_name = "NAME=VALUE", action = ArgAction::Append, conflicts_with = "jwt")]
+    #[arg(long = "claim", value_name = "NAME=VALUE", action = ArgAction::Append, conflicts_with = "jwt", env = "EASTWEST_CAN_CLAIM")]
     claims: Vec<String>,
     /// A file with a token, which is sent as Authorization: Bearer.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "EASTWEST_CAN_JWT")]
     jwt: Option<PathBuf>,
     /// Whether HTTP is sent, where the port does not declare it [default: true with a METHOD].
-    #[arg(long, value_name = "BOOL", action = ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, env = "EASTWEST_CAN_HTTP")]
     http: Option<bool>,
     #[command(flatten)]
     names: NamespaceArgs,

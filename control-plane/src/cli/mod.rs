@@ -5,9 +5,11 @@ mod ca;
 mod can;
 mod check;
 mod cluster;
+mod config;
 mod diff;
 mod dump;
 mod explain;
+mod inject;
 mod launch;
 mod logs;
 mod naming;
@@ -78,8 +80,12 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Print the xDS resources of one workload's proxy.
     Render(render::RenderArgs),
-    /// Show the connected proxies, or what a control plane follows.
+    /// Show the resources of one workload's proxy in tables, or what it has not accepted.
+    Config(config::ConfigArgs),
+    /// Show the connected proxies, or what a control plane follows; exit 1 if anything is not in sync.
     Status(status::StatusArgs),
+    /// Give the pods of manifests their sidecars.
+    Inject(Box<inject::InjectArgs>),
     /// Write what decides in a cluster as a directory of manifests, without Secrets.
     Dump(dump::DumpArgs),
     /// Sign a short-lived service-account token with the key of the state directory.
@@ -205,7 +211,9 @@ impl Cli {
             Command::Check(args) => answer(args.run()),
             Command::Diff(args) => answer(args.run()),
             Command::Render(args) => answer(args.run()),
+            Command::Config(args) => answer(args.run()),
             Command::Status(args) => answer(args.run()),
+            Command::Inject(args) => args.run(),
             Command::Dump(args) => answer(args.run()),
             Command::Token(args) => args.run(),
             Command::Ca(args) => args.run(),
@@ -320,6 +328,38 @@ mod tests {
             let commands: Vec<&str> = flags.iter().map(|flag| &*flag.command).collect();
             assert!(values.len() <= 1, "{variable} is {values:?} for {commands:?}");
         }
+    }
+
+    /// docs/SECURITY.md names flags that exist, and the defaults of those that are limits.
+    #[test]
+    fn the_flags_of_the_security_page_are_true() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let page = std::fs::read_to_string(root.join("docs").join("SECURITY.md")).unwrap();
+        let known: BTreeSet<String> = variables().into_values().flatten().map(|flag| flag.name).collect();
+        let named: BTreeSet<&str> = page
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter_map(|quoted| quoted.split(' ').find(|word| word.starts_with("--")))
+            .filter(|flag| *flag != "--version")
+            .collect();
+        let missing: Vec<_> = named.iter().filter(|flag| !known.contains(**flag)).collect();
+        assert!(missing.is_empty() && named.len() > 8, "{missing:?} of {named:?}");
+        let serve = Cli::command();
+        let serve = serve.find_subcommand("serve").unwrap();
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `--")?.split_once("` | `"));
+        let mut checked = 0;
+        for (flag, rest) in rows {
+            let told = rest.split('`').next().unwrap();
+            let arg = serve.get_arguments().find(|arg| arg.get_long() == Some(flag)).unwrap();
+            let defaults: Vec<_> = arg.get_default_values().iter().map(|one| one.to_string_lossy()).collect();
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            let is_true =
+                defaults.iter().any(|one| one == told) || help.contains(&format!("[default: {told}"));
+            assert!(is_true, "--{flag}: {told}, not {defaults:?}: {help}");
+            checked += 1;
+        }
+        assert!(checked > 4, "{checked} rows");
     }
 
     /// The table of docs/COMMANDS.md has each variable that several commands share, with its flags and commands.

@@ -14,15 +14,18 @@ use axum::{
 use eastwest_engine::route;
 use eastwest_model::{Diagnostic, Severity};
 use eastwest_translate::ResourceType;
+use eastwest_xds_server::Connections;
 
 use super::{
     Shared,
+    answering::Unanswered,
     browser::Pages,
     pages::{self, Served},
+    proxies,
 };
 use crate::{
     names::{HostName, TargetName, WorkloadName},
-    query::{QueryError, Question},
+    query::{QueryError, Question, World},
     request,
 };
 
@@ -51,11 +54,16 @@ const PAGES: Pages = &[
         "the resources of a workload's proxy, no private keys; &types=cds,lds chooses, &internal_listeners=true as for \
          `eastwest agent`",
     ),
+    (
+        "/debug/proxy_config?workload=NS/POD",
+        "what a workload's proxy may have now and the objects behind it, no private keys; &diff=true compares with what \
+         the connected proxy has accepted",
+    ),
     ("/debug/workloads", "the workloads that are known"),
 ];
 
 /// What each debug page takes behind the `?`; `namespace` counts for names without one.
-const PARAMETERS: [(&str, &[&str]); 12] = [
+const PARAMETERS: [(&str, &[&str]); 13] = [
     ("/debug/list", &[]),
     ("/debug/ca", &[]),
     ("/debug/syncz", &[]),
@@ -68,6 +76,7 @@ const PARAMETERS: [(&str, &[&str]); 12] = [
     ("/debug/route", &["client", "url", "method", "host", "headers", "namespace"]),
     ("/debug/can", &[]),
     ("/debug/config_dump", &["workload", "types", "internal_listeners", "namespace"]),
+    ("/debug/proxy_config", &["workload", "types", "internal_listeners", "diff", "namespace"]),
 ];
 
 /// The routes of the HTTP port.
@@ -82,6 +91,7 @@ pub(super) fn routes(shared: Shared, served: Served) -> Router {
         .route("/debug/route", get(route))
         .route("/debug/can", post(can))
         .route("/debug/config_dump", get(config_dump))
+        .route("/debug/proxy_config", get(proxy_config))
         .route("/debug/workloads", get(workloads))
         .with_state(Arc::new(shared));
     pages::common(PAGES, served).merge(mesh).layer(from_fn(known_parameters))
@@ -107,7 +117,14 @@ fn unknown_parameter(uri: &Uri) -> Option<String> {
 }
 
 async fn syncz(State(shared): App) -> Response {
-    Json(shared.xds.connections().list()).into_response()
+    let connections = shared.xds.connections().list();
+    let world = shared.world.borrow().clone();
+    if connections.iter().flat_map(|one| &one.types).all(|one| one.rejected.is_empty()) {
+        return Json(proxies::statuses(connections, &world.snapshot)).into_response();
+    }
+    // The objects behind what was refused take some computing.
+    let page = move || Ok(serde_json::to_vec(&proxies::statuses(connections, &world.snapshot))?);
+    respond_with(shared.answering.run(page).await)
 }
 
 async fn config_errors(State(shared): App) -> Response {
@@ -165,18 +182,25 @@ async fn can(app: App, body: Bytes) -> Response {
 
 async fn config_dump(app: App, parameters: Parameters) -> Response {
     let question = || {
-        let types = parameters.get("types").unwrap_or_default().split(',').filter(|name| !name.is_empty());
-        let types = types.map(|name| name.parse::<ResourceType>().map_err(|error| error.to_string()));
-        let internal = parameters.get("internal_listeners").unwrap_or("false");
-        let internal_listeners =
-            internal.parse().map_err(|_| format!("internal_listeners={internal}: write true or false"))?;
         Ok(Question::Render {
             workload: parameters.workload("workload")?,
-            types: types.collect::<Result<_, _>>()?,
-            internal_listeners,
+            types: parameters.types()?,
+            internal_listeners: parameters.flag("internal_listeners")?,
         })
     };
     respond(&app, "/debug/config_dump?workload=NS/POD&types=cds,lds", question()).await
+}
+
+async fn proxy_config(app: App, parameters: Parameters) -> Response {
+    let question = || {
+        Ok(Question::Config {
+            workload: parameters.workload("workload")?,
+            types: parameters.types()?,
+            internal_listeners: parameters.flag("internal_listeners")?,
+            diff: parameters.flag("diff")?,
+        })
+    };
+    respond(&app, "/debug/proxy_config?workload=NS/POD&types=cds,lds", question()).await
 }
 
 /// What stands behind the `?` of a page.
@@ -208,6 +232,17 @@ impl Parameters {
         }
     }
 
+    fn types(&self) -> Result<Vec<ResourceType>, String> {
+        let names = self.get("types").unwrap_or_default().split(',').filter(|name| !name.is_empty());
+        names.map(|name| name.parse::<ResourceType>().map_err(|error| error.to_string())).collect()
+    }
+
+    /// A flag that is false if it is absent.
+    fn flag(&self, name: &str) -> Result<bool, String> {
+        let text = self.get(name).unwrap_or("false");
+        text.parse().map_err(|_| format!("{name}={text}: write true or false"))
+    }
+
     fn workload(&self, name: &str) -> Result<WorkloadName, String> {
         WorkloadName::read(self.required(name)?, self.get("namespace"))
     }
@@ -227,12 +262,27 @@ async fn respond(app: &App, example: &str, question: Result<Question, String>) -
 }
 
 async fn answer(State(shared): &App, question: Question) -> Response {
-    let world = shared.world.borrow().clone();
-    let answered = shared.answering.run(move || {
-        let value = world.answer(&question)?;
-        Ok::<_, QueryError>(serde_json::to_vec(&value)?)
-    });
-    match answered.await {
+    let (world, connections) = (shared.world.borrow().clone(), Arc::clone(shared.xds.connections()));
+    respond_with(shared.answering.run(move || answered(&world, &connections, &question)).await)
+}
+
+/// The answer, of a proxy that is connected from what it may have now.
+fn answered(world: &World, connections: &Connections, question: &Question) -> Result<Vec<u8>, QueryError> {
+    if let Question::Config { workload, types, diff, .. } = question {
+        let settings = world.settings(workload)?;
+        let key = &settings.workload;
+        // The newest stream is that of the proxy that runs.
+        if let Some(client) = connections.of_pod(&key.namespace, &key.name).last() {
+            let mut value = serde_json::to_value(proxies::config(client, &settings, types, *diff)?)?;
+            value.sort_all_objects();
+            return Ok(serde_json::to_vec(&value)?);
+        }
+    }
+    Ok(serde_json::to_vec(&world.answer(question)?)?)
+}
+
+fn respond_with(answered: Result<Result<Vec<u8>, QueryError>, Unanswered>) -> Response {
+    match answered {
         Ok(Ok(json)) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
         Ok(Err(error @ (QueryError::Json(_) | QueryError::Resource(_)))) => {
             (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()

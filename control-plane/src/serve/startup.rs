@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tower::ServiceExt as _;
 
 use super::{
+    access::{self, DebugAccess},
     browser::{self, Pages},
     metrics, pages,
     shutdown::Shutdown,
@@ -85,8 +86,8 @@ impl Startup {
         let _ = self.0.running.set(pages);
     }
 
-    /// The pages of the HTTP port.
-    pub(super) fn pages(&self) -> Router {
+    /// The pages of the HTTP port, as far as `access` shows them.
+    pub(super) fn pages(&self, access: DebugAccess) -> Router {
         let starting = Router::new()
             .route("/healthz", get(pages::healthz))
             .route("/version", get(pages::version))
@@ -102,7 +103,8 @@ impl Startup {
             let pages = progress.running.get().unwrap_or(&starting).clone();
             pages.oneshot(request).await
         };
-        Router::new().fallback(either).layer(middleware::from_fn(browser::indented))
+        let guard = middleware::from_fn_with_state(access, access::by_place);
+        Router::new().fallback(either).layer(middleware::from_fn(browser::indented)).layer(guard)
     }
 }
 

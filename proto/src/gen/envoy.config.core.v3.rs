@@ -1007,6 +1007,58 @@ impl TrafficDirection {
         }
     }
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GrpcService {
+    #[prost(message, optional, tag = "3")]
+    pub timeout: ::core::option::Option<::prost_types::Duration>,
+    #[prost(message, repeated, tag = "5")]
+    pub initial_metadata: ::prost::alloc::vec::Vec<HeaderValue>,
+    #[prost(message, optional, tag = "6")]
+    pub retry_policy: ::core::option::Option<RetryPolicy>,
+    #[prost(oneof = "grpc_service::TargetSpecifier", tags = "1")]
+    pub target_specifier: ::core::option::Option<grpc_service::TargetSpecifier>,
+}
+/// Nested message and enum types in `GrpcService`.
+pub mod grpc_service {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct EnvoyGrpc {
+        #[prost(string, tag = "1")]
+        pub cluster_name: ::prost::alloc::string::String,
+        #[prost(string, tag = "2")]
+        pub authority: ::prost::alloc::string::String,
+        #[prost(message, optional, tag = "3")]
+        pub retry_policy: ::core::option::Option<super::RetryPolicy>,
+        #[prost(message, optional, tag = "4")]
+        pub max_receive_message_length: ::core::option::Option<u32>,
+        #[prost(bool, tag = "5")]
+        pub skip_envoy_headers: bool,
+    }
+    impl ::prost::Name for EnvoyGrpc {
+        const NAME: &'static str = "EnvoyGrpc";
+        const PACKAGE: &'static str = "envoy.config.core.v3";
+        fn full_name() -> ::prost::alloc::string::String {
+            "envoy.config.core.v3.GrpcService.EnvoyGrpc".into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "type.googleapis.com/envoy.config.core.v3.GrpcService.EnvoyGrpc".into()
+        }
+    }
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum TargetSpecifier {
+        #[prost(message, tag = "1")]
+        EnvoyGrpc(EnvoyGrpc),
+    }
+}
+impl ::prost::Name for GrpcService {
+    const NAME: &'static str = "GrpcService";
+    const PACKAGE: &'static str = "envoy.config.core.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.config.core.v3.GrpcService".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.config.core.v3.GrpcService".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JsonFormatOptions {}
 impl ::prost::Name for JsonFormatOptions {
@@ -1106,56 +1158,57 @@ impl ::prost::Name for ProxyProtocolConfig {
         "type.googleapis.com/envoy.config.core.v3.ProxyProtocolConfig".into()
     }
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct GrpcService {
-    #[prost(message, optional, tag = "3")]
-    pub timeout: ::core::option::Option<::prost_types::Duration>,
-    #[prost(message, repeated, tag = "5")]
-    pub initial_metadata: ::prost::alloc::vec::Vec<HeaderValue>,
-    #[prost(message, optional, tag = "6")]
-    pub retry_policy: ::core::option::Option<RetryPolicy>,
-    #[prost(oneof = "grpc_service::TargetSpecifier", tags = "1")]
-    pub target_specifier: ::core::option::Option<grpc_service::TargetSpecifier>,
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HealthStatusSet {
+    #[prost(enumeration = "HealthStatus", repeated, tag = "1")]
+    pub statuses: ::prost::alloc::vec::Vec<i32>,
 }
-/// Nested message and enum types in `GrpcService`.
-pub mod grpc_service {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-    pub struct EnvoyGrpc {
-        #[prost(string, tag = "1")]
-        pub cluster_name: ::prost::alloc::string::String,
-        #[prost(string, tag = "2")]
-        pub authority: ::prost::alloc::string::String,
-        #[prost(message, optional, tag = "3")]
-        pub retry_policy: ::core::option::Option<super::RetryPolicy>,
-        #[prost(message, optional, tag = "4")]
-        pub max_receive_message_length: ::core::option::Option<u32>,
-        #[prost(bool, tag = "5")]
-        pub skip_envoy_headers: bool,
-    }
-    impl ::prost::Name for EnvoyGrpc {
-        const NAME: &'static str = "EnvoyGrpc";
-        const PACKAGE: &'static str = "envoy.config.core.v3";
-        fn full_name() -> ::prost::alloc::string::String {
-            "envoy.config.core.v3.GrpcService.EnvoyGrpc".into()
-        }
-        fn type_url() -> ::prost::alloc::string::String {
-            "type.googleapis.com/envoy.config.core.v3.GrpcService.EnvoyGrpc".into()
-        }
-    }
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
-    pub enum TargetSpecifier {
-        #[prost(message, tag = "1")]
-        EnvoyGrpc(EnvoyGrpc),
-    }
-}
-impl ::prost::Name for GrpcService {
-    const NAME: &'static str = "GrpcService";
+impl ::prost::Name for HealthStatusSet {
+    const NAME: &'static str = "HealthStatusSet";
     const PACKAGE: &'static str = "envoy.config.core.v3";
     fn full_name() -> ::prost::alloc::string::String {
-        "envoy.config.core.v3.GrpcService".into()
+        "envoy.config.core.v3.HealthStatusSet".into()
     }
     fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/envoy.config.core.v3.GrpcService".into()
+        "type.googleapis.com/envoy.config.core.v3.HealthStatusSet".into()
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum HealthStatus {
+    Unknown = 0,
+    Healthy = 1,
+    Unhealthy = 2,
+    Draining = 3,
+    Timeout = 4,
+    Degraded = 5,
+}
+impl HealthStatus {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unknown => "UNKNOWN",
+            Self::Healthy => "HEALTHY",
+            Self::Unhealthy => "UNHEALTHY",
+            Self::Draining => "DRAINING",
+            Self::Timeout => "TIMEOUT",
+            Self::Degraded => "DEGRADED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "UNKNOWN" => Some(Self::Unknown),
+            "HEALTHY" => Some(Self::Healthy),
+            "UNHEALTHY" => Some(Self::Unhealthy),
+            "DRAINING" => Some(Self::Draining),
+            "TIMEOUT" => Some(Self::Timeout),
+            "DEGRADED" => Some(Self::Degraded),
+            _ => None,
+        }
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1367,59 +1420,6 @@ impl ApiVersion {
             "AUTO" => Some(Self::Auto),
             "V2" => Some(Self::V2),
             "V3" => Some(Self::V3),
-            _ => None,
-        }
-    }
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct HealthStatusSet {
-    #[prost(enumeration = "HealthStatus", repeated, tag = "1")]
-    pub statuses: ::prost::alloc::vec::Vec<i32>,
-}
-impl ::prost::Name for HealthStatusSet {
-    const NAME: &'static str = "HealthStatusSet";
-    const PACKAGE: &'static str = "envoy.config.core.v3";
-    fn full_name() -> ::prost::alloc::string::String {
-        "envoy.config.core.v3.HealthStatusSet".into()
-    }
-    fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/envoy.config.core.v3.HealthStatusSet".into()
-    }
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-#[repr(i32)]
-pub enum HealthStatus {
-    Unknown = 0,
-    Healthy = 1,
-    Unhealthy = 2,
-    Draining = 3,
-    Timeout = 4,
-    Degraded = 5,
-}
-impl HealthStatus {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Unknown => "UNKNOWN",
-            Self::Healthy => "HEALTHY",
-            Self::Unhealthy => "UNHEALTHY",
-            Self::Draining => "DRAINING",
-            Self::Timeout => "TIMEOUT",
-            Self::Degraded => "DEGRADED",
-        }
-    }
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "UNKNOWN" => Some(Self::Unknown),
-            "HEALTHY" => Some(Self::Healthy),
-            "UNHEALTHY" => Some(Self::Unhealthy),
-            "DRAINING" => Some(Self::Draining),
-            "TIMEOUT" => Some(Self::Timeout),
-            "DEGRADED" => Some(Self::Degraded),
             _ => None,
         }
     }

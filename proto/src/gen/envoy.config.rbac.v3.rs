@@ -80,8 +80,30 @@ impl ::prost::Name for Policy {
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SourcedMetadata {
+    #[prost(message, optional, tag = "1")]
+    pub metadata_matcher: ::core::option::Option<
+        super::super::super::r#type::matcher::v3::MetadataMatcher,
+    >,
+    #[prost(enumeration = "MetadataSource", tag = "2")]
+    pub metadata_source: i32,
+}
+impl ::prost::Name for SourcedMetadata {
+    const NAME: &'static str = "SourcedMetadata";
+    const PACKAGE: &'static str = "envoy.config.rbac.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.config.rbac.v3.SourcedMetadata".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.config.rbac.v3.SourcedMetadata".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Permission {
-    #[prost(oneof = "permission::Rule", tags = "1, 2, 3, 4, 10, 5, 6, 11, 8, 9, 12, 13")]
+    #[prost(
+        oneof = "permission::Rule",
+        tags = "1, 2, 3, 4, 10, 5, 6, 11, 8, 9, 12, 13, 14"
+    )]
     pub rule: ::core::option::Option<permission::Rule>,
 }
 /// Nested message and enum types in `Permission`.
@@ -129,6 +151,8 @@ pub mod permission {
         Matcher(super::super::super::core::v3::TypedExtensionConfig),
         #[prost(message, tag = "13")]
         UriTemplate(super::super::super::core::v3::TypedExtensionConfig),
+        #[prost(message, tag = "14")]
+        SourcedMetadata(super::SourcedMetadata),
     }
 }
 impl ::prost::Name for Permission {
@@ -143,7 +167,10 @@ impl ::prost::Name for Permission {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Principal {
-    #[prost(oneof = "principal::Identifier", tags = "1, 2, 3, 4, 10, 11, 6, 9, 8, 14")]
+    #[prost(
+        oneof = "principal::Identifier",
+        tags = "1, 2, 3, 4, 10, 11, 6, 9, 12, 8, 13, 14"
+    )]
     pub identifier: ::core::option::Option<principal::Identifier>,
 }
 /// Nested message and enum types in `Principal`.
@@ -198,8 +225,12 @@ pub mod principal {
         Header(super::super::super::route::v3::HeaderMatcher),
         #[prost(message, tag = "9")]
         UrlPath(super::super::super::super::r#type::matcher::v3::PathMatcher),
+        #[prost(message, tag = "12")]
+        FilterState(super::super::super::super::r#type::matcher::v3::FilterStateMatcher),
         #[prost(message, tag = "8")]
         NotId(::prost::alloc::boxed::Box<super::Principal>),
+        #[prost(message, tag = "13")]
+        SourcedMetadata(super::SourcedMetadata),
         #[prost(message, tag = "14")]
         Custom(super::super::super::core::v3::TypedExtensionConfig),
     }
@@ -212,5 +243,31 @@ impl ::prost::Name for Principal {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/envoy.config.rbac.v3.Principal".into()
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MetadataSource {
+    Dynamic = 0,
+    Route = 1,
+}
+impl MetadataSource {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Dynamic => "DYNAMIC",
+            Self::Route => "ROUTE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DYNAMIC" => Some(Self::Dynamic),
+            "ROUTE" => Some(Self::Route),
+            _ => None,
+        }
     }
 }

@@ -268,6 +268,10 @@ pub struct RouteMatch {
     pub dynamic_metadata: ::prost::alloc::vec::Vec<
         super::super::super::r#type::matcher::v3::MetadataMatcher,
     >,
+    #[prost(message, repeated, tag = "16")]
+    pub filter_state: ::prost::alloc::vec::Vec<
+        super::super::super::r#type::matcher::v3::FilterStateMatcher,
+    >,
     #[prost(oneof = "route_match::PathSpecifier", tags = "1, 2, 10, 14, 15")]
     pub path_specifier: ::core::option::Option<route_match::PathSpecifier>,
 }

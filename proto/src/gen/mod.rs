@@ -5,6 +5,11 @@ pub mod eastwest {
     }
 }
 pub mod envoy {
+    pub mod admin {
+        pub mod v3 {
+            include!("envoy.admin.v3.rs");
+        }
+    }
     pub mod config {
         pub mod accesslog {
             pub mod v3 {
@@ -252,6 +257,11 @@ pub mod envoy {
                 include!("envoy.service.secret.v3.rs");
             }
         }
+        pub mod status {
+            pub mod v3 {
+                include!("envoy.service.status.v3.rs");
+            }
+        }
     }
 }
 pub mod google {
@@ -268,4 +278,11 @@ pub mod istio {
 }
 pub mod spiffe {
     include!("spiffe.rs");
+}
+pub mod xds {
+    pub mod core {
+        pub mod v3 {
+            include!("xds.core.v3.rs");
+        }
+    }
 }

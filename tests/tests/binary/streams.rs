@@ -67,6 +67,22 @@ async fn the_connections_page_names_node_and_proven_identity() {
     server.until("/debug/syncz", |page| page.as_array().is_some_and(Vec::is_empty));
 }
 
+/// POLICY.md L9: nothing says that the second address is redirected.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_of_a_pod_that_its_proxy_does_not_report_is_warned_of() {
+    let bench = Bench::new();
+    let server = bench.serve(&[]);
+    let status = || bench.run(&["status", "--server", &server.url()]).success().to_owned();
+    let _stream = Stream::warm(&server, Variant::Delta, &STOREFRONT).await;
+    assert!(!status().contains("does not report"), "{}", status());
+    let one = format!("- ip: {}", STOREFRONT.address);
+    bench.edit("storefront.yaml", &one, &format!("{one}\n    - ip: fd77::10"));
+    server.until("/debug/syncz", |page| page[0]["uncovered"] == serde_json::json!(["fd77::10"]));
+    let said = status();
+    let warning = "warning: storefront-0.bookshop has fd77::10, which its proxy does not report";
+    assert!(said.contains(warning) && said.contains("in plaintext, also under STRICT"), "{said}");
+}
+
 /// All clients here have the identity of the storefront.
 async fn storefront(bench: &Bench, server: &Server, by_token: bool) -> (Channel, Option<String>) {
     if by_token {

@@ -9,6 +9,7 @@ mod citations;
 mod envoy;
 mod kubernetes;
 mod policy;
+mod security;
 mod traffic;
 mod xds;
 

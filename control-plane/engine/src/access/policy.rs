@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use eastwest_model::{
-    Name, ObjectRef, Origin,
+    Name, ObjectRef,
     mesh::{Authorizer, AuthorizerProtocol},
     policy::{Attribute, AuthorizationAction},
 };
@@ -16,8 +16,6 @@ use super::text::Text;
 pub struct Policy {
     /// Which one.
     pub object: ObjectRef,
-    /// Where it was read.
-    pub origin: Origin,
     /// What it does.
     pub action: AuthorizationAction,
     /// It is only observed.

@@ -34,7 +34,6 @@ pub(crate) fn policy(written: &AuthorizationPolicy, mesh: &MeshConfig, provider:
     rules.sort_by_cached_key(|(number, _)| format!("rule[{number}]"));
     Policy {
         object: written.meta.object.clone(),
-        origin: written.meta.origin.clone(),
         action: written.action,
         dry_run: written.dry_run,
         provider,

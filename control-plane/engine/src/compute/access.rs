@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use eastwest_model::{
-    Host, Labels, Name, Selector, Workload,
+    Labels, Name, Selector, Workload,
     mesh::Authorizer,
     names::is_dns_label,
     policy::{AuthorizationAction, AuthorizationPolicy, RequestAuthentication},
@@ -77,9 +77,9 @@ pub(crate) fn known<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a Author
     if !is_dns_label(name) {
         return Err("its name is no label of lower-case letters, digits and '-'".to_owned());
     }
-    let host = authorizer.service.split_once('/').map_or(&*authorizer.service, |(_, host)| host);
-    match snapshot.hosts.contains_key(&Host::new(host)) {
+    let host = authorizer.host();
+    match snapshot.hosts.contains_key(&host) {
         true => Ok(authorizer),
-        false => Err(format!("no Service {host:?} is known")),
+        false => Err(format!("no Service {host} is known")),
     }
 }

@@ -1,6 +1,8 @@
 //! PeerAuthentications without the expected effect for a workload as a server.
 
-use eastwest_model::{Diagnostic, Effect, ObjectRef, Workload, service::TargetPort};
+use eastwest_model::{
+    Diagnostic, Effect, Family, ObjectRef, Workload, policy::MutualTlsMode, service::TargetPort,
+};
 
 use super::{of_step, warning, without_effect};
 use crate::{
@@ -21,7 +23,23 @@ pub(super) fn findings(snapshot: &Snapshot, workload: &Workload, inbound: &Inbou
         }
         _ => None,
     });
-    losers.chain(service_ports(snapshot, workload, inbound)).collect()
+    losers.chain(service_ports(snapshot, workload, inbound)).chain(one_family(workload, inbound)).collect()
+}
+
+/// L9: a STRICT Pod of both families of which only one is redirected to its proxy.
+fn one_family(workload: &Workload, inbound: &Inbound) -> Option<Diagnostic> {
+    let first = Family::of(*workload.addresses.first()?);
+    let other = workload.addresses.iter().find(|address| Family::of(**address) != first)?;
+    let modes = inbound.ports.values().map(|port| port.mode).chain([inbound.mode]);
+    let is_strict = modes.into_iter().any(|mode| mode == MutualTlsMode::Strict);
+    let message = format!(
+        "has {other} beside {}, and its sidecar was injected without ISTIO_DUAL_STACK, so connections to {other} are not \
+         redirected to its proxy and reach the application in plaintext, although the mode is STRICT: inject it again with \
+         ISTIO_DUAL_STACK=true, or give it one family (rule L9)",
+        workload.addresses.first()?,
+    );
+    let is_open = is_strict && workload.redirects_one_family;
+    is_open.then(|| warning(&workload.meta.object, &workload.meta.origin, "spec.containers", message))
 }
 
 /// A workload without a proxy of the mesh, which no policy protects.

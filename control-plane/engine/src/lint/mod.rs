@@ -1,6 +1,7 @@
 //! What the configuration says and does not do: objects that lose, rules without effect, unintended plaintext, and
 //! connections that fail. Mistakes inside one object are found by its parser; these findings need the whole mesh.
 
+mod access;
 mod calls;
 mod inbound;
 mod outbound;
@@ -63,6 +64,7 @@ pub fn analyse(snapshot: &Snapshot) -> (Vec<Diagnostic>, Overridden) {
         note_losers(&mut overridden, outbound::steps(&settings));
     }
     findings.extend(undeclared.findings());
+    findings.extend(access::findings(snapshot));
     findings.extend(references::findings(snapshot));
     findings.extend(taken::findings(snapshot));
     let unused = unused::findings(snapshot, (!scopes.is_empty()).then_some(&used), &findings);

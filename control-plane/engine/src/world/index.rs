@@ -135,6 +135,13 @@ impl Index {
             match claim {
                 Claim::Owner(host) => note(&mut self.snapshot.hosts, &host, reference, add),
                 Claim::AliasOf(host) => note(&mut self.snapshot.aliases, &host, reference, add),
+                Claim::Addresses => {
+                    let addressed = Arc::make_mut(&mut self.snapshot.addressed);
+                    match add {
+                        true => addressed.insert(reference.clone()),
+                        false => addressed.remove(reference),
+                    };
+                }
                 Claim::Address(address) => note(&mut self.snapshot.cluster_ips, &address, reference, add),
             }
         }

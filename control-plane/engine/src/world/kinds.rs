@@ -56,6 +56,8 @@ pub(super) enum Claim {
     AliasOf(Host),
     /// The object has the cluster IP.
     Address(IpAddr),
+    /// The object claims addresses of others, perhaps of Services.
+    Addresses,
 }
 
 /// Defines [`Namespace`]. Each line: the field and its type; the variant of [`Object`] with the kinds that it holds.
@@ -159,6 +161,7 @@ impl Stored for Service {
         dirty.add_hosts(snapshot.alias_chain(self));
         dirty.add_hosts(snapshot.hosts_spelling(self));
         dirty.add_hosts(snapshot.hosts_at(&addresses_of(snapshot, self)));
+        dirty.merge(affected_by_authorizers(snapshot, [&snapshot.host_of(&self.meta.object)]));
         let space = snapshot.namespace(self.meta.namespace());
         match self.selector() {
             Some(selector) => space.workloads.selected(selector).for_each(|one| dirty.add_inbound(one)),
@@ -214,6 +217,16 @@ fn addresses_in(space: &Namespace, slice: &EndpointSlice) -> Vec<IpAddr> {
     listed.chain(behind.into_iter().flat_map(|one| one.addresses.iter().copied())).collect()
 }
 
+/// AUTHORIZATION.md Z11: a CUSTOM policy denies until the Service of its authorizer is known.
+fn affected_by_authorizers<'h>(snapshot: &Snapshot, hosts: impl IntoIterator<Item = &'h Host>) -> DirtySet {
+    let authorizers = &snapshot.mesh.authorizers;
+    let mut dirty = DirtySet::default();
+    if hosts.into_iter().any(|host| authorizers.iter().any(|one| one.host() == *host)) {
+        dirty.add_inbound_everywhere();
+    }
+    dirty
+}
+
 fn workloads_of<'a>(space: &'a Namespace, slice: &EndpointSlice) -> Vec<&'a Arc<Workload>> {
     let endpoints = slice.endpoints.iter();
     endpoints
@@ -264,6 +277,7 @@ impl Stored for ServiceEntry {
     fn affected(&self, snapshot: &Snapshot) -> DirtySet {
         let mut dirty = DirtySet::default();
         dirty.add_hosts(self.hosts.iter().cloned());
+        dirty.merge(affected_by_authorizers(snapshot, &self.hosts));
         if let Some(selector) = self.selector() {
             let space = snapshot.namespace(self.meta.namespace());
             space.workloads.selected(selector).for_each(|one| dirty.add_inbound(one));
@@ -271,8 +285,9 @@ impl Stored for ServiceEntry {
         dirty
     }
 
-    fn claims(&self, _: &Snapshot) -> Vec<Claim> {
-        self.hosts.iter().cloned().map(Claim::Owner).collect()
+    fn claims(&self, snapshot: &Snapshot) -> Vec<Claim> {
+        let addresses = snapshot.claims_addresses(self).then_some(Claim::Addresses);
+        self.hosts.iter().cloned().map(Claim::Owner).chain(addresses).collect()
     }
 }
 

@@ -62,6 +62,8 @@ pub struct Snapshot {
     pub(crate) hosts: Arc<BTreeMap<Host, BTreeSet<ObjectRef>>>,
     /// The Services that have a cluster IP (POLICY.md D12).
     pub(crate) cluster_ips: Arc<BTreeMap<IpAddr, BTreeSet<ObjectRef>>>,
+    /// The ServiceEntries that claim addresses (POLICY.md D12).
+    pub(crate) addressed: Arc<BTreeSet<ObjectRef>>,
     /// ExternalName Services by their direct target.
     pub(crate) aliases: Arc<BTreeMap<Host, BTreeSet<ObjectRef>>>,
     /// The namespaces whose labels ask for sidecars. This decides about templates of which there is no Pod.
@@ -76,6 +78,7 @@ impl Snapshot {
             namespaces: BTreeMap::new(),
             hosts: Arc::default(),
             cluster_ips: Arc::default(),
+            addressed: Arc::default(),
             aliases: Arc::default(),
             injecting: Arc::default(),
             empty: Arc::default(),

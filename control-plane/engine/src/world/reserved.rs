@@ -34,9 +34,15 @@ impl Snapshot {
         Reserved { snapshot: self, home }
     }
 
+    /// Whether an entry claims addresses, as such or as a host.
+    pub(super) fn claims_addresses(&self, entry: &ServiceEntry) -> bool {
+        let by_host = || entry.hosts.iter().any(|host| address_of(host).is_some());
+        !entry.addresses.is_empty() || !entry.blocks.is_empty() || by_host()
+    }
+
     /// The hosts of all entries that claim one of these addresses.
     pub(super) fn hosts_at(&self, addresses: &BTreeSet<IpAddr>) -> Vec<Host> {
-        if addresses.is_empty() {
+        if addresses.is_empty() || self.addressed.is_empty() {
             return Vec::new();
         }
         let claims = |entry: &ServiceEntry| {
@@ -45,7 +51,10 @@ impl Snapshot {
                 || entry.blocks.iter().any(|block| addresses.iter().any(|one| block.contains(one)))
                 || entry.hosts.iter().filter_map(address_of).any(|one| addresses.contains(&one))
         };
-        self.hosts_of_entries(claims)
+        let addressed = self.addressed.iter().filter_map(|one| {
+            self.namespace(&one.namespace).service_entries.get(&one.name).map(AsRef::as_ref)
+        });
+        hosts_of(addressed, claims)
     }
 
     /// The hosts of all entries that spell the name of a Service, in any way.
@@ -53,12 +62,13 @@ impl Snapshot {
         let name = service.meta.name();
         let full = format!("{name}.{}", service.meta.namespace());
         let spells = |host: &Host| self.forms(host).any(|form| form.covers(&full) || form.covers(name));
-        self.hosts_of_entries(|entry| entry.hosts.iter().any(spells))
-    }
-
-    fn hosts_of_entries(&self, wanted: impl Fn(&ServiceEntry) -> bool) -> Vec<Host> {
+        // Most hosts differ from it at first sight: neither their first label nor the one behind it is its name.
+        let may_spell = |host: &&Host| {
+            let mut labels = host.as_str().split('.');
+            host.wildcard_suffix().is_some() || labels.next() == Some(name) || labels.next() == Some(name)
+        };
         let entries = self.namespaces.values().flat_map(|space| space.service_entries.values());
-        entries.filter(|entry| wanted(entry)).flat_map(|entry| entry.hosts.iter().cloned()).collect()
+        hosts_of(entries.map(AsRef::as_ref), |entry| entry.hosts.iter().filter(may_spell).any(spells))
     }
 
     /// A host as `NAME.NAMESPACE`, `POD.NAME.NAMESPACE` or a wildcard of these: without each domain that DNS tries.
@@ -80,6 +90,14 @@ impl Snapshot {
     }
 }
 
+/// The hosts of those entries that are wanted.
+fn hosts_of<'a>(
+    entries: impl Iterator<Item = &'a ServiceEntry>,
+    wanted: impl Fn(&ServiceEntry) -> bool,
+) -> Vec<Host> {
+    entries.filter(|entry| wanted(entry)).flat_map(|entry| entry.hosts.iter().cloned()).collect()
+}
+
 /// The Services of a namespace that have a workload behind them, by selector or by slice.
 fn services_of<'a>(space: &'a Namespace, workload: &'a Workload) -> Vec<&'a Service> {
     let selecting = space.services.selecting(&workload.meta.labels).map(AsRef::as_ref);
@@ -92,7 +110,8 @@ fn services_of<'a>(space: &'a Namespace, workload: &'a Workload) -> Vec<&'a Serv
 
 /// The address that a host of an entry spells.
 fn address_of(host: &Host) -> Option<IpAddr> {
-    host.as_str().trim_end_matches('.').parse::<IpAddr>().ok().map(|address| address.to_canonical())
+    let text = host.as_str().trim_end_matches('.');
+    text.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
 /// A host in one of the forms that [`Snapshot::forms`] tells.

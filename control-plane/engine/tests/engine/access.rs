@@ -50,8 +50,12 @@ fn mesh_config(text: &str) -> String {
     )
 }
 
+fn defaults() -> MeshConfig {
+    MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "root")
+}
+
 fn snapshot(documents: &[String]) -> Arc<Snapshot> {
-    let defaults = MeshConfig::new(TrustDomain::parse("cluster.local").unwrap(), "root");
+    let defaults = defaults();
     let parsed = parse::documents(&format!("{MESH}{}", documents.concat()), "mesh.yaml", &defaults);
     assert!(parsed.refused.is_empty(), "{:?}", parsed.diagnostics);
     let mut index = Index::new(defaults);
@@ -109,6 +113,28 @@ fn z11_a_known_authorizer_is_named_and_the_others_decide() {
     assert_eq!((answer.asks.len(), &*by(&answer)), (0, "AuthorizationPolicy/a/deny"));
 }
 
+/// A CUSTOM policy denies until the Service of its authorizer comes; then its workloads are computed anew.
+#[test]
+fn the_service_of_an_authorizer_touches_those_who_ask_it() {
+    let config = mesh_config(
+        "extensionProviders:\n- name: ext\n  envoyExtAuthzGrpc: {service: authz.b.svc.cluster.local, port: 80}\n",
+    );
+    let ext = policy("ext", "{action: CUSTOM, provider: {name: ext}, rules: [{}]}");
+    let (defaults, text) = (defaults(), format!("{MESH}{config}{ext}"));
+    let mut index = Index::new(defaults.clone());
+    for object in parse::documents(&text, "mesh.yaml", &defaults).objects {
+        index.apply(Change::Upsert(object));
+    }
+    let asked = |index: &Index| ask(&index.freeze(), &client(), &web(8080), &get("/")).asks.len();
+    assert_eq!(asked(&index), 0);
+    let service =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: authz, namespace: b}\nspec: {ports: [{port: 80}]}\n";
+    let service = parse::documents(service, "service.yaml", &defaults).objects.remove(0);
+    let dirty = index.apply(Change::Upsert(service));
+    assert!(dirty.inbound_of(&"a/web".parse().unwrap()));
+    assert_eq!(asked(&index), 1);
+}
+
 #[test]
 fn z26_a_principal_of_fewer_parts_is_not_translated() {
     let config = mesh_config("trustDomain: new.example\n");
@@ -158,6 +184,44 @@ fn z53_a_server_without_a_proxy_enforces_nothing() {
     let answer = ask(&mesh, &client(), &bare, &get("/"));
     assert_eq!((answer.verdict, answer.tls, &*by(&answer)), (Verdict::Allow, Tls::Plaintext, "nobody"));
     assert!(answer.reason.contains("no proxy"), "{}", answer.reason);
+}
+
+/// Each trap is told at its rule, and a policy without one is left alone.
+#[test]
+fn check_tells_the_traps() {
+    for (spec, rule) in [
+        ("{action: DENY, rules: [{from: [{source: {namespaces: [b]}}]}]}", Some("Z21")),
+        ("{rules: [{from: [{source: {notPrincipals: [x]}}]}]}", Some("Z21")),
+        ("{rules: [{to: [{operation: {methods: [GET]}}]}]}", Some("Z40")),
+        ("{action: DENY, rules: [{to: [{operation: {methods: [POST]}}]}]}", Some("Z41")),
+        ("{action: DENY, rules: [{to: [{operation: {methods: [POST], ports: ['8080']}}]}]}", None),
+        ("{rules: [{to: [{operation: {methods: [get]}}]}]}", Some("Z31")),
+        ("{rules: [{from: [{source: {principals: ['spiffe://a/ns/b/sa/c']}}]}]}", Some("Z17")),
+        ("{rules: [{from: [{source: {remoteIpBlocks: [10.0.0.0/8]}}]}]}", Some("Z22")),
+        ("{action: DENY, rules: [{to: [{operation: {hosts: [a.b], ports: ['80']}}]}]}", Some("Z29")),
+        ("{selector: {matchLabels: {app: nobody}}, rules: [{}]}", Some("Z2")),
+        ("{selector: {matchLabels: {app: bare}}, rules: [{}]}", Some("Z53")),
+        ("{action: CUSTOM, provider: {name: x}, rules: [{}]}", Some("Z11")),
+        ("{targetRefs: [{kind: Service, name: web}], rules: [{}]}", Some("Z3")),
+        ("{rules: [{from: [{source: {namespaces: [b]}}]}]}", None),
+        ("{rules: [{}]}", None),
+    ] {
+        let mesh = snapshot(&[policy("p", spec)]);
+        let found: Vec<String> = eastwest_engine::lint::diagnostics(&mesh)
+            .into_iter()
+            .filter(|one| one.object == "AuthorizationPolicy/a/p")
+            .map(|one| one.message)
+            .collect();
+        match rule {
+            Some(rule) => {
+                assert!(
+                    found.iter().any(|said| said.ends_with(&format!("(rule {rule})"))),
+                    "{spec}: {found:?}"
+                );
+            }
+            None => assert!(found.is_empty(), "{spec}: {found:?}"),
+        }
+    }
 }
 
 /// A random policy over few values, so that it often matches.

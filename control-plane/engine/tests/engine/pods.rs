@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::mesh::{DEPOT, Mesh, networking, pod, service};
+use crate::mesh::{DEPOT, Mesh, networking, pod, policy, service};
 
 /// A Pod of the mesh with these ports, this metadata and this status.
 fn pod_with(name: &str, port: u16, metadata: &str, status: &str) -> String {
@@ -315,4 +315,34 @@ fn a_template_is_a_workload_until_its_pods_come() {
     let names = |mesh: &Mesh| mesh.workloads();
     assert_eq!(names(&before), ["rail/depot"]);
     assert_eq!(names(&after), ["rail/depot-0"]);
+}
+
+/// L9: what Istio's injector redirects.
+#[test]
+fn a_strict_pod_of_which_one_family_is_redirected_is_warned_of() {
+    let pod = |first: &str, other: &str, env: &str, containers: &str| {
+        let named = format!("{containers}: [{{name: istio-init, image: i, env: [{env}]}}], containers: [");
+        pod("yard", "lamp", first, "app: lamp")
+            .replace(&format!("podIPs: [{{ip: {first}}}]"), &format!("podIPs: [{{ip: {first}}}{other}]"))
+            .replace("containers: [", &named)
+    };
+    let strict = policy("yard", "all", 1, "mtls: {mode: STRICT}");
+    let found = |pod: &str, policy: &str| {
+        Mesh::of(&[pod.to_owned(), policy.to_owned()]).findings("Pod/yard/lamp").join("\n")
+    };
+    let (v4, v6) = ("10.0.1.5", ", {ip: 'fd00::5'}");
+    let dual = "{name: ISTIO_DUAL_STACK, value: 'true'}";
+    let said = found(&pod(v4, v6, "", "initContainers"), &strict);
+    assert!(said.contains("has fd00::5 beside 10.0.1.5") && said.contains("ISTIO_DUAL_STACK=true"), "{said}");
+    for (why, quiet) in [
+        ("both are redirected", found(&pod(v4, v6, dual, "initContainers"), &strict)),
+        ("there is one family", found(&pod(v4, "", "", "initContainers"), &strict)),
+        ("nothing is known of the redirection", found(&pod(v4, v6, "", "ephemeralContainers"), &strict)),
+        (
+            "nothing is strict",
+            found(&pod(v4, v6, "", "initContainers"), &policy("yard", "all", 1, "mtls: {mode: PERMISSIVE}")),
+        ),
+    ] {
+        assert!(!quiet.contains("fd00::5"), "{why}: {quiet}");
+    }
 }

@@ -30,7 +30,7 @@ fn visible(snapshot: &Snapshot) -> (Vec<TlsReport>, Vec<eastwest_model::Diagnost
 #[test]
 fn the_order_of_objects_never_matters() {
     for seed in 0..SEEDS {
-        let mut random = Random::new(seed);
+        let mut random = Random::with_access(seed);
         let mut objects: Vec<Object> = worlds::world(&mut random, 40).into_values().collect();
         let expected = visible(&index_of(&objects).freeze());
         for _ in 0..3 {
@@ -43,7 +43,7 @@ fn the_order_of_objects_never_matters() {
 #[test]
 fn an_index_kept_up_to_date_equals_a_fresh_one() {
     for seed in 0..SEEDS {
-        let mut random = Random::new(seed);
+        let mut random = Random::with_access(seed);
         let mut objects: BTreeMap<ObjectRef, Object> = BTreeMap::new();
         let mut index = Index::new(defaults());
         let mut frozen = Vec::new();
@@ -94,7 +94,7 @@ impl Settings {
 #[test]
 fn a_dirty_set_never_misses_what_changed() {
     for seed in 0..SEEDS {
-        let mut random = Random::new(seed);
+        let mut random = Random::with_access(seed);
         let mut objects = BTreeMap::new();
         let mut index = Index::new(defaults());
         let mut before = Settings::of(&index.freeze());

@@ -20,6 +20,7 @@ pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Objec
         addresses: addresses(&status),
         container_ports: container_ports(&spec),
         sidecar: has_sidecar(&spec),
+        redirects_one_family: redirects_one_family(&spec),
         // A Pod that is being deleted takes no new work, whatever its condition still says.
         ready: is_ready(&status, phase) && !root.get("metadata").get("deletionTimestamp").is_set(),
         ended: matches!(phase, Some("Succeeded" | "Failed")),
@@ -88,6 +89,22 @@ fn has_sidecar(spec: &Field<'_>) -> bool {
     let native = spec.get("initContainers").list().into_iter().filter(is_lasting);
     let mut containers = spec.get("containers").list().into_iter().chain(native);
     containers.any(|one| one.get("name").text() == Some("istio-proxy"))
+}
+
+/// What Istio's injector leaves: `istio-init` or `istio-validation` beside `istio-proxy`. Without `ISTIO_DUAL_STACK` they
+/// redirect connections of one family.
+fn redirects_one_family(spec: &Field<'_>) -> bool {
+    let named =
+        |one: &Field<'_>, names: &[&str]| one.get("name").text().is_some_and(|name| names.contains(&name));
+    let first = spec.get("initContainers").list();
+    let all: Vec<_> = first.iter().cloned().chain(spec.get("containers").list()).collect();
+    let dual = all.iter().filter(|one| named(one, &["istio-init", "istio-proxy"])).any(|one| {
+        let is_it = |one: &Field<'_>| {
+            one.get("name").text() == Some("ISTIO_DUAL_STACK") && one.get("value").text() == Some("true")
+        };
+        one.get("env").list().iter().any(is_it)
+    });
+    first.iter().any(|one| named(one, &["istio-init", "istio-validation"])) && !dual
 }
 
 /// Init containers that keep running are native sidecars.

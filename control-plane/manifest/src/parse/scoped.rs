@@ -16,7 +16,6 @@ const TARGETS: &[(&str, &str)] = &[
 
 /// The selector, and whether there are references.
 pub(super) fn read(spec: &Field<'_>) -> (Selector, bool) {
-    spec.warn("is not in force on the wire: proxies do not get it yet, `can` alone answers by it");
     let selects = spec.get("selector");
     let selector = labels::selector(&selects.knows(&["matchLabels"]).get("matchLabels"));
     let (single, several) = (spec.get("targetRef"), spec.get("targetRefs"));

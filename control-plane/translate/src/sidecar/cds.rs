@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use eastwest_engine::{
     cluster_policy::{ClusterPolicy, Speaks},
-    settings::{ClientTlsSetting, Discovery, OutboundCluster, OutboundService},
+    settings::{ClientTlsSetting, Discovery, OutboundCluster, OutboundService, WorkloadTls},
 };
 use eastwest_model::{Families, service::Protocol};
 use eastwest_proto::{
@@ -30,6 +30,7 @@ use eastwest_xds::{EncodedResource, TypeUrl};
 use prost_types::{Duration, Struct};
 
 use crate::{
+    origins::{self, Source},
     resource::{Cache, Generator, encode},
     sidecar::{
         address, cluster_policy, dynamic_hosts,
@@ -51,6 +52,10 @@ pub(crate) struct Clusters;
 impl TypeBuilder for Clusters {
     fn type_url(&self) -> TypeUrl {
         TypeUrl::CLUSTER
+    }
+
+    fn sources(&self, settings: &WorkloadTls, name: &str) -> Vec<Source> {
+        origins::of_cluster_named(settings, name)
     }
 
     fn of_host(&self, cache: &mut Cache, service: &OutboundService) -> Vec<Arc<EncodedResource>> {

@@ -1,5 +1,6 @@
 //! What a sidecar is served: Envoy's clusters, endpoints, listeners, routes and secrets, and our own type.
 
+pub(crate) mod access;
 mod address;
 mod cds;
 mod cluster_policy;

@@ -143,6 +143,9 @@ fn bootstrap(resources: &Resources, dir: &Path) -> Value {
     let internal = "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener";
     json!({
         "node": {"id": "test", "cluster": "test"},
+        "layered_runtime": {"layers": [{
+            "name": "test", "static_layer": {"re2.max_program_size.error_level": 32768},
+        }]},
         "dynamic_resources": {"ads_config": {
             "api_type": "GRPC", "transport_api_version": "V3",
             "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}]

@@ -1,7 +1,7 @@
 //! Pieces that listeners are made of: network filters, listener filters, access logs.
 
-use eastwest_engine::traffic::Relay;
-use eastwest_model::{Families, Name};
+use eastwest_engine::{access::Access, traffic::Relay};
+use eastwest_model::{Families, Name, mesh::PathNormalization};
 use eastwest_proto::{
     Any, Message, Name as MessageName,
     envoy::{
@@ -29,8 +29,8 @@ use eastwest_proto::{
                     http_connection_manager::v3::{
                         HttpConnectionManager, HttpFilter,
                         http_connection_manager::{
-                            ForwardClientCertDetails, RouteSpecifier, ServerHeaderTransformation,
-                            SetCurrentClientCertDetails, UpgradeConfig,
+                            ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
+                            ServerHeaderTransformation, SetCurrentClientCertDetails, UpgradeConfig,
                         },
                         http_filter,
                     },
@@ -47,11 +47,18 @@ use eastwest_proto::{
 };
 use prost_types::Duration;
 
-use crate::{resource::envoy_duration, sidecar::dynamic_hosts};
+use crate::{
+    resource::envoy_duration,
+    sidecar::{access, dynamic_hosts},
+};
 
 /// How long a listener waits for the first bytes before it goes on without knowing the protocol: the delay of
 /// server-first protocols where plaintext and TLS share a port (ENVOY.md E23).
 pub(super) const INSPECTION: Duration = Duration { seconds: 1, nanos: 0 };
+
+/// The keys under which an internal listener is told the addresses of a connection.
+const LOCAL_ADDRESS: &str = "envoy.filters.listener.original_dst.local_ip";
+pub(in crate::sidecar) const REMOTE_ADDRESS: &str = "envoy.filters.listener.original_dst.remote_ip";
 
 /// A line a request or connection, with both peers' identities.
 const LOG_FORMAT: &str = "[%START_TIME%] %PROTOCOL% %REQ(:METHOD)% %REQ(:AUTHORITY)%%REQ(:PATH)% \
@@ -62,9 +69,9 @@ const LOG_FORMAT: &str = "[%START_TIME%] %PROTOCOL% %REQ(:METHOD)% %REQ(:AUTHORI
 
 /// Which side of the workload a connection manager is on.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    /// Towards the application: peers are named to it, a forged name is dropped.
-    Inbound,
+pub(super) enum Side<'a> {
+    /// Towards the application: peers are named to it, a forged name is dropped, and access is controlled.
+    Inbound(&'a Access),
     /// From the application.
     Outbound,
 }
@@ -80,14 +87,19 @@ pub(super) fn spellings_of_forwarded_certificate() -> Vec<String> {
 /// handshake (ENVOY.md E27); `dynamic`: some route leads to hosts that are looked up when they are called, in these
 /// families.
 pub(super) fn http(
-    side: Side,
+    side: Side<'_>,
     stat_prefix: &str,
     routes: RouteSpecifier,
     alpn: Option<&str>,
     dynamic: Option<Families>,
     log: Option<&Name>,
 ) -> Filter {
-    let inbound = side == Side::Inbound;
+    let access = match side {
+        Side::Inbound(access) => Some(access),
+        Side::Outbound => None,
+    };
+    let inbound = access.is_some();
+    let paths = access.map(|access| access.paths);
     let alpn = alpn.map(|alpn| http_filter("envoy.filters.http.set_filter_state", &upstream_alpn(alpn)));
     let lookup = dynamic.map(|families| {
         http_filter("envoy.filters.http.dynamic_forward_proxy", &dynamic_hosts::by_host(families))
@@ -99,7 +111,20 @@ pub(super) fn http(
         if inbound { ForwardClientCertDetails::SanitizeSet } else { ForwardClientCertDetails::Sanitize };
     let manager = HttpConnectionManager {
         stat_prefix: stat_prefix.to_owned(),
-        http_filters: alpn.into_iter().chain(lookup).chain([router]).collect(),
+        http_filters: access
+            .map(access::http)
+            .into_iter()
+            .flatten()
+            .chain(alpn)
+            .chain(lookup)
+            .chain([router])
+            .collect(),
+        normalize_path: paths.map(|paths| paths != PathNormalization::None),
+        merge_slashes: matches!(
+            paths,
+            Some(PathNormalization::MergeSlashes | PathNormalization::DecodeAndMergeSlashes)
+        ),
+        path_with_escaped_slashes_action: escaped_slashes(paths) as i32,
         http_protocol_options: Some(Http1ProtocolOptions { accept_http_10: true, ..Default::default() }),
         server_header_transformation: ServerHeaderTransformation::PassThrough as i32,
         stream_idle_timeout: Some(Duration::default()),
@@ -112,6 +137,15 @@ pub(super) fn http(
         ..Default::default()
     };
     filter("envoy.filters.network.http_connection_manager", &manager)
+}
+
+/// What becomes of `%2F` in paths.
+fn escaped_slashes(paths: Option<PathNormalization>) -> PathWithEscapedSlashesAction {
+    match paths {
+        Some(PathNormalization::DecodeAndMergeSlashes) => PathWithEscapedSlashesAction::UnescapeAndForward,
+        Some(_) => PathWithEscapedSlashesAction::KeepUnchanged,
+        None => PathWithEscapedSlashesAction::ImplementationSpecificDefault,
+    }
 }
 
 /// Looks the server name of a handshake up, for the cluster behind it to dial.
@@ -188,10 +222,9 @@ fn upstream_alpn(protocol: &str) -> SetFilterState {
 
 /// Tells an internal listener where the connection comes from and wanted to go; [`original_dst`] reads it there.
 pub(super) fn pass_addresses_on() -> Filter {
-    let address = |end: &str, of: &str| {
-        told_upstream(&format!("envoy.filters.listener.original_dst.{end}"), &format!("%{of}_ADDRESS%"))
-    };
-    let addresses = vec![address("local_ip", "DOWNSTREAM_LOCAL"), address("remote_ip", "DOWNSTREAM_REMOTE")];
+    let address = |key: &str, of: &str| told_upstream(key, &format!("%{of}_ADDRESS%"));
+    let addresses =
+        vec![address(LOCAL_ADDRESS, "DOWNSTREAM_LOCAL"), address(REMOTE_ADDRESS, "DOWNSTREAM_REMOTE")];
     let config = SetConnectionState { on_new_connection: addresses, ..Default::default() };
     filter("envoy.filters.network.set_filter_state", &config)
 }

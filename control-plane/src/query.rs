@@ -3,9 +3,15 @@
 
 mod access;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use eastwest_engine::{Snapshot, compute::has_proxy, explain, lint, report, settings::WorkloadTls};
+use eastwest_engine::{
+    Snapshot,
+    compute::has_proxy,
+    explain, lint, report,
+    route::{self, Request, Scheme},
+    settings::WorkloadTls,
+};
 use eastwest_kubernetes::Progress;
 use eastwest_model::{Diagnostic, Families, Host, Workload, WorkloadKey};
 use eastwest_proto::json::JsonError;
@@ -14,12 +20,12 @@ use eastwest_translate::{
     render::{RenderedResource, render, sources},
 };
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::{
     names::{HostName, TargetName, WorkloadName},
-    suggest,
+    request, suggest,
 };
 
 /// A question.
@@ -33,6 +39,13 @@ pub(crate) enum Question {
         client: WorkloadName,
         /// What it calls.
         target: TargetName,
+    },
+    /// Where a request goes, and how.
+    Route {
+        /// The calling workload.
+        client: WorkloadName,
+        /// What it sends.
+        request: Request,
     },
     /// May a call be made?
     Can(Box<CallQuestion>),
@@ -164,6 +177,7 @@ impl World {
                 let snapshot = self.snapshot.completed();
                 serde_json::to_value(explain::explain(&snapshot, &client, &host, target.port.clone())?)?
             }
+            Question::Route { client, request } => self.route(client, request)?,
             Question::Can(question) => self.can(question)?,
             Question::Check => serde_json::to_value(self.findings())?,
             Question::Render { workload, types, internal_listeners } => {
@@ -184,6 +198,23 @@ impl World {
                 serde_json::to_value(ProxyConfig { workload, proxy: None, resources, changes: None })?
             }
         })
+    }
+
+    /// Where a request goes, what was asked, and which objects that are not in force would change the answer.
+    fn route(&self, client: &WorkloadName, request: &Request) -> Result<Value, QueryError> {
+        let client = self.workload(client)?.key();
+        let answer = route::route(&self.snapshot.completed(), &client, request)?;
+        let mut answer = serde_json::to_value(answer)?;
+        let headers: BTreeMap<_, _> = request.headers.iter().cloned().collect();
+        answer["request"] = json!({
+            "method": request.method,
+            "url": request::url(request),
+            "authority": (request.scheme == Scheme::Http).then(|| request.authority()),
+            "headers": headers,
+        });
+        let idle = |finding: &&Diagnostic| finding.object.starts_with("VirtualService/");
+        answer["warnings"] = serde_json::to_value(self.input.iter().filter(idle).collect::<Vec<_>>())?;
+        Ok(answer)
     }
 
     /// The settings of the workload that a name means.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use thiserror::Error;
 use tokio::net::TcpStream;
 
-use crate::{names::TargetName, query::Question};
+use crate::{names::TargetName, query::Question, request};
 
 /// Longest time for a response.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,6 +30,23 @@ impl Question {
             Self::Tls(workload) => format!("/debug/tls?workload={}", encode(workload)),
             Self::Explain { client, target: TargetName { host, port } } => {
                 format!("/debug/explain?client={}&host={}&port={port}", encode(client), encode(host))
+            }
+            Self::Route { client, request } => {
+                let headers: Vec<_> =
+                    request.headers.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                let mut path = format!(
+                    "/debug/route?client={}&url={}&method={}",
+                    encode(client),
+                    encode(&request::url(request)),
+                    encode(&request.method)
+                );
+                if let Some(authority) = &request.authority {
+                    path += &format!("&host={}", encode(authority));
+                }
+                if !headers.is_empty() {
+                    path += &format!("&headers={}", encode(&headers.join("\n")));
+                }
+                path
             }
             Self::Can(_) => "/debug/can".to_owned(),
             Self::Check => "/debug/check".to_owned(),

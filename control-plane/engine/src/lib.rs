@@ -6,15 +6,18 @@
 pub mod access;
 mod calls;
 pub mod can;
+pub mod cluster_policy;
 pub mod compute;
 pub mod diff;
 pub mod explain;
 pub mod lint;
 pub mod listeners;
 pub mod report;
+pub mod route;
 
 pub mod settings;
 pub mod trace;
+pub mod traffic;
 
 mod address;
 mod pair;

@@ -1,20 +1,13 @@
 //! MeshConfig: settings of the whole mesh, with Istio's defaults.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use eastwest_identity::{Name, TrustDomain};
 
-use crate::names::Host;
+pub use crate::unknown_hosts::OutboundTrafficPolicy;
 
-/// What to do with hosts that no service knows (`outboundTrafficPolicy.mode`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum OutboundTrafficPolicy {
-    /// Pass through, the default.
-    #[default]
-    AllowAny,
-    /// Refuse.
-    RegistryOnly,
-}
+use crate::names::Host;
+use crate::policy::{ConnectionPool, OutlierDetection, RetryPolicy, TcpKeepalive};
 
 /// A TLS version (`minProtocolVersion`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -129,10 +122,42 @@ pub struct MeshConfig {
     pub entries_take_services: bool,
     /// Access log of every listener, e.g. `/dev/stdout`; none by default.
     pub access_log_file: Option<Name>,
+    /// What holds where a DestinationRule says nothing.
+    pub traffic: Arc<TrafficDefaults>,
     /// How paths are normalized.
     pub path_normalization: PathNormalization,
     /// External authorizers.
     pub authorizers: Vec<Authorizer>,
+}
+
+/// How clients call where no DestinationRule says anything else (TRAFFIC.md M1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrafficDefaults {
+    /// How long a connection may take to come up (`connectTimeout`).
+    pub connect_timeout: Duration,
+    /// Keepalive of the sockets (`tcpKeepalive`).
+    pub keepalive: Option<TcpKeepalive>,
+    /// HTTP/1.1 becomes HTTP/2 between proxies (`h2UpgradePolicy: UPGRADE`).
+    pub h2_upgrade: bool,
+    /// `defaultTrafficPolicy.connectionPool`.
+    pub connection_pool: Option<Arc<ConnectionPool>>,
+    /// `defaultTrafficPolicy.outlierDetection`.
+    pub outlier_detection: Option<Arc<OutlierDetection>>,
+    /// Which requests are tried again (`defaultHttpRetryPolicy`).
+    pub retries: Arc<RetryPolicy>,
+}
+
+impl Default for TrafficDefaults {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            keepalive: None,
+            h2_upgrade: false,
+            connection_pool: None,
+            outlier_detection: None,
+            retries: Arc::default(),
+        }
+    }
 }
 
 impl MeshConfig {
@@ -151,6 +176,7 @@ impl MeshConfig {
             default_destination_rule_export_to: BTreeSet::from(["*".into()]),
             entries_take_services: false,
             access_log_file: None,
+            traffic: Arc::default(),
             path_normalization: PathNormalization::default(),
             authorizers: Vec::new(),
         }

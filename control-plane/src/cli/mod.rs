@@ -15,6 +15,7 @@ mod logs;
 mod naming;
 mod redirect;
 mod render;
+mod route;
 mod serve;
 mod status;
 mod tls;
@@ -69,6 +70,8 @@ enum Command {
     Tls(tls::TlsArgs),
     /// Explain one client-to-server pair: whether and how it connects, and which objects decided it.
     Explain(explain::ExplainArgs),
+    /// Show where a request goes and how: cluster, policy, retries; exit 1 if nobody takes it.
+    Route(route::RouteArgs),
     /// Tell whether a call may be made: mutual TLS and access control in one verdict; exit 1 if it is denied.
     Can(Box<can::CanArgs>),
     /// Validate manifests; exit 1 if there is an error.
@@ -203,6 +206,7 @@ impl Cli {
             Command::Redirect(args) => args.run(),
             Command::Tls(args) => answer(args.run()),
             Command::Explain(args) => answer(args.run()),
+            Command::Route(args) => answer(args.run()),
             Command::Can(args) => answer(args.run()),
             Command::Check(args) => answer(args.run()),
             Command::Diff(args) => answer(args.run()),

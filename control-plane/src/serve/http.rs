@@ -11,6 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use eastwest_engine::route;
 use eastwest_model::{Diagnostic, Severity};
 use eastwest_translate::ResourceType;
 use eastwest_xds_server::Connections;
@@ -25,6 +26,7 @@ use super::{
 use crate::{
     names::{HostName, TargetName, WorkloadName},
     query::{QueryError, Question, World},
+    request,
 };
 
 type App = State<Arc<Shared>>;
@@ -44,6 +46,10 @@ const PAGES: Pages = &[
     ("/debug/tls?workload=NS/POD", "the effective TLS settings of a workload"),
     ("/debug/explain?client=NS/POD&host=HOST&port=PORT", "one client-to-server pair"),
     (
+        "/debug/route?client=NS/POD&url=URL",
+        "where a request goes, and how; &method=, &host= and &headers=, lines of NAME=VALUE, describe it",
+    ),
+    (
         "/debug/config_dump?workload=NS/POD",
         "the resources of a workload's proxy, no private keys; &types=cds,lds chooses, &internal_listeners=true as for \
          `eastwest agent`",
@@ -57,7 +63,7 @@ const PAGES: Pages = &[
 ];
 
 /// What each debug page takes behind the `?`; `namespace` counts for names without one.
-const PARAMETERS: [(&str, &[&str]); 12] = [
+const PARAMETERS: [(&str, &[&str]); 13] = [
     ("/debug/list", &[]),
     ("/debug/ca", &[]),
     ("/debug/syncz", &[]),
@@ -67,6 +73,7 @@ const PARAMETERS: [(&str, &[&str]); 12] = [
     ("/debug/workloads", &[]),
     ("/debug/tls", &["workload", "namespace"]),
     ("/debug/explain", &["client", "host", "port", "namespace"]),
+    ("/debug/route", &["client", "url", "method", "host", "headers", "namespace"]),
     ("/debug/can", &[]),
     ("/debug/config_dump", &["workload", "types", "internal_listeners", "namespace"]),
     ("/debug/proxy_config", &["workload", "types", "internal_listeners", "diff", "namespace"]),
@@ -81,6 +88,7 @@ pub(super) fn routes(shared: Shared, served: Served) -> Router {
         .route("/debug/check", get(async |app: App| answer(&app, Question::Check).await))
         .route("/debug/tls", get(tls))
         .route("/debug/explain", get(explain))
+        .route("/debug/route", get(route))
         .route("/debug/can", post(can))
         .route("/debug/config_dump", get(config_dump))
         .route("/debug/proxy_config", get(proxy_config))
@@ -144,6 +152,22 @@ async fn explain(app: App, parameters: Parameters) -> Response {
         Ok(Question::Explain { client, target: TargetName { host, port } })
     };
     respond(&app, "/debug/explain?client=NS/POD&host=reviews.shop&port=9080", question()).await
+}
+
+async fn route(app: App, parameters: Parameters) -> Response {
+    let question = || {
+        let client = parameters.workload("client")?;
+        let url = request::read_url(parameters.required("url")?)?;
+        let headers = parameters.get("headers").unwrap_or_default().lines();
+        let request = route::Request {
+            method: request::read_method(parameters.get("method").unwrap_or("GET"))?,
+            authority: parameters.get("host").map(str::to_owned),
+            headers: headers.map(request::read_header).collect::<Result<_, _>>()?,
+            ..url
+        };
+        Ok(Question::Route { client, request })
+    };
+    respond(&app, "/debug/route?client=NS/POD&url=http://reviews.shop:9080/", question()).await
 }
 
 async fn can(app: App, body: Bytes) -> Response {

@@ -9,6 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
+    time::Duration,
 };
 
 use eastwest_model::{
@@ -18,8 +19,9 @@ use eastwest_model::{
     mesh::{Authorizer, AuthorizerProtocol, OutboundTrafficPolicy},
     policy::{
         Attribute, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, ClientTls, ClientTlsMode,
-        DestinationRule, JwtRule, KeySource, LoadBalancer, MutualTlsMode, PeerAuthentication, PolicyBlocks,
-        PortTrafficPolicy, RequestAuthentication, Requirement, SimpleLoadBalancer, Subset, TrafficPolicy,
+        ConnectionPool, ConsistentHash, DestinationRule, HashAlgorithm, HashKey, JwtRule, KeySource,
+        LoadBalancer, MutualTlsMode, PeerAuthentication, PolicyBlocks, PortTrafficPolicy,
+        RequestAuthentication, Requirement, SimpleLoadBalancer, Subset, TcpPool, TrafficPolicy,
     },
     service::{
         EgressListener, EndpointSlice, EntryEndpoint, ExportTo, Location, Protocol, Resolution, Service,
@@ -471,14 +473,32 @@ fn credential(random: &mut Random, namespace: &str) -> Credential {
     }
 }
 
-fn load_balancer(random: &mut Random) -> Option<Arc<LoadBalancer>> {
-    let (passthrough, other) = (SimpleLoadBalancer::Passthrough, SimpleLoadBalancer::Random);
-    let simple = random.one_of(&[None, None, Some(passthrough), Some(other)]);
-    simple.map(|simple| Arc::new(LoadBalancer { simple: Some(simple), ..LoadBalancer::default() }))
+/// PASSTHROUGH, or one that shows in routes and listeners too.
+fn load_balancer(random: &mut Random) -> Option<LoadBalancer> {
+    let hash = ConsistentHash { key: Some(HashKey::SourceIp), algorithm: HashAlgorithm::RingHash(None) };
+    let passthrough =
+        LoadBalancer { simple: Some(SimpleLoadBalancer::Passthrough), ..LoadBalancer::default() };
+    let hashing = LoadBalancer { consistent_hash: Some(hash), ..LoadBalancer::default() };
+    random.one_of(&[None, None, Some(passthrough), Some(hashing)])
 }
 
 fn blocks(random: &mut Random) -> PolicyBlocks {
-    PolicyBlocks { tls: random.maybe(tls), load_balancer: load_balancer(random), ..PolicyBlocks::default() }
+    let (tls, load_balancer) = (random.maybe(tls), load_balancer(random));
+    let limits = TcpPool {
+        max_connections: Some(5),
+        idle_timeout: Some(Duration::from_secs(5)),
+        ..TcpPool::default()
+    };
+    // Where a hash is, limits are too: so the worlds of a seed stay what they were.
+    let hashes = load_balancer.as_ref().is_some_and(|one| one.consistent_hash.is_some());
+    let connection_pool =
+        hashes.then(|| Arc::new(ConnectionPool { tcp: Some(limits), ..ConnectionPool::default() }));
+    PolicyBlocks {
+        tls,
+        load_balancer: load_balancer.map(Arc::new),
+        connection_pool,
+        ..PolicyBlocks::default()
+    }
 }
 
 fn traffic_policy(random: &mut Random) -> TrafficPolicy {

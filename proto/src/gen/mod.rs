@@ -197,10 +197,24 @@ pub mod envoy {
                 }
             }
         }
+        pub mod retry {
+            pub mod host {
+                pub mod previous_hosts {
+                    pub mod v3 {
+                        include!("envoy.extensions.retry.host.previous_hosts.v3.rs");
+                    }
+                }
+            }
+        }
         pub mod transport_sockets {
             pub mod internal_upstream {
                 pub mod v3 {
                     include!("envoy.extensions.transport_sockets.internal_upstream.v3.rs");
+                }
+            }
+            pub mod proxy_protocol {
+                pub mod v3 {
+                    include!("envoy.extensions.transport_sockets.proxy_protocol.v3.rs");
                 }
             }
             pub mod raw_buffer {

@@ -31,6 +31,7 @@ mod render;
 mod resources;
 mod restarts;
 mod rotation;
+mod route;
 mod secrets;
 mod seeing;
 mod sources;

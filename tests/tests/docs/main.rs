@@ -10,6 +10,7 @@ mod envoy;
 mod kubernetes;
 mod policy;
 mod security;
+mod traffic;
 mod xds;
 
 use std::collections::BTreeSet;

@@ -193,7 +193,7 @@ impl<'a> Builder<'a> {
         let lingering =
             marking.filter(|_| draft.effective.tls.is_none()).and_then(|mode| self.lingering(draft, mode));
         let Handout { secrets, steps: credentials } = match draft.effective.tls {
-            Some((block, source)) => credentials::of(self.snapshot, self.client, (block, source), &tls),
+            Some((block, place)) => credentials::of(self.snapshot, self.client, (block, place.rule), &tls),
             None => Handout::default(),
         };
         let own = lingering.into_iter().chain(credentials).chain([last]).collect();
@@ -214,7 +214,11 @@ impl<'a> Builder<'a> {
             discovery: draft.discovery,
             tls,
             policy,
-            traffic: draft.effective.settings(),
+            traffic: draft.effective.settings(
+                self.rule.as_ref(),
+                (draft.subset.map(|subset| &subset.name), draft.port.number),
+                &self.snapshot.mesh.traffic,
+            ),
             trace: Trace::new(Arc::clone(&self.steps), own),
             endpoints: dialled.into_iter().map(endpoint).collect(),
             secrets,
@@ -234,7 +238,8 @@ impl<'a> Builder<'a> {
     /// T4: a block decides; without one, auto mutual TLS.
     fn setting(&self, draft: &Draft<'a>) -> (ClientTlsSetting, Option<ObjectRef>, Step) {
         let context = self.context(draft);
-        if let Some((tls, source)) = draft.effective.tls {
+        if let Some((tls, place)) = draft.effective.tls {
+            let source = place.rule;
             let setting = originate::by_block(&context, tls);
             let reason = match originate::is_withheld(&context, tls) {
                 true => Reason::CredentialNeedsSelector { mode: tls.mode },

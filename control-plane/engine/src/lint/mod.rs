@@ -7,6 +7,7 @@ mod inbound;
 mod outbound;
 mod problems;
 mod references;
+mod subsets;
 mod taken;
 mod undeclared;
 mod unused;
@@ -57,6 +58,7 @@ pub fn analyse(snapshot: &Snapshot) -> (Vec<Diagnostic>, Overridden) {
         findings.extend(calls::findings(&Caller::new(snapshot, scope, &settings)));
         for service in settings.services.values() {
             findings.extend(outbound::findings(snapshot, scope, service, &mut problems));
+            findings.extend(subsets::findings(snapshot, service));
         }
         used.extend(outbound::used(&settings).cloned());
         note_losers(&mut overridden, outbound::steps(&settings));

@@ -2,7 +2,7 @@
 
 use eastwest_model::mesh::{Authorizer, AuthorizerProtocol, CheckedBody};
 
-use super::policy_blocks;
+use super::duration;
 use crate::field::Field;
 
 /// Kinds of providers that ask about requests.
@@ -52,7 +52,7 @@ fn authorizer(item: &Field<'_>, settings: &Field<'_>, protocol: AuthorizerProtoc
         protocol,
         service: service.name()?,
         port: number?,
-        timeout: policy_blocks::duration(&settings.get("timeout")),
+        timeout: duration::lenient(&settings.get("timeout")),
         fail_open: settings.get("failOpen").flag().unwrap_or_default(),
         status_on_error: settings.get("statusOnError").text().and_then(|text| text.parse().ok()).unwrap_or(0),
         path_prefix: settings.get("pathPrefix").name().unwrap_or_else(|| "".into()),

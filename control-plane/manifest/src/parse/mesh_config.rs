@@ -8,7 +8,7 @@ use eastwest_model::{
     names::is_dns_label,
 };
 
-use super::{extension_providers, tls_parameters};
+use super::{extension_providers, mesh_traffic, tls_parameters};
 use crate::{document, field::Field, spelling};
 
 const TLS_VERSIONS: &[(&str, TlsVersion)] =
@@ -27,6 +27,12 @@ const FIELDS: &[&str] = &[
     "outboundTrafficPolicy",
     "defaultDestinationRuleExportTo",
     "accessLogFile",
+    "connectTimeout",
+    "tcpKeepalive",
+    "h2UpgradePolicy",
+    "defaultTrafficPolicy",
+    "defaultHttpRetryPolicy",
+    "localityLbSetting",
     "pathNormalization",
     "extensionProviders",
 ];
@@ -100,6 +106,7 @@ fn read_mesh(field: &Field<'_>, defaults: &MeshConfig) -> MeshConfig {
     set(&mut mesh.default_destination_rule_export_to, exported.is_set().then(|| namespaces(&exported)));
     let access_log = field.get("accessLogFile");
     set(&mut mesh.access_log_file, access_log.is_set().then(|| access_log.name()));
+    mesh.traffic = Arc::new(mesh_traffic::read(field));
     let paths = field.get("pathNormalization");
     let normalization = paths.slips(&["normalization"]).get("normalization");
     set(&mut mesh.path_normalization, normalization.choice("normalizations", NORMALIZATIONS));

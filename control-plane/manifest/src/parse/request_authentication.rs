@@ -8,7 +8,7 @@ use eastwest_model::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{policy_blocks, scoped};
+use super::{duration, scoped};
 use crate::field::Field;
 
 const FIELDS: &[&str] = &[
@@ -89,7 +89,7 @@ fn texts(list: &Field<'_>) -> Vec<Name> {
 }
 
 fn timeout(field: &Field<'_>) -> Option<Duration> {
-    let duration = field.is_set().then(|| policy_blocks::duration(field)).flatten();
+    let duration = field.is_set().then(|| duration::lenient(field)).flatten();
     if field.is_set() && duration.is_none_or(|duration| duration < Duration::from_millis(1)) {
         field.error("is no time of at least 1ms: write for example 5s");
     }

@@ -5,6 +5,7 @@ mod access;
 mod credentials;
 mod kinds;
 mod policies;
+mod traffic;
 
 use eastwest_model::TrustDomain;
 

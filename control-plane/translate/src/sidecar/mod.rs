@@ -3,6 +3,7 @@
 pub(crate) mod access;
 mod address;
 mod cds;
+mod cluster_policy;
 mod dynamic_hosts;
 mod eds;
 mod lds;

@@ -77,7 +77,8 @@ impl Generator for RouteInputs<'_> {
             .map(|host| VirtualHost {
                 name: host.name(),
                 domains: host.domains.iter().map(|domain| (*domain).to_owned()).collect(),
-                routes: vec![Route::to_cluster(host.to.name()).encode()],
+                include_request_attempt_count: true,
+                routes: vec![Route::to_cluster(host.to.name(), host.sending).encode()],
                 ..Default::default()
             })
             .collect();
@@ -95,12 +96,13 @@ impl Generator for RouteInputs<'_> {
 
 fn unknown_hosts(policy: OutboundTrafficPolicy) -> VirtualHost {
     let route = match policy {
-        OutboundTrafficPolicy::AllowAny => Route::to_cluster(PASSTHROUGH_CLUSTER).without_retries(),
+        OutboundTrafficPolicy::AllowAny => Route::pass_through(PASSTHROUGH_CLUSTER),
         OutboundTrafficPolicy::RegistryOnly => Route::respond(UNKNOWN_HOST_STATUS),
     };
     VirtualHost {
         name: unknown_virtual_host(policy).to_owned(),
         domains: vec!["*".to_owned()],
+        include_request_attempt_count: true,
         routes: vec![route.encode()],
         ..Default::default()
     }

@@ -17,5 +17,7 @@ mod pairs;
 mod people;
 mod secrets;
 mod sharing;
+mod traffic;
+mod traffic_cases;
 mod wire;
 mod world;

@@ -1,6 +1,6 @@
 //! Pieces that listeners are made of: network filters, listener filters, access logs.
 
-use eastwest_engine::access::Access;
+use eastwest_engine::{access::Access, traffic::Relay};
 use eastwest_model::{Families, Name, mesh::PathNormalization};
 use eastwest_proto::{
     Any, Message, Name as MessageName,
@@ -39,11 +39,18 @@ use eastwest_proto::{
                 },
             },
         },
+        r#type::v3::{
+            HashPolicy,
+            hash_policy::{PolicySpecifier, SourceIp},
+        },
     },
 };
 use prost_types::Duration;
 
-use crate::sidecar::{access, dynamic_hosts};
+use crate::{
+    resource::envoy_duration,
+    sidecar::{access, dynamic_hosts},
+};
 
 /// How long a listener waits for the first bytes before it goes on without knowing the protocol: the delay of
 /// server-first protocols where plaintext and TLS share a port (ENVOY.md E23).
@@ -147,11 +154,19 @@ pub(super) fn server_name_lookup(port: u16, families: Families) -> Filter {
     filter("envoy.filters.network.sni_dynamic_forward_proxy", &config)
 }
 
-/// Bytes to one cluster.
+/// Bytes to one cluster, without limits.
 pub(super) fn tcp(cluster: &str, log: Option<&Name>) -> Filter {
+    relayed(cluster, Relay::default(), log)
+}
+
+/// Bytes to one cluster.
+pub(super) fn relayed(cluster: &str, relay: Relay, log: Option<&Name>) -> Filter {
+    let by_source = || HashPolicy { policy_specifier: Some(PolicySpecifier::SourceIp(SourceIp {})) };
     let proxy = TcpProxy {
         stat_prefix: cluster.to_owned(),
-        idle_timeout: Some(Duration::default()),
+        idle_timeout: Some(envoy_duration(relay.idle_timeout.unwrap_or_default())),
+        max_downstream_connection_duration: relay.max_connection_duration.map(envoy_duration),
+        hash_policy: relay.hashes_source.then(by_source).into_iter().collect(),
         access_log: access_log(log),
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
         ..Default::default()

@@ -165,7 +165,7 @@ impl<'a> Group<'a> {
         let all = VirtualHost {
             name: "inbound".to_owned(),
             domains: vec!["*".to_owned()],
-            routes: vec![Route::to_cluster(&self.cluster).without_retries().encode()],
+            routes: vec![Route::pass_through(&self.cluster).encode()],
             ..Default::default()
         };
         let routes = RouteConfiguration {

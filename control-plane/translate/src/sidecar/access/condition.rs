@@ -29,7 +29,7 @@ use eastwest_proto::{
 use ipnet::IpNet;
 
 use super::{rules, tokens};
-use crate::sidecar::lds::filters;
+use crate::sidecar::names::REMOTE_ADDRESS;
 
 /// A test as a permission; `None` for what only a principal can be.
 pub(super) fn permission(test: &Test) -> Option<Permission> {
@@ -74,7 +74,7 @@ pub(super) fn principal(test: &Test) -> Option<Principal> {
 /// passed on is in the filter state, which nothing sets anywhere else (ENVOY.md E31).
 fn source_address(block: &IpNet) -> Identifier {
     let passed_on = FilterStateMatcher {
-        key: filters::REMOTE_ADDRESS.to_owned(),
+        key: REMOTE_ADDRESS.to_owned(),
         matcher: Some(Matcher::AddressMatch(AddressMatcher {
             ranges: vec![xds_range(block)],
             ..Default::default()

@@ -28,12 +28,12 @@ use eastwest_proto::{
 };
 use ipnet::IpNet;
 
-use super::{rules, tokens};
-use crate::sidecar::lds::filters;
+use super::tokens;
+use crate::sidecar::names::REMOTE_ADDRESS;
 
 /// A test as a permission; `None` for what only a principal can be.
 pub(super) fn permission(test: &Test) -> Option<Permission> {
-    Some(rules::permission(match test {
+    Some(permits(match test {
         Test::DestinationAddress(block) => Rule::DestinationIp(range(block)),
         Test::DestinationPort(port) => Rule::DestinationPort(u32::from(*port)),
         Test::ServerName(text) => Rule::RequestedServerName(matcher(text, false)),
@@ -50,7 +50,7 @@ pub(super) fn permission(test: &Test) -> Option<Permission> {
 
 /// A test as a principal; `None` for what only a permission can be.
 pub(super) fn principal(test: &Test) -> Option<Principal> {
-    Some(rules::principal(match test {
+    Some(is_who(match test {
         Test::Peer(text) => {
             Identifier::Authenticated(principal::Authenticated { principal_name: Some(matcher(text, false)) })
         }
@@ -58,11 +58,11 @@ pub(super) fn principal(test: &Test) -> Option<Principal> {
         Test::RemoteAddress(block) => Identifier::RemoteIp(range(block)),
         Test::Header(name, text) => Identifier::Header(header(name, text, false)),
         Test::Claim(path, text) => {
-            let is = |list| rules::principal(claim(path, text, list));
+            let is = |list| is_who(claim(path, text, list));
             Identifier::OrIds(principal::Set { ids: vec![is(false), is(true)] })
         }
         Test::RequestPrincipal { issuer, subject } => {
-            let is = |name: &str, text| rules::principal(claim(&[name.into()], text, false));
+            let is = |name: &str, text| is_who(claim(&[name.into()], text, false));
             Identifier::AndIds(principal::Set { ids: vec![is("iss", issuer), is("sub", subject)] })
         }
         Test::FilterMetadata { filter, key, value, in_list } => metadata(filter, vec![key], value, *in_list),
@@ -74,14 +74,14 @@ pub(super) fn principal(test: &Test) -> Option<Principal> {
 /// passed on is in the filter state, which nothing sets anywhere else (ENVOY.md E31).
 fn source_address(block: &IpNet) -> Identifier {
     let passed_on = FilterStateMatcher {
-        key: filters::REMOTE_ADDRESS.to_owned(),
+        key: REMOTE_ADDRESS.to_owned(),
         matcher: Some(Matcher::AddressMatch(AddressMatcher {
             ranges: vec![xds_range(block)],
             ..Default::default()
         })),
     };
     let ids = [Identifier::DirectRemoteIp(range(block)), Identifier::FilterState(passed_on)];
-    Identifier::OrIds(principal::Set { ids: ids.map(rules::principal).to_vec() })
+    Identifier::OrIds(principal::Set { ids: ids.map(is_who).to_vec() })
 }
 
 fn claim(path: &[Name], text: &Text, in_list: bool) -> Identifier {
@@ -141,4 +141,14 @@ pub(super) fn matcher(text: &Text, ignore_case: bool) -> StringMatcher {
         Text::Regex(text) => regex(text),
     };
     StringMatcher { ignore_case, match_pattern: Some(pattern) }
+}
+
+/// A permission of one rule.
+pub(super) fn permits(rule: Rule) -> Permission {
+    Permission { rule: Some(rule) }
+}
+
+/// A principal of one identifier.
+pub(super) fn is_who(identifier: Identifier) -> Principal {
+    Principal { identifier: Some(identifier) }
 }

@@ -64,20 +64,20 @@ fn is_about_destination(attribute: &Attribute) -> bool {
 
 fn permission_of(requirement: &Requirement) -> Permission {
     let any = any_permission(requirement.tests.iter().filter_map(condition::permission).collect());
-    if requirement.negated { permission(permission::Rule::NotRule(Box::new(any))) } else { any }
+    if requirement.negated { condition::permits(permission::Rule::NotRule(Box::new(any))) } else { any }
 }
 
 fn principal_of(requirement: &Requirement) -> Principal {
     let any = any_principal(requirement.tests.iter().filter_map(condition::principal).collect());
-    if requirement.negated { principal(principal::Identifier::NotId(Box::new(any))) } else { any }
+    if requirement.negated { condition::is_who(principal::Identifier::NotId(Box::new(any))) } else { any }
 }
 
 /// All of them; none is any.
 fn all_permissions(mut rules: Vec<Permission>) -> Permission {
     match rules.len() {
-        0 => permission(permission::Rule::Any(true)),
+        0 => condition::permits(permission::Rule::Any(true)),
         1 => rules.remove(0),
-        _ => permission(permission::Rule::AndRules(permission::Set { rules })),
+        _ => condition::permits(permission::Rule::AndRules(permission::Set { rules })),
     }
 }
 
@@ -85,37 +85,29 @@ fn all_permissions(mut rules: Vec<Permission>) -> Permission {
 fn any_permission(mut rules: Vec<Permission>) -> Permission {
     match rules.len() {
         0 => {
-            let any = permission(permission::Rule::Any(true));
-            permission(permission::Rule::NotRule(Box::new(any)))
+            let any = condition::permits(permission::Rule::Any(true));
+            condition::permits(permission::Rule::NotRule(Box::new(any)))
         }
         1 => rules.remove(0),
-        _ => permission(permission::Rule::OrRules(permission::Set { rules })),
+        _ => condition::permits(permission::Rule::OrRules(permission::Set { rules })),
     }
 }
 
 fn all_principals(mut ids: Vec<Principal>) -> Principal {
     match ids.len() {
-        0 => principal(principal::Identifier::Any(true)),
+        0 => condition::is_who(principal::Identifier::Any(true)),
         1 => ids.remove(0),
-        _ => principal(principal::Identifier::AndIds(principal::Set { ids })),
+        _ => condition::is_who(principal::Identifier::AndIds(principal::Set { ids })),
     }
 }
 
 fn any_principal(mut ids: Vec<Principal>) -> Principal {
     match ids.len() {
         0 => {
-            let any = principal(principal::Identifier::Any(true));
-            principal(principal::Identifier::NotId(Box::new(any)))
+            let any = condition::is_who(principal::Identifier::Any(true));
+            condition::is_who(principal::Identifier::NotId(Box::new(any)))
         }
         1 => ids.remove(0),
-        _ => principal(principal::Identifier::OrIds(principal::Set { ids })),
+        _ => condition::is_who(principal::Identifier::OrIds(principal::Set { ids })),
     }
-}
-
-pub(super) fn permission(rule: permission::Rule) -> Permission {
-    Permission { rule: Some(rule) }
-}
-
-pub(super) fn principal(identifier: principal::Identifier) -> Principal {
-    Principal { identifier: Some(identifier) }
 }

@@ -49,16 +49,15 @@ use prost_types::Duration;
 
 use crate::{
     resource::envoy_duration,
-    sidecar::{access, dynamic_hosts},
+    sidecar::{access, dynamic_hosts, names::REMOTE_ADDRESS},
 };
 
 /// How long a listener waits for the first bytes before it goes on without knowing the protocol: the delay of
 /// server-first protocols where plaintext and TLS share a port (ENVOY.md E23).
 pub(super) const INSPECTION: Duration = Duration { seconds: 1, nanos: 0 };
 
-/// The keys under which an internal listener is told the addresses of a connection.
+/// The key under which an internal listener is told the address that a connection was meant for.
 const LOCAL_ADDRESS: &str = "envoy.filters.listener.original_dst.local_ip";
-pub(in crate::sidecar) const REMOTE_ADDRESS: &str = "envoy.filters.listener.original_dst.remote_ip";
 
 /// A line a request or connection, with both peers' identities.
 const LOG_FORMAT: &str = "[%START_TIME%] %PROTOCOL% %REQ(:METHOD)% %REQ(:AUTHORITY)%%REQ(:PATH)% \

@@ -1,6 +1,6 @@
 //! Listeners.
 
-pub(super) mod filters;
+mod filters;
 mod inbound;
 mod outbound;
 mod service;

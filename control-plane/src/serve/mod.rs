@@ -26,6 +26,7 @@ mod sources;
 mod standalone;
 mod startup;
 mod state;
+mod unread;
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 

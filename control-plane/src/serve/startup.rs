@@ -23,6 +23,7 @@ use super::{
     metrics, pages,
     shutdown::Shutdown,
     sources::Sources,
+    unread,
 };
 
 /// How often it is looked why something is not done yet.
@@ -104,7 +105,9 @@ impl Startup {
             pages.oneshot(request).await
         };
         let guard = middleware::from_fn_with_state(access, access::by_place);
-        Router::new().fallback(either).layer(middleware::from_fn(browser::indented)).layer(guard)
+        let bounded = middleware::from_fn_with_state(Arc::default(), unread::bounded);
+        let indented = middleware::from_fn(browser::indented);
+        Router::new().fallback(either).layer(indented).layer(bounded).layer(guard)
     }
 }
 

@@ -294,9 +294,11 @@ impl Subscription {
                 self.quarantine.refuse(&suspect);
             }
             self.set(Arc::clone(&name), None);
-            let before = match some_named && !is_bad {
-                true => suspect.before,
-                false => suspect.before.and_then(Held::had),
+            let before = match suspect.before {
+                // It may have something, which is to be removed some day.
+                Some(Held::Unknown) => Some(Held::Unknown),
+                before if some_named && !is_bad => before,
+                before => before.and_then(Held::had),
             };
             if let Some(before) = before {
                 self.hold(name, before);
@@ -322,7 +324,8 @@ impl Subscription {
         removed: &[Arc<str>],
     ) {
         let holdings = &self.holdings;
-        let has = |name: &str| holdings.get(name).filter(|held| held.clone().had().is_some());
+        // The client may have what nobody knows: of that, a removal that is refused is due again.
+        let has = |name: &str| holdings.get(name).filter(|held| !matches!(held, Held::Absent));
         let is_wanted = |name: &str| self.wildcard || self.names.contains(name);
         self.quarantine.depart(serial, changed, removed, |name| has(name).filter(|_| is_wanted(name)));
         for resource in changed {

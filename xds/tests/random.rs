@@ -202,6 +202,8 @@ impl World {
                 continue;
             };
             client.nonce.clear();
+            // A stream knows nothing of what was refused on another one.
+            client.refused.clear();
             // An empty list asks for everything, so a client that wants nothing does not ask.
             if !client.wildcard && client.names.is_empty() {
                 client.asked = false;

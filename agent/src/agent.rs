@@ -14,6 +14,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    app_health::{self, AppHealth},
     certificate::{
         self,
         client::{CaClient, CaClientConfig, system_clock},
@@ -60,9 +61,11 @@ pub enum AgentError {
     /// The socket of the secret discovery service cannot be opened.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// The status port cannot be opened, or failed later.
-    #[error("cannot serve the status port {port}: {source}; choose another --status-port")]
-    StatusPort {
+    /// The port of status or probes cannot be opened, or failed later.
+    #[error("cannot serve the port {port}: {source}; choose another {flag}")]
+    Port {
+        /// The flag that names it.
+        flag: &'static str,
         /// Its number.
         port: u16,
         /// The error of the system.
@@ -93,7 +96,11 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<u8, AgentErr
     create_dir(&settings.dir)?;
     // The socket and the port first, so that a second agent started by mistake does not disturb the first.
     let socket = sds::Socket::bind(settings.sds_socket()).await?;
-    let status_ports = bind_status_port(settings.config.status_port).await?;
+    let status_ports = bind_port("--status-port", settings.config.status_port).await?;
+    let probe_ports = match settings.app_probes.is_empty() {
+        true => Vec::new(),
+        false => bind_port("--app-probe-port", settings.config.app_probe_port).await?,
+    };
     write_bootstrap(&settings)?;
 
     let held = start_rotation(&settings, &mut tasks);
@@ -103,6 +110,7 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<u8, AgentErr
     let workload_api = WorkloadApi::new(sources, ca_client(&settings), stop.clone());
     start_secrets(&settings, &held, (socket, workload_api.into_service()), &mut tasks, &stop);
     let envoy = envoy(&settings);
+    start_app_health(&settings, probe_ports, &mut tasks, &stop);
     start_status((&held, envoy.clone()), status_ports, &mut tasks, &stop);
     tokio::select! {
         code = run_command(&settings, envoy, certified, &shutdown) => code,
@@ -205,25 +213,43 @@ fn start_secrets(
 
 /// Binds the port at all addresses of both families. One socket takes both, unless the system separates them
 /// (`net.ipv6.bindv6only`) or has no IPv6.
-async fn bind_status_port(port: u16) -> Result<Vec<TcpListener>, AgentError> {
-    let failed = |source| AgentError::StatusPort { port, source };
+async fn bind_port(flag: &'static str, port: u16) -> Result<Vec<TcpListener>, AgentError> {
+    let failed = |source| AgentError::Port { flag, port, source };
     let mut listeners = Vec::new();
     match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
         Ok(listener) => listeners.push(listener),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(failed(error)),
-        Err(error) => tracing::debug!(%error, "no status port over IPv6"),
+        Err(error) => tracing::debug!(%error, flag, "no port over IPv6"),
     }
     let bound = listeners.first().map(TcpListener::local_addr).transpose().map_err(failed)?;
     let port_of_both = bound.map_or(port, |address| address.port());
     match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port_of_both)).await {
         Ok(listener) => listeners.push(listener),
         Err(error) if listeners.is_empty() => return Err(failed(error)),
-        Err(error) => tracing::debug!(%error, "the status port takes IPv4 and IPv6 on one socket"),
+        Err(error) => tracing::debug!(%error, flag, "the port takes IPv4 and IPv6 on one socket"),
     }
     for address in listeners.iter().filter_map(|listener| listener.local_addr().ok()) {
-        tracing::info!(%address, "status port");
+        tracing::info!(%address, flag, "port");
     }
     Ok(listeners)
+}
+
+/// The port for probes of the application.
+fn start_app_health(
+    settings: &Settings,
+    listeners: Vec<TcpListener>,
+    tasks: &mut Tasks,
+    stop: &CancellationToken,
+) {
+    // There is at least one address.
+    let health = AppHealth { probes: Arc::new(settings.app_probes.clone()), address: settings.ips[0] };
+    for listener in listeners {
+        let (routes, stop) = (app_health::routes(health.clone()), stop.clone());
+        tasks.spawn(async move {
+            http::serve(listener, routes, stop.cancelled_owned()).await;
+            Ok(())
+        });
+    }
 }
 
 fn start_status(

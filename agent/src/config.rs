@@ -12,6 +12,8 @@ use std::{
 use eastwest_identity::{SpiffeId, TrustDomain};
 use rustls_pki_types::ServerName;
 
+use crate::app_health::{self, AppProbes};
+
 /// Trust domain in the CSR when none is configured; the CA decides which one is issued.
 const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
 /// Longest path of a unix socket in bytes, without the final NUL (`sockaddr_un` of Linux).
@@ -64,6 +66,10 @@ pub struct AgentConfig {
     pub admin_port: u16,
     /// `--status-port` of the agent's own status server; 0 takes a free one.
     pub status_port: u16,
+    /// `--app-probes`: the application's probes, JSON from paths of the agent to probes; empty for none.
+    pub app_probes: String,
+    /// `--app-probe-port`, where the agent is asked for them; opened only if there are any.
+    pub app_probe_port: u16,
     /// `--drain-time`: how long Envoy drains inbound connections before it is stopped.
     pub drain_time: Duration,
     /// `--stop-time`: how long the command may take to end before it is killed.
@@ -98,6 +104,8 @@ impl Default for AgentConfig {
             internal_listeners: true,
             admin_port: 15000,
             status_port: 15021,
+            app_probes: String::new(),
+            app_probe_port: 15020,
             drain_time: Duration::from_secs(5),
             stop_time: Duration::from_secs(10),
             command: Vec::new(),
@@ -156,6 +164,8 @@ pub(crate) struct Settings {
     pub(crate) ips: Vec<IpAddr>,
     /// Absolute.
     pub(crate) dir: PathBuf,
+    /// Probes of the application, by the path at which the agent is asked.
+    pub(crate) app_probes: AppProbes,
     /// The rest, as given.
     pub(crate) config: AgentConfig,
 }
@@ -171,16 +181,22 @@ impl Settings {
         let identity = mistakes.note("namespace, --service-account, --trust-domain", identity(&config));
         let ips = mistakes.note("ip", ips(&config.ips));
         let dir = mistakes.note("dir", directory(&config.dir));
+        let app_probes = mistakes.note("app-probes", app_health::parse(&config.app_probes));
         mistakes.note("pod", pod(&config.pod));
         mistakes.note("cluster-id", printable(&config.cluster_id));
         mistakes.note("cluster-domain", printable(&config.cluster_domain));
         mistakes.note("cert-ttl", cert_ttl(config.cert_ttl));
-        mistakes.note("inbound-port, --outbound-port, --admin-port, --status-port", ports(&config));
+        mistakes.note(
+            "inbound-port, --outbound-port, --admin-port, --status-port, --app-probe-port",
+            ports(&config),
+        );
         mistakes.note("", command(&config.command));
-        match (control_plane, identity, ips, dir) {
-            (Some(control_plane), Some(identity), Some(ips), Some(dir)) if mistakes.0.is_empty() => {
+        match (control_plane, identity, ips, dir, app_probes) {
+            (Some(control_plane), Some(identity), Some(ips), Some(dir), Some(app_probes))
+                if mistakes.0.is_empty() =>
+            {
                 let trust_domain_fixed = config.trust_domain.is_some();
-                Ok(Self { control_plane, identity, trust_domain_fixed, ips, dir, config })
+                Ok(Self { control_plane, identity, trust_domain_fixed, ips, dir, app_probes, config })
             }
             _ => Err(ConfigError(mistakes.0)),
         }
@@ -316,8 +332,9 @@ fn ports(config: &AgentConfig) -> Result<(), String> {
         ("admin", config.admin_port),
         ("status", config.status_port),
     ];
+    let probes = (!config.app_probes.is_empty()).then_some(("app-probe", config.app_probe_port));
     let mut seen = HashMap::new();
-    for (name, port) in named {
+    for (name, port) in named.into_iter().chain(probes) {
         if port == 0 && name != "status" {
             return Err(format!("the {name} port is 0; give a fixed one from 1 to 65535"));
         }

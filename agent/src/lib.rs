@@ -17,6 +17,7 @@
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 mod agent;
+mod app_health;
 mod authority;
 mod certificate;
 mod config;

@@ -38,6 +38,7 @@ pub(crate) fn routes(status: Status) -> Router {
     Router::new()
         .route("/healthz/live", get(|| async { "live\n" }))
         .route("/healthz/ready", get(ready))
+        .route("/readyz", get(ready))
         .route("/certz", get(certificate))
         .route("/metrics", get(metrics))
         .with_state(status)

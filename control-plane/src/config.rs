@@ -101,6 +101,13 @@ pub(crate) fn service_account(text: &str) -> Result<(String, String), String> {
     Ok((namespace.to_owned(), account.to_owned()))
 }
 
+/// The name of this process among its replicas: its pod, else its host.
+pub(crate) fn replica() -> String {
+    let pod = std::env::var("POD_NAME").ok().filter(|name| !name.is_empty());
+    let host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    pod.or_else(host).unwrap_or_else(|| "eastwest".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@ mod names;
 mod output;
 mod query;
 mod remote;
+mod request;
 mod serve;
 mod suggest;
 

@@ -27,6 +27,11 @@ pub(crate) struct OutputArgs {
 }
 
 impl OutputArgs {
+    /// Whether people read it.
+    pub(crate) fn is_table(&self) -> bool {
+        self.output == Format::Table
+    }
+
     /// Prints `data`, for people by `table`.
     pub(crate) fn print<T: Serialize>(
         &self,

@@ -1,19 +1,31 @@
 //! Questions about the mesh, answered from one snapshot: by a command from a directory, or by the debug pages of a
 //! running server. Both return the same JSON.
 
-use std::{net::IpAddr, sync::Arc};
+mod access;
 
-use eastwest_engine::{Snapshot, compute::has_proxy, explain, lint, report};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use eastwest_engine::{
+    Snapshot,
+    compute::has_proxy,
+    explain, lint, report,
+    route::{self, Request, Scheme},
+    settings::WorkloadTls,
+};
 use eastwest_kubernetes::Progress;
 use eastwest_model::{Diagnostic, Families, Host, Workload, WorkloadKey};
 use eastwest_proto::json::JsonError;
-use eastwest_translate::{ResourceType, render::render};
-use serde_json::Value;
+use eastwest_translate::{
+    ResourceType, Source,
+    render::{RenderedResource, render, sources},
+};
+use serde::Serialize;
+use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::{
     names::{HostName, TargetName, WorkloadName},
-    suggest,
+    request, suggest,
 };
 
 /// A question.
@@ -28,6 +40,15 @@ pub(crate) enum Question {
         /// What it calls.
         target: TargetName,
     },
+    /// Where a request goes, and how.
+    Route {
+        /// The calling workload.
+        client: WorkloadName,
+        /// What it sends.
+        request: Request,
+    },
+    /// May a call be made?
+    Can(Box<CallQuestion>),
     /// All findings about the configuration.
     Check,
     /// The resources of a workload's proxy.
@@ -39,7 +60,51 @@ pub(crate) enum Question {
         /// Whether the proxy has internal listeners, as that of `eastwest agent` does.
         internal_listeners: bool,
     },
+    /// The resources of a workload's proxy with the objects that they come from; of one that is connected, what it may
+    /// have now.
+    Config {
+        /// Whose.
+        workload: WorkloadName,
+        /// Of these types only; empty = all.
+        types: Vec<ResourceType>,
+        /// Whether the proxy has internal listeners. That of a connected proxy is known.
+        internal_listeners: bool,
+        /// Compare with what the connected proxy has accepted.
+        diff: bool,
+    },
 }
+
+/// The resources of one proxy.
+#[derive(Serialize)]
+pub(crate) struct ProxyConfig {
+    /// Its workload.
+    pub(crate) workload: WorkloadKey,
+    /// The id of its node if it is connected; else the resources are those that it would get.
+    pub(crate) proxy: Option<String>,
+    /// By type in push order, then by name.
+    pub(crate) resources: Vec<ConfiguredResource>,
+    /// How they differ from what the proxy has accepted, if that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) changes: Option<Value>,
+}
+
+/// A resource and the objects that it comes from.
+#[derive(Serialize)]
+pub(crate) struct ConfiguredResource {
+    #[serde(flatten)]
+    resource: RenderedResource,
+    sources: Vec<Source>,
+}
+
+impl ConfiguredResource {
+    /// `settings` are those of the proxy's workload.
+    pub(crate) fn new(resource: RenderedResource, settings: &WorkloadTls) -> Self {
+        let sources = sources(settings, &resource.resource_type.type_url(), &resource.name);
+        Self { resource, sources }
+    }
+}
+
+pub(crate) use access::{CallQuestion, CallerName};
 
 /// Why a question cannot be answered.
 #[derive(Debug, Error)]
@@ -66,12 +131,18 @@ pub(crate) enum QueryError {
     /// The workload has no valid identity, so nothing is computed for it.
     #[error("workload {0} has no valid identity: its namespace or service account is malformed")]
     NoIdentity(WorkloadKey),
+    /// The question is not well formed.
+    #[error("{0}")]
+    Malformed(String),
     /// The pair cannot be explained.
     #[error(transparent)]
     Explain(#[from] explain::ExplainError),
     /// A resource cannot be shown.
     #[error(transparent)]
     Resource(#[from] JsonError),
+    /// There is no proxy to compare with.
+    #[error("no proxy of {0} is connected: there is nothing to compare with; leave out --diff")]
+    NotConnected(WorkloadKey),
     /// The answer cannot be written as JSON.
     #[error("the answer cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -106,16 +177,53 @@ impl World {
                 let snapshot = self.snapshot.completed();
                 serde_json::to_value(explain::explain(&snapshot, &client, &host, target.port.clone())?)?
             }
+            Question::Route { client, request } => self.route(client, request)?,
+            Question::Can(question) => self.can(question)?,
             Question::Check => serde_json::to_value(self.findings())?,
             Question::Render { workload, types, internal_listeners } => {
-                let key = self.workload(workload)?.key();
-                let settings = report::workload_tls(&self.snapshot, &key);
-                let settings = settings.ok_or(QueryError::NoIdentity(key))?;
+                let settings = self.settings(workload)?;
                 let mut rendering = serde_json::to_value(render(&settings, types, *internal_listeners)?)?;
                 rendering.sort_all_objects();
                 rendering
             }
+            Question::Config { workload, types, internal_listeners, diff } => {
+                let settings = self.settings(workload)?;
+                if *diff {
+                    return Err(QueryError::NotConnected(settings.workload));
+                }
+                let rendered = render(&settings, types, *internal_listeners)?.resources;
+                let resources = rendered.into_iter().map(|one| ConfiguredResource::new(one, &settings));
+                let resources = resources.collect();
+                let workload = settings.workload;
+                serde_json::to_value(ProxyConfig { workload, proxy: None, resources, changes: None })?
+            }
         })
+    }
+
+    /// Where a request goes, what was asked, and which objects that are not in force would change the answer.
+    fn route(&self, client: &WorkloadName, request: &Request) -> Result<Value, QueryError> {
+        let client = self.workload(client)?.key();
+        let answer = route::route(&self.snapshot.completed(), &client, request)?;
+        let mut answer = serde_json::to_value(answer)?;
+        let headers: BTreeMap<_, _> = request.headers.iter().cloned().collect();
+        answer["request"] = json!({
+            "method": request.method,
+            "url": request::url(request),
+            "authority": (request.scheme == Scheme::Http).then(|| request.authority()),
+            "headers": headers,
+        });
+        let idle = |finding: &&Diagnostic| finding.object.starts_with("VirtualService/");
+        answer["warnings"] = serde_json::to_value(self.input.iter().filter(idle).collect::<Vec<_>>())?;
+        Ok(answer)
+    }
+
+    /// The settings of the workload that a name means.
+    ///
+    /// # Errors
+    /// It is unknown, or cannot have an identity.
+    pub(crate) fn settings(&self, name: &WorkloadName) -> Result<WorkloadTls, QueryError> {
+        let key = self.workload(name)?.key();
+        report::workload_tls(&self.snapshot, &key).ok_or(QueryError::NoIdentity(key))
     }
 
     /// A workload to try a command with: one that runs and has a proxy, if there is any.

@@ -3,14 +3,14 @@
 use std::{io, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, StatusCode, Uri, body::Bytes};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request, StatusCode, Uri, body::Bytes};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use thiserror::Error;
 use tokio::net::TcpStream;
 
-use crate::{names::TargetName, query::Question};
+use crate::{names::TargetName, query::Question, request};
 
 /// Longest time for a response.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,6 +31,24 @@ impl Question {
             Self::Explain { client, target: TargetName { host, port } } => {
                 format!("/debug/explain?client={}&host={}&port={port}", encode(client), encode(host))
             }
+            Self::Route { client, request } => {
+                let headers: Vec<_> =
+                    request.headers.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                let mut path = format!(
+                    "/debug/route?client={}&url={}&method={}",
+                    encode(client),
+                    encode(&request::url(request)),
+                    encode(&request.method)
+                );
+                if let Some(authority) = &request.authority {
+                    path += &format!("&host={}", encode(authority));
+                }
+                if !headers.is_empty() {
+                    path += &format!("&headers={}", encode(&headers.join("\n")));
+                }
+                path
+            }
+            Self::Can(_) => "/debug/can".to_owned(),
             Self::Check => "/debug/check".to_owned(),
             Self::Render { workload, types, internal_listeners } => {
                 let types: Vec<_> = types.iter().map(ToString::to_string).collect();
@@ -39,6 +57,23 @@ impl Question {
                     "/debug/config_dump?workload={workload}&types={types}&internal_listeners={internal_listeners}"
                 )
             }
+            Self::Config { workload, types, internal_listeners, diff } => {
+                let types: Vec<_> = types.iter().map(ToString::to_string).collect();
+                let (workload, types) = (encode(workload), types.join(","));
+                format!(
+                    "/debug/proxy_config?workload={workload}&types={types}&internal_listeners={internal_listeners}&diff={diff}"
+                )
+            }
+        }
+    }
+}
+
+impl Question {
+    /// What is sent along: a question with a token stays out of the path, which may be logged.
+    fn body(&self) -> Option<Bytes> {
+        match self {
+            Self::Can(question) => serde_json::to_vec(question).ok().map(Bytes::from),
+            _ => None,
         }
     }
 }
@@ -75,7 +110,7 @@ impl Unreachable {
 /// The address cannot be reached, or the server answers another status than 200.
 pub(crate) async fn ask(server: &str, question: &Question) -> anyhow::Result<Value> {
     let path = question.path();
-    let body = fetch_or(server, &path, ASKED).await?;
+    let body = fetch_or(server, &path, question.body(), ASKED).await?;
     serde_json::from_slice(&body).with_context(|| format!("{server}{path} is not an eastwest control plane"))
 }
 
@@ -84,13 +119,18 @@ pub(crate) async fn ask(server: &str, question: &Question) -> anyhow::Result<Val
 /// # Errors
 /// The address cannot be reached, or the server answers another status than 200.
 pub(crate) async fn fetch(server: &str, path: &str) -> anyhow::Result<Bytes> {
-    fetch_or(server, path, SERVED).await
+    fetch_or(server, path, None, SERVED).await
 }
 
-async fn fetch_or(server: &str, path: &str, remedy: &'static str) -> anyhow::Result<Bytes> {
+async fn fetch_or(
+    server: &str,
+    path: &str,
+    body: Option<Bytes>,
+    remedy: &'static str,
+) -> anyhow::Result<Bytes> {
     let late =
         |_| Unreachable::new(server, io::Error::other(format!("no answer within {TIMEOUT:?}")), remedy);
-    let answer = tokio::time::timeout(TIMEOUT, get(server, path, remedy));
+    let answer = tokio::time::timeout(TIMEOUT, send(server, path, body, remedy));
     let (status, body) = answer.await.map_err(late)??;
     if status != StatusCode::OK {
         let text = String::from_utf8_lossy(&body);
@@ -104,14 +144,20 @@ async fn fetch_or(server: &str, path: &str, remedy: &'static str) -> anyhow::Res
 /// # Errors
 /// An address that cannot be reached, or that is none.
 pub(crate) async fn ready(server: &str) -> anyhow::Result<Result<(), String>> {
-    let (status, body) = get(server, "/readyz", SERVED).await?;
+    let (status, body) = send(server, "/readyz", None, SERVED).await?;
     Ok(match status {
         StatusCode::OK => Ok(()),
         status => Err(format!("{status}: {}", String::from_utf8_lossy(&body).trim())),
     })
 }
 
-async fn get(server: &str, path: &str, remedy: &'static str) -> anyhow::Result<(StatusCode, Bytes)> {
+/// Gets a page, or posts `body` to it.
+async fn send(
+    server: &str,
+    path: &str,
+    body: Option<Bytes>,
+    remedy: &'static str,
+) -> anyhow::Result<(StatusCode, Bytes)> {
     let uri: Uri = server
         .parse()
         .with_context(|| format!("--server: {server:?} is not a URL: write http://HOST:PORT"))?;
@@ -126,7 +172,9 @@ async fn get(server: &str, path: &str, remedy: &'static str) -> anyhow::Result<(
     let stream = stream.map_err(|source| Unreachable::new(server, source, remedy))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let request = Request::get(path).header("host", authority.as_str()).body(Empty::<Bytes>::new())?;
+    let method = if body.is_some() { Method::POST } else { Method::GET };
+    let request = Request::builder().method(method).uri(path).header("host", authority.as_str());
+    let request = request.body(Full::new(body.unwrap_or_default()))?;
     let response =
         sender.send_request(request).await.with_context(|| format!("{server} does not speak HTTP"))?;
     let status = response.status();

@@ -27,7 +27,7 @@ mod redact;
 pub mod type_url;
 
 pub use any::{Any, UnpackError};
-pub use generated::{eastwest, envoy, google, istio, spiffe};
+pub use generated::{eastwest, envoy, google, istio, spiffe, xds};
 pub use prost::{Message, Name};
 
 /// The encoded `FileDescriptorSet` of everything in this crate, for gRPC reflection.

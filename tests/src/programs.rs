@@ -52,6 +52,11 @@ pub fn istio_client() -> Result<PathBuf> {
     given_or_built("EASTWEST_ISTIO_CLIENT", "../tools/istio-client", "cargo xtask tools")
 }
 
+/// istioctl: `EASTWEST_ISTIOCTL`, else `target/tools/istioctl`.
+pub fn istioctl() -> Result<PathBuf> {
+    given_or_built("EASTWEST_ISTIOCTL", "../tools/istioctl", "cargo xtask tools")
+}
+
 /// Istio's CustomResourceDefinitions: `EASTWEST_ISTIO_DEFINITIONS`, else `target/tools/istio-definitions.yaml`.
 pub fn istio_definitions() -> Result<PathBuf> {
     given_or_built("EASTWEST_ISTIO_DEFINITIONS", "../tools/istio-definitions.yaml", "cargo xtask tools")

@@ -1,10 +1,10 @@
 //! The responses of one type on one stream: sent, acknowledged (ACK), rejected (NACK).
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::request::Reaction;
 use crate::resource::Version;
+use crate::response::Serial;
 use crate::subscription::Subscription;
 
 /// The longest time that a push waits for the ACK or NACK of the response before it. Some clients send neither after
@@ -13,6 +13,9 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The longest error text that is kept, in bytes.
 const MAX_ERROR: usize = 4096;
+
+/// With these words stock Envoy says what it did not take of a response, when it has taken the rest (XDS.md X69).
+const PARTLY: &str = "Error adding/updating";
 
 /// The state of a type on a stream, named as `istioctl proxy-status` does (XDS.md X59).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +42,6 @@ impl SyncState {
     }
 }
 
-/// The number of a response on its stream; the nonce is its text with the stream's prefix.
-pub(crate) type Serial = u64;
-
 /// Sent, accepted and rejected responses of one type on one stream.
 #[derive(Debug, Default)]
 pub(crate) struct Delivery {
@@ -56,7 +56,7 @@ pub(crate) struct Delivery {
 pub(crate) struct Sent {
     pub(crate) serial: Serial,
     pub(crate) version: Version,
-    at: Instant,
+    pub(crate) at: Instant,
     answered: bool,
 }
 
@@ -65,9 +65,10 @@ pub(crate) struct Sent {
 pub(crate) struct Rejection {
     pub(crate) message: String,
     serial: Serial,
-    /// The resources that the message names, with the versions that were sent. The rejection stands until all of them
-    /// are replaced, whatever else the client accepts meanwhile.
-    resources: Vec<(Arc<str>, Version)>,
+    /// Something is held back for it.
+    holds: bool,
+    /// When the latest response had been sent. `None` = there was none.
+    pub(crate) at: Option<Instant>,
 }
 
 impl Delivery {
@@ -86,8 +87,7 @@ impl Delivery {
         &mut self,
         serial: Serial,
         error: Option<String>,
-        subscription: &Subscription,
-        complete: bool,
+        subscription: &mut Subscription,
     ) -> Reaction {
         let Some(sent) = &mut self.sent else { return Reaction::Stale };
         let latest = sent.serial == serial;
@@ -96,21 +96,31 @@ impl Delivery {
             return self.reject(serial, message, subscription);
         }
         self.acked = self.acked.max(Some(serial));
-        let resolved = self.rejection.as_ref().is_some_and(|rejection| {
-            serial > rejection.serial && (complete || rejection.is_resolved(subscription))
-        });
-        if resolved {
+        subscription.accept(serial);
+        let later = self.rejection.as_ref().is_some_and(|rejection| serial > rejection.serial);
+        if later && subscription.accepts_all() {
             self.rejection = None;
         }
         if latest { Reaction::Ack } else { Reaction::Stale }
     }
 
-    fn reject(&mut self, serial: Serial, message: String, subscription: &Subscription) -> Reaction {
+    /// Nothing is to be sent: a rejection is over whose resources are gone (XDS.md X70).
+    pub(crate) fn resolve(&mut self, subscription: &Subscription) {
+        let over = self.rejection.as_ref().is_some_and(|one| one.holds) && subscription.accepts_all();
+        if let Some(sent) = self.sent.as_ref().filter(|sent| over && sent.answered) {
+            self.acked = Some(sent.serial);
+            self.rejection = None;
+        }
+    }
+
+    fn reject(&mut self, serial: Serial, message: String, subscription: &mut Subscription) -> Reaction {
+        let others_taken = message.starts_with(PARTLY);
+        subscription.refuse(serial, |name| mentions(&message, name), others_taken);
         let message = shorten(message);
-        let named = subscription.held().filter(|(name, _)| mentions(&message, name));
-        let resources = named.collect();
         self.rejects += 1;
-        self.rejection = Some(Rejection { message: message.clone(), serial, resources });
+        let at = self.sent.as_ref().map(|sent| sent.at);
+        self.rejection =
+            Some(Rejection { message: message.clone(), serial, at, holds: !subscription.accepts_all() });
         Reaction::Nack(message)
     }
 
@@ -118,6 +128,12 @@ impl Delivery {
     pub(crate) fn ack_deadline(&self, now: Instant) -> Option<Instant> {
         let until = self.sent.as_ref().filter(|sent| !sent.answered).map(|sent| sent.at + ACK_TIMEOUT);
         until.filter(|until| *until > now)
+    }
+
+    /// Since when the type is in its state: when the response was sent that led to it.
+    pub(crate) fn since(&self) -> Option<Instant> {
+        let refused = self.rejection.as_ref().and_then(|rejection| rejection.at);
+        refused.or(self.sent.as_ref().map(|sent| sent.at))
     }
 
     /// The state of this type.
@@ -128,13 +144,6 @@ impl Delivery {
             (Some(sent), None) if self.acked == Some(sent.serial) => SyncState::Synced,
             (Some(_), None) => SyncState::Stale,
         }
-    }
-}
-
-impl Rejection {
-    /// Whether all rejected resources have been replaced or are no longer subscribed.
-    fn is_resolved(&self, subscription: &Subscription) -> bool {
-        self.resources.iter().all(|(name, version)| subscription.held_version(name) != Some(*version))
     }
 }
 

@@ -14,10 +14,23 @@ pub(crate) enum Held {
     Sent(Arc<EncodedResource>),
     /// The client has this version from an earlier stream (`initial_resource_versions`).
     Claimed(Version),
+    /// The client waits for the resource, although it has this one.
+    Again(Arc<EncodedResource>),
     /// The client waits for the resource, whatever it holds.
     Unknown,
     /// The client was sent the removal of this resource.
     Absent,
+}
+
+/// A resource that the client has.
+#[derive(Clone, Debug)]
+pub struct AcceptedResource {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its version.
+    pub version: Version,
+    /// The resource; `None` if it comes from an earlier stream, of which the client told the version alone.
+    pub resource: Option<Arc<EncodedResource>>,
 }
 
 impl Held {
@@ -25,7 +38,29 @@ impl Held {
         match self {
             Self::Sent(resource) => resource.version(),
             Self::Claimed(version) => *version,
-            Self::Unknown | Self::Absent => Version::default(),
+            Self::Again(_) | Self::Unknown | Self::Absent => Version::default(),
+        }
+    }
+
+    /// The same, to be sent again.
+    pub(crate) fn again(held: Option<Self>) -> Self {
+        match held {
+            Some(Self::Sent(resource) | Self::Again(resource)) => Self::Again(resource),
+            _ => Self::Unknown,
+        }
+    }
+
+    /// Whether this is a resource of that version, whether or not the client waits for it.
+    pub(crate) fn carries(&self, version: Version) -> bool {
+        self.clone().had().is_some_and(|held| held.version() == version)
+    }
+
+    /// What the client has, whether or not it waits for it.
+    pub(crate) fn had(self) -> Option<Self> {
+        match self {
+            Self::Sent(resource) | Self::Again(resource) => Some(Self::Sent(resource)),
+            Self::Claimed(version) => Some(Self::Claimed(version)),
+            Self::Unknown | Self::Absent => None,
         }
     }
 
@@ -47,6 +82,11 @@ pub(crate) struct Holdings {
 }
 
 impl Holdings {
+    /// All of a set is held.
+    pub(crate) fn all_of(set: &Arc<ResourceSet>) -> Self {
+        Self { base: Some(Arc::clone(set)), ..Self::default() }
+    }
+
     /// About how many bytes it takes by itself.
     pub(crate) fn bytes(&self) -> usize {
         self.other.bytes()

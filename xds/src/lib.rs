@@ -10,6 +10,7 @@ mod error;
 mod held;
 mod name_map;
 mod names;
+mod quarantine;
 mod request;
 mod resource;
 mod response;
@@ -22,6 +23,7 @@ mod view;
 
 pub use delivery::SyncState;
 pub use error::StreamError;
+pub use held::AcceptedResource;
 pub use request::{Interest, Reaction, Request};
 pub use resource::{EncodedResource, Version};
 pub use response::{Payload, Response, Variant};

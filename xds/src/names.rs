@@ -21,6 +21,11 @@ pub(crate) struct Names {
 }
 
 impl Names {
+    /// All names of a set.
+    pub(crate) fn all_of(set: &Arc<ResourceSet>) -> Self {
+        Self { of: Some(Arc::clone(set)), ..Self::default() }
+    }
+
     pub(crate) fn contains(&self, name: &str) -> bool {
         if self.is_of(name) { !self.except.contains(name) } else { self.more.contains(name) }
     }

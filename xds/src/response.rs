@@ -8,6 +8,9 @@ use crate::resource::{EncodedResource, Version, put_bytes};
 use crate::set::{ResourceSet, join};
 use crate::type_url::TypeUrl;
 
+/// The number of a response on its stream; the nonce is its text with the stream's prefix.
+pub(crate) type Serial = u64;
+
 /// The two variants of the protocol (XDS.md X1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {

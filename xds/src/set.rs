@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 
@@ -24,6 +25,8 @@ pub struct ResourceSet {
     absent: Option<AbsentResource>,
     joined_sotw: Joined,
     joined_delta: Joined,
+    /// The sum of the hashes of all names.
+    names: OnceLock<u64>,
 }
 
 /// The number of steps that a set remembers. A stream that lags further behind compares whole sets.
@@ -57,6 +60,7 @@ impl ResourceSet {
             absent: None,
             joined_sotw: Joined::default(),
             joined_delta: Joined::default(),
+            names: OnceLock::new(),
         }
     }
 
@@ -103,6 +107,7 @@ impl ResourceSet {
             absent: self.absent,
             joined_sotw: Joined::default(),
             joined_delta: Joined::default(),
+            names: OnceLock::new(),
         };
         edits.into_iter().for_each(|(name, new)| next.edit(&name, new));
         Arc::new(next)
@@ -158,6 +163,14 @@ impl ResourceSet {
     pub fn get(&self, name: &str) -> Option<&Arc<EncodedResource>> {
         let index = self.resources.binary_search_by(|r| r.name().as_ref().cmp(name)).ok()?;
         self.resources.get(index)
+    }
+
+    /// Whether these are the names of all resources, each once and in any order. They are compared by the sum of their
+    /// hashes: a client that finds two lists of one sum asks for what it may have anyway.
+    pub(crate) fn has_names(&self, names: &[String]) -> bool {
+        let own =
+            || *self.names.get_or_init(|| sum_of_hashes(self.iter().map(|resource| &**resource.name())));
+        names.len() == self.len() && sum_of_hashes(names.iter().map(String::as_str)) == own()
     }
 
     /// All resources by name.
@@ -226,6 +239,16 @@ impl AsRef<[u8]> for Shared {
     fn as_ref(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// The same whatever the order.
+fn sum_of_hashes<'a>(names: impl Iterator<Item = &'a str>) -> u64 {
+    let hash = |name: &str| {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        hasher.finish()
+    };
+    names.fold(0, |sum: u64, name| sum.wrapping_add(hash(name)))
 }
 
 /// The names whose resources differ between two sets, by one walk over both.

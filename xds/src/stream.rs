@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::delivery::{Serial, SyncState};
+use crate::delivery::SyncState;
 use crate::error::StreamError;
+use crate::held::AcceptedResource;
 use crate::request::{Interest, Reaction, Request};
-use crate::resource::Version;
-use crate::response::{Response, Variant};
+use crate::resource::{EncodedResource, Version};
+use crate::response::{Response, Serial, Variant};
 use crate::type_state::{Phase, PushContext, TypeState};
 use crate::type_url::TypeUrl;
 use crate::view::View;
@@ -76,11 +77,19 @@ impl Stream {
     /// # Errors
     /// The stream must be ended with the error; see [`StreamError`].
     pub fn on_request(&mut self, request: Request) -> Result<Reaction, StreamError> {
+        self.on_request_with(request, &View::default())
+    }
+
+    /// The same with the newest view at hand: a client that comes back with all of it costs no comparison name by name.
+    ///
+    /// # Errors
+    /// Those of [`on_request`](Self::on_request).
+    pub fn on_request_with(&mut self, request: Request, view: &View) -> Result<Reaction, StreamError> {
         let type_url = TypeUrl::parse(&request.type_url)?;
         let nonce = (!request.nonce.is_empty()).then(|| self.nonces.read(&request.nonce));
         let reaction = match self.types.get_mut(&type_url) {
             Some(state) => state.on_request(&type_url, nonce, request)?,
-            None => self.begin(type_url, request.interest)?,
+            None => self.begin(type_url, request.interest, view)?,
         };
         if self.bytes() > MAX_HELD {
             return Err(StreamError::TooMuchHeld { limit: MAX_HELD });
@@ -88,11 +97,11 @@ impl Stream {
         Ok(reaction)
     }
 
-    fn begin(&mut self, type_url: TypeUrl, interest: Interest) -> Result<Reaction, StreamError> {
+    fn begin(&mut self, type_url: TypeUrl, interest: Interest, view: &View) -> Result<Reaction, StreamError> {
         if self.types.len() >= MAX_TYPES {
             return Err(StreamError::TooManyTypes { limit: MAX_TYPES });
         }
-        let state = TypeState::first(&type_url, interest)?;
+        let state = TypeState::first(&type_url, interest, view.get(&type_url))?;
         self.types.insert(type_url, state);
         Ok(Reaction::First)
     }
@@ -161,6 +170,7 @@ impl Stream {
         SyncStatus {
             type_url: type_url.clone(),
             state: delivery.state(),
+            since: delivery.since(),
             wildcard: state.subscription.is_wildcard(),
             names: state.subscription.names(),
             held: state.subscription.held().count(),
@@ -168,8 +178,32 @@ impl Stream {
             sent_version: delivery.sent.as_ref().map(|sent| sent.version),
             acked_nonce: delivery.acked.map(|serial| self.nonces.text(serial)),
             error: delivery.rejection.as_ref().map(|rejection| rejection.message.clone()),
+            rejected: state.subscription.refused().map(|(name, _)| Arc::clone(name)).collect(),
             rejects: delivery.rejects,
         }
+    }
+
+    /// The resources of a type that the client has accepted, sorted by name. What it was sent since then and has not
+    /// answered yet counts as accepted, what it refused does not.
+    pub fn accepted(&self, type_url: &TypeUrl) -> Vec<AcceptedResource> {
+        let Some(state) = self.types.get(type_url) else { return Vec::new() };
+        let mut accepted: Vec<_> = state.subscription.held_resources().collect();
+        accepted.sort_by(|a, b| a.name.cmp(&b.name));
+        accepted
+    }
+
+    /// The resources of a type that the client has subscribed to, as `view` has them, sorted by name. A subscribed name
+    /// that is answered although it does not exist is among them.
+    pub fn subscribed(&self, view: &View, type_url: &TypeUrl) -> Vec<Arc<EncodedResource>> {
+        let (Some(state), Some(set)) = (self.types.get(type_url), view.get(type_url)) else {
+            return Vec::new();
+        };
+        let subscription = &state.subscription;
+        let there = set.iter().filter(|resource| subscription.wants(resource.name())).cloned();
+        let absent = subscription.subscribed_names().filter(|name| set.get(name).is_none());
+        let mut found: Vec<_> = there.chain(absent.filter_map(|name| set.absent(name))).collect();
+        found.sort_by(|a, b| a.name().cmp(b.name()));
+        found
     }
 
     /// Name and version of the resources of a type that the client holds, in no order.
@@ -185,6 +219,8 @@ pub struct SyncStatus {
     pub type_url: TypeUrl,
     /// The state.
     pub state: SyncState,
+    /// When the response was sent that led to the state; `None` if none was sent.
+    pub since: Option<Instant>,
     /// The wildcard is subscribed.
     pub wildcard: bool,
     /// The number of subscribed names.
@@ -199,6 +235,8 @@ pub struct SyncStatus {
     pub acked_nonce: Option<String>,
     /// The error of the NACK that is not resolved yet, as the client sent it.
     pub error: Option<String>,
+    /// The resources that are held back because the client refused them.
+    pub rejected: Vec<Arc<str>>,
     /// How many responses were rejected.
     pub rejects: u64,
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::delivery::{Delivery, Serial};
+use crate::delivery::Delivery;
 use crate::error::StreamError;
 use crate::request::{Interest, Reaction, Request};
 use crate::resource::Version;
-use crate::response::{Payload, Variant};
+use crate::response::{Payload, Serial, Variant};
 use crate::set::ResourceSet;
 use crate::subscription::{Diff, Subscription};
 use crate::type_url::TypeUrl;
@@ -54,8 +54,13 @@ pub(crate) struct Push {
 }
 
 impl TypeState {
-    /// The first request of a type is answered whatever nonce or version it names (XDS.md X6 and X37).
-    pub(crate) fn first(type_url: &TypeUrl, interest: Interest) -> Result<Self, StreamError> {
+    /// The first request of a type is answered whatever nonce or version it names (XDS.md X6 and X37). `set`: what the
+    /// client may get now, if that is known.
+    pub(crate) fn first(
+        type_url: &TypeUrl,
+        interest: Interest,
+        set: Option<&Arc<ResourceSet>>,
+    ) -> Result<Self, StreamError> {
         check_names(type_url, &interest)?;
         let mut subscription = Subscription::default();
         match interest {
@@ -63,7 +68,7 @@ impl TypeState {
                 subscription.replace(names, type_url.empty_means_all());
             }
             Interest::Change { subscribe, unsubscribe, initial_versions } => {
-                subscription.begin(&subscribe, &unsubscribe, &initial_versions);
+                subscription.begin(&subscribe, &unsubscribe, &initial_versions, set);
             }
         }
         check_size(type_url, &subscription)?;
@@ -78,7 +83,6 @@ impl TypeState {
         request: Request,
     ) -> Result<Reaction, StreamError> {
         check_names(type_url, &request.interest)?;
-        let complete = type_url.is_complete() && matches!(request.interest, Interest::Names(_));
         let waits = match request.interest {
             Interest::Names(names) => {
                 let spontaneous = nonce.is_none() || self.delivery.sent.is_none();
@@ -99,7 +103,7 @@ impl TypeState {
         let latest = self.delivery.sent.as_ref().map(|sent| sent.serial);
         let answered = nonce.flatten().or(latest.filter(|_| request.error.is_some()));
         Ok(match answered {
-            Some(serial) => self.delivery.answer(serial, request.error, &self.subscription, complete),
+            Some(serial) => self.delivery.answer(serial, request.error, &mut self.subscription),
             None if nonce.is_some() => Reaction::Stale,
             None => Reaction::Spontaneous,
         })
@@ -135,6 +139,9 @@ impl TypeState {
         if !keep {
             self.subscription.settle(set);
         }
+        if push.is_none() {
+            self.delivery.resolve(&self.subscription);
+        }
         push
     }
 
@@ -156,11 +163,11 @@ impl TypeState {
         let has_content = !changed.is_empty() || (!removed.is_empty() && (complete || !sotw));
         self.immediate = false;
         if !has_content && !self.answer_due {
-            self.subscription.record_sent(&changed, &removed);
+            self.subscription.record_sent(context.serial, &changed, &removed);
             return None;
         }
         let listing = complete.then(|| self.subscription.listing(set, &leaving));
-        self.subscription.record_sent(&changed, &removed);
+        self.subscription.record_sent(context.serial, &changed, &removed);
         self.answer_due = false;
         let warming = changed.iter().filter_map(|resource| resource.companion().cloned()).collect();
         let resources = listing.unwrap_or_else(|| Payload::new(changed, set));

@@ -32,6 +32,8 @@ pub struct KnownType {
     url: &'static str,
     /// The name on the command line, e.g. `cds`; `None` for a type that is not served.
     short_name: Option<&'static str>,
+    /// What its resources are called, e.g. `clusters`; empty for a type without a word.
+    plural: &'static str,
     /// In state-of-the-world a response holds *all* resources of this type and absence deletes (XDS.md X25).
     complete: bool,
     /// Clients always name what they want. Of other types a first state-of-the-world request without names asks for
@@ -45,8 +47,15 @@ pub struct KnownType {
 const LAST: u8 = 5;
 
 /// How the protocol treats a type without a row in the table.
-const OTHER: KnownType =
-    KnownType { rank: LAST, url: "", short_name: None, complete: false, by_name: false, leaves_last: false };
+const OTHER: KnownType = KnownType {
+    rank: LAST,
+    url: "",
+    short_name: None,
+    plural: "",
+    complete: false,
+    by_name: false,
+    leaves_last: false,
+};
 
 macro_rules! known_types {
     ($($(#[$doc:meta])* $name:ident = $known:expr;)*) => {
@@ -65,7 +74,7 @@ known_types! {
     CLUSTER = KnownType {
         rank: 0,
         url: type_url::CLUSTER,
-        short_name: Some("cds"),
+        short_name: Some("cds"), plural: "clusters",
         complete: true,
         leaves_last: true,
         ..OTHER
@@ -74,19 +83,19 @@ known_types! {
     ENDPOINT = KnownType {
         rank: 1,
         url: type_url::ENDPOINT,
-        short_name: Some("eds"),
+        short_name: Some("eds"), plural: "endpoints",
         by_name: true,
         leaves_last: true,
         ..OTHER
     };
     /// `Listener`, served by LDS.
     LISTENER = KnownType {
-        rank: 2, url: type_url::LISTENER, short_name: Some("lds"), complete: true, ..OTHER
+        rank: 2, url: type_url::LISTENER, short_name: Some("lds"), plural: "listeners", complete: true, ..OTHER
     };
     /// `RouteConfiguration`, served by RDS.
-    ROUTE = KnownType { rank: 3, url: type_url::ROUTE, short_name: Some("rds"), by_name: true, ..OTHER };
+    ROUTE = KnownType { rank: 3, url: type_url::ROUTE, short_name: Some("rds"), plural: "routes", by_name: true, ..OTHER };
     /// `Secret`, served by SDS.
-    SECRET = KnownType { rank: 4, url: type_url::SECRET, short_name: Some("sds"), by_name: true, ..OTHER };
+    SECRET = KnownType { rank: 4, url: type_url::SECRET, short_name: Some("sds"), plural: "secrets", by_name: true, ..OTHER };
     /// `WorkloadTls`, the TLS settings of one workload for our own proxies.
     WORKLOAD_TLS = KnownType { url: type_url::WORKLOAD_TLS, short_name: Some("workload"), ..OTHER };
     /// `TypedExtensionConfig`, served by ECDS.
@@ -104,6 +113,11 @@ impl KnownType {
     /// The name on the command line, e.g. `cds`; `None` for a type that is not served.
     pub fn short_name(&self) -> Option<&'static str> {
         self.short_name
+    }
+
+    /// What its resources are called, e.g. `clusters`; empty for a type without a word.
+    pub fn plural(&self) -> &'static str {
+        self.plural
     }
 }
 
@@ -137,6 +151,11 @@ impl TypeUrl {
     /// The name on the command line, e.g. `cds`; `None` for a type that is not served.
     pub fn short_name(&self) -> Option<&'static str> {
         self.traits().short_name
+    }
+
+    /// What its resources are called, e.g. `clusters`; empty for a type without a word.
+    pub fn plural(&self) -> &'static str {
+        self.traits().plural
     }
 
     /// How the protocol treats the type.

@@ -65,7 +65,12 @@ fn allow_internal_listeners(bootstrap: &mut Value) {
     }]);
     bootstrap["layered_runtime"] = json!({"layers": [{
         "name": "eastwest",
-        "static_layer": {"envoy.reloadable_features.enable_send_rst_on_user_space_socket": false},
+        "static_layer": {
+            "envoy.reloadable_features.enable_send_rst_on_user_space_socket": false,
+            // Policies of access: long names in patterns, and paths with a fragment, which is cut off (ENVOY.md E32).
+            "envoy.reloadable_features.http_reject_path_with_fragment": false,
+            "re2.max_program_size.error_level": 32768,
+        },
     }]});
 }
 
@@ -87,6 +92,7 @@ fn node(settings: &Settings) -> Value {
             "LABELS": labels,
             "INSTANCE_IPS": ips.join(","),
             "CLUSTER_ID": config.cluster_id,
+            "AGENT_VERSION": concat!("eastwest ", env!("CARGO_PKG_VERSION")),
             "INTERCEPTION_MODE": "REDIRECT",
             "INBOUND_LISTENER_PORT": config.inbound_port.to_string(),
             "OUTBOUND_LISTENER_PORT": config.outbound_port.to_string(),

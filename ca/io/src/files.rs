@@ -63,6 +63,14 @@ pub fn has_room(path: &Path) -> bool {
         .map_or(true, |found| found.f_blocks == 0 || found.f_bavail.saturating_mul(found.f_frsize) >= ROOM)
 }
 
+/// Whether `path` lies in a file system that the kernel makes up, such as /proc or /sys: it has no end, and reading may act.
+pub fn is_of_the_kernel(path: &Path) -> bool {
+    // procfs, sysfs, debugfs, tracefs, cgroup, cgroup2, devpts (linux/magic.h)
+    const KINDS: [u64; 7] = [0x9fa0, 0x6265_6572, 0x6462_6720, 0x7472_6163, 0x0027_e0eb, 0x6367_7270, 0x1cd1];
+    rustix::fs::statfs(path)
+        .is_ok_and(|found| u64::try_from(found.f_type).is_ok_and(|kind| KINDS.contains(&kind)))
+}
+
 /// Why a folder is no place for files that we trust: who else may replace them. `None` if nobody but root may.
 ///
 /// # Errors

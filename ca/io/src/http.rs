@@ -1,6 +1,13 @@
 //! Pages over HTTP/1: connections with deadlines, and with a place in a limit.
 
-use std::{convert::Infallible, error::Error, future::Future, pin::pin, time::Duration};
+use std::{
+    convert::Infallible,
+    error::Error,
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    time::Duration,
+};
 
 use bytes::Buf;
 use http::{Request, Response};
@@ -14,11 +21,11 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::watch,
     time::{sleep, timeout},
 };
-use tower::Service;
+use tower::{Service, ServiceExt as _};
 
 use crate::{accept::accept, limits::AcceptLimits};
 
@@ -35,6 +42,23 @@ const KEEP_ALIVE: Duration = Duration::from_secs(120);
 /// How long that answer may take. A client that does not read it holds no page for longer.
 const LAST_ANSWER: Duration = Duration::from_secs(60);
 
+/// The ends of the connection of a request; an extension of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ends {
+    /// The client's.
+    pub remote: IpAddr,
+    /// Ours.
+    pub local: IpAddr,
+}
+
+impl Ends {
+    /// Whether the client is on this machine, or in this pod: it came by the loopback interface.
+    pub fn are_of_one_machine(&self) -> bool {
+        let remote = self.remote.to_canonical();
+        remote.is_loopback() || remote == self.local.to_canonical()
+    }
+}
+
 /// Serves `pages` until `stop` completes and the connections have ended.
 pub async fn serve<S, B>(listener: TcpListener, pages: S, stop: impl Future<Output = ()>)
 where
@@ -47,8 +71,16 @@ where
     let (stopping, stopped) = watch::channel(());
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(MAX_HEAD);
-    let handle = |stream, _| {
-        let serving = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(pages.clone()));
+    let handle = |stream: TcpStream, remote: SocketAddr| {
+        let local = stream.local_addr().map(|local| local.ip());
+        let ends = local.ok().map(|local| Ends { remote: remote.ip(), local });
+        let pages = pages.clone().map_request(move |mut request: Request<Incoming>| {
+            if let Some(ends) = ends {
+                request.extensions_mut().insert(ends);
+            }
+            request
+        });
+        let serving = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(pages));
         until_stopped(serving, stopped.clone())
     };
     let limits = AcceptLimits { total: TOTAL, per_peer: PER_PEER };

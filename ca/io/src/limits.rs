@@ -72,7 +72,8 @@ impl Places {
             given_up.extend(taken.give_up_oldest_of(peer));
         }
         if taken.open.len() >= self.limits.total {
-            let most = taken.counts.iter().max_by_key(|(_, count)| **count).map(|(peer, _)| *peer);
+            let most =
+                taken.counts.iter().max_by_key(|(peer, count)| (**count, **peer)).map(|(peer, _)| *peer);
             given_up.extend(most.and_then(|most| taken.give_up_oldest_of(most)));
         }
         taken.last += 1;

@@ -22,6 +22,10 @@ use notify::{
     event::{AccessKind, AccessMode},
 };
 
+/// What is said once where the system has no file events, or not enough of them.
+const NO_EVENTS: &str = "no file events: looking every second instead; raise the sysctl fs.inotify.max_user_instances or \
+                         fs.inotify.max_user_watches";
+
 /// Device and inode: which folder a path stands for. A folder that is replaced by another takes its watch with it.
 pub type FolderId = (u64, u64);
 
@@ -61,6 +65,8 @@ pub struct FolderWatch {
     folders: BTreeMap<PathBuf, FolderId>,
     /// Every folder is watched.
     complete: bool,
+    /// That it is not has been said.
+    told: bool,
     debounce: Debounce,
     events: mpsc::Receiver<FolderEvent>,
     /// Events were not kept.
@@ -82,16 +88,23 @@ impl FolderWatch {
                 }
             }
         });
-        let watcher =
-            watcher.inspect_err(|error| tracing::warn!(%error, "no file events: looking every second"));
-        Self { watcher: watcher.ok(), folders: BTreeMap::new(), complete: false, debounce, events, lost }
+        let watcher = watcher.inspect_err(|error| tracing::warn!(%error, "{NO_EVENTS}"));
+        Self {
+            watcher: watcher.ok(),
+            folders: BTreeMap::new(),
+            complete: false,
+            told: false,
+            debounce,
+            events,
+            lost,
+        }
     }
 
     /// Watches nothing, as where the system has no file events; for tests.
     pub fn without_events(debounce: Debounce) -> Self {
         let (_, events) = mpsc::sync_channel(1);
         let (folders, lost) = (BTreeMap::new(), Arc::default());
-        Self { watcher: None, folders, complete: false, debounce, events, lost }
+        Self { watcher: None, folders, complete: false, told: false, debounce, events, lost }
     }
 
     /// Watches exactly these folders. Returns whether one was added: if it was read before this call, a change in
@@ -106,7 +119,7 @@ impl FolderWatch {
             }
             stays
         });
-        let (known, was_complete) = (self.folders.len(), self.complete);
+        let known = self.folders.len();
         self.complete = true;
         for (path, id) in folders {
             if self.folders.contains_key(path) {
@@ -115,13 +128,14 @@ impl FolderWatch {
             match watcher.watch(path, RecursiveMode::NonRecursive) {
                 Ok(()) => drop(self.folders.insert(path.clone(), *id)),
                 Err(error) => {
-                    if was_complete {
-                        tracing::warn!(folder = %path.display(), %error, "no file events: looking every second");
+                    if !std::mem::replace(&mut self.told, true) {
+                        tracing::warn!(folder = %path.display(), %error, "{NO_EVENTS}");
                     }
                     self.complete = false;
                 }
             }
         }
+        self.told &= !self.complete;
         self.folders.len() > known
     }
 

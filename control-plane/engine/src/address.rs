@@ -16,6 +16,14 @@ pub enum EndpointAddress {
 }
 
 impl EndpointAddress {
+    /// The port.
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Socket(socket) => socket.port(),
+            Self::Dns { port, .. } => *port,
+        }
+    }
+
     /// The address, unless it is a name.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {

@@ -107,6 +107,9 @@ pub struct EndpointExplanation {
     pub address: String,
     /// The workload behind it, if known.
     pub workload: Option<WorkloadKey>,
+    /// Its port.
+    #[serde(skip)]
+    pub port: u16,
     /// Whether it takes requests.
     pub ready: bool,
     /// Whether it is marked for mutual TLS.

@@ -10,16 +10,14 @@ use eastwest_model::{
     Diagnostic, Families, Host, Kind, Name, ObjectRef, SpiffeId, TrustDomain, WorkloadKey,
     credential::{CaBundle, KeyPair},
     mesh::{OutboundTrafficPolicy, TlsVersion},
-    policy::{
-        ConnectionPool, LoadBalancer, MutualTlsMode, OutlierDetection, ProxyProtocol, RetryBudget, Tunnel,
-    },
+    policy::MutualTlsMode,
     service::{Protocol, ServicePort},
 };
 use ipnet::IpNet;
 use serde::Serialize;
 
 pub use crate::address::EndpointAddress;
-use crate::trace::Trace;
+use crate::{access::Access, trace::Trace, traffic::TrafficSettings};
 
 /// The effective TLS settings of one workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +51,8 @@ pub struct Inbound {
     pub min_tls_version: TlsVersion,
     /// Access log of the listeners.
     pub access_log_file: Option<Name>,
+    /// The policies of access that apply.
+    pub access: Arc<Access>,
 }
 
 /// One port of a workload.
@@ -176,33 +176,6 @@ impl OutboundCluster {
     pub fn name(&self) -> String {
         format!("outbound|{}|{}|{}", self.port.number, self.subset.as_deref().unwrap_or(""), self.host)
     }
-}
-
-/// What a DestinationRule says of a cluster besides TLS. The levels are merged: a block that is not set has its
-/// default. No resource is made from these yet, but PASSTHROUGH is in the `discovery` of the cluster.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TrafficSettings {
-    /// How requests are shared out.
-    pub load_balancer: Option<Sourced<Arc<LoadBalancer>>>,
-    /// Limits of connections and requests.
-    pub connection_pool: Option<Sourced<Arc<ConnectionPool>>>,
-    /// When an endpoint is ejected.
-    pub outlier_detection: Option<Sourced<Arc<OutlierDetection>>>,
-    /// A tunnel through the cluster.
-    pub tunnel: Option<Sourced<Arc<Tunnel>>>,
-    /// PROXY protocol towards the endpoints.
-    pub proxy_protocol: Option<Sourced<ProxyProtocol>>,
-    /// How many retries may be under way.
-    pub retry_budget: Option<Sourced<Arc<RetryBudget>>>,
-}
-
-/// A value with the DestinationRule that it comes from. Of merged rules that is the one that wrote it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sourced<T> {
-    /// The value.
-    pub value: T,
-    /// The rule.
-    pub rule: ObjectRef,
 }
 
 /// How a client calls one cluster (POLICY.md O1 to O9).

@@ -43,19 +43,36 @@ pub(crate) struct SyntaxError {
     pub(crate) text: Box<str>,
 }
 
+/// The most documents of a file that are read, items of Lists among them.
+pub(crate) const MOST: usize = 50_000;
+
 /// The documents of a file in their order. Empty documents are left out.
 pub(crate) fn read(text: &str, file: &str) -> Vec<Result<Document, SyntaxError>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let parsed = if file.ends_with(".json") { json::documents(text) } else { yaml_documents(text) };
     let mut results = Vec::new();
     for result in parsed {
+        if results.len() > MOST {
+            break;
+        }
         match result {
             Ok(document) if document.value.is_null() => {}
             Ok(document) => flatten(document, &mut results),
             Err(error) => results.push(Err(error)),
         }
     }
+    if results.len() > MOST {
+        results.truncate(MOST);
+        results.push(Err(too_many(text)));
+    }
     results
+}
+
+/// What is left of a file with too many documents counts as one that cannot be read: what it said before stays.
+fn too_many(text: &str) -> SyntaxError {
+    let line = to_line(text.lines().count().max(1));
+    let message = format!("the file has more than {MOST} documents, and the rest is not read: split it");
+    SyntaxError { line, message, text: Box::default() }
 }
 
 /// Takes lists apart. What stands twice in a list around its items changes no item and is passed over. An item may be
@@ -116,6 +133,8 @@ impl ItemType {
 fn yaml_documents(text: &str) -> Vec<Result<Document, SyntaxError>> {
     let documents = split(text).into_iter().filter(|(_, text)| !is_blank(text));
     documents
+        // One more shows that there are too many.
+        .take(MOST + 1)
         .flat_map(|(line, text)| {
             let whole = yaml_document(text, line);
             match whole.is_err().then(|| list_items(text, line)).flatten() {
@@ -199,9 +218,12 @@ fn without_location(message: &str) -> String {
     }
 }
 
-/// YAML 1.2 core typing (`yes` is text), duplicate keys handed to [`Checked`], and bounds on what a small file can blow up to.
+/// YAML 1.2 core typing (`yes` is text), except that `0644` is octal; duplicate keys handed to [`Checked`], and bounds on
+/// what a small file can blow up to.
 fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
+        // As Kubernetes reads the modes of files.
+        legacy_octal_numbers: true,
         strict_booleans: true,
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::PassThrough,
         reject_unsupported_tags: true,

@@ -230,15 +230,21 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// The text of a number; anything else counts as unset.
-    pub(crate) fn number_text(&self) -> Option<Name> {
-        match self.value {
-            Value::Number(number) => Some(number.to_string().into()),
+    /// A decimal number within bounds, as it is written.
+    pub(crate) fn decimal(&self, least: f64, most: f64) -> Option<Name> {
+        let number = match self.value {
+            Value::Null => return None,
+            Value::Number(number) => number.as_f64().filter(|number| (least..=most).contains(number)),
             _ => None,
+        };
+        match number {
+            Some(number) => Some(number.to_string().into()),
+            None if most == f64::MAX => self.unlike(&format!("a number of at least {least}")),
+            None => self.unlike(&format!("a number from {least} to {most}")),
         }
     }
 
-    /// Reads this field without findings, for what decides nothing yet: what is wrong in it stays unset.
+    /// Reads this field without findings, for whoever says himself what is wrong in it.
     pub(crate) fn unchecked<T>(&self, read: impl FnOnce(&Field<'_>) -> T) -> T {
         let findings = Findings::default();
         read(&Field {

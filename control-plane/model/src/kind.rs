@@ -25,6 +25,8 @@ pub enum Kind {
     ConfigMap,
     Secret,
     PeerAuthentication,
+    AuthorizationPolicy,
+    RequestAuthentication,
     DestinationRule,
     ServiceEntry,
     WorkloadEntry,
@@ -47,7 +49,9 @@ impl Kind {
             Self::DestinationRule | Self::ServiceEntry | Self::WorkloadEntry | Self::Sidecar => {
                 Group::Networking
             }
-            Self::PeerAuthentication => Group::Security,
+            Self::PeerAuthentication | Self::AuthorizationPolicy | Self::RequestAuthentication => {
+                Group::Security
+            }
         }
     }
 
@@ -106,6 +110,8 @@ macro_rules! with_object_types {
             ServiceEntry(ServiceEntry),
             Sidecar(Sidecar),
             PeerAuthentication(PeerAuthentication),
+            AuthorizationPolicy(AuthorizationPolicy),
+            RequestAuthentication(RequestAuthentication),
             DestinationRule(DestinationRule),
             /// A Secret, or a ConfigMap other than the mesh's.
             Credential(Credential),

@@ -11,6 +11,7 @@ pub mod names;
 pub mod object;
 pub mod policy;
 pub mod service;
+mod unknown_hosts;
 pub mod workload;
 
 pub use credential::{Credential, CredentialRef};

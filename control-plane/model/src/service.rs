@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use crate::{
     families::Family,
-    mesh::OutboundTrafficPolicy,
     meta::{Labels, Meta, Selector},
     names::Host,
+    unknown_hosts::OutboundTrafficPolicy,
 };
 
 /// The namespaces that may see an object: `exportTo` as written, because sets are compared as written (POLICY.md D5,

@@ -29,6 +29,8 @@ pub(crate) struct Look {
     pub(crate) files: BTreeMap<Name, Reading>,
     /// Folders that cannot be read and why; the root is the empty path. Their content is unknown.
     pub(crate) closed: BTreeMap<Name, String>,
+    /// Folders that are left out and why.
+    pub(crate) left_out: BTreeMap<Name, String>,
 }
 
 impl Look {
@@ -46,6 +48,7 @@ pub(crate) struct Directory {
     defaults: MeshConfig,
     files: BTreeMap<Name, Content>,
     closed: BTreeMap<Name, String>,
+    left_out: BTreeMap<Name, String>,
 }
 
 /// What was last known of a file.
@@ -68,7 +71,7 @@ fn is_plain(parsed: &Parsed) -> bool {
 impl Directory {
     /// An empty directory.
     pub(crate) fn new(defaults: MeshConfig) -> Self {
-        Self { defaults, files: BTreeMap::new(), closed: BTreeMap::new() }
+        Self { defaults, files: BTreeMap::new(), closed: BTreeMap::new(), left_out: BTreeMap::new() }
     }
 
     /// Takes in a look and returns what it found to be different.
@@ -76,10 +79,11 @@ impl Directory {
         let is_gone = |file: &Name| !look.files.contains_key(file) && !look.is_closed(file);
         let gone: Vec<_> = self.files.extract_if(.., |file, _| is_gone(file)).map(|(file, _)| file).collect();
         let mut updates: Vec<_> = gone.into_iter().map(Update::Gone).collect();
-        if self.closed != look.closed {
-            let problems = look.closed.iter().map(|(folder, reason)| unreadable(folder, reason));
-            updates.push(Update::Problems(problems.collect()));
-            self.closed = look.closed;
+        if (&self.closed, &self.left_out) != (&look.closed, &look.left_out) {
+            let closed = look.closed.iter().map(|(folder, reason)| unreadable(folder, reason));
+            let left_out = look.left_out.iter().map(|(folder, reason)| is_left_out(folder, reason));
+            updates.push(Update::Problems(closed.chain(left_out).take(TOLD).collect()));
+            (self.closed, self.left_out) = (look.closed, look.left_out);
         }
         for (file, reading) in look.files {
             updates.extend(self.read(file, reading));
@@ -123,6 +127,15 @@ impl Directory {
         self.files.insert(file, content);
         Some(update)
     }
+}
+
+/// The most folders that are told of.
+const TOLD: usize = 500;
+
+/// A folder that is passed over.
+fn is_left_out(path: &Name, reason: &str) -> Diagnostic {
+    let message = format!("is left out: {reason}");
+    Diagnostic { severity: Severity::Warning, message, ..unreadable(path, reason) }
 }
 
 /// A file or folder that cannot be read; whatever it said before stays in force.

@@ -121,9 +121,9 @@ impl Scanner {
                 continue;
             }
             self.remember(&tree, &files, now);
-            let closed = tree.closed.clone();
+            let (closed, left_out) = (tree.closed.clone(), tree.left_out.clone());
             self.last = tree;
-            return Look { files, closed };
+            return Look { files, closed, left_out };
         }
     }
 

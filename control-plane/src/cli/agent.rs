@@ -108,6 +108,12 @@ pub(crate) struct AgentArgs {
     /// Port of the agent: /healthz/ready, /healthz/live, /certz, /metrics.
     #[arg(long, value_name = "PORT", default_value_t = 15021, env = "EASTWEST_STATUS_PORT")]
     status_port: u16,
+    /// Probes of the application, JSON as Istio's injector writes it [else: ISTIO_KUBE_APP_PROBERS].
+    #[arg(long, value_name = "JSON", env = "EASTWEST_AGENT_APP_PROBES")]
+    app_probes: Option<String>,
+    /// Port at which the agent is asked for probes of the application, if there are any.
+    #[arg(long, value_name = "PORT", default_value_t = 15020, env = "EASTWEST_AGENT_APP_PROBE_PORT")]
+    app_probe_port: u16,
     /// How long Envoy drains inbound connections before the command is stopped.
     #[arg(long, value_name = "DURATION", default_value = "5s", env = "EASTWEST_DRAIN_TIME")]
     drain_time: String,
@@ -200,6 +206,8 @@ impl AgentArgs {
             internal_listeners: self.internal_listeners,
             admin_port: self.admin_port,
             status_port: self.status_port,
+            app_probes: or_env(self.app_probes, "ISTIO_KUBE_APP_PROBERS").unwrap_or_default(),
+            app_probe_port: self.app_probe_port,
             drain_time,
             stop_time,
             command: self.command,

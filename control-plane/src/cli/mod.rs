@@ -2,16 +2,20 @@
 
 mod agent;
 mod ca;
+mod can;
 mod check;
 mod cluster;
+mod config;
 mod diff;
 mod dump;
 mod explain;
+mod inject;
 mod launch;
 mod logs;
 mod naming;
 mod redirect;
 mod render;
+mod route;
 mod serve;
 mod status;
 mod tls;
@@ -66,14 +70,22 @@ enum Command {
     Tls(tls::TlsArgs),
     /// Explain one client-to-server pair: whether and how it connects, and which objects decided it.
     Explain(explain::ExplainArgs),
+    /// Show where a request goes and how: cluster, policy, retries; exit 1 if nobody takes it.
+    Route(route::RouteArgs),
+    /// Tell whether a call may be made: mutual TLS and access control in one verdict; exit 1 if it is denied.
+    Can(Box<can::CanArgs>),
     /// Validate manifests; exit 1 if there is an error.
     Check(check::CheckArgs),
     /// Show the effect of a change of the manifests; exit 1 if a connection would break.
     Diff(diff::DiffArgs),
     /// Print the xDS resources of one workload's proxy.
     Render(render::RenderArgs),
-    /// Show the connected proxies, or what a control plane follows.
+    /// Show the resources of one workload's proxy in tables, or what it has not accepted.
+    Config(config::ConfigArgs),
+    /// Show the connected proxies, or what a control plane follows; exit 1 if anything is not in sync.
     Status(status::StatusArgs),
+    /// Give the pods of manifests their sidecars.
+    Inject(Box<inject::InjectArgs>),
     /// Write what decides in a cluster as a directory of manifests, without Secrets.
     Dump(dump::DumpArgs),
     /// Sign a short-lived service-account token with the key of the state directory.
@@ -194,10 +206,14 @@ impl Cli {
             Command::Redirect(args) => args.run(),
             Command::Tls(args) => answer(args.run()),
             Command::Explain(args) => answer(args.run()),
+            Command::Route(args) => answer(args.run()),
+            Command::Can(args) => answer(args.run()),
             Command::Check(args) => answer(args.run()),
             Command::Diff(args) => answer(args.run()),
             Command::Render(args) => answer(args.run()),
+            Command::Config(args) => answer(args.run()),
             Command::Status(args) => answer(args.run()),
+            Command::Inject(args) => args.run(),
             Command::Dump(args) => answer(args.run()),
             Command::Token(args) => args.run(),
             Command::Ca(args) => args.run(),

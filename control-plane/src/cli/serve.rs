@@ -4,6 +4,7 @@
 mod bundles;
 pub(crate) mod ca;
 mod cluster;
+pub(crate) mod debug;
 mod istiod;
 mod jobs;
 mod kubernetes;
@@ -19,7 +20,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 pub(crate) use self::kubernetes::ApiArgs;
-use self::{bundles::BundleArgs, ca::CaArgs, cluster::ClusterArgs, names::UsualNames, roots::RootArgs};
+use self::{
+    bundles::BundleArgs, ca::CaArgs, cluster::ClusterArgs, debug::DebugArgs, names::UsualNames,
+    roots::RootArgs,
+};
 use super::{Exit, Failure, Result, logs, runtime, world::MeshArgs};
 use crate::{
     config::{Problems, address},
@@ -55,6 +59,8 @@ pub(crate) struct ServeArgs {
     /// Kubernetes mode 0.0.0.0:15014].
     #[arg(long, value_name = "ADDR", env = "EASTWEST_HTTP_ADDR")]
     http_addr: Option<String>,
+    #[command(flatten)]
+    debug: DebugArgs,
     #[command(flatten)]
     cluster: ClusterArgs,
     #[command(flatten)]
@@ -108,6 +114,7 @@ impl ServeArgs {
             },
             mesh: mesh?,
             ports: ports?,
+            debug_access: self.debug.debug_access,
             ca: ca?,
             signer: SignerSource::Followed(roots?),
             bundles: bundles?,

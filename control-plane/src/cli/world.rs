@@ -123,6 +123,11 @@ impl MeshArgs {
 }
 
 impl WorldArgs {
+    /// Whether a running server is asked.
+    pub(super) fn is_server(&self) -> bool {
+        matches!(self.source, Source::Server(_))
+    }
+
     /// Asks the source that the flags name.
     pub(super) fn ask(&self, question: &Question) -> Result<Value> {
         Ok(self.ask_with_counts(question)?.0)

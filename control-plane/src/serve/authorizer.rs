@@ -78,6 +78,24 @@ impl AuthenticatedClient for Client {
         self.address
     }
 
+    /// The workloads of the root namespace may see all proxies, as in istiod (XDS.md X66).
+    fn may_inspect(&self) -> Result<(), Status> {
+        let world = self.views.world.borrow();
+        let root = &world.snapshot.mesh().root_namespace;
+        let Some((caller, _)) = &self.authenticated else {
+            return Err(Status::unauthenticated(format!(
+                "the state of all proxies is shown on the TLS port alone, to workloads of the namespace {root}"
+            )));
+        };
+        match caller.identity.as_workload() {
+            Ok((namespace, _)) if namespace == &**root => Ok(()),
+            _ => Err(Status::permission_denied(format!(
+                "the state of all proxies is not shown to {}: ask with the identity of a workload of the namespace {root}",
+                caller.identity
+            ))),
+        }
+    }
+
     async fn authorize(self: Box<Self>, node: &Node) -> Result<AuthorizedStream, Status> {
         let Self { authenticated, views, .. } = *self;
         let (caller, validity) = authenticated.unzip();

@@ -1,29 +1,32 @@
 //! The HTTP port of a mesh: the pages of every server, and the debug pages.
 
-use std::{collections::BTreeMap, convert::Infallible, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
 use axum::{
     Json, Router,
+    body::Bytes,
     extract::{FromRequestParts, Query, Request, State},
     http::{StatusCode, Uri, header, request::Parts},
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
-use eastwest_engine::Snapshot;
-use eastwest_model::{Diagnostic, Severity, WorkloadKey};
+use eastwest_engine::route;
+use eastwest_model::{Diagnostic, Severity};
 use eastwest_translate::ResourceType;
-use eastwest_xds_server::ConnectionStatus;
-use serde::Serialize;
+use eastwest_xds_server::Connections;
 
 use super::{
     Shared,
+    answering::Unanswered,
     browser::Pages,
     pages::{self, Served},
+    proxies,
 };
 use crate::{
     names::{HostName, TargetName, WorkloadName},
-    query::{QueryError, Question},
+    query::{QueryError, Question, World},
+    request,
 };
 
 type App = State<Arc<Shared>>;
@@ -43,15 +46,24 @@ const PAGES: Pages = &[
     ("/debug/tls?workload=NS/POD", "the effective TLS settings of a workload"),
     ("/debug/explain?client=NS/POD&host=HOST&port=PORT", "one client-to-server pair"),
     (
+        "/debug/route?client=NS/POD&url=URL",
+        "where a request goes, and how; &method=, &host= and &headers=, lines of NAME=VALUE, describe it",
+    ),
+    (
         "/debug/config_dump?workload=NS/POD",
         "the resources of a workload's proxy, no private keys; &types=cds,lds chooses, &internal_listeners=true as for \
          `eastwest agent`",
+    ),
+    (
+        "/debug/proxy_config?workload=NS/POD",
+        "what a workload's proxy may have now and the objects behind it, no private keys; &diff=true compares with what \
+         the connected proxy has accepted",
     ),
     ("/debug/workloads", "the workloads that are known"),
 ];
 
 /// What each debug page takes behind the `?`; `namespace` counts for names without one.
-const PARAMETERS: [(&str, &[&str]); 10] = [
+const PARAMETERS: [(&str, &[&str]); 13] = [
     ("/debug/list", &[]),
     ("/debug/ca", &[]),
     ("/debug/syncz", &[]),
@@ -61,7 +73,10 @@ const PARAMETERS: [(&str, &[&str]); 10] = [
     ("/debug/workloads", &[]),
     ("/debug/tls", &["workload", "namespace"]),
     ("/debug/explain", &["client", "host", "port", "namespace"]),
+    ("/debug/route", &["client", "url", "method", "host", "headers", "namespace"]),
+    ("/debug/can", &[]),
     ("/debug/config_dump", &["workload", "types", "internal_listeners", "namespace"]),
+    ("/debug/proxy_config", &["workload", "types", "internal_listeners", "diff", "namespace"]),
 ];
 
 /// The routes of the HTTP port.
@@ -73,7 +88,10 @@ pub(super) fn routes(shared: Shared, served: Served) -> Router {
         .route("/debug/check", get(async |app: App| answer(&app, Question::Check).await))
         .route("/debug/tls", get(tls))
         .route("/debug/explain", get(explain))
+        .route("/debug/route", get(route))
+        .route("/debug/can", post(can))
         .route("/debug/config_dump", get(config_dump))
+        .route("/debug/proxy_config", get(proxy_config))
         .route("/debug/workloads", get(workloads))
         .with_state(Arc::new(shared));
     pages::common(PAGES, served).merge(mesh).layer(from_fn(known_parameters))
@@ -98,27 +116,15 @@ fn unknown_parameter(uri: &Uri) -> Option<String> {
     })
 }
 
-/// A connected proxy.
-#[derive(Serialize)]
-struct Proxy {
-    #[serde(flatten)]
-    status: ConnectionStatus,
-    /// Addresses of its pod that the proxy does not report: nothing says that connections to them are redirected to it.
-    uncovered: Vec<IpAddr>,
-}
-
 async fn syncz(State(shared): App) -> Response {
-    let snapshot = Arc::clone(&shared.world.borrow().snapshot);
-    let told = |status: ConnectionStatus| Proxy { uncovered: uncovered(&snapshot, &status), status };
-    Json(shared.xds.connections().list().into_iter().map(told).collect::<Vec<_>>()).into_response()
-}
-
-fn uncovered(snapshot: &Snapshot, status: &ConnectionStatus) -> Vec<IpAddr> {
-    let pod = status.node.split('~').nth(2).and_then(|id| id.rsplit_once('.'));
-    let key = pod.map(|(name, namespace)| WorkloadKey { namespace: namespace.into(), name: name.into() });
-    let addresses = key.and_then(|key| snapshot.pod(&key)).map(|pod| pod.addresses.as_slice());
-    let reported = |one: &&IpAddr| status.addresses.contains(one);
-    addresses.unwrap_or_default().iter().filter(|one| !reported(one)).copied().collect()
+    let connections = shared.xds.connections().list();
+    let world = shared.world.borrow().clone();
+    if connections.iter().flat_map(|one| &one.types).all(|one| one.rejected.is_empty()) {
+        return Json(proxies::statuses(connections, &world.snapshot)).into_response();
+    }
+    // The objects behind what was refused take some computing.
+    let page = move || Ok(serde_json::to_vec(&proxies::statuses(connections, &world.snapshot))?);
+    respond_with(shared.answering.run(page).await)
 }
 
 async fn config_errors(State(shared): App) -> Response {
@@ -148,20 +154,53 @@ async fn explain(app: App, parameters: Parameters) -> Response {
     respond(&app, "/debug/explain?client=NS/POD&host=reviews.shop&port=9080", question()).await
 }
 
+async fn route(app: App, parameters: Parameters) -> Response {
+    let question = || {
+        let client = parameters.workload("client")?;
+        let url = request::read_url(parameters.required("url")?)?;
+        let headers = parameters.get("headers").unwrap_or_default().lines();
+        let request = route::Request {
+            method: request::read_method(parameters.get("method").unwrap_or("GET"))?,
+            authority: parameters.get("host").map(str::to_owned),
+            headers: headers.map(request::read_header).collect::<Result<_, _>>()?,
+            ..url
+        };
+        Ok(Question::Route { client, request })
+    };
+    respond(&app, "/debug/route?client=NS/POD&url=http://reviews.shop:9080/", question()).await
+}
+
+async fn can(app: App, body: Bytes) -> Response {
+    match serde_json::from_slice(&body) {
+        Ok(question) => answer(&app, Question::Can(question)).await,
+        // The text of the error quotes nothing of a token: it says what was expected, and where.
+        Err(error) => {
+            (StatusCode::BAD_REQUEST, format!("not a question of `eastwest can`: {error}\n")).into_response()
+        }
+    }
+}
+
 async fn config_dump(app: App, parameters: Parameters) -> Response {
     let question = || {
-        let types = parameters.get("types").unwrap_or_default().split(',').filter(|name| !name.is_empty());
-        let types = types.map(|name| name.parse::<ResourceType>().map_err(|error| error.to_string()));
-        let internal = parameters.get("internal_listeners").unwrap_or("false");
-        let internal_listeners =
-            internal.parse().map_err(|_| format!("internal_listeners={internal}: write true or false"))?;
         Ok(Question::Render {
             workload: parameters.workload("workload")?,
-            types: types.collect::<Result<_, _>>()?,
-            internal_listeners,
+            types: parameters.types()?,
+            internal_listeners: parameters.flag("internal_listeners")?,
         })
     };
     respond(&app, "/debug/config_dump?workload=NS/POD&types=cds,lds", question()).await
+}
+
+async fn proxy_config(app: App, parameters: Parameters) -> Response {
+    let question = || {
+        Ok(Question::Config {
+            workload: parameters.workload("workload")?,
+            types: parameters.types()?,
+            internal_listeners: parameters.flag("internal_listeners")?,
+            diff: parameters.flag("diff")?,
+        })
+    };
+    respond(&app, "/debug/proxy_config?workload=NS/POD&types=cds,lds", question()).await
 }
 
 /// What stands behind the `?` of a page.
@@ -193,6 +232,17 @@ impl Parameters {
         }
     }
 
+    fn types(&self) -> Result<Vec<ResourceType>, String> {
+        let names = self.get("types").unwrap_or_default().split(',').filter(|name| !name.is_empty());
+        names.map(|name| name.parse::<ResourceType>().map_err(|error| error.to_string())).collect()
+    }
+
+    /// A flag that is false if it is absent.
+    fn flag(&self, name: &str) -> Result<bool, String> {
+        let text = self.get(name).unwrap_or("false");
+        text.parse().map_err(|_| format!("{name}={text}: write true or false"))
+    }
+
     fn workload(&self, name: &str) -> Result<WorkloadName, String> {
         WorkloadName::read(self.required(name)?, self.get("namespace"))
     }
@@ -212,12 +262,27 @@ async fn respond(app: &App, example: &str, question: Result<Question, String>) -
 }
 
 async fn answer(State(shared): &App, question: Question) -> Response {
-    let world = shared.world.borrow().clone();
-    let answered = shared.answering.run(move || {
-        let value = world.answer(&question)?;
-        Ok::<_, QueryError>(serde_json::to_vec(&value)?)
-    });
-    match answered.await {
+    let (world, connections) = (shared.world.borrow().clone(), Arc::clone(shared.xds.connections()));
+    respond_with(shared.answering.run(move || answered(&world, &connections, &question)).await)
+}
+
+/// The answer, of a proxy that is connected from what it may have now.
+fn answered(world: &World, connections: &Connections, question: &Question) -> Result<Vec<u8>, QueryError> {
+    if let Question::Config { workload, types, diff, .. } = question {
+        let settings = world.settings(workload)?;
+        let key = &settings.workload;
+        // The newest stream is that of the proxy that runs.
+        if let Some(client) = connections.of_pod(&key.namespace, &key.name).last() {
+            let mut value = serde_json::to_value(proxies::config(client, &settings, types, *diff)?)?;
+            value.sort_all_objects();
+            return Ok(serde_json::to_vec(&value)?);
+        }
+    }
+    Ok(serde_json::to_vec(&world.answer(question)?)?)
+}
+
+fn respond_with(answered: Result<Result<Vec<u8>, QueryError>, Unanswered>) -> Response {
+    match answered {
         Ok(Ok(json)) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
         Ok(Err(error @ (QueryError::Json(_) | QueryError::Resource(_)))) => {
             (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()

@@ -1,6 +1,7 @@
 //! The servers of this program. [`run`] serves a mesh: input, publisher, certificate authority, ports.
 //! [`run_standalone`] serves a certificate authority without a mesh. Both start and end as a [`process`].
 
+mod access;
 mod answering;
 mod authorizer;
 mod browser;
@@ -17,6 +18,7 @@ mod pages;
 mod ports;
 mod process;
 mod proofs;
+mod proxies;
 mod publisher;
 mod shutdown;
 mod signer;
@@ -24,6 +26,7 @@ mod sources;
 mod standalone;
 mod startup;
 mod state;
+mod unread;
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
@@ -32,8 +35,23 @@ use eastwest_ca_server::CertificateAuthority;
 use eastwest_io::stdio;
 use eastwest_model::MeshConfig;
 use eastwest_xds_server::XdsServer;
+use serde_json::json;
 use tokio::sync::watch;
 
+pub(crate) use self::{
+    access::DebugAccess,
+    bundles::{BundleConfig, EndpointConfig},
+    ca::CaConfig,
+    cluster::ClusterConfig,
+    input::InputSource,
+    ports::PortAddresses,
+    proofs::{
+        JobConfig, KeyPlace, KubernetesConfig, NodeConfig, ProvingConfig, TokenConfig, TokenIssuerConfig,
+    },
+    signer::{RootConfig, SignerSource},
+    standalone::{StandaloneConfig, run as run_standalone},
+    state::StatePlace,
+};
 use self::{
     answering::Answering,
     authorizer::{ProxyAuthorizer, ProxyViews},
@@ -50,20 +68,7 @@ use self::{
     startup::Startup,
     state::State,
 };
-pub(crate) use self::{
-    bundles::{BundleConfig, EndpointConfig},
-    ca::CaConfig,
-    cluster::ClusterConfig,
-    input::InputSource,
-    ports::PortAddresses,
-    proofs::{
-        JobConfig, KeyPlace, KubernetesConfig, NodeConfig, ProvingConfig, TokenConfig, TokenIssuerConfig,
-    },
-    signer::{RootConfig, SignerSource},
-    standalone::{StandaloneConfig, run as run_standalone},
-    state::StatePlace,
-};
-use crate::query::World;
+use crate::{config::replica, query::World};
 
 /// The configuration of `eastwest serve`, valid.
 pub(crate) struct Config {
@@ -71,6 +76,7 @@ pub(crate) struct Config {
     pub(crate) state: StatePlace,
     pub(crate) mesh: MeshConfig,
     pub(crate) ports: PortAddresses,
+    pub(crate) debug_access: DebugAccess,
     pub(crate) ca: CaConfig,
     pub(crate) signer: SignerSource,
     pub(crate) bundles: BundleConfig,
@@ -92,7 +98,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let mut process = Process::start()?;
     let shutdown = process.shutdown().clone();
     let startup = Startup::new(shutdown.clone());
-    let ports = Ports::bind(&config.ports, startup.pages(), &shutdown).await?;
+    let ports = Ports::bind(&config.ports, startup.pages(config.debug_access), &shutdown).await?;
     let started = tokio::select! {
         started = start(&config, ports.addresses()?, &startup, &mut process) => Some(started?),
         // The start may wait for the Kubernetes API.
@@ -150,7 +156,8 @@ async fn start(
     let authorizer = |peer_authenticator| ProxyAuthorizer { peer_authenticator, views: views.clone() };
     let plaintext_xds = XdsServer::new(Arc::new(authorizer(None)), shutdown.token());
     let xds = XdsServer::new(Arc::new(authorizer(Some(ca.peer_authenticator()))), shutdown.token())
-        .sharing(plaintext_xds.connections());
+        .sharing(plaintext_xds.connections())
+        .identified_by(&identifier());
     let svid_key = bundles::svid_key(&state, startup).await?;
     let (bundle, identity) =
         bundles::start(&config.bundles, endpoint, &ca, (&state, svid_key), &mesh, process)?;
@@ -174,6 +181,12 @@ async fn start(
     print_ready(&source, &state, (&world.borrow().clone(), signer), &addresses, endpoint_address);
     process.keep(state);
     Ok((Services { plaintext_xds: Some(plaintext_xds), xds: Some(xds), ca, identity }, source))
+}
+
+/// Who we are, as programs for istiod read it in the answers to debug types.
+fn identifier() -> String {
+    let info = json!({"version": env!("CARGO_PKG_VERSION")});
+    json!({"Component": "eastwest", "ID": replica(), "Info": info}).to_string()
 }
 
 /// Opens the state directory or the Secrets.

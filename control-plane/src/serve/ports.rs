@@ -8,7 +8,10 @@ use eastwest_ca_server::{CertificateAuthority, bundles::IdentityService, server_
 use eastwest_io::{Incoming, defects::Defect, grpc_server, http};
 use eastwest_proto::{
     eastwest::v1::workload_identity_server,
-    envoy::service::discovery::v3::aggregated_discovery_service_server,
+    envoy::service::{
+        discovery::v3::aggregated_discovery_service_server,
+        status::v3::client_status_discovery_service_server,
+    },
     istio::v1::auth::istio_certificate_service_server,
 };
 use eastwest_xds_server::XdsServer;
@@ -123,7 +126,10 @@ async fn serve_tls(
         workload_identity_server::SERVICE_NAME,
         tonic_health::pb::health_server::SERVICE_NAME,
     ];
-    served.extend(xds.as_ref().map(|_| aggregated_discovery_service_server::SERVICE_NAME));
+    if xds.is_some() {
+        served.push(aggregated_discovery_service_server::SERVICE_NAME);
+        served.push(client_status_discovery_service_server::SERVICE_NAME);
+    }
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(eastwest_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
@@ -131,6 +137,7 @@ async fn serve_tls(
         served.into_iter().fold(reflection, |reflection, name| reflection.with_service_name(name));
     let (_, health) = tonic_health::server::health_reporter();
     grpc_server()
+        .add_optional_service(xds.as_ref().map(XdsServer::client_status))
         .add_optional_service(xds.map(|xds| xds.aggregated()))
         .add_service(ca.service())
         .add_service(identity.server())

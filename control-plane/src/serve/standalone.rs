@@ -12,6 +12,7 @@ use eastwest_io::stdio;
 use eastwest_model::TrustDomain;
 
 use super::{
+    access::DebugAccess,
     ca::{CaConfig, Place},
     metrics,
     pages::{self, Served},
@@ -32,6 +33,7 @@ pub(crate) struct StandaloneConfig {
     pub(crate) trust_domain: TrustDomain,
     pub(crate) ca: CaConfig,
     pub(crate) ports: PortAddresses,
+    pub(crate) debug_access: DebugAccess,
     /// Whether the test root may serve other machines.
     pub(crate) insecure_remote: bool,
 }
@@ -44,7 +46,7 @@ pub(crate) async fn run(config: StandaloneConfig) -> anyhow::Result<()> {
     let mut process = Process::start()?;
     let shutdown = process.shutdown().clone();
     let startup = Startup::new(shutdown.clone());
-    let ports = Ports::bind(&config.ports, startup.pages(), &shutdown).await?;
+    let ports = Ports::bind(&config.ports, startup.pages(config.debug_access), &shutdown).await?;
     let addresses = ports.addresses()?;
     let locked = config.state.open_directory()?.context("a CA without a mesh needs a --state-dir")?;
     let state = State::Directory(locked);

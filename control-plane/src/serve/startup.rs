@@ -18,10 +18,12 @@ use tokio::time::timeout;
 use tower::ServiceExt as _;
 
 use super::{
+    access::{self, DebugAccess},
     browser::{self, Pages},
     metrics, pages,
     shutdown::Shutdown,
     sources::Sources,
+    unread,
 };
 
 /// How often it is looked why something is not done yet.
@@ -85,8 +87,8 @@ impl Startup {
         let _ = self.0.running.set(pages);
     }
 
-    /// The pages of the HTTP port.
-    pub(super) fn pages(&self) -> Router {
+    /// The pages of the HTTP port, as far as `access` shows them.
+    pub(super) fn pages(&self, access: DebugAccess) -> Router {
         let starting = Router::new()
             .route("/healthz", get(pages::healthz))
             .route("/version", get(pages::version))
@@ -102,7 +104,10 @@ impl Startup {
             let pages = progress.running.get().unwrap_or(&starting).clone();
             pages.oneshot(request).await
         };
-        Router::new().fallback(either).layer(middleware::from_fn(browser::indented))
+        let guard = middleware::from_fn_with_state(access, access::by_place);
+        let bounded = middleware::from_fn_with_state(Arc::default(), unread::bounded);
+        let indented = middleware::from_fn(browser::indented);
+        Router::new().fallback(either).layer(indented).layer(bounded).layer(guard)
     }
 }
 

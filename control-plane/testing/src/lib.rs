@@ -9,16 +9,19 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
+    time::Duration,
 };
 
 use eastwest_model::{
     Change, Created, Credential, Family, Host, Kind, Labels, MeshConfig, Meta, Name, Object, ObjectRef,
     Origin, Selector, TrustDomain, Workload,
     credential::{CaBundle, KeyPair, PrivateKey},
-    mesh::OutboundTrafficPolicy,
+    mesh::{Authorizer, AuthorizerProtocol, OutboundTrafficPolicy},
     policy::{
-        ClientTls, ClientTlsMode, DestinationRule, LoadBalancer, MutualTlsMode, PeerAuthentication,
-        PolicyBlocks, PortTrafficPolicy, SimpleLoadBalancer, Subset, TrafficPolicy,
+        Attribute, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, ClientTls, ClientTlsMode,
+        ConnectionPool, ConsistentHash, DestinationRule, HashAlgorithm, HashKey, JwtRule, KeySource,
+        LoadBalancer, MutualTlsMode, PeerAuthentication, PolicyBlocks, PortTrafficPolicy,
+        RequestAuthentication, Requirement, SimpleLoadBalancer, Subset, TcpPool, TrafficPolicy,
     },
     service::{
         EgressListener, EndpointSlice, EntryEndpoint, ExportTo, Location, Protocol, Resolution, Service,
@@ -36,17 +39,26 @@ const PORTS: &[u16] = &[80, 8080];
 
 /// A small generator of numbers (SplitMix64): the same seed gives the same numbers on each machine.
 #[derive(Debug)]
-pub struct Random(u64);
+pub struct Random {
+    state: u64,
+    /// Whether worlds have policies of access.
+    access: bool,
+}
 
 impl Random {
     /// A generator that begins with `seed`.
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self { state: seed, access: false }
+    }
+
+    /// The same, for worlds that have policies of access too.
+    pub fn with_access(seed: u64) -> Self {
+        Self { state: seed, access: true }
     }
 
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
@@ -129,6 +141,12 @@ pub fn stranger(random: &mut Random) -> Object {
 }
 
 fn in_namespace(random: &mut Random, namespace: &str) -> Object {
+    if random.access && random.chance(6) {
+        return match random.chance(3) {
+            true => Object::RequestAuthentication(Arc::new(request_authentication(random, namespace))),
+            false => Object::AuthorizationPolicy(Arc::new(authorization_policy(random, namespace))),
+        };
+    }
     match random.below(21) {
         0..3 => Object::Service(Arc::new(service(random, namespace))),
         3..5 => Object::EndpointSlice(Arc::new(slice(random, namespace))),
@@ -203,7 +221,7 @@ fn target(random: &mut Random) -> TargetPort {
 }
 
 fn ports(random: &mut Random, numeric: bool) -> Vec<ServicePort> {
-    let mut aside = Random(!random.0);
+    let mut aside = Random::new(!random.state);
     let numbers: BTreeSet<u16> = (0..2).map(|_| random.one_of(PORTS)).collect();
     let port = |(number, name): (u16, &&str)| ServicePort {
         name: (*name).into(),
@@ -238,7 +256,7 @@ fn host(random: &mut Random) -> Host {
 fn service(random: &mut Random, namespace: &str) -> Service {
     let external_name = random.chance(8).then(|| host(random));
     let headless = external_name.is_none() && random.chance(4);
-    let mut aside = Random(!random.0);
+    let mut aside = Random::new(!random.state);
     Service {
         families: aside.some(2, |aside| aside.one_of(&[Family::IPv4, Family::IPv6])),
         publish_not_ready: aside.chance(6),
@@ -253,7 +271,7 @@ fn service(random: &mut Random, namespace: &str) -> Service {
 }
 
 fn slice(random: &mut Random, namespace: &str) -> EndpointSlice {
-    let mut aside = Random(!random.0);
+    let mut aside = Random::new(!random.state);
     let kind = if aside.chance(6) { Kind::Endpoints } else { Kind::EndpointSlice };
     EndpointSlice {
         meta: meta(random, kind, namespace, Labels::new()),
@@ -269,7 +287,7 @@ fn slice(random: &mut Random, namespace: &str) -> EndpointSlice {
 }
 
 fn workload(random: &mut Random, namespace: &str) -> Workload {
-    let mut aside = Random(!random.0);
+    let mut aside = Random::new(!random.state);
     let kind = random.one_of(&[Kind::Pod, Kind::Pod, Kind::WorkloadEntry]);
     let pod = kind == Kind::Pod;
     let labels = labels(random);
@@ -301,7 +319,7 @@ pub fn entry(random: &mut Random, namespace: &str) -> ServiceEntry {
 
 fn service_entry(random: &mut Random, namespace: &str) -> ServiceEntry {
     let resolution = [Resolution::None, Resolution::Static, Resolution::Dns, Resolution::DynamicDns];
-    let mut aside = Random(!random.0);
+    let mut aside = Random::new(!random.state);
     let blocks =
         ["10.0.0.0/30", "10.0.0.0/29", "192.0.2.0/24", "fd00::/126"].map(|block| block.parse().unwrap());
     ServiceEntry {
@@ -366,6 +384,52 @@ fn peer_authentication(random: &mut Random, namespace: &str) -> PeerAuthenticati
     }
 }
 
+fn authorization_policy(random: &mut Random, namespace: &str) -> AuthorizationPolicy {
+    use AuthorizationAction::{Allow, Audit, Custom, Deny};
+    let action = random.one_of(&[Allow, Deny, Audit, Custom]);
+    let method = |random: &mut Random| Requirement {
+        place: "to.operation.methods".into(),
+        attribute: Attribute::Method,
+        negated: random.chance(2),
+        values: vec![random.one_of(&["GET", "POST"]).into()],
+    };
+    let rule = |random: &mut Random| AuthorizationRule {
+        operations: random.some(2, |random| vec![method(random)]),
+        ..AuthorizationRule::default()
+    };
+    AuthorizationPolicy {
+        meta: meta(random, Kind::AuthorizationPolicy, namespace, Labels::new()),
+        selector: selector(random),
+        is_targeted: random.chance(8),
+        action,
+        provider: (action == Custom).then(|| random.one_of(&["x", "y"]).into()),
+        dry_run: matches!(action, Allow | Deny) && random.chance(4),
+        rules: random.some(2, rule),
+    }
+}
+
+fn request_authentication(random: &mut Random, namespace: &str) -> RequestAuthentication {
+    let rule = |random: &mut Random| JwtRule {
+        issuer: random.one_of(&["a", "b"]).into(),
+        audiences: Vec::new(),
+        keys: KeySource::Discovery,
+        from_headers: Vec::new(),
+        from_params: Vec::new(),
+        from_cookies: Vec::new(),
+        payload_header: None,
+        claim_headers: Vec::new(),
+        forward: random.chance(2),
+        space_delimited: Vec::new(),
+        timeout: None,
+    };
+    RequestAuthentication {
+        meta: meta(random, Kind::RequestAuthentication, namespace, Labels::new()),
+        selector: selector(random),
+        is_targeted: false,
+        rules: random.some(2, rule),
+    }
+}
+
 fn tls(random: &mut Random) -> ClientTls {
     use ClientTlsMode::{Disable, IstioMutual, Mutual, Simple};
     let mode = random.one_of(&[Disable, Simple, Mutual, IstioMutual]);
@@ -409,14 +473,32 @@ fn credential(random: &mut Random, namespace: &str) -> Credential {
     }
 }
 
-fn load_balancer(random: &mut Random) -> Option<Arc<LoadBalancer>> {
-    let (passthrough, other) = (SimpleLoadBalancer::Passthrough, SimpleLoadBalancer::Random);
-    let simple = random.one_of(&[None, None, Some(passthrough), Some(other)]);
-    simple.map(|simple| Arc::new(LoadBalancer { simple: Some(simple), ..LoadBalancer::default() }))
+/// PASSTHROUGH, or one that shows in routes and listeners too.
+fn load_balancer(random: &mut Random) -> Option<LoadBalancer> {
+    let hash = ConsistentHash { key: Some(HashKey::SourceIp), algorithm: HashAlgorithm::RingHash(None) };
+    let passthrough =
+        LoadBalancer { simple: Some(SimpleLoadBalancer::Passthrough), ..LoadBalancer::default() };
+    let hashing = LoadBalancer { consistent_hash: Some(hash), ..LoadBalancer::default() };
+    random.one_of(&[None, None, Some(passthrough), Some(hashing)])
 }
 
 fn blocks(random: &mut Random) -> PolicyBlocks {
-    PolicyBlocks { tls: random.maybe(tls), load_balancer: load_balancer(random), ..PolicyBlocks::default() }
+    let (tls, load_balancer) = (random.maybe(tls), load_balancer(random));
+    let limits = TcpPool {
+        max_connections: Some(5),
+        idle_timeout: Some(Duration::from_secs(5)),
+        ..TcpPool::default()
+    };
+    // Where a hash is, limits are too: so the worlds of a seed stay what they were.
+    let hashes = load_balancer.as_ref().is_some_and(|one| one.consistent_hash.is_some());
+    let connection_pool =
+        hashes.then(|| Arc::new(ConnectionPool { tcp: Some(limits), ..ConnectionPool::default() }));
+    PolicyBlocks {
+        tls,
+        load_balancer: load_balancer.map(Arc::new),
+        connection_pool,
+        ..PolicyBlocks::default()
+    }
 }
 
 fn traffic_policy(random: &mut Random) -> TrafficPolicy {
@@ -454,6 +536,24 @@ fn destination_rule(random: &mut Random, namespace: &str) -> DestinationRule {
 fn mesh(random: &mut Random) -> Object {
     let mut mesh = defaults();
     mesh.enable_auto_mtls = !random.chance(4);
+    if random.access {
+        mesh.authorizers = random.some(1, |random| Authorizer {
+            name: random.one_of(&["x", "y"]).into(),
+            protocol: random.one_of(&[AuthorizerProtocol::Http, AuthorizerProtocol::Grpc]),
+            service: format!("{}.a.svc.cluster.local", random.one_of(NAMES)).into(),
+            port: 80,
+            timeout: None,
+            fail_open: false,
+            status_on_error: 0,
+            path_prefix: "".into(),
+            request_headers: Vec::new(),
+            added_headers: Vec::new(),
+            headers_upstream: Vec::new(),
+            headers_downstream_on_deny: Vec::new(),
+            headers_downstream_on_allow: Vec::new(),
+            body: None,
+        });
+    }
     mesh.trust_domain_aliases = random.some(1, |_| TrustDomain::parse("old.local").unwrap());
     if random.chance(3) {
         mesh.default_destination_rule_export_to = BTreeSet::from([".".into()]);

@@ -11,12 +11,14 @@
 //! Inbound  ─→ resources of one proxy ──────────────────────────┴→ View (one a proxy; equal ones share their sets)
 //! ```
 //!
-//! [`render`] shows a view as JSON, [`compare`] says what a change of the world changes for each proxy.
+//! [`render`] shows a view as JSON, and the objects that a resource comes from; [`compare`] says what a change of
+//! the world changes for each proxy.
 
 pub mod compare;
 mod facts;
 mod fleet;
 mod joint;
+mod origins;
 mod outbound;
 mod proxy_resources;
 pub mod render;
@@ -32,6 +34,7 @@ mod workload;
 pub use crate::{
     facts::{Audience, ProxyFacts},
     fleet::{ConnectError, Fleet, ProxyKey},
+    origins::Source,
     outbound::OutboundResources,
     proxy_resources::ProxyResources,
     resource_type::ResourceType,

@@ -71,3 +71,11 @@ impl Hasher for Digest {
         0
     }
 }
+
+/// A duration as Envoy has it.
+pub(crate) fn envoy_duration(duration: std::time::Duration) -> prost_types::Duration {
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    // Less than a second of nanoseconds fits.
+    let nanos = i32::try_from(duration.subsec_nanos()).unwrap_or(0);
+    prost_types::Duration { seconds, nanos }
+}

@@ -28,6 +28,11 @@ impl ResourceType {
         TypeUrl::from(self.0)
     }
 
+    /// What its resources are called, as `istioctl proxy-config` has it, e.g. `clusters`; empty for our own type.
+    pub fn plural(self) -> &'static str {
+        self.0.plural()
+    }
+
     fn name(self) -> &'static str {
         self.0.short_name().unwrap_or_default()
     }

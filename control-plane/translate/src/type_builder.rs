@@ -8,7 +8,7 @@ use std::{
 use eastwest_engine::settings::{OutboundService, WorkloadTls};
 use eastwest_xds::{AbsentResource, EncodedResource, ResourceSet, TypeUrl};
 
-use crate::{facts::ProxyFacts, joint::JointResources, resource::Cache};
+use crate::{facts::ProxyFacts, joint::JointResources, origins::Source, resource::Cache};
 
 /// Makes the resources of one xDS type for the proxies of a role.
 ///
@@ -35,6 +35,12 @@ pub(crate) trait TypeBuilder: Debug + Sync {
 
     /// The resources of one proxy.
     fn of_proxy(&self, _cache: &mut Cache, _proxy: &ProxyInputs<'_>) -> Vec<Arc<EncodedResource>> {
+        Vec::new()
+    }
+
+    /// The objects that the resource of that name comes from, in no order, possibly more than once. Empty for one that
+    /// comes from the mesh as a whole.
+    fn sources(&self, _settings: &WorkloadTls, _name: &str) -> Vec<Source> {
         Vec::new()
     }
 

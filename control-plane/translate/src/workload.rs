@@ -15,6 +15,7 @@ use proto::{inbound::Mode as InboundMode, outbound::Mode as OutboundMode};
 
 use crate::{
     facts::{Audience, ProxyFacts},
+    origins::{self, Source},
     resource::Cache,
     type_builder::{Access, ProxyInputs, TypeBuilder},
 };
@@ -26,6 +27,10 @@ pub(crate) struct WorkloadSettings;
 impl TypeBuilder for WorkloadSettings {
     fn type_url(&self) -> TypeUrl {
         TypeUrl::WORKLOAD_TLS
+    }
+
+    fn sources(&self, settings: &WorkloadTls, _: &str) -> Vec<Source> {
+        origins::of_inbound(settings, None)
     }
 
     fn of_proxy(&self, _: &mut Cache, proxy: &ProxyInputs<'_>) -> Vec<Arc<EncodedResource>> {

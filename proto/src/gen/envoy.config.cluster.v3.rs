@@ -222,7 +222,7 @@ pub struct Cluster {
     pub connection_pool_per_downstream_connection: bool,
     #[prost(oneof = "cluster::ClusterDiscoveryType", tags = "2, 38")]
     pub cluster_discovery_type: ::core::option::Option<cluster::ClusterDiscoveryType>,
-    #[prost(oneof = "cluster::LbConfig", tags = "34, 37, 56")]
+    #[prost(oneof = "cluster::LbConfig", tags = "23, 52, 34, 37, 56")]
     pub lb_config: ::core::option::Option<cluster::LbConfig>,
 }
 /// Nested message and enum types in `Cluster`.
@@ -345,6 +345,79 @@ pub mod cluster {
         fn type_url() -> ::prost::alloc::string::String {
             "type.googleapis.com/envoy.config.cluster.v3.Cluster.LeastRequestLbConfig"
                 .into()
+        }
+    }
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct RingHashLbConfig {
+        #[prost(message, optional, tag = "1")]
+        pub minimum_ring_size: ::core::option::Option<u64>,
+        #[prost(enumeration = "ring_hash_lb_config::HashFunction", tag = "3")]
+        pub hash_function: i32,
+        #[prost(message, optional, tag = "4")]
+        pub maximum_ring_size: ::core::option::Option<u64>,
+    }
+    /// Nested message and enum types in `RingHashLbConfig`.
+    pub mod ring_hash_lb_config {
+        #[derive(
+            Clone,
+            Copy,
+            Debug,
+            PartialEq,
+            Eq,
+            Hash,
+            PartialOrd,
+            Ord,
+            ::prost::Enumeration
+        )]
+        #[repr(i32)]
+        pub enum HashFunction {
+            XxHash = 0,
+            MurmurHash2 = 1,
+        }
+        impl HashFunction {
+            /// String value of the enum field names used in the ProtoBuf definition.
+            ///
+            /// The values are not transformed in any way and thus are considered stable
+            /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+            pub fn as_str_name(&self) -> &'static str {
+                match self {
+                    Self::XxHash => "XX_HASH",
+                    Self::MurmurHash2 => "MURMUR_HASH_2",
+                }
+            }
+            /// Creates an enum from field names used in the ProtoBuf definition.
+            pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+                match value {
+                    "XX_HASH" => Some(Self::XxHash),
+                    "MURMUR_HASH_2" => Some(Self::MurmurHash2),
+                    _ => None,
+                }
+            }
+        }
+    }
+    impl ::prost::Name for RingHashLbConfig {
+        const NAME: &'static str = "RingHashLbConfig";
+        const PACKAGE: &'static str = "envoy.config.cluster.v3";
+        fn full_name() -> ::prost::alloc::string::String {
+            "envoy.config.cluster.v3.Cluster.RingHashLbConfig".into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "type.googleapis.com/envoy.config.cluster.v3.Cluster.RingHashLbConfig".into()
+        }
+    }
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct MaglevLbConfig {
+        #[prost(message, optional, tag = "1")]
+        pub table_size: ::core::option::Option<u64>,
+    }
+    impl ::prost::Name for MaglevLbConfig {
+        const NAME: &'static str = "MaglevLbConfig";
+        const PACKAGE: &'static str = "envoy.config.cluster.v3";
+        fn full_name() -> ::prost::alloc::string::String {
+            "envoy.config.cluster.v3.Cluster.MaglevLbConfig".into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "type.googleapis.com/envoy.config.cluster.v3.Cluster.MaglevLbConfig".into()
         }
     }
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -594,6 +667,10 @@ pub mod cluster {
     }
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum LbConfig {
+        #[prost(message, tag = "23")]
+        RingHashLbConfig(RingHashLbConfig),
+        #[prost(message, tag = "52")]
+        MaglevLbConfig(MaglevLbConfig),
         #[prost(message, tag = "34")]
         OriginalDstLbConfig(OriginalDstLbConfig),
         #[prost(message, tag = "37")]

@@ -264,6 +264,14 @@ pub struct RouteMatch {
     >,
     #[prost(message, repeated, tag = "6")]
     pub headers: ::prost::alloc::vec::Vec<HeaderMatcher>,
+    #[prost(message, repeated, tag = "13")]
+    pub dynamic_metadata: ::prost::alloc::vec::Vec<
+        super::super::super::r#type::matcher::v3::MetadataMatcher,
+    >,
+    #[prost(message, repeated, tag = "16")]
+    pub filter_state: ::prost::alloc::vec::Vec<
+        super::super::super::r#type::matcher::v3::FilterStateMatcher,
+    >,
     #[prost(oneof = "route_match::PathSpecifier", tags = "1, 2, 10, 14, 15")]
     pub path_specifier: ::core::option::Option<route_match::PathSpecifier>,
 }
@@ -329,6 +337,8 @@ pub struct RouteAction {
     pub retry_policy_typed_config: ::core::option::Option<crate::Any>,
     #[prost(enumeration = "super::super::core::v3::RoutingPriority", tag = "11")]
     pub priority: i32,
+    #[prost(message, repeated, tag = "15")]
+    pub hash_policy: ::prost::alloc::vec::Vec<route_action::HashPolicy>,
     #[prost(message, repeated, tag = "25")]
     pub upgrade_configs: ::prost::alloc::vec::Vec<route_action::UpgradeConfig>,
     #[prost(message, optional, tag = "36")]
@@ -342,6 +352,130 @@ pub struct RouteAction {
 }
 /// Nested message and enum types in `RouteAction`.
 pub mod route_action {
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct HashPolicy {
+        #[prost(bool, tag = "4")]
+        pub terminal: bool,
+        #[prost(oneof = "hash_policy::PolicySpecifier", tags = "1, 2, 3, 5")]
+        pub policy_specifier: ::core::option::Option<hash_policy::PolicySpecifier>,
+    }
+    /// Nested message and enum types in `HashPolicy`.
+    pub mod hash_policy {
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+        pub struct Header {
+            #[prost(string, tag = "1")]
+            pub header_name: ::prost::alloc::string::String,
+            #[prost(message, optional, tag = "2")]
+            pub regex_rewrite: ::core::option::Option<
+                super::super::super::super::super::r#type::matcher::v3::RegexMatchAndSubstitute,
+            >,
+        }
+        impl ::prost::Name for Header {
+            const NAME: &'static str = "Header";
+            const PACKAGE: &'static str = "envoy.config.route.v3";
+            fn full_name() -> ::prost::alloc::string::String {
+                "envoy.config.route.v3.RouteAction.HashPolicy.Header".into()
+            }
+            fn type_url() -> ::prost::alloc::string::String {
+                "type.googleapis.com/envoy.config.route.v3.RouteAction.HashPolicy.Header"
+                    .into()
+            }
+        }
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+        pub struct CookieAttribute {
+            #[prost(string, tag = "1")]
+            pub name: ::prost::alloc::string::String,
+            #[prost(string, tag = "2")]
+            pub value: ::prost::alloc::string::String,
+        }
+        impl ::prost::Name for CookieAttribute {
+            const NAME: &'static str = "CookieAttribute";
+            const PACKAGE: &'static str = "envoy.config.route.v3";
+            fn full_name() -> ::prost::alloc::string::String {
+                "envoy.config.route.v3.RouteAction.HashPolicy.CookieAttribute".into()
+            }
+            fn type_url() -> ::prost::alloc::string::String {
+                "type.googleapis.com/envoy.config.route.v3.RouteAction.HashPolicy.CookieAttribute"
+                    .into()
+            }
+        }
+        #[derive(Clone, PartialEq, ::prost::Message)]
+        pub struct Cookie {
+            #[prost(string, tag = "1")]
+            pub name: ::prost::alloc::string::String,
+            #[prost(message, optional, tag = "2")]
+            pub ttl: ::core::option::Option<::prost_types::Duration>,
+            #[prost(string, tag = "3")]
+            pub path: ::prost::alloc::string::String,
+            #[prost(message, repeated, tag = "4")]
+            pub attributes: ::prost::alloc::vec::Vec<CookieAttribute>,
+        }
+        impl ::prost::Name for Cookie {
+            const NAME: &'static str = "Cookie";
+            const PACKAGE: &'static str = "envoy.config.route.v3";
+            fn full_name() -> ::prost::alloc::string::String {
+                "envoy.config.route.v3.RouteAction.HashPolicy.Cookie".into()
+            }
+            fn type_url() -> ::prost::alloc::string::String {
+                "type.googleapis.com/envoy.config.route.v3.RouteAction.HashPolicy.Cookie"
+                    .into()
+            }
+        }
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+        pub struct ConnectionProperties {
+            #[prost(bool, tag = "1")]
+            pub source_ip: bool,
+        }
+        impl ::prost::Name for ConnectionProperties {
+            const NAME: &'static str = "ConnectionProperties";
+            const PACKAGE: &'static str = "envoy.config.route.v3";
+            fn full_name() -> ::prost::alloc::string::String {
+                "envoy.config.route.v3.RouteAction.HashPolicy.ConnectionProperties"
+                    .into()
+            }
+            fn type_url() -> ::prost::alloc::string::String {
+                "type.googleapis.com/envoy.config.route.v3.RouteAction.HashPolicy.ConnectionProperties"
+                    .into()
+            }
+        }
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+        pub struct QueryParameter {
+            #[prost(string, tag = "1")]
+            pub name: ::prost::alloc::string::String,
+        }
+        impl ::prost::Name for QueryParameter {
+            const NAME: &'static str = "QueryParameter";
+            const PACKAGE: &'static str = "envoy.config.route.v3";
+            fn full_name() -> ::prost::alloc::string::String {
+                "envoy.config.route.v3.RouteAction.HashPolicy.QueryParameter".into()
+            }
+            fn type_url() -> ::prost::alloc::string::String {
+                "type.googleapis.com/envoy.config.route.v3.RouteAction.HashPolicy.QueryParameter"
+                    .into()
+            }
+        }
+        #[derive(Clone, PartialEq, ::prost::Oneof)]
+        pub enum PolicySpecifier {
+            #[prost(message, tag = "1")]
+            Header(Header),
+            #[prost(message, tag = "2")]
+            Cookie(Cookie),
+            #[prost(message, tag = "3")]
+            ConnectionProperties(ConnectionProperties),
+            #[prost(message, tag = "5")]
+            QueryParameter(QueryParameter),
+        }
+    }
+    impl ::prost::Name for HashPolicy {
+        const NAME: &'static str = "HashPolicy";
+        const PACKAGE: &'static str = "envoy.config.route.v3";
+        fn full_name() -> ::prost::alloc::string::String {
+            "envoy.config.route.v3.RouteAction.HashPolicy".into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "type.googleapis.com/envoy.config.route.v3.RouteAction.HashPolicy".into()
+        }
+    }
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct UpgradeConfig {
         #[prost(string, tag = "1")]
@@ -465,6 +599,8 @@ pub struct RetryPolicy {
     pub per_try_timeout: ::core::option::Option<::prost_types::Duration>,
     #[prost(message, optional, tag = "13")]
     pub per_try_idle_timeout: ::core::option::Option<::prost_types::Duration>,
+    #[prost(message, repeated, tag = "5")]
+    pub retry_host_predicate: ::prost::alloc::vec::Vec<retry_policy::RetryHostPredicate>,
     #[prost(message, repeated, tag = "12")]
     pub retry_options_predicates: ::prost::alloc::vec::Vec<
         super::super::core::v3::TypedExtensionConfig,
@@ -484,6 +620,32 @@ pub struct RetryPolicy {
 }
 /// Nested message and enum types in `RetryPolicy`.
 pub mod retry_policy {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct RetryHostPredicate {
+        #[prost(string, tag = "1")]
+        pub name: ::prost::alloc::string::String,
+        #[prost(oneof = "retry_host_predicate::ConfigType", tags = "3")]
+        pub config_type: ::core::option::Option<retry_host_predicate::ConfigType>,
+    }
+    /// Nested message and enum types in `RetryHostPredicate`.
+    pub mod retry_host_predicate {
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum ConfigType {
+            #[prost(message, tag = "3")]
+            TypedConfig(crate::Any),
+        }
+    }
+    impl ::prost::Name for RetryHostPredicate {
+        const NAME: &'static str = "RetryHostPredicate";
+        const PACKAGE: &'static str = "envoy.config.route.v3";
+        fn full_name() -> ::prost::alloc::string::String {
+            "envoy.config.route.v3.RetryPolicy.RetryHostPredicate".into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "type.googleapis.com/envoy.config.route.v3.RetryPolicy.RetryHostPredicate"
+                .into()
+        }
+    }
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct RetryBackOff {
         #[prost(message, optional, tag = "1")]

@@ -29,6 +29,10 @@ pub struct DnsCacheConfig {
     >,
     #[prost(message, optional, tag = "11")]
     pub dns_query_timeout: ::core::option::Option<::prost_types::Duration>,
+    #[prost(message, optional, tag = "16")]
+    pub resolved_address_filter: ::core::option::Option<
+        super::super::super::super::r#type::matcher::v3::AddressMatcher,
+    >,
 }
 impl ::prost::Name for DnsCacheConfig {
     const NAME: &'static str = "DnsCacheConfig";

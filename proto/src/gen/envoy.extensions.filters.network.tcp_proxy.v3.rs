@@ -24,6 +24,10 @@ pub struct TcpProxy {
     pub backoff_options: ::core::option::Option<
         super::super::super::super::super::config::core::v3::BackoffStrategy,
     >,
+    #[prost(message, repeated, tag = "11")]
+    pub hash_policy: ::prost::alloc::vec::Vec<
+        super::super::super::super::super::r#type::v3::HashPolicy,
+    >,
     #[prost(message, optional, tag = "13")]
     pub max_downstream_connection_duration: ::core::option::Option<
         ::prost_types::Duration,

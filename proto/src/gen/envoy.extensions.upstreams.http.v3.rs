@@ -18,6 +18,10 @@ pub struct HttpProtocolOptions {
     pub header_validation_config: ::core::option::Option<
         super::super::super::super::config::core::v3::TypedExtensionConfig,
     >,
+    #[prost(message, repeated, tag = "10")]
+    pub hash_policy: ::prost::alloc::vec::Vec<
+        super::super::super::super::config::route::v3::route_action::HashPolicy,
+    >,
     #[prost(message, optional, tag = "11")]
     pub retry_policy: ::core::option::Option<
         super::super::super::super::config::route::v3::RetryPolicy,

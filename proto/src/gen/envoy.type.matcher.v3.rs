@@ -80,3 +80,232 @@ impl ::prost::Name for ListStringMatcher {
         "type.googleapis.com/envoy.type.matcher.v3.ListStringMatcher".into()
     }
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AddressMatcher {
+    #[prost(message, repeated, tag = "1")]
+    pub ranges: ::prost::alloc::vec::Vec<
+        super::super::super::super::xds::core::v3::CidrRange,
+    >,
+    #[prost(bool, tag = "2")]
+    pub invert_match: bool,
+}
+impl ::prost::Name for AddressMatcher {
+    const NAME: &'static str = "AddressMatcher";
+    const PACKAGE: &'static str = "envoy.type.matcher.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.type.matcher.v3.AddressMatcher".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.type.matcher.v3.AddressMatcher".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FilterStateMatcher {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(oneof = "filter_state_matcher::Matcher", tags = "2, 3")]
+    pub matcher: ::core::option::Option<filter_state_matcher::Matcher>,
+}
+/// Nested message and enum types in `FilterStateMatcher`.
+pub mod filter_state_matcher {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Matcher {
+        #[prost(message, tag = "2")]
+        StringMatch(super::StringMatcher),
+        #[prost(message, tag = "3")]
+        AddressMatch(super::AddressMatcher),
+    }
+}
+impl ::prost::Name for FilterStateMatcher {
+    const NAME: &'static str = "FilterStateMatcher";
+    const PACKAGE: &'static str = "envoy.type.matcher.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.type.matcher.v3.FilterStateMatcher".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.type.matcher.v3.FilterStateMatcher".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ValueMatcher {
+    #[prost(oneof = "value_matcher::MatchPattern", tags = "3, 4, 5, 6")]
+    pub match_pattern: ::core::option::Option<value_matcher::MatchPattern>,
+}
+/// Nested message and enum types in `ValueMatcher`.
+pub mod value_matcher {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum MatchPattern {
+        #[prost(message, tag = "3")]
+        StringMatch(super::StringMatcher),
+        #[prost(bool, tag = "4")]
+        BoolMatch(bool),
+        #[prost(bool, tag = "5")]
+        PresentMatch(bool),
+        #[prost(message, tag = "6")]
+        ListMatch(::prost::alloc::boxed::Box<super::ListMatcher>),
+    }
+}
+impl ::prost::Name for ValueMatcher {
+    const NAME: &'static str = "ValueMatcher";
+    const PACKAGE: &'static str = "envoy.type.matcher.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.type.matcher.v3.ValueMatcher".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.type.matcher.v3.ValueMatcher".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListMatcher {
+    #[prost(oneof = "list_matcher::MatchPattern", tags = "1")]
+    pub match_pattern: ::core::option::Option<list_matcher::MatchPattern>,
+}
+/// Nested message and enum types in `ListMatcher`.
+pub mod list_matcher {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum MatchPattern {
+        #[prost(message, tag = "1")]
+        OneOf(::prost::alloc::boxed::Box<super::ValueMatcher>),
+    }
+}
+impl ::prost::Name for ListMatcher {
+    const NAME: &'static str = "ListMatcher";
+    const PACKAGE: &'static str = "envoy.type.matcher.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.type.matcher.v3.ListMatcher".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.type.matcher.v3.ListMatcher".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MetadataMatcher {
+    #[prost(string, tag = "1")]
+    pub filter: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub path: ::prost::alloc::vec::Vec<metadata_matcher::PathSegment>,
+    #[prost(message, optional, tag = "3")]
+    pub value: ::core::option::Option<ValueMatcher>,
+    #[prost(bool, tag = "4")]
+    pub invert: bool,
+}
+/// Nested message and enum types in `MetadataMatcher`.
+pub mod metadata_matcher {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct PathSegment {
+        #[prost(oneof = "path_segment::Segment", tags = "1")]
+        pub segment: ::core::option::Option<path_segment::Segment>,
+    }
+    /// Nested message and enum types in `PathSegment`.
+    pub mod path_segment {
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum Segment {
+            #[prost(string, tag = "1")]
+            Key(::prost::alloc::string::String),
+        }
+    }
+    impl ::prost::Name for PathSegment {
+        const NAME: &'static str = "PathSegment";
+        const PACKAGE: &'static str = "envoy.type.matcher.v3";
+        fn full_name() -> ::prost::alloc::string::String {
+            "envoy.type.matcher.v3.MetadataMatcher.PathSegment".into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "type.googleapis.com/envoy.type.matcher.v3.MetadataMatcher.PathSegment"
+                .into()
+        }
+    }
+}
+impl ::prost::Name for MetadataMatcher {
+    const NAME: &'static str = "MetadataMatcher";
+    const PACKAGE: &'static str = "envoy.type.matcher.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.type.matcher.v3.MetadataMatcher".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.type.matcher.v3.MetadataMatcher".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PathMatcher {
+    #[prost(oneof = "path_matcher::Rule", tags = "1")]
+    pub rule: ::core::option::Option<path_matcher::Rule>,
+}
+/// Nested message and enum types in `PathMatcher`.
+pub mod path_matcher {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Rule {
+        #[prost(message, tag = "1")]
+        Path(super::StringMatcher),
+    }
+}
+impl ::prost::Name for PathMatcher {
+    const NAME: &'static str = "PathMatcher";
+    const PACKAGE: &'static str = "envoy.type.matcher.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.type.matcher.v3.PathMatcher".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.type.matcher.v3.PathMatcher".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StructMatcher {
+    #[prost(message, repeated, tag = "2")]
+    pub path: ::prost::alloc::vec::Vec<struct_matcher::PathSegment>,
+    #[prost(message, optional, tag = "3")]
+    pub value: ::core::option::Option<ValueMatcher>,
+}
+/// Nested message and enum types in `StructMatcher`.
+pub mod struct_matcher {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct PathSegment {
+        #[prost(oneof = "path_segment::Segment", tags = "1")]
+        pub segment: ::core::option::Option<path_segment::Segment>,
+    }
+    /// Nested message and enum types in `PathSegment`.
+    pub mod path_segment {
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum Segment {
+            #[prost(string, tag = "1")]
+            Key(::prost::alloc::string::String),
+        }
+    }
+    impl ::prost::Name for PathSegment {
+        const NAME: &'static str = "PathSegment";
+        const PACKAGE: &'static str = "envoy.type.matcher.v3";
+        fn full_name() -> ::prost::alloc::string::String {
+            "envoy.type.matcher.v3.StructMatcher.PathSegment".into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "type.googleapis.com/envoy.type.matcher.v3.StructMatcher.PathSegment".into()
+        }
+    }
+}
+impl ::prost::Name for StructMatcher {
+    const NAME: &'static str = "StructMatcher";
+    const PACKAGE: &'static str = "envoy.type.matcher.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.type.matcher.v3.StructMatcher".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.type.matcher.v3.StructMatcher".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NodeMatcher {
+    #[prost(message, optional, tag = "1")]
+    pub node_id: ::core::option::Option<StringMatcher>,
+    #[prost(message, repeated, tag = "2")]
+    pub node_metadatas: ::prost::alloc::vec::Vec<StructMatcher>,
+}
+impl ::prost::Name for NodeMatcher {
+    const NAME: &'static str = "NodeMatcher";
+    const PACKAGE: &'static str = "envoy.type.matcher.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.type.matcher.v3.NodeMatcher".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.type.matcher.v3.NodeMatcher".into()
+    }
+}

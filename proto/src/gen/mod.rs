@@ -5,6 +5,11 @@ pub mod eastwest {
     }
 }
 pub mod envoy {
+    pub mod admin {
+        pub mod v3 {
+            include!("envoy.admin.v3.rs");
+        }
+    }
     pub mod config {
         pub mod accesslog {
             pub mod v3 {
@@ -39,6 +44,11 @@ pub mod envoy {
         pub mod metrics {
             pub mod v3 {
                 include!("envoy.config.metrics.v3.rs");
+            }
+        }
+        pub mod rbac {
+            pub mod v3 {
+                include!("envoy.config.rbac.v3.rs");
             }
         }
         pub mod route {
@@ -102,6 +112,21 @@ pub mod envoy {
                         include!("envoy.extensions.filters.http.dynamic_forward_proxy.v3.rs");
                     }
                 }
+                pub mod ext_authz {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.http.ext_authz.v3.rs");
+                    }
+                }
+                pub mod jwt_authn {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.http.jwt_authn.v3.rs");
+                    }
+                }
+                pub mod rbac {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.http.rbac.v3.rs");
+                    }
+                }
                 pub mod router {
                     pub mod v3 {
                         include!("envoy.extensions.filters.http.router.v3.rs");
@@ -131,9 +156,19 @@ pub mod envoy {
                 }
             }
             pub mod network {
+                pub mod ext_authz {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.network.ext_authz.v3.rs");
+                    }
+                }
                 pub mod http_connection_manager {
                     pub mod v3 {
                         include!("envoy.extensions.filters.network.http_connection_manager.v3.rs");
+                    }
+                }
+                pub mod rbac {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.network.rbac.v3.rs");
                     }
                 }
                 pub mod set_filter_state {
@@ -153,10 +188,33 @@ pub mod envoy {
                 }
             }
         }
+        pub mod path {
+            pub mod r#match {
+                pub mod uri_template {
+                    pub mod v3 {
+                        include!("envoy.extensions.path.match.uri_template.v3.rs");
+                    }
+                }
+            }
+        }
+        pub mod retry {
+            pub mod host {
+                pub mod previous_hosts {
+                    pub mod v3 {
+                        include!("envoy.extensions.retry.host.previous_hosts.v3.rs");
+                    }
+                }
+            }
+        }
         pub mod transport_sockets {
             pub mod internal_upstream {
                 pub mod v3 {
                     include!("envoy.extensions.transport_sockets.internal_upstream.v3.rs");
+                }
+            }
+            pub mod proxy_protocol {
+                pub mod v3 {
+                    include!("envoy.extensions.transport_sockets.proxy_protocol.v3.rs");
                 }
             }
             pub mod raw_buffer {
@@ -199,6 +257,11 @@ pub mod envoy {
                 include!("envoy.service.secret.v3.rs");
             }
         }
+        pub mod status {
+            pub mod v3 {
+                include!("envoy.service.status.v3.rs");
+            }
+        }
     }
 }
 pub mod google {
@@ -215,4 +278,11 @@ pub mod istio {
 }
 pub mod spiffe {
     include!("spiffe.rs");
+}
+pub mod xds {
+    pub mod core {
+        pub mod v3 {
+            include!("xds.core.v3.rs");
+        }
+    }
 }

@@ -74,6 +74,7 @@ fn every_page_that_the_list_names_answers() {
     for page in pages {
         let page = page.replace("NS/POD", "bookshop/storefront-0");
         let page = page.replace("HOST", "payments.payments.svc.cluster.local").replace("PORT", "80");
+        let page = page.replace("url=URL", "url=http://payments.payments/");
         let (status, body) = server.page(&page);
         assert_eq!(status, 200, "{page}: {body}");
     }

@@ -142,11 +142,12 @@ fn what_is_mistyped_exits_2_in_every_command() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (url, nobody) = (server.url(), format!("http://{nobody}"));
     let known = "bookshop/storefront-0";
-    let questions: [&[&str]; 5] = [
+    let questions: [&[&str]; 6] = [
         &["tls", known],
         &["explain", known, "catalog:80"],
         &["check"],
         &["render", known],
+        &["config", known],
         &["status", known],
     ];
     for question in questions {

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fs};
 use eastwest_tests::pages::{is_rule, page, quoted, root, rules, rust_files};
 
 /// Pages with numbered rules.
-const PAGES: [&str; 5] = ["CA.md", "ENVOY.md", "POLICY.md", "SECURITY.md", "XDS.md"];
+const PAGES: [&str; 7] =
+    ["AUTHORIZATION.md", "CA.md", "ENVOY.md", "POLICY.md", "SECURITY.md", "TRAFFIC.md", "XDS.md"];
 /// Folders with code of the workspace.
 const FOLDERS: [&str; 8] = ["agent", "ca", "control-plane", "fuzz", "proto", "tests", "xds", "xtask"];
 

@@ -3,12 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod authorization;
 mod ca;
 mod citations;
 mod envoy;
 mod kubernetes;
 mod policy;
 mod security;
+mod traffic;
 mod xds;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,5 @@
 //! eastwest with unmodified programs of others: a real Kubernetes API reviews tokens, and the client of
-//! Istio's agent gets and renews certificates.
+//! Istio's agent gets and renews certificates, and istioctl shows the proxies.
 //!
 //! The tests are marked `ignore`, because they need programs that `cargo xtask tools` builds; `cargo xtask test` runs them.
 
@@ -10,6 +10,7 @@ use std::time::Duration;
 mod cluster;
 mod control_plane;
 mod istio;
+mod istioctl;
 mod keys;
 mod pod;
 mod reviews;

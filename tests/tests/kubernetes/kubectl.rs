@@ -87,3 +87,47 @@ fn kubectl_shows_what_eastwest_wrote() {
     kubectl.run("wait --namespace bookshop --for=condition=Accepted destinationrule/orders --timeout=30s");
     kubectl.run("wait --namespace bookshop --for=condition=Effective destinationrule/orders --timeout=30s");
 }
+
+/// What `eastwest inject` prints is valid to the API, field by field, with native sidecars and without.
+#[test]
+#[ignore = "needs the programs that cargo xtask tools fetches"]
+fn the_api_takes_injected_manifests() {
+    let Some(cluster) = Cluster::start_own() else { return };
+    let kubectl = Kubectl { cluster: &cluster, home: tempfile::tempdir().unwrap() };
+    let annotations = json!({
+        "traffic.sidecar.istio.io/excludeInboundPorts": "9090",
+        "sidecar.istio.io/proxyCPU": "100m",
+        "sidecar.istio.io/userVolume": r#"{"certs": {"secret": {"secretName": "c"}}}"#,
+        "sidecar.istio.io/userVolumeMount": r#"[{"name": "certs", "mountPath": "/etc/certs"}]"#,
+        "proxy.istio.io/config": "{concurrency: 1, holdApplicationUntilProxyStarts: true}",
+    });
+    let template = json!({"metadata": {"labels": {"app": "a"}, "annotations": annotations},
+        "spec": {"containers": [{"name": "app", "image": "app"}]}});
+    let selector = json!({"matchLabels": {"app": "a"}});
+    let job = json!({"metadata": {"annotations": annotations},
+        "spec": {"containers": [{"name": "app", "image": "app"}], "restartPolicy": "Never"}});
+    let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"},
+            "spec": {"selector": selector, "template": template}},
+        {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "a"},
+            "spec": {"selector": selector, "serviceName": "a", "template": template}},
+        {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "a"},
+            "spec": {"selector": selector, "template": template}},
+        {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "a"}, "spec": {"template": job}},
+        {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "a"},
+            "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": job}}}},
+    ]});
+    let file = kubectl.home.path().join("objects.json");
+    std::fs::write(&file, objects.to_string()).unwrap();
+    for native in ["--native-sidecar=true", "--native-sidecar=false"] {
+        let mut inject = Command::new(programs::eastwest().unwrap());
+        inject.args(["inject", native, "-f"]).arg(&file);
+        let injected = kubectl.home.path().join("injected.yaml");
+        std::fs::write(&injected, run(inject).unwrap()).unwrap();
+        let said = kubectl.run(&format!(
+            "create --dry-run=server --validate=strict --namespace default -f {}",
+            injected.display()
+        ));
+        assert_eq!(said.matches("created (server dry run)").count(), 5, "{said}");
+    }
+}

@@ -53,6 +53,11 @@ fn config() -> CertificateAuthorityConfig {
 impl Replica {
     /// Starts one, with whatever the API has or has not.
     pub(crate) fn start(cluster: &Cluster, namespace: &str, leads: bool) -> Self {
+        Self::start_with(cluster, namespace, leads, usual())
+    }
+
+    /// The same, with roots of its own making like `new_root`.
+    pub(crate) fn start_with(cluster: &Cluster, namespace: &str, leads: bool, new_root: NewRoot) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build().unwrap();
         let options = ApiOptions { kubeconfig: Some(cluster.kubeconfig().to_owned()), context: None };
@@ -64,7 +69,7 @@ impl Replica {
         let ca = Arc::new(Mutex::new(None));
         let (opening, place) = (Arc::clone(&secrets), Arc::clone(&ca));
         runtime.spawn(async move {
-            let (manager, keys) = opening.open(usual(), config().serving_names, true).await;
+            let (manager, keys) = opening.open(new_root, config().serving_names, true).await;
             let ca = CertificateAuthority::new(config(), keys, OffsetDateTime::now_utc()).unwrap();
             manager.follow(&ca).unwrap();
             *place.lock().unwrap() = Some(ca);

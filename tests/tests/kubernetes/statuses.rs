@@ -37,6 +37,7 @@ use crate::{
 };
 
 const SECURITY: &str = "security.istio.io";
+const NETWORKING: &str = "networking.istio.io";
 /// Long enough for a write that should not happen.
 const QUIET: Duration = Duration::from_secs(4);
 
@@ -150,7 +151,9 @@ fn collection(namespace: &str, plural: &str) -> String {
 
 /// Makes an object once its definition is established.
 fn create(cluster: &Cluster, collection: &str, kind: &str, name: &str, spec: &Value) -> String {
-    let object = json!({"apiVersion": format!("{SECURITY}/v1"), "kind": kind, "metadata": {"name": name}, "spec": spec});
+    let group = collection.split('/').nth(2).unwrap();
+    let object =
+        json!({"apiVersion": format!("{group}/v1"), "kind": kind, "metadata": {"name": name}, "spec": spec});
     until("a policy", PATIENCE, || {
         Ok((cluster.try_ask("POST", collection, Some(&object)).0 == 201).then_some(()))
     })
@@ -209,7 +212,7 @@ fn statuses_tell_what_is_refused_what_loses_and_what_is_in_force() {
     let Some(cluster) = Cluster::start_own() else { return };
     let namespace = cluster.namespace();
     define(&cluster, "PeerAuthentication", "peerauthentications", SECURITY);
-    define(&cluster, "AuthorizationPolicy", "authorizationpolicies", SECURITY);
+    define(&cluster, "VirtualService", "virtualservices", NETWORKING);
     workload(&cluster, &namespace, "reviews");
     let older = policy(&cluster, &namespace, "a-older", "STRICT");
     let theirs =
@@ -219,8 +222,8 @@ fn statuses_tell_what_is_refused_what_loses_and_what_is_in_force() {
     });
     let younger = policy(&cluster, &namespace, "b-younger", "DISABLE");
     let wrong = policy(&cluster, &namespace, "wrong", "SOMETIMES");
-    let plural = "authorizationpolicies";
-    let unread = create(&cluster, &collection(&namespace, plural), "AuthorizationPolicy", "all", &json!({}));
+    let unread = collection(&namespace, "virtualservices").replace(SECURITY, NETWORKING);
+    let unread = create(&cluster, &unread, "VirtualService", "all", &json!({}));
     let writer = Writer::start(cluster.kubeconfig(), true);
 
     wait_for(&cluster, &older, "Accepted", "True", "Accepted");
@@ -338,7 +341,7 @@ fn a_kind_whose_statuses_may_not_be_written_is_left_alone() {
     ]);
     let (token, role) = account(&cluster, &namespace, &rules);
     let writer = Writer::start(&cluster.kubeconfig_of(&token), true);
-    wait_for(&cluster, &allowed, "Effective", "False", "NoEffect");
+    wait_for(&cluster, &allowed, "Accepted", "True", "Accepted");
     assert!(cluster.ask("GET", &refused, None)["status"].is_null());
     cluster.change(&role, |role| {
         let more = rule(&[SECURITY], &["peerauthentications/status"], &["patch"]);

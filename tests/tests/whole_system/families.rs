@@ -144,11 +144,13 @@ fn plaintext_is_refused(outsider: &Pod, server: &Pod, address: &str) -> Result<(
         let after = server.stats("no_filter_chain_match")?;
         ensure!(after == before + 1, "{address} port {port} is not refused for want of TLS");
     }
-    let mut probe = outsider.namespace.command("curl");
-    probe.args(["--silent", "--show-error", "--fail", "--globoff", "--max-time", "5"]);
-    probe.arg(format!("http://{}:15021/healthz/ready", url_host(address)));
-    ensure!(run(probe)?.trim() == "ready", "the status port at {address}");
-    Ok(())
+    // The agent asks Envoy for its certificate from time to time.
+    until("a ready pod at its status port", Duration::from_secs(10), || {
+        let mut probe = outsider.namespace.command("curl");
+        probe.args(["--silent", "--show-error", "--globoff", "--max-time", "5"]);
+        probe.arg(format!("http://{}:15021/healthz/ready", url_host(address)));
+        Ok((run(probe)?.trim() == "ready").then_some(()))
+    })
 }
 
 /// Addresses at which an application reaches itself and what nobody knows, as from any pod.

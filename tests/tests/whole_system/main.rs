@@ -3,6 +3,7 @@
 //! The tests are marked `ignore`, because they need root and Envoy; `cargo xtask test` runs them if both are there.
 //! Each prints its figures: `cargo test -p eastwest-tests --test whole_system -- --ignored --nocapture`.
 
+mod access;
 mod calls;
 mod cells;
 mod credentials;
@@ -14,6 +15,7 @@ mod identity;
 mod modes;
 mod origination;
 mod policy;
+mod probes;
 mod redirection;
 mod restart;
 mod resumption;

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tonic::Status;
 
 use crate::node::Node;
+use crate::status;
 
 /// Decides whether a client may open a stream.
 #[tonic::async_trait]
@@ -29,6 +30,14 @@ pub trait AuthenticatedClient: Send {
     /// Its address, for limits by address.
     fn address(&self) -> Option<IpAddr> {
         None
+    }
+
+    /// Whether the client may see the state of all clients (XDS.md X66). A host that has nothing to say allows nobody.
+    ///
+    /// # Errors
+    /// Any status ends the call with it.
+    fn may_inspect(&self) -> Result<(), Status> {
+        Err(status::no_inspector())
     }
 
     /// Decides which view the client gets, on the first request of the stream. The content of `node` is a claim: what a

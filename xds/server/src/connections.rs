@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use dashmap::DashMap;
-use eastwest_xds::{Reaction, Response, Stream, TypeUrl, Variant};
+use eastwest_xds::{AcceptedResource, EncodedResource, Reaction, Response, Stream, TypeUrl, Variant, View};
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::budget::{Budget, Exhausted, Limits, Share};
 use crate::node::Node;
@@ -37,11 +38,55 @@ pub struct Connections {
 #[derive(Debug)]
 pub(crate) struct Connection {
     id: u64,
-    node: String,
-    addresses: Vec<IpAddr>,
+    client: ClientFacts,
     identity: Option<String>,
     since: u64,
+    /// What the client may see.
+    view: watch::Receiver<Arc<View>>,
     stream: Mutex<Stream>,
+}
+
+/// What a client says of itself, as far as it is shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClientFacts {
+    /// The node id, as the client gave it.
+    pub node: String,
+    /// The namespace of the pod in that id.
+    pub namespace: String,
+    /// The name of the pod in that id.
+    pub pod: String,
+    /// The addresses that the client reports as its own, at most sixteen.
+    pub addresses: Vec<IpAddr>,
+    /// The cluster of the workload (metadata `CLUSTER_ID`).
+    pub cluster: Option<String>,
+    /// The release of the agent beside the proxy (metadata `AGENT_VERSION`, else `ISTIO_VERSION`).
+    pub agent_version: Option<String>,
+    /// The program of the proxy and its release, e.g. `envoy 1.40.0`.
+    pub proxy_version: Option<String>,
+}
+
+impl ClientFacts {
+    fn of(node: &Node) -> Self {
+        let text = |key| node.metadata_text(key).map(shortened);
+        let program = format!("{} {}", node.user_agent(), node.user_agent_version());
+        let program = program.trim();
+        Self {
+            node: node.id().to_owned(),
+            namespace: node.namespace().to_owned(),
+            pod: node.pod().to_owned(),
+            addresses: node.addresses().iter().copied().take(MAX_ADDRESSES).collect(),
+            cluster: text("CLUSTER_ID"),
+            agent_version: text("AGENT_VERSION").or_else(|| text("ISTIO_VERSION")),
+            proxy_version: (!program.is_empty()).then(|| shortened(program)),
+        }
+    }
+}
+
+/// The longest text of a client that is kept to be shown, in characters.
+const MAX_FACT: usize = 120;
+
+fn shortened(text: &str) -> String {
+    text.chars().take(MAX_FACT).collect()
 }
 
 impl Connection {
@@ -52,7 +97,17 @@ impl Connection {
 
     /// The id of the node, for logs.
     pub(crate) fn node(&self) -> &str {
-        &self.node
+        &self.client.node
+    }
+
+    /// What the client says of itself.
+    pub(crate) fn client(&self) -> &ClientFacts {
+        &self.client
+    }
+
+    /// What the client may see now.
+    pub(crate) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.borrow())
     }
 }
 
@@ -89,15 +144,38 @@ struct Tally {
     expired_nonces: AtomicU64,
 }
 
+/// What one stream is about: what its client may have, and what it has.
+#[derive(Debug)]
+pub struct ClientConfig {
+    /// Its state.
+    pub status: ConnectionStatus,
+    /// What its client may have.
+    pub view: Arc<View>,
+    /// The types that its client has requested, in push order.
+    pub types: Vec<ClientType>,
+}
+
+/// The resources of one type on one stream, sorted by name.
+#[derive(Debug)]
+pub struct ClientType {
+    /// The type.
+    pub type_url: TypeUrl,
+    /// What the client has subscribed to, as it is now.
+    pub subscribed: Vec<Arc<EncodedResource>>,
+    /// What the client has accepted.
+    pub accepted: Vec<AcceptedResource>,
+    /// The resources that are held back because the client refused them.
+    pub refused: Vec<Arc<str>>,
+}
+
 /// One open stream, as pages and metrics show it.
 #[derive(Clone, Debug, Serialize)]
 pub struct ConnectionStatus {
     /// A number that no other stream of this process has.
     pub id: u64,
-    /// The node id, as the client gave it.
-    pub node: String,
-    /// The addresses that the client reports as its own, at most sixteen.
-    pub addresses: Vec<IpAddr>,
+    /// What the client says of itself.
+    #[serde(flatten)]
+    pub client: ClientFacts,
     /// The client's authenticated identity, if it has one.
     pub identity: Option<String>,
     /// `state-of-the-world` or `delta`.
@@ -115,6 +193,8 @@ pub struct TypeStatus {
     pub type_url: String,
     /// `SYNCED`, `STALE`, `NOT SENT` or `ERROR`.
     pub state: &'static str,
+    /// When the response was sent that led to the state, in Unix seconds; `null` if none was sent.
+    pub since: Option<u64>,
     /// The wildcard is subscribed.
     pub wildcard: bool,
     /// The number of subscribed names.
@@ -129,6 +209,8 @@ pub struct TypeStatus {
     pub acked_nonce: Option<String>,
     /// The error of the NACK that is not resolved yet, as the client sent it.
     pub error: Option<String>,
+    /// The resources that are held back because the client refused them.
+    pub rejected: Vec<Arc<str>>,
     /// How many responses it rejected.
     pub rejects: u64,
 }
@@ -154,7 +236,7 @@ pub struct TypeCounters {
 
 impl Default for Connections {
     fn default() -> Self {
-        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
+        let epoch = seconds(SystemTime::now());
         Self {
             epoch,
             opened: AtomicU64::new(0),
@@ -169,8 +251,18 @@ impl Default for Connections {
 impl Connections {
     /// All open streams, the oldest first.
     pub fn list(&self) -> Vec<ConnectionStatus> {
-        let open: Vec<_> = self.open.iter().map(|entry| Arc::clone(entry.value())).collect();
-        let mut open: Vec<_> = open.iter().map(|connection| status(connection)).collect();
+        self.open().iter().map(|connection| status(connection)).collect()
+    }
+
+    /// The streams of the proxy of a pod, the oldest first.
+    pub fn of_pod(&self, namespace: &str, pod: &str) -> Vec<ClientConfig> {
+        let of_pod = |client: &ClientFacts| client.namespace == namespace && client.pod == pod;
+        self.open().iter().filter(|one| of_pod(&one.client)).map(|one| config(one)).collect()
+    }
+
+    /// All open connections, the oldest first.
+    pub(crate) fn open(&self) -> Vec<Arc<Connection>> {
+        let mut open: Vec<_> = self.open.iter().map(|entry| Arc::clone(entry.value())).collect();
         open.sort_by_key(|connection| connection.id);
         open
     }
@@ -202,21 +294,15 @@ impl Connections {
     pub(crate) fn register(
         self: &Arc<Self>,
         node: &Node,
-        identity: Option<String>,
+        (identity, view): (Option<String>, watch::Receiver<Arc<View>>),
         address: Option<IpAddr>,
         variant: Variant,
     ) -> Registration {
         let id = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
+        let since = seconds(SystemTime::now());
         let stream = Mutex::new(Stream::new(variant, format!("{:x}.{id}", self.epoch)));
-        let connection = Arc::new(Connection {
-            id,
-            node: node.id().to_owned(),
-            addresses: node.addresses().iter().copied().take(MAX_ADDRESSES).collect(),
-            identity,
-            since,
-            stream,
-        });
+        let connection =
+            Arc::new(Connection { id, client: ClientFacts::of(node), identity, since, view, stream });
         self.open.insert(id, Arc::clone(&connection));
         let names = self.names.share(address);
         let lines = LineQuota::new(Instant::now());
@@ -264,12 +350,35 @@ impl Tally {
     }
 }
 
+/// Unix seconds.
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs())
+}
+
+/// The wall clock at a moment that is past.
+pub(crate) fn wall_clock(moment: Instant) -> SystemTime {
+    SystemTime::now().checked_sub(moment.elapsed()).unwrap_or(UNIX_EPOCH)
+}
+
+fn config(connection: &Connection) -> ClientConfig {
+    let (status, view) = (status(connection), connection.view());
+    let stream = connection.stream();
+    let types = stream.status().into_iter().map(|one| ClientType {
+        subscribed: stream.subscribed(&view, &one.type_url),
+        accepted: stream.accepted(&one.type_url),
+        refused: one.rejected,
+        type_url: one.type_url,
+    });
+    let types = types.collect();
+    drop(stream);
+    ClientConfig { status, view, types }
+}
+
 fn status(connection: &Connection) -> ConnectionStatus {
     let stream = connection.stream();
     ConnectionStatus {
         id: connection.id,
-        node: connection.node.clone(),
-        addresses: connection.addresses.clone(),
+        client: connection.client.clone(),
         identity: connection.identity.clone(),
         variant: match stream.variant() {
             Variant::StateOfTheWorld => "state-of-the-world",
@@ -284,6 +393,7 @@ fn type_status(status: eastwest_xds::SyncStatus) -> TypeStatus {
     TypeStatus {
         type_url: status.type_url.to_string(),
         state: status.state.as_str(),
+        since: status.since.map(|since| seconds(wall_clock(since))),
         wildcard: status.wildcard,
         names: status.names,
         resources: status.held,
@@ -291,6 +401,7 @@ fn type_status(status: eastwest_xds::SyncStatus) -> TypeStatus {
         sent_nonce: status.sent_nonce,
         acked_nonce: status.acked_nonce,
         error: status.error,
+        rejected: status.rejected,
         rejects: status.rejects,
     }
 }

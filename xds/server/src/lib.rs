@@ -7,7 +7,9 @@
 mod authorizer;
 mod body;
 mod budget;
+mod client_status;
 mod connections;
+mod inspection;
 mod message;
 mod node;
 mod quota;
@@ -17,6 +19,9 @@ mod session;
 mod status;
 
 pub use authorizer::{AuthenticatedClient, AuthorizedStream, StreamAuthorizer, StreamEnd, StreamObserver};
-pub use connections::{ConnectionStatus, Connections, TypeCounters, TypeStatus};
+pub use client_status::{ClientStatus, ClientStatusServer};
+pub use connections::{
+    ClientConfig, ClientFacts, ClientType, ConnectionStatus, Connections, TypeCounters, TypeStatus,
+};
 pub use node::{Node, NodeError, NodeKind, Quoted};
 pub use service::{AggregatedDiscovery, SecretDiscovery, XdsServer};

@@ -1,8 +1,14 @@
 //! Requests of both variants, from the wire to the common form.
 
+use eastwest_proto::Any;
 use eastwest_proto::envoy::config::core::v3 as core;
-use eastwest_proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
+use eastwest_proto::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
+};
 use eastwest_xds::{Interest, Request, Variant};
+use prost::Message as _;
+
+use crate::inspection::control_plane;
 
 /// A request message of one of the two variants.
 pub(crate) trait DiscoveryMessage: prost::Message + Default + 'static {
@@ -12,8 +18,14 @@ pub(crate) trait DiscoveryMessage: prost::Message + Default + 'static {
     /// Takes the node out; only the first request's counts (XDS.md X3).
     fn take_node(&mut self) -> Option<core::Node>;
 
+    /// The type that it is about.
+    fn type_url(&self) -> &str;
+
     /// The rest.
     fn into_request(self) -> Request;
+
+    /// The encoded response to a request for a debug type (XDS.md X66), in the same variant.
+    fn debug_answer(type_url: &str, nonce: &str, identifier: &str, resources: Vec<(String, Any)>) -> Vec<u8>;
 }
 
 impl DiscoveryMessage for DiscoveryRequest {
@@ -21,6 +33,10 @@ impl DiscoveryMessage for DiscoveryRequest {
 
     fn take_node(&mut self) -> Option<core::Node> {
         self.node.take()
+    }
+
+    fn type_url(&self) -> &str {
+        &self.type_url
     }
 
     fn into_request(self) -> Request {
@@ -31,6 +47,17 @@ impl DiscoveryMessage for DiscoveryRequest {
             interest: Interest::Names(self.resource_names),
         }
     }
+
+    fn debug_answer(type_url: &str, nonce: &str, identifier: &str, resources: Vec<(String, Any)>) -> Vec<u8> {
+        let response = DiscoveryResponse {
+            type_url: type_url.to_owned(),
+            nonce: nonce.to_owned(),
+            control_plane: Some(control_plane(identifier)),
+            resources: resources.into_iter().map(|(_, resource)| resource).collect(),
+            ..DiscoveryResponse::default()
+        };
+        response.encode_to_vec()
+    }
 }
 
 impl DiscoveryMessage for DeltaDiscoveryRequest {
@@ -38,6 +65,10 @@ impl DiscoveryMessage for DeltaDiscoveryRequest {
 
     fn take_node(&mut self) -> Option<core::Node> {
         self.node.take()
+    }
+
+    fn type_url(&self) -> &str {
+        &self.type_url
     }
 
     fn into_request(self) -> Request {
@@ -51,5 +82,17 @@ impl DiscoveryMessage for DeltaDiscoveryRequest {
                 initial_versions: self.initial_resource_versions,
             },
         }
+    }
+
+    fn debug_answer(type_url: &str, nonce: &str, identifier: &str, resources: Vec<(String, Any)>) -> Vec<u8> {
+        let resource = |(name, message)| Resource { name, resource: Some(message), ..Resource::default() };
+        let response = DeltaDiscoveryResponse {
+            type_url: type_url.to_owned(),
+            nonce: nonce.to_owned(),
+            control_plane: Some(control_plane(identifier)),
+            resources: resources.into_iter().map(resource).collect(),
+            ..DeltaDiscoveryResponse::default()
+        };
+        response.encode_to_vec()
     }
 }

@@ -23,6 +23,7 @@ pub struct Node {
     namespace: String,
     domain: String,
     user_agent: String,
+    user_agent_version: String,
     metadata: Struct,
 }
 
@@ -111,7 +112,8 @@ impl Node {
         if node.encoded_len() > MAX_NODE {
             return Err(NodeError::TooLarge(node.encoded_len()));
         }
-        let core::Node { id, metadata, user_agent_name: user_agent, .. } = node;
+        let core::Node { id, metadata, user_agent_name: user_agent, user_agent_version_type, .. } = node;
+        let user_agent_version = user_agent_version_type.map(version).unwrap_or_default();
         let metadata = metadata.unwrap_or_default();
         let quoted = || Quoted::new(&id);
         let parts: Vec<_> = id.split('~').collect();
@@ -125,7 +127,7 @@ impl Node {
         let names = pod.rsplit_once('.').filter(|(pod, namespace)| !pod.is_empty() && !namespace.is_empty());
         let (pod, namespace) = names.ok_or_else(|| NodeError::NoNamespace(quoted()))?;
         let (pod, namespace, domain) = (pod.to_owned(), namespace.to_owned(), domain.to_owned());
-        Ok(Self { id, kind, addresses, pod, namespace, domain, user_agent, metadata })
+        Ok(Self { id, kind, addresses, pod, namespace, domain, user_agent, user_agent_version, metadata })
     }
 
     /// The whole id.
@@ -163,6 +165,11 @@ impl Node {
         &self.user_agent
     }
 
+    /// The release of that program, e.g. `1.40.0`; empty if it is not set.
+    pub fn user_agent_version(&self) -> &str {
+        &self.user_agent_version
+    }
+
     /// A text in the metadata, e.g. `NAMESPACE` or `SERVICE_ACCOUNT`.
     pub fn metadata_text(&self, key: &str) -> Option<&str> {
         text(&self.metadata, key)
@@ -171,6 +178,17 @@ impl Node {
     /// The whole metadata; empty if there is none.
     pub fn metadata(&self) -> &Struct {
         &self.metadata
+    }
+}
+
+/// The release of the client's program: a text, or three numbers.
+fn version(version: core::node::UserAgentVersionType) -> String {
+    use core::node::UserAgentVersionType::{UserAgentBuildVersion, UserAgentVersion};
+    match version {
+        UserAgentVersion(text) => text,
+        UserAgentBuildVersion(build) => build.version.map_or_else(String::new, |version| {
+            format!("{}.{}.{}", version.major_number, version.minor_number, version.patch)
+        }),
     }
 }
 

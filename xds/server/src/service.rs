@@ -20,6 +20,7 @@ use tonic::server::NamedService;
 
 use crate::authorizer::StreamAuthorizer;
 use crate::body::SessionBody;
+use crate::client_status::{ClientStatus, ClientStatusServer};
 use crate::connections::Connections;
 use crate::message::DiscoveryMessage;
 use crate::session::{self, Host};
@@ -31,18 +32,26 @@ pub struct XdsServer {
     authorizer: Arc<dyn StreamAuthorizer>,
     connections: Arc<Connections>,
     shutdown: CancellationToken,
+    identifier: Arc<str>,
 }
 
 impl XdsServer {
     /// A server whose streams are authorized by `authorizer`, and end with `UNAVAILABLE` when `shutdown` is cancelled.
     pub fn new(authorizer: Arc<dyn StreamAuthorizer>, shutdown: CancellationToken) -> Self {
-        Self { authorizer, connections: Arc::default(), shutdown }
+        Self { authorizer, connections: Arc::default(), shutdown, identifier: Arc::from("") }
     }
 
     /// Lists its streams in `connections`, together with those of another server, e.g. of another port.
     #[must_use]
     pub fn sharing(mut self, connections: &Arc<Connections>) -> Self {
         self.connections = Arc::clone(connections);
+        self
+    }
+
+    /// Answers debug types in the name of `identifier`, the `control_plane.identifier` of responses.
+    #[must_use]
+    pub fn identified_by(mut self, identifier: &str) -> Self {
+        self.identifier = identifier.into();
         self
     }
 
@@ -61,6 +70,14 @@ impl XdsServer {
         SecretDiscovery(self.clone())
     }
 
+    /// `ClientStatusDiscoveryService`: what each client has, for those who may see it (XDS.md X67).
+    pub fn client_status(&self) -> ClientStatusServer {
+        ClientStatusServer::new(ClientStatus::new(
+            Arc::clone(&self.authorizer),
+            Arc::clone(&self.connections),
+        ))
+    }
+
     fn open<M: DiscoveryMessage>(&self, request: Request<Body>, only: Option<TypeUrl>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let encoding = head.headers.get("grpc-encoding");
@@ -74,6 +91,7 @@ impl XdsServer {
             connections: Arc::clone(&self.connections),
             shutdown: self.shutdown.clone(),
             only,
+            identifier: Arc::clone(&self.identifier),
         };
         let (outbox, inbox) = mpsc::channel(1);
         let session = Box::pin(session::serve::<M>(host, call, body, outbox));

@@ -13,6 +13,7 @@ use tonic::body::Body;
 use crate::authorizer::{AuthorizedStream, StreamAuthorizer};
 use crate::body::{Message, frame};
 use crate::connections::{Connections, Registration};
+use crate::inspection::{DebugType, UnknownDebugType};
 use crate::message::DiscoveryMessage;
 use crate::node::Node;
 use crate::requests::Requests;
@@ -22,6 +23,8 @@ use crate::status;
 const REQUESTS_BEFORE_PUSH: u32 = 16;
 /// How long a client may take for its first request (XDS.md X63).
 const FIRST_REQUEST: Duration = Duration::from_secs(30);
+/// The beginning of the nonces of answers to debug types; their number follows.
+const DEBUG_NONCE: &str = "debug-";
 
 /// What a session uses of the server.
 pub(crate) struct Host {
@@ -30,6 +33,8 @@ pub(crate) struct Host {
     pub(crate) shutdown: CancellationToken,
     /// The only type served, if the service is not the aggregated one.
     pub(crate) only: Option<TypeUrl>,
+    /// Who we are, for the answers to debug types.
+    pub(crate) identifier: Arc<str>,
 }
 
 /// Serves one stream until the client half-closes it (`Ok`, XDS.md X51) or there is a reason to end it.
@@ -46,7 +51,11 @@ pub(crate) async fn serve<M: DiscoveryMessage>(
         opened = opening => opened?,
     };
     drop(call);
-    let Some((registration, authorized, requests)) = opened else { return Ok(()) };
+    let (registration, authorized, requests) = match opened {
+        Opened::Proxy(registration, authorized, requests) => (registration, authorized, requests),
+        Opened::Inspector(first, requests) => return inspect(&host, first, requests, outbox).await,
+        Opened::Closed => return Ok(()),
+    };
     let connection = Arc::clone(&registration.connection);
     let node = connection.node();
     tracing::info!(node, "proxy connected");
@@ -58,10 +67,17 @@ pub(crate) async fn serve<M: DiscoveryMessage>(
     ended
 }
 
-type Opened<M> = Option<(Registration, AuthorizedStream, Requests<M>)>;
+/// What a stream turns out to be.
+enum Opened<M> {
+    /// A proxy follows its view.
+    Proxy(Registration, AuthorizedStream, Requests<M>),
+    /// Somebody asks for the state of all proxies: the first request.
+    Inspector(M, Requests<M>),
+    /// The client closed it before its first request.
+    Closed,
+}
 
-/// Authenticates the client, reads the first request and authorizes the stream; `None` if the client closes it before
-/// that request.
+/// Authenticates the client, reads the first request and authorizes the stream.
 async fn open<M: DiscoveryMessage>(
     host: &Host,
     call: &tonic::Request<()>,
@@ -71,13 +87,66 @@ async fn open<M: DiscoveryMessage>(
     let address = client.address();
     let mut requests = Requests::<M>::new(body, host.connections.unread(address));
     let first = timeout(FIRST_REQUEST, requests.next()).await;
-    let Some(mut first) = first.map_err(|_| status::silent(FIRST_REQUEST))?? else { return Ok(None) };
+    let first = first.map_err(|_| status::silent(FIRST_REQUEST))??;
+    let Some(mut first) = first else { return Ok(Opened::Closed) };
+    if host.only.is_none() && is_debug(first.type_url())? {
+        client.may_inspect()?;
+        return Ok(Opened::Inspector(first, requests));
+    }
     let node = Node::parse(first.take_node()).map_err(|error| status::node(&error))?;
     let mut authorized = client.authorize(&node).await?;
     let identity = authorized.identity.take();
-    let mut registration = host.connections.register(&node, identity, address, M::VARIANT);
+    let view = authorized.view.clone();
+    let mut registration = host.connections.register(&node, (identity, view), address, M::VARIANT);
     apply(host, &mut registration, &mut authorized, first.into_request())?;
-    Ok(Some((registration, authorized, requests)))
+    Ok(Opened::Proxy(registration, authorized, requests))
+}
+
+/// Whether a request is about a debug type (XDS.md X66).
+fn is_debug(type_url: &str) -> Result<bool, Status> {
+    match DebugType::read(type_url) {
+        Ok(found) => Ok(found.is_some()),
+        Err(UnknownDebugType) => Err(status::unknown_debug_type(type_url)),
+    }
+}
+
+/// Answers the requests of a stream that asks for debug types: one after the other, each when the client has taken the
+/// answer before it.
+async fn inspect<M: DiscoveryMessage>(
+    host: &Host,
+    first: M,
+    mut requests: Requests<M>,
+    outbox: mpsc::Sender<Message>,
+) -> Result<(), Status> {
+    let mut request = first.into_request();
+    let mut sent = 0_u64;
+    loop {
+        // What names one of our nonces is an ACK or NACK. istioctl asks with a nonce of its own.
+        let answers = request.nonce.strip_prefix(DEBUG_NONCE).and_then(|number| number.parse::<u64>().ok());
+        if answers.is_none_or(|number| number > sent) {
+            sent += 1;
+            let debug_type = DebugType::read(&request.type_url).ok().flatten();
+            let debug_type = debug_type.ok_or_else(|| status::unknown_debug_type(&request.type_url))?;
+            let resources = debug_type.answer(&host.connections, request.interest.names());
+            let nonce = format!("{DEBUG_NONCE}{sent}");
+            let answer = M::debug_answer(&request.type_url, &nonce, &host.identifier, resources);
+            let taken = tokio::select! {
+                () = host.shutdown.cancelled() => return Err(status::shutting_down()),
+                taken = outbox.send(frame(vec![answer.into()])) => taken,
+            };
+            if taken.is_err() {
+                return Ok(());
+            }
+        }
+        let next = tokio::select! {
+            () = host.shutdown.cancelled() => return Err(status::shutting_down()),
+            next = requests.next() => next?,
+        };
+        match next {
+            Some(next) => request = next.into_request(),
+            None => return Ok(()),
+        }
+    }
 }
 
 /// Applies a request to the protocol state; logs and counts its meaning.
@@ -99,7 +168,10 @@ fn apply(
     }
     let connection = Arc::clone(&registration.connection);
     let type_url = request.type_url.clone();
-    let reaction = connection.stream().on_request(request).map_err(|error| status::stream(&error))?;
+    let reaction = {
+        let view = authorized.view.borrow();
+        connection.stream().on_request_with(request, &view).map_err(|error| status::stream(&error))?
+    };
     registration.count_names().map_err(|_| status::too_many_names())?;
     host.connections.count_answer(&type_url, &reaction);
     if reaction == Reaction::First
@@ -246,6 +318,7 @@ mod tests {
             connections: Arc::default(),
             shutdown: CancellationToken::new(),
             only: None,
+            identifier: Arc::from("test"),
         };
         let read = Arc::new(AtomicU32::new(0));
         let requests = tonic::body::Body::new(Flood(Arc::clone(&read)));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use eastwest_xds::StreamError;
 use tonic::Status;
 
+use crate::inspection::DebugType;
 use crate::node::NodeError;
 
 /// The node of the first request is missing or malformed (XDS.md X2).
@@ -28,6 +29,27 @@ pub(crate) fn not_a_secret(type_url: &str) -> Status {
     let found: String = type_url.chars().take(120).collect();
     Status::invalid_argument(format!(
         "type_url {found:?}: this service has secrets only; use the aggregated discovery service"
+    ))
+}
+
+/// A debug type that is not answered, or resources on a stream that began with a debug type.
+pub(crate) fn unknown_debug_type(type_url: &str) -> Status {
+    let found: String = type_url.chars().take(120).collect();
+    Status::invalid_argument(format!(
+        "type_url {found:?}: this stream answers {} alone; ask for resources on a stream of its own",
+        DebugType::NAMES
+    ))
+}
+
+/// The client may not see the state of other clients.
+pub(crate) fn no_inspector() -> Status {
+    Status::permission_denied("the state of all proxies is not shown to this client")
+}
+
+/// A matcher that is not understood: without it more would be shown than was asked for.
+pub(crate) fn matcher(field: &str) -> Status {
+    Status::invalid_argument(format!(
+        "{field} is not supported: match node_id by exact, prefix, suffix or contains"
     ))
 }
 

@@ -80,7 +80,7 @@ async fn x3_the_node_of_the_first_request_stays() {
         client.get().await;
         let streams = host.connections.list();
         assert_eq!(streams.len(), 1);
-        assert!(streams[0].node.contains("web-0.shop"), "{}", streams[0].node);
+        assert!(streams[0].client.node.contains("web-0.shop"), "{}", streams[0].client.node);
     }
 }
 
@@ -119,7 +119,7 @@ async fn x11_a_nack_is_kept_for_status_and_counted() {
         client.ask(CLUSTER, &[]);
         client.get().await;
         let connection = &host.connections.list()[0];
-        assert!(connection.node.starts_with("sidecar~10.0.0.7~"));
+        assert!(connection.client.node.starts_with("sidecar~10.0.0.7~"));
         let listeners = connection.types.iter().find(|status| status.type_url == LISTENER).unwrap();
         assert_eq!((listeners.state, listeners.rejects), ("ERROR", 1));
         assert!(listeners.error.as_deref().unwrap().contains("no such filter"));

@@ -17,6 +17,8 @@ const OLDEST: (u32, u32) = (1, 26);
 /// A program in a folder of `tests`, with the go.mod that says which releases it is made of.
 pub(super) struct Program {
     folder: &'static str,
+    /// The package: `.`, or one of another module that go.mod names as a tool.
+    package: &'static str,
     /// The variable that names another build of the program.
     pub(super) variable: &'static str,
     /// A module whose release the linker writes into a variable, as its own build does.
@@ -26,13 +28,22 @@ pub(super) struct Program {
 /// etcd, kube-apiserver and kube-controller-manager.
 pub(super) const KUBERNETES: Program = Program {
     folder: "kubernetes",
+    package: ".",
     variable: "EASTWEST_KUBERNETES",
     release: Some(("k8s.io/kubernetes", "k8s.io/component-base/version")),
 };
 
 /// The secret manager of Istio's agent.
 pub(super) const ISTIO_CLIENT: Program =
-    Program { folder: "istio-client", variable: "EASTWEST_ISTIO_CLIENT", release: None };
+    Program { folder: "istio-client", package: ".", variable: "EASTWEST_ISTIO_CLIENT", release: None };
+
+/// istioctl, as Istio's module has it.
+pub(super) const ISTIOCTL: Program = Program {
+    folder: "istioctl",
+    package: "istio.io/istio/istioctl/cmd/istioctl",
+    variable: "EASTWEST_ISTIOCTL",
+    release: None,
+};
 
 impl Program {
     /// The program that the variable names, else `target/tools/FOLDER`, built from what changed since the last time.
@@ -50,7 +61,7 @@ impl Program {
         println!("building tests/{}, which may take minutes the first time ...", self.folder);
         let mut build = command(&go, &source);
         build.args(["build", "-trimpath", "-ldflags", &self.linker_flags(&go, &source)?, "-o"]);
-        build.arg(&path).arg(".");
+        build.arg(&path).arg(self.package);
         succeed(build)?;
         Ok(path)
     }

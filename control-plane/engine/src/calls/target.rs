@@ -48,7 +48,7 @@ pub(crate) enum Stranger {
 }
 
 /// The address, if it is one; an IPv6 address may stand in brackets.
-pub(super) fn address(asked: &str) -> Option<IpAddr> {
+pub(crate) fn address(asked: &str) -> Option<IpAddr> {
     asked.trim_matches(['[', ']']).parse().ok()
 }
 
@@ -294,6 +294,6 @@ fn first_bytes(name: Option<&str>, port: u16, declared: Option<Protocol>) -> Fir
 }
 
 /// A Host header: clients leave the port of HTTP out.
-fn authority(host: &str, port: u16) -> String {
+pub(crate) fn authority(host: &str, port: u16) -> String {
     if port == 80 { host.to_owned() } else { format!("{host}:{port}") }
 }

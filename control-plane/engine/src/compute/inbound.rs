@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use eastwest_model::{ObjectRef, Workload, policy::PeerAuthentication, service::Protocol};
 
-use super::{listed_ports, peer_authentication as policies};
+use super::{access, listed_ports, peer_authentication as policies};
 use crate::{
     Snapshot,
     settings::{Inbound, InboundPort},
@@ -30,6 +30,7 @@ pub fn inbound(snapshot: &Snapshot, workload: &Workload) -> Inbound {
         trust_domains: [&mesh.trust_domain].into_iter().chain(&mesh.trust_domain_aliases).cloned().collect(),
         min_tls_version: mesh.min_tls_version,
         access_log_file: mesh.access_log_file.clone(),
+        access: Arc::new(access::access(snapshot, workload)),
     }
 }
 

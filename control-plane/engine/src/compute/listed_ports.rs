@@ -1,9 +1,9 @@
 //! The container ports that Services or a Sidecar list for a workload, with what they carry (POLICY.md P8, I1).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use eastwest_model::{
-    Kind, Name, Workload,
+    Host, Kind, Name, Workload,
     meta::Created,
     service::{EndpointSlice, Protocol, Service, ServicePort, SliceEndpoint, TargetPort},
 };
@@ -23,6 +23,18 @@ pub(crate) fn of(snapshot: &Snapshot, workload: &Workload) -> BTreeMap<u16, Prot
     let mut listings = listings(snapshot, workload);
     listings.sort_by(|a, b| b.age.cmp(&a.age));
     listings.into_iter().flat_map(|listing| listing.ports.into_iter().rev()).collect()
+}
+
+/// The Service port that leads to a port of a workload, of the oldest Service that has one.
+pub(crate) fn service_port(snapshot: &Snapshot, workload: &Workload, port: u16) -> Option<(Host, u16)> {
+    let space = snapshot.namespace(workload.meta.namespace());
+    let leads_here = |service: &&Arc<Service>| {
+        service.ports.iter().find(|one| target_port(workload, one) == Some(port)).map(|one| one.number)
+    };
+    let services = space.services.selecting(&workload.meta.labels);
+    let found = services.filter_map(|service| Some((leads_here(&service)?, service)));
+    let (number, service) = found.min_by_key(|(_, service)| age(&service.meta))?;
+    Some((snapshot.host_of(&service.meta.object), number))
 }
 
 /// The ports of one Service or ServiceEntry on the workload.

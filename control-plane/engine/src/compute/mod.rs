@@ -1,6 +1,8 @@
 //! World in, settings out; one file for each concern.
 
+pub(crate) mod access;
 mod accounts;
+mod alike;
 mod auto_mtls;
 pub(crate) mod credentials;
 mod destination_rule;
@@ -22,7 +24,7 @@ use eastwest_model::{IdentityError, SpiffeId, Workload, WorkloadKey};
 use crate::{ClientScope, Snapshot, settings::WorkloadTls};
 
 pub use inbound::inbound;
-pub use outbound::{outbound, outbound_service};
+pub use outbound::{are_beside, outbound, outbound_beside, outbound_service};
 pub use protection::weakened;
 
 /// The identity of a workload: its service account, `default` where it names none.

@@ -1,6 +1,6 @@
 //! How the clients of a scope call others: hosts, their clusters and the setting of each.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use eastwest_model::{
     Host, Name, ObjectRef,
@@ -11,13 +11,14 @@ use eastwest_model::{
 
 use super::{
     accounts,
+    alike::Alike,
     auto_mtls::{self, Verdict},
     credentials::{self, Handout},
     destination_rule::{self, Selection},
     endpoints::{self, Backend},
     merge::Merged,
     originate::{self, Context},
-    registry::{self, View, is_visible},
+    registry::{self, View, is_visible, local_name},
     traffic_policy::{self, Effective},
 };
 use crate::{
@@ -34,12 +35,40 @@ pub fn outbound(snapshot: &Snapshot, scope: &ClientScope) -> Outbound {
     let services = registry::views(snapshot, scope)
         .map(|view| (view.host.clone(), Arc::new(service(snapshot, scope, view))))
         .collect();
+    with_services(snapshot, scope, services)
+}
+
+fn with_services(
+    snapshot: &Snapshot,
+    scope: &ClientScope,
+    services: BTreeMap<Host, Arc<OutboundService>>,
+) -> Outbound {
     Outbound {
         services,
         families: scope.families(),
         unknown_hosts: scope.unknown_hosts(snapshot),
         access_log_file: snapshot.mesh.access_log_file.clone(),
     }
+}
+
+/// The same, beside those of another scope: what the clients of both see alike is the same object.
+pub fn outbound_beside(
+    snapshot: &Snapshot,
+    scope: &ClientScope,
+    (other, known): (&ClientScope, &Outbound),
+) -> Outbound {
+    let Some(alike) = Alike::of(snapshot, scope, other) else { return outbound(snapshot, scope) };
+    let of_host = |host: &Host| match alike.see(host) {
+        true => known.services.get(host).cloned(),
+        false => outbound_service(snapshot, scope, host).map(Arc::new),
+    };
+    let services = snapshot.hosts().filter_map(|host| Some((host.clone(), of_host(host)?))).collect();
+    with_services(snapshot, scope, services)
+}
+
+/// Whether [`outbound_beside`] finds anything that the clients of both scopes see alike.
+pub fn are_beside(snapshot: &Snapshot, scope: &ClientScope, other: &ClientScope) -> bool {
+    Alike::of(snapshot, scope, other).is_some()
 }
 
 /// One host as the clients of a scope see it, `None` if they do not.
@@ -164,7 +193,7 @@ impl<'a> Builder<'a> {
         let lingering =
             marking.filter(|_| draft.effective.tls.is_none()).and_then(|mode| self.lingering(draft, mode));
         let Handout { secrets, steps: credentials } = match draft.effective.tls {
-            Some((block, source)) => credentials::of(self.snapshot, self.client, (block, source), &tls),
+            Some((block, place)) => credentials::of(self.snapshot, self.client, (block, place.rule), &tls),
             None => Handout::default(),
         };
         let own = lingering.into_iter().chain(credentials).chain([last]).collect();
@@ -185,7 +214,11 @@ impl<'a> Builder<'a> {
             discovery: draft.discovery,
             tls,
             policy,
-            traffic: draft.effective.settings(),
+            traffic: draft.effective.settings(
+                self.rule.as_ref(),
+                (draft.subset.map(|subset| &subset.name), draft.port.number),
+                &self.snapshot.mesh.traffic,
+            ),
             trace: Trace::new(Arc::clone(&self.steps), own),
             endpoints: dialled.into_iter().map(endpoint).collect(),
             secrets,
@@ -205,7 +238,8 @@ impl<'a> Builder<'a> {
     /// T4: a block decides; without one, auto mutual TLS.
     fn setting(&self, draft: &Draft<'a>) -> (ClientTlsSetting, Option<ObjectRef>, Step) {
         let context = self.context(draft);
-        if let Some((tls, source)) = draft.effective.tls {
+        if let Some((tls, place)) = draft.effective.tls {
+            let source = place.rule;
             let setting = originate::by_block(&context, tls);
             let reason = match originate::is_withheld(&context, tls) {
                 true => Reason::CredentialNeedsSelector { mode: tls.mode },
@@ -296,10 +330,4 @@ fn aliases(snapshot: &Snapshot, client: &Name, view: &View<'_>) -> Vec<Name> {
 fn short_names(name: &str, namespace: &str, client: &Name) -> Vec<Name> {
     let longer = [format!("{name}.{namespace}").into(), format!("{name}.{namespace}.svc").into()];
     (*namespace == **client).then(|| name.into()).into_iter().chain(longer).collect()
-}
-
-/// Name and namespace of a host that is named like a Service, whatever object describes it (D11).
-fn local_name<'a>(snapshot: &Snapshot, host: &'a Host) -> Option<(&'a str, &'a str)> {
-    let local = host.as_str().strip_suffix(&*snapshot.mesh.cluster_domain)?.strip_suffix(".svc.")?;
-    local.split_once('.').filter(|(name, namespace)| !name.starts_with('*') && !namespace.contains('.'))
 }

@@ -290,3 +290,9 @@ fn discovery(entry: &ServiceEntry, host: &Host) -> Discovery {
         Resolution::Static | Resolution::DynamicDns => Discovery::Eds,
     }
 }
+
+/// Name and namespace of a host that is named like a Service, whatever object describes it (D11).
+pub(crate) fn local_name<'a>(snapshot: &Snapshot, host: &'a Host) -> Option<(&'a str, &'a str)> {
+    let local = host.as_str().strip_suffix(&*snapshot.mesh.cluster_domain)?.strip_suffix(".svc.")?;
+    local.split_once('.').filter(|(name, namespace)| !name.starts_with('*') && !namespace.contains('.'))
+}

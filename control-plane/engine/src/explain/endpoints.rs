@@ -179,6 +179,7 @@ fn explained(snapshot: &Snapshot, endpoint: &Endpoint, backend: &Backend, pair: 
     EndpointExplanation {
         address: written(endpoint),
         workload: endpoint.workload.clone(),
+        port: backend.port(),
         ready: endpoint.ready,
         marked: endpoint.mutual_tls,
         server_cluster: pair.server.in_mesh.then(|| pair::server_cluster(snapshot, backend)),

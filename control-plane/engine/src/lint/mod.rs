@@ -1,11 +1,13 @@
 //! What the configuration says and does not do: objects that lose, rules without effect, unintended plaintext, and
 //! connections that fail. Mistakes inside one object are found by its parser; these findings need the whole mesh.
 
+mod access;
 mod calls;
 mod inbound;
 mod outbound;
 mod problems;
 mod references;
+mod subsets;
 mod taken;
 mod undeclared;
 mod unused;
@@ -56,11 +58,13 @@ pub fn analyse(snapshot: &Snapshot) -> (Vec<Diagnostic>, Overridden) {
         findings.extend(calls::findings(&Caller::new(snapshot, scope, &settings)));
         for service in settings.services.values() {
             findings.extend(outbound::findings(snapshot, scope, service, &mut problems));
+            findings.extend(subsets::findings(snapshot, service));
         }
         used.extend(outbound::used(&settings).cloned());
         note_losers(&mut overridden, outbound::steps(&settings));
     }
     findings.extend(undeclared.findings());
+    findings.extend(access::findings(snapshot));
     findings.extend(references::findings(snapshot));
     findings.extend(taken::findings(snapshot));
     let unused = unused::findings(snapshot, (!scopes.is_empty()).then_some(&used), &findings);

@@ -12,6 +12,7 @@ use super::{
     ByServerName, Carries, Chain, ChainMatch, ClusterKey, Destination, ListenerKey, ListenerPart, PLAIN_HTTP,
     Target, Transport,
 };
+use crate::traffic::{Relay, Sending};
 
 /// A listener behind `virtualOutbound`, which does not bind: it gets the connections to its address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -43,11 +44,11 @@ impl<'a> Listener<'a> {
     }
 
     fn of_one_host(key: ListenerKey, carries: &Carries<'a>) -> Self {
-        let bytes = chain("tcp", ChainMatch::default(), bytes(carries.cluster()));
+        let bytes = chain("tcp", ChainMatch::default(), bytes(carries));
         let (chains, default_chain) = match carries {
             Carries::Bytes { .. } => (vec![bytes], None),
-            Carries::Either { cluster, mesh } => {
-                (http_chains("", ChainMatch::default(), *cluster, *mesh), Some(bytes))
+            Carries::Either { cluster, mesh, sending, .. } => {
+                (http_chains("", ChainMatch::default(), (*cluster, *sending), *mesh), Some(bytes))
             }
         };
         Self { key, finds_tls: false, finds_http: default_chain.is_some(), chains, default_chain }
@@ -67,7 +68,7 @@ struct AnyHost<'a> {
     /// The hosts of blocks of addresses.
     blocks: BTreeMap<IpNet, Vec<InBlock<'a>>>,
     /// The host that takes other bytes, as long as the port has no other one.
-    only: Option<(&'a Host, Option<ClusterKey<'a>>)>,
+    only: Option<(&'a Host, Option<(ClusterKey<'a>, Relay)>)>,
     /// The port has several hosts.
     several: bool,
 }
@@ -103,7 +104,7 @@ impl<'a> AnyHost<'a> {
         all
     }
 
-    fn note(&mut self, host: &'a Host, bytes: Option<ClusterKey<'a>>) {
+    fn note(&mut self, host: &'a Host, bytes: Option<(ClusterKey<'a>, Relay)>) {
         let (known, known_bytes) = self.only.get_or_insert((host, bytes));
         self.several |= *known != host;
         *known_bytes = known_bytes.or(bytes);
@@ -115,9 +116,12 @@ impl<'a> AnyHost<'a> {
             self.http.then(|| chain("http", raw(&PLAIN_HTTP), Target::Routes { dynamic: self.dynamic }));
         let by_name = self.server_names.iter().map(|(name, to)| by_server_name(name, None, to));
         let only = self.only.filter(|_| !self.several).and_then(|(_, bytes)| bytes);
-        let only = only.map(|cluster| chain("tcp", raw(&[]), bytes(cluster)));
+        let only = only.map(|(cluster, relay)| {
+            chain("tcp", raw(&[]), Target::Bytes { to: Destination::Cluster(cluster), lookup: None, relay })
+        });
         let mut chains: Vec<Chain<'a>> = http.into_iter().chain(by_name).chain(only).collect();
-        let unknown = Target::Bytes { to: Destination::unknown(unknown), lookup: None };
+        let unknown =
+            Target::Bytes { to: Destination::unknown(unknown), lookup: None, relay: Relay::default() };
         let spared = self.spared(key.port, &chains, &unknown);
         let of_block = |(block, hosts): (&IpNet, &Vec<InBlock<'a>>)| {
             chains_of_block(*block, &hosts.iter().map(|host| host.carries).collect::<Vec<_>>())
@@ -191,17 +195,17 @@ fn chains_of_block<'a>(block: IpNet, hosts: &[Carries<'a>]) -> Vec<Chain<'a>> {
     let [only] = hosts else {
         let by_name = hosts.iter().map(|host| {
             let cluster = host.cluster();
-            let to = ByServerName { cluster, lookup: None };
+            let to = ByServerName { cluster, lookup: None, relay: host.relay() };
             (cluster.host.as_str(), by_server_name(cluster.host.as_str(), Some(block), &to))
         });
         return by_name.collect::<BTreeMap<_, _>>().into_values().collect();
     };
     let matches = ChainMatch { blocks: vec![block], ..Default::default() };
-    let all = chain(block.to_string(), matches.clone(), bytes(only.cluster()));
-    let Carries::Either { cluster, mesh } = only else { return vec![all] };
+    let all = chain(block.to_string(), matches.clone(), bytes(only));
+    let Carries::Either { cluster, mesh, sending, .. } = only else { return vec![all] };
     let raw = ChainMatch { transport: Some(Transport::Raw), ..matches };
-    let mut chains = http_chains(&format!("{block} "), raw.clone(), *cluster, *mesh);
-    chains.push(chain(format!("{block} tcp"), raw, bytes(*cluster)));
+    let mut chains = http_chains(&format!("{block} "), raw.clone(), (*cluster, *sending), *mesh);
+    chains.push(chain(format!("{block} tcp"), raw, bytes(only)));
     chains.push(all);
     chains
 }
@@ -210,7 +214,7 @@ fn by_server_name<'a>(name: &'a str, block: Option<IpNet>, to: &ByServerName<'a>
     let transport = Some(Transport::Tls);
     let blocks = block.into_iter().collect();
     let matches = ChainMatch { blocks, server_name: Some(name), transport, protocols: &[] };
-    let target = Target::Bytes { to: Destination::Cluster(to.cluster), lookup: to.lookup };
+    let target = Target::Bytes { to: Destination::Cluster(to.cluster), lookup: to.lookup, relay: to.relay };
     match block {
         None => chain(name, matches, target),
         Some(block) => chain(format!("{block} {name}"), matches, target),
@@ -218,18 +222,23 @@ fn by_server_name<'a>(name: &'a str, block: Option<IpNet>, to: &ByServerName<'a>
 }
 
 /// HTTP of both versions to one cluster.
-fn http_chains<'a>(prefix: &str, matches: ChainMatch<'a>, to: ClusterKey<'a>, mesh: bool) -> Vec<Chain<'a>> {
+fn http_chains<'a>(
+    prefix: &str,
+    matches: ChainMatch<'a>,
+    (to, sending): (ClusterKey<'a>, Sending<'a>),
+    mesh: bool,
+) -> Vec<Chain<'a>> {
     const VERSIONS: [(&str, &[&str], &str); 2] =
         [("http/1.1", &["http/1.0", "http/1.1"], "istio-http/1.1"), ("h2c", &["h2c"], "istio-h2")];
     let of_version = |(name, protocols, alpn): (&str, _, _)| {
-        let target = Target::Http { to, alpn: mesh.then_some(alpn) };
+        let target = Target::Http { to, alpn: mesh.then_some(alpn), sending };
         chain(format!("{prefix}{name}"), ChainMatch { protocols, ..matches.clone() }, target)
     };
     VERSIONS.into_iter().map(of_version).collect()
 }
 
-fn bytes(cluster: ClusterKey<'_>) -> Target<'_> {
-    Target::Bytes { to: Destination::Cluster(cluster), lookup: None }
+fn bytes<'a>(carries: &Carries<'a>) -> Target<'a> {
+    Target::Bytes { to: Destination::Cluster(carries.cluster()), lookup: None, relay: carries.relay() }
 }
 
 fn chain<'a>(

@@ -13,7 +13,10 @@ use std::{borrow::Cow, net::IpAddr};
 use eastwest_model::{Families, Host, mesh::OutboundTrafficPolicy};
 use ipnet::IpNet;
 
-use crate::settings::OutboundCluster;
+use crate::{
+    settings::OutboundCluster,
+    traffic::{Relay, Sending},
+};
 
 pub use listener::Listener;
 pub use parts::{ByServerName, Carries, ListenerPart, parts};
@@ -154,6 +157,8 @@ pub enum Target<'a> {
         to: Destination<'a>,
         /// The port at which the server name is looked up and dialled, if the cluster does not know where it is.
         lookup: Option<u16>,
+        /// How.
+        relay: Relay,
     },
     /// Routes its requests by the virtual hosts of the port.
     Routes {
@@ -166,6 +171,8 @@ pub enum Target<'a> {
         to: ClusterKey<'a>,
         /// What the server's sidecar is told to expect, if there may be one (POLICY.md O3).
         alpn: Option<&'static str>,
+        /// How.
+        sending: Sending<'a>,
     },
 }
 

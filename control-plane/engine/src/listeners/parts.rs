@@ -9,7 +9,10 @@ use eastwest_model::{
 use ipnet::IpNet;
 
 use super::{Addresses, ClusterKey, ListenerKey};
-use crate::settings::{ClientTlsSetting, Discovery, OutboundCluster, OutboundService};
+use crate::{
+    settings::{ClientTlsSetting, Discovery, OutboundCluster, OutboundService},
+    traffic::{Relay, Sending},
+};
 
 /// What a host contributes to a listener. Parts are equal if they make the same filter chains.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +30,8 @@ pub enum ListenerPart<'a> {
         host: &'a Host,
         /// Where TLS of the application that asks for the host leads; `None` for wildcards that Envoy does not take.
         by_name: Option<ByServerName<'a>>,
-        /// Where other bytes lead, if no other host can be meant.
-        bytes: Option<ClusterKey<'a>>,
+        /// Where other bytes lead, and how, if no other host can be meant.
+        bytes: Option<(ClusterKey<'a>, Relay)>,
     },
     /// To the listener of all addresses: the host has a block of them.
     Block {
@@ -50,6 +53,8 @@ pub struct ByServerName<'a> {
     pub cluster: ClusterKey<'a>,
     /// The port at which the name is looked up and dialled, if the cluster does not know where it is.
     pub lookup: Option<u16>,
+    /// How its bytes are handed on.
+    pub relay: Relay,
 }
 
 /// What is done with connections to an address of a host.
@@ -59,6 +64,8 @@ pub enum Carries<'a> {
     Bytes {
         /// The cluster.
         cluster: ClusterKey<'a>,
+        /// How.
+        relay: Relay,
     },
     /// HTTP or bytes, found out from the first bytes, go to a cluster.
     Either {
@@ -66,6 +73,10 @@ pub enum Carries<'a> {
         cluster: ClusterKey<'a>,
         /// Whether a sidecar of the mesh may be at the other end, which must be told what comes.
         mesh: bool,
+        /// How bytes go.
+        relay: Relay,
+        /// How requests go.
+        sending: Sending<'a>,
     },
 }
 
@@ -110,12 +121,13 @@ fn named<'a>(service: &'a OutboundService, cluster: &'a OutboundCluster) -> Opti
     });
     // Envoy takes wildcards of whole labels only.
     let is_label = service.host.wildcard_suffix().is_none_or(|suffix| suffix.starts_with('.'));
+    let relay = cluster.traffic.relay;
     let cluster = ClusterKey::of(cluster);
     Some(ListenerPart::Named {
         host: &service.host,
-        by_name: is_label.then_some(ByServerName { cluster, lookup }),
+        by_name: is_label.then_some(ByServerName { cluster, lookup, relay }),
         // Bytes without a name give nothing to look up.
-        bytes: (!dynamic).then_some(cluster),
+        bytes: (!dynamic).then_some((cluster, relay)),
     })
 }
 
@@ -139,20 +151,27 @@ fn addresses(service: &OutboundService, cluster: &OutboundCluster) -> Vec<IpAddr
 
 impl<'a> Carries<'a> {
     fn of(cluster: &'a OutboundCluster) -> Self {
-        let key = ClusterKey::of(cluster);
+        let (key, relay) = (ClusterKey::of(cluster), cluster.traffic.relay);
         match cluster.port.protocol {
             Protocol::Undeclared => {
                 let mesh =
                     matches!(cluster.tls, ClientTlsSetting::Auto(_) | ClientTlsSetting::IstioMutual(_));
-                Self::Either { cluster: key, mesh }
+                Self::Either { cluster: key, mesh, relay, sending: cluster.sending() }
             }
-            _ => Self::Bytes { cluster: key },
+            _ => Self::Bytes { cluster: key, relay },
         }
     }
 
     pub(super) fn cluster(&self) -> ClusterKey<'a> {
         match self {
-            Self::Bytes { cluster } | Self::Either { cluster, .. } => *cluster,
+            Self::Bytes { cluster, .. } | Self::Either { cluster, .. } => *cluster,
+        }
+    }
+
+    /// How bytes are handed on.
+    pub(super) fn relay(&self) -> Relay {
+        match self {
+            Self::Bytes { relay, .. } | Self::Either { relay, .. } => *relay,
         }
     }
 }

@@ -10,7 +10,10 @@ use super::{
     unknown_virtual_host,
     virtual_hosts::{owned_domains, virtual_host_name},
 };
-use crate::settings::{Outbound, OutboundCluster};
+use crate::{
+    settings::{Outbound, OutboundCluster},
+    traffic::{Relay, Sending},
+};
 
 /// What an application dials, and how it begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +65,10 @@ pub struct Resolved<'a> {
     pub virtual_host: Option<String>,
     /// Where it ends up.
     pub to: Reached<'a>,
+    /// How requests are sent there; `None` = it hands bytes on, or requests as they are.
+    pub sending: Option<Sending<'a>>,
+    /// How bytes are handed on.
+    pub relay: Relay,
 }
 
 /// Where a call ends up.
@@ -96,8 +103,8 @@ pub struct Listeners<'a> {
     routes: BTreeMap<u16, Domains<'a>>,
 }
 
-/// The domains of a port, each with the cluster of its host.
-type Domains<'a> = BTreeMap<String, ClusterKey<'a>>;
+/// The domains of a port, each with the cluster of its host and how requests are sent there.
+type Domains<'a> = BTreeMap<String, (ClusterKey<'a>, Sending<'a>)>;
 
 impl<'a> Listeners<'a> {
     /// Those that are rendered for a client with these settings.
@@ -142,14 +149,23 @@ impl<'a> Listeners<'a> {
             chain: chain.name.to_string(),
             virtual_host: None,
             to: Reached::BlackHole,
+            sending: None,
+            relay: Relay::default(),
         };
         match (&chain.target, &call.first_bytes) {
-            (Target::Bytes { to, .. }, _) => resolved.to = self.reached(*to),
-            (Target::Http { to, .. }, _) => resolved.to = self.cluster(*to),
+            (Target::Bytes { to, relay, .. }, _) => {
+                resolved.to = self.reached(*to);
+                resolved.relay = *relay;
+            }
+            (Target::Http { to, sending, .. }, _) => {
+                resolved.to = self.cluster(*to);
+                resolved.sending = Some(*sending);
+            }
             (Target::Routes { .. }, FirstBytes::Http { authority }) => {
-                let (virtual_host, to) = self.route(call.port, authority);
+                let (virtual_host, to, sending) = self.route(call.port, authority);
                 resolved.virtual_host = Some(virtual_host);
                 resolved.to = to;
+                resolved.sending = sending;
             }
             // Nothing but HTTP gets there.
             (Target::Routes { .. }, _) => {}
@@ -175,11 +191,13 @@ impl<'a> Listeners<'a> {
             chain: format!("{VIRTUAL_OUTBOUND}-{chain}"),
             virtual_host: None,
             to: self.reached(to),
+            sending: None,
+            relay: Relay::default(),
         }
     }
 
     /// The exact domain, else the longest wildcard, else the virtual host for unknown hosts.
-    fn route(&self, port: u16, authority: &str) -> (String, Reached<'a>) {
+    fn route(&self, port: u16, authority: &str) -> (String, Reached<'a>, Option<Sending<'a>>) {
         let authority = authority.to_ascii_lowercase();
         let found = self.routes.get(&port).and_then(|domains| {
             let wildcard = || {
@@ -188,15 +206,15 @@ impl<'a> Listeners<'a> {
             };
             domains.get(&authority).or_else(wildcard)
         });
-        let Some(cluster) = found else {
+        let Some((cluster, sending)) = found else {
             let policy = self.outbound.unknown_hosts;
             let to = match policy {
                 OutboundTrafficPolicy::AllowAny => Reached::Passthrough,
                 OutboundTrafficPolicy::RegistryOnly => Reached::Answered(UNKNOWN_HOST_STATUS),
             };
-            return (unknown_virtual_host(policy).to_owned(), to);
+            return (unknown_virtual_host(policy).to_owned(), to, None);
         };
-        (virtual_host_name(cluster), self.cluster(*cluster))
+        (virtual_host_name(cluster), self.cluster(*cluster), Some(*sending))
     }
 
     fn reached(&self, to: Destination<'a>) -> Reached<'a> {
@@ -216,7 +234,11 @@ impl<'a> Listeners<'a> {
 
 fn domains<'a>(hosts: &[HostRoutes<'a>]) -> Domains<'a> {
     let owned = owned_domains(hosts.iter());
-    owned.flat_map(|(to, domains)| domains.into_iter().map(move |one| (one.to_owned(), to))).collect()
+    owned
+        .flat_map(|(host, domains)| {
+            domains.into_iter().map(move |one| (one.to_owned(), (host.to, host.sending)))
+        })
+        .collect()
 }
 
 impl<'a> Listener<'a> {

@@ -8,6 +8,7 @@ use super::{ClusterKey, parts::is_routed};
 use crate::{
     address::url_host,
     settings::{Discovery, OutboundCluster, OutboundService},
+    traffic::Sending,
 };
 
 /// What a host contributes to the routes of a port.
@@ -15,6 +16,8 @@ use crate::{
 pub struct HostRoutes<'a> {
     /// The cluster that its requests go to.
     pub to: ClusterKey<'a>,
+    /// How.
+    pub sending: Sending<'a>,
     /// All domains by which requests find the host; some may belong to another one already.
     pub domains: Vec<String>,
 }
@@ -23,7 +26,7 @@ pub struct HostRoutes<'a> {
 pub fn host_routes(service: &OutboundService) -> impl Iterator<Item = (u16, HostRoutes<'_>)> {
     let part = |cluster| {
         let to = ClusterKey::of(cluster);
-        (to.port, HostRoutes { to, domains: domains(service, to.port) })
+        (to.port, HostRoutes { to, sending: cluster.sending(), domains: domains(service, to.port) })
     };
     service.whole().filter(|cluster: &&OutboundCluster| is_routed(service, cluster)).map(part)
 }
@@ -44,6 +47,8 @@ pub struct VirtualHosts<'a> {
 pub struct VirtualHost<'a> {
     /// The cluster that its requests go to.
     pub to: ClusterKey<'a>,
+    /// How.
+    pub sending: Sending<'a>,
     /// Its domains: a name or address, or a wildcard of it, each alone and with the port.
     pub domains: Vec<&'a str>,
 }
@@ -52,20 +57,26 @@ impl<'a> VirtualHosts<'a> {
     /// The virtual hosts of a port that hosts contribute to, in their order.
     pub fn new(port: u16, hosts: &[&'a HostRoutes<'_>], unknown: OutboundTrafficPolicy) -> Self {
         let hosts = owned_domains(hosts.iter().copied());
-        Self { port, hosts: hosts.map(|(to, domains)| VirtualHost { to, domains }).collect(), unknown }
+        Self {
+            port,
+            hosts: hosts
+                .map(|(host, domains)| VirtualHost { to: host.to, sending: host.sending, domains })
+                .collect(),
+            unknown,
+        }
     }
 }
 
-/// The domains that each host gets, by its cluster. A domain belongs to the first host that has it: Envoy takes each
+/// Each host with the domains that it gets. A domain belongs to the first host that has it: Envoy takes each
 /// only once.
 pub(super) fn owned_domains<'p, 'a: 'p>(
     hosts: impl Iterator<Item = &'p HostRoutes<'a>>,
-) -> impl Iterator<Item = (ClusterKey<'a>, Vec<&'p str>)> {
+) -> impl Iterator<Item = (&'p HostRoutes<'a>, Vec<&'p str>)> {
     let mut taken = BTreeSet::from(["*"]);
-    hosts.filter_map(move |HostRoutes { to, domains }| {
+    hosts.filter_map(move |host| {
         let domains: Vec<_> =
-            domains.iter().map(String::as_str).filter(|domain| taken.insert(domain)).collect();
-        (!domains.is_empty()).then_some((*to, domains))
+            host.domains.iter().map(String::as_str).filter(|domain| taken.insert(domain)).collect();
+        (!domains.is_empty()).then_some((host, domains))
     })
 }
 

@@ -8,9 +8,11 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use eastwest_model::{
-    Credential, CredentialRef, Host, Kind, Meta, Name, Object, ObjectRef, Workload,
+    Credential, CredentialRef, Host, Kind, Meta, Name, Object, ObjectRef, Selector, Workload,
     credential::TRUST_SUFFIX,
-    policy::{DestinationRule, MutualTlsMode, PeerAuthentication},
+    policy::{
+        AuthorizationPolicy, DestinationRule, MutualTlsMode, PeerAuthentication, RequestAuthentication,
+    },
     service::{EndpointSlice, Service, ServiceEntry, Sidecar},
 };
 
@@ -146,6 +148,8 @@ namespace! {
     service_entries: Selecting<ServiceEntry> => ServiceEntry(ServiceEntry),
     sidecars: Objects<Sidecar> => Sidecar(Sidecar),
     peer_authentications: Objects<PeerAuthentication> => PeerAuthentication(PeerAuthentication),
+    authorization_policies: Objects<AuthorizationPolicy> => AuthorizationPolicy(AuthorizationPolicy),
+    request_authentications: Objects<RequestAuthentication> => RequestAuthentication(RequestAuthentication),
     destination_rules: Rules => DestinationRule(DestinationRule),
     credentials: Objects<Credential> => Credential(Secret | ConfigMap),
 }
@@ -157,6 +161,7 @@ impl Stored for Service {
         dirty.add_hosts(snapshot.alias_chain(self));
         dirty.add_hosts(snapshot.hosts_spelling(self));
         dirty.add_hosts(snapshot.hosts_at(&addresses_of(snapshot, self)));
+        dirty.merge(affected_by_authorizers(snapshot, [&snapshot.host_of(&self.meta.object)]));
         let space = snapshot.namespace(self.meta.namespace());
         match self.selector() {
             Some(selector) => space.workloads.selected(selector).for_each(|one| dirty.add_inbound(one)),
@@ -212,6 +217,16 @@ fn addresses_in(space: &Namespace, slice: &EndpointSlice) -> Vec<IpAddr> {
     listed.chain(behind.into_iter().flat_map(|one| one.addresses.iter().copied())).collect()
 }
 
+/// AUTHORIZATION.md Z11: a CUSTOM policy denies until the Service of its authorizer is known.
+fn affected_by_authorizers<'h>(snapshot: &Snapshot, hosts: impl IntoIterator<Item = &'h Host>) -> DirtySet {
+    let authorizers = &snapshot.mesh.authorizers;
+    let mut dirty = DirtySet::default();
+    if hosts.into_iter().any(|host| authorizers.iter().any(|one| one.host() == *host)) {
+        dirty.add_inbound_everywhere();
+    }
+    dirty
+}
+
 fn workloads_of<'a>(space: &'a Namespace, slice: &EndpointSlice) -> Vec<&'a Arc<Workload>> {
     let endpoints = slice.endpoints.iter();
     endpoints
@@ -262,6 +277,7 @@ impl Stored for ServiceEntry {
     fn affected(&self, snapshot: &Snapshot) -> DirtySet {
         let mut dirty = DirtySet::default();
         dirty.add_hosts(self.hosts.iter().cloned());
+        dirty.merge(affected_by_authorizers(snapshot, &self.hosts));
         if let Some(selector) = self.selector() {
             let space = snapshot.namespace(self.meta.namespace());
             space.workloads.selected(selector).for_each(|one| dirty.add_inbound(one));
@@ -325,6 +341,40 @@ impl Stored for PeerAuthentication {
             && self.ports.len() == other.ports.len()
             && ports.all(|((port, one), (same, other))| port == same && accept(*one, *other))
     }
+}
+
+impl Stored for AuthorizationPolicy {
+    fn affected(&self, snapshot: &Snapshot) -> DirtySet {
+        affected_by_access(snapshot, &self.meta, &self.selector)
+    }
+}
+
+impl Stored for RequestAuthentication {
+    fn affected(&self, snapshot: &Snapshot) -> DirtySet {
+        affected_by_access(snapshot, &self.meta, &self.selector)
+    }
+}
+
+/// AUTHORIZATION.md Z1, Z2: a policy of access concerns the workloads that it selects, in its namespace or from the root
+/// namespace everywhere. Callers do not see it.
+fn affected_by_access(snapshot: &Snapshot, meta: &Meta, selector: &Selector) -> DirtySet {
+    let mut dirty = DirtySet::default();
+    let namespace = meta.namespace();
+    match (*namespace == snapshot.mesh.root_namespace, selector.is_empty()) {
+        (true, true) => dirty.add_inbound_everywhere(),
+        (false, true) => dirty.add_inbound_namespace(namespace),
+        (true, false) => {
+            let spaces = snapshot.namespaces.values();
+            spaces
+                .flat_map(|space| space.workloads.selected(selector))
+                .for_each(|one| dirty.add_inbound(one));
+        }
+        (false, false) => {
+            let space = snapshot.namespace(namespace);
+            space.workloads.selected(selector).for_each(|one| dirty.add_inbound(one));
+        }
+    }
+    dirty
 }
 
 impl Stored for DestinationRule {

@@ -43,6 +43,17 @@ impl ClientScope {
         }
     }
 
+    /// The scope of a client in a namespace of which nothing else is known.
+    pub(crate) fn of_stranger(namespace: &str) -> Self {
+        Self {
+            namespace: namespace.into(),
+            sidecar: None,
+            rules: BTreeSet::new(),
+            certificate: None,
+            families: None,
+        }
+    }
+
     /// The scope of a client whose proxy has a certificate by its own metadata.
     #[must_use]
     pub fn with_certificate(self, certificate: Option<&ProxyCertificate>) -> Self {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // an unwrap that fails here is a failed test
 #![allow(clippy::disallowed_methods)] // fixtures are files
 
+mod access;
 mod combinations;
 mod credentials;
 mod diffs;

@@ -1,9 +1,6 @@
 //! The whole traffic policy of a rule: its levels are merged block by block, and each block names its rule.
 
-use eastwest_engine::{
-    compute,
-    settings::{OutboundCluster, Sourced},
-};
+use eastwest_engine::{compute, settings::OutboundCluster, traffic::Sourced};
 use eastwest_model::{Host, policy::SimpleLoadBalancer};
 
 use super::mesh::{DEPOT, Mesh, rule, yard_and_rail};

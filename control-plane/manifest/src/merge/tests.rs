@@ -110,7 +110,7 @@ fn a_bad_document_holds_no_other_back() {
     let bad = [
         "kind: PeerAuthentication\nmetadata: {name: x}",
         "apiVersion: security.istio.io/v1\nkind: PeerAuthentification\nmetadata: {name: x}",
-        "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: x}",
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: x}",
         "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {generateName: x-}",
         "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: {{ .Values.x }}}",
         "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: !ref {name: x}",

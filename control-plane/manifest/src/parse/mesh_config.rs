@@ -4,11 +4,11 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use eastwest_model::{
     MeshConfig, Meta, Object, TrustDomain,
-    mesh::{MESH_CONFIG_MAP, OutboundTrafficPolicy, TlsVersion},
+    mesh::{MESH_CONFIG_MAP, OutboundTrafficPolicy, PathNormalization, TlsVersion},
     names::is_dns_label,
 };
 
-use super::tls_parameters;
+use super::{extension_providers, mesh_traffic, tls_parameters};
 use crate::{document, field::Field, spelling};
 
 const TLS_VERSIONS: &[(&str, TlsVersion)] =
@@ -27,6 +27,22 @@ const FIELDS: &[&str] = &[
     "outboundTrafficPolicy",
     "defaultDestinationRuleExportTo",
     "accessLogFile",
+    "connectTimeout",
+    "tcpKeepalive",
+    "h2UpgradePolicy",
+    "defaultTrafficPolicy",
+    "defaultHttpRetryPolicy",
+    "localityLbSetting",
+    "pathNormalization",
+    "extensionProviders",
+];
+/// Words of `pathNormalization.normalization`.
+const NORMALIZATIONS: &[(&str, PathNormalization)] = &[
+    ("DEFAULT", PathNormalization::Base),
+    ("NONE", PathNormalization::None),
+    ("BASE", PathNormalization::Base),
+    ("MERGE_SLASHES", PathNormalization::MergeSlashes),
+    ("DECODE_AND_MERGE_SLASHES", PathNormalization::DecodeAndMergeSlashes),
 ];
 
 /// Whether this ConfigMap is the one.
@@ -90,6 +106,11 @@ fn read_mesh(field: &Field<'_>, defaults: &MeshConfig) -> MeshConfig {
     set(&mut mesh.default_destination_rule_export_to, exported.is_set().then(|| namespaces(&exported)));
     let access_log = field.get("accessLogFile");
     set(&mut mesh.access_log_file, access_log.is_set().then(|| access_log.name()));
+    mesh.traffic = Arc::new(mesh_traffic::read(field));
+    let paths = field.get("pathNormalization");
+    let normalization = paths.slips(&["normalization"]).get("normalization");
+    set(&mut mesh.path_normalization, normalization.choice("normalizations", NORMALIZATIONS));
+    mesh.authorizers = extension_providers::authorizers(&field.get("extensionProviders"));
     mesh.trust_domain_aliases = aliases(&field.get("trustDomainAliases"), &mesh.trust_domain);
     let defaults = field.get("tlsDefaults");
     mesh.tls_default_cipher_suites = tls_parameters::cipher_suites(&defaults.get("cipherSuites"));

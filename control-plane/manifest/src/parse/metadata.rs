@@ -5,6 +5,7 @@ use std::sync::Arc;
 use eastwest_model::{
     Created, Kind, Labels, Meta, ObjectRef, Origin,
     names::{is_dns_label, is_dns_subdomain},
+    policy::DRY_RUN,
 };
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -13,6 +14,7 @@ use crate::field::Field;
 
 /// The annotations that mean something here.
 const ANNOTATIONS: &[&str] = &[
+    DRY_RUN,
     "alpha.istio.io/canonical-serviceaccounts",
     "alpha.istio.io/kubernetes-serviceaccounts",
     "networking.istio.io/exportTo",

@@ -4,19 +4,27 @@
 //! every mistake is reported, and an object with an error is refused without effect on others. A kind that Istio reads and
 //! that is not read here gets a warning that it is not in force.
 
+mod authorization_policy;
+mod authorization_values;
 mod credential;
 mod destination_rule;
+mod duration;
 mod endpoint_slice;
 mod export_to;
+mod extension_providers;
 mod host;
 mod labels;
 mod mesh_config;
+mod mesh_traffic;
 mod metadata;
 mod passed_over;
 mod peer_authentication;
 mod pod;
 mod policy_blocks;
 mod port;
+mod request_authentication;
+mod retries;
+mod scoped;
 mod service;
 mod service_entry;
 mod sidecar;
@@ -100,10 +108,13 @@ pub fn documents(text: &str, file: &str, defaults: &MeshConfig) -> Parsed {
     let file = Name::from(file);
     let at = |line| Origin { file: Some(file.clone()), line: Some(line) };
     let mut parsed = Parsed::default();
+    let mut unlisted = Unlisted::default();
     let mut last = None;
     for document in document::read(text, &file) {
         last = None;
-        parsed.broken.iter_mut().for_each(|broken| broken.is_last = false);
+        if let Some(broken) = parsed.broken.last_mut() {
+            broken.is_last = false;
+        }
         match document {
             Ok(document) => {
                 let read = read(&document.value, &document.duplicates, &at(document.line), defaults);
@@ -114,10 +125,12 @@ pub fn documents(text: &str, file: &str, defaults: &MeshConfig) -> Parsed {
                 parsed.add(Document::lost(&at(error.line), "", error.message), || error.text.into());
             }
         }
+        unlisted.shorten(&mut parsed.diagnostics);
     }
     if let (Some((reference, origin)), Some(key)) = (last, document::empty_at_the_end(text)) {
         parsed.may_be_cut(reference, &origin, key);
     }
+    parsed.diagnostics.extend(unlisted.finding(&file));
     parsed.diagnostics.sort();
     parsed
 }
@@ -182,6 +195,44 @@ fn read(value: &Value, duplicates: &[Duplicate], origin: &Origin, defaults: &Mes
     let about = |finding| diagnostic(reference.to_string(), origin, finding);
     let diagnostics = findings.into_iter().map(about).collect();
     Document::Entry(Entry { object, refused, stand_in, diagnostics, reference })
+}
+
+/// The most errors, and the most warnings, that are listed of a file.
+const LISTED: usize = 500;
+
+/// How many errors and warnings of a file are not listed, and how many are.
+#[derive(Debug, Default)]
+struct Unlisted {
+    listed: [usize; 2],
+    more: [usize; 2],
+    /// How many diagnostics have been looked at.
+    seen: usize,
+}
+
+impl Unlisted {
+    /// Takes what is too much out of the diagnostics that came since the last call.
+    fn shorten(&mut self, diagnostics: &mut Vec<Diagnostic>) {
+        for diagnostic in diagnostics.split_off(self.seen) {
+            let sort = usize::from(diagnostic.severity == Severity::Warning);
+            if self.listed[sort] < LISTED {
+                self.listed[sort] += 1;
+                diagnostics.push(diagnostic);
+            } else {
+                self.more[sort] += 1;
+            }
+        }
+        self.seen = diagnostics.len();
+    }
+
+    /// What is said of them.
+    fn finding(&self, file: &Name) -> Option<Diagnostic> {
+        let [errors, warnings] = self.more;
+        let severity = if errors > 0 { Severity::Error } else { Severity::Warning };
+        let origin = Origin { file: Some(file.clone()), line: None };
+        let message =
+            format!("{errors} more errors and {warnings} more warnings of this file are not listed");
+        (errors + warnings > 0).then(|| about_file(&origin, severity, "", message))
+    }
 }
 
 impl Parsed {
@@ -285,6 +336,8 @@ const READERS: &[Reader] = &[
     reader(Kind::Secret, &["v1"], credential::secret),
     reader(Kind::EndpointSlice, &["v1", "v1beta1"], endpoint_slice::read),
     reader(Kind::PeerAuthentication, &["v1", "v1beta1"], peer_authentication::read),
+    reader(Kind::AuthorizationPolicy, &["v1", "v1beta1"], authorization_policy::read),
+    reader(Kind::RequestAuthentication, &["v1", "v1beta1"], request_authentication::read),
     reader(Kind::DestinationRule, ISTIO_VERSIONS, destination_rule::read),
     reader(Kind::ServiceEntry, ISTIO_VERSIONS, service_entry::read),
     reader(Kind::WorkloadEntry, ISTIO_VERSIONS, workload_entry::read),

@@ -9,8 +9,6 @@ use crate::spelling;
 /// A kind that Istio reads and that is not read here, with what it therefore does not do. A kind that becomes known
 /// loses its line.
 const NOT_READ: &[(&str, &str, &str)] = &[
-    (SECURITY, "AuthorizationPolicy", "no call is allowed or denied by it"),
-    (SECURITY, "RequestAuthentication", "no token of a request is checked by it"),
     (NETWORKING, "VirtualService", "calls are routed as if it were not there"),
     (NETWORKING, "Gateway", "no gateway is configured by it"),
     (NETWORKING, "EnvoyFilter", "no configuration of Envoy is changed by it"),
@@ -33,7 +31,6 @@ const NOT_READ: &[(&str, &str, &str)] = &[
     (GATEWAY_API, "BackendTLSPolicy", "no connection gets TLS by it"),
 ];
 
-const SECURITY: &str = Group::Security.name();
 const NETWORKING: &str = Group::Networking.name();
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
 

@@ -1,9 +1,11 @@
 //! Text in, golden text out. A manifest in short form goes in, findings come out as `! field: message` (error) or
 //! `? field: message` (warning).
 
+mod access;
 mod credentials;
 mod kinds;
 mod policies;
+mod traffic;
 
 use eastwest_model::TrustDomain;
 
@@ -115,8 +117,7 @@ fn other_programs_files_are_passed_over_with_a_warning() {
 #[test]
 fn kinds_of_istio_that_are_not_read_are_passed_over_with_a_warning() {
     let kinds = [
-        ("security.istio.io/v1", "AuthorizationPolicy", "no call is allowed or denied by it"),
-        ("security.istio.io/v1", "RequestAuthentication", "no token of a request is checked by it"),
+        ("rbac.istio.io/v1alpha1", "ServiceRole", "no call is allowed or denied by it"),
         ("networking.istio.io/v1", "VirtualService", "calls are routed as if it were not there"),
         ("networking.istio.io/v1alpha3", "EnvoyFilter", "no configuration of Envoy is changed by it"),
         ("telemetry.istio.io/v1", "Telemetry", "no metric, log or trace is changed by it"),
@@ -280,9 +281,34 @@ fn large_nonsense_is_quickly_refused() {
     let text = format!(
         "{{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {{name: x}}, spec: {{{many}}}}}"
     );
-    assert_eq!(findings(&text).len(), 5_000);
+    assert_eq!(findings(&text).len(), 501);
     assert!(findings(&text).iter().all(|line| line.len() < 2_000));
     let stream = "{\"apiVersion\": \"v1\", \"kind\": \"Role\"}\n".repeat(10_000);
     assert_eq!(documents(&stream, "mesh.json", &defaults()), Parsed::default());
     assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
+}
+
+/// Words without end about a file are a bounded number of findings, and its good objects count.
+#[test]
+fn a_flood_of_documents_that_are_none_is_told_in_a_few_findings() {
+    let policy =
+        "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: a, namespace: a}\n";
+    let few = format!("{policy}{}", "---\n{}\n".repeat(2_000));
+    let parsed = documents(&few, "a.yaml", &defaults());
+    assert_eq!(parsed.objects.len(), 1);
+    assert_eq!(parsed.diagnostics.len(), 501);
+    assert!(
+        parsed.diagnostics.iter().any(|one| one.message.contains("0 more errors and 1500 more warnings"))
+    );
+    assert!(parsed.diagnostics.iter().all(|one| one.severity == Severity::Warning));
+
+    let many = format!("{policy}{}", "---\n{}\n".repeat(60_000));
+    let parsed = documents(&many, "a.yaml", &defaults());
+    assert_eq!((parsed.objects.len(), parsed.diagnostics.len()), (1, 502));
+    assert!(
+        parsed.diagnostics[0].message.contains("more than 50000 documents"),
+        "{:?}",
+        parsed.diagnostics[0]
+    );
+    assert!(parsed.broken.last().is_some_and(|one| one.is_last), "what it said before stays");
 }

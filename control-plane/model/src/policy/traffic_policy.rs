@@ -1,7 +1,7 @@
 //! The traffic policy of a DestinationRule: how connections to a host are made and shared out.
 //!
-//! Only TLS and `PASSTHROUGH` decide anything yet. The other blocks are kept as they are written, so that a rule has
-//! them all when they are merged. A field of such a block that does not parse counts as unset.
+//! The blocks are kept as they are written; defaults are filled in when a cluster is made of them. A value that does not
+//! parse is an error of the rule, and counts as unset in what stands in for it (POLICY.md V4).
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -153,6 +153,8 @@ pub enum HashKey {
         path: Option<Name>,
         /// How long a generated one lives: 0 = as long as the session, `None` = none is generated.
         ttl: Option<Duration>,
+        /// Further attributes of a generated one, name and value.
+        attributes: Vec<(Name, Name)>,
     },
     /// The address of the caller.
     SourceIp,
@@ -163,7 +165,7 @@ pub enum HashKey {
 /// How endpoints are found by their hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HashAlgorithm {
-    /// `ringHash`, or neither: the smallest ring, `None` if unset.
+    /// `ringHash`, or neither: the smallest ring, `None` = Envoy's default.
     RingHash(Option<u64>),
     /// `maglev`: the size of the table, `None` if unset.
     Maglev(Option<u64>),
@@ -187,9 +189,9 @@ pub struct LocalityLoadBalancer {
 pub struct Warmup {
     /// How long an endpoint counts as new.
     pub duration: Duration,
-    /// The least share of requests in per cent, as written.
+    /// The least share of requests in per cent, as written; `None` = Envoy's default.
     pub minimum_percent: Option<Name>,
-    /// The speed of the increase, as written.
+    /// The speed of the increase, as written; `None` = Envoy's default.
     pub aggression: Option<Name>,
 }
 
@@ -247,6 +249,17 @@ pub struct HttpPool {
     pub use_client_protocol: bool,
     /// Streams on one HTTP/2 connection.
     pub max_concurrent_streams: Option<u32>,
+    /// PING frames on HTTP/2 connections.
+    pub http2_keepalive: Option<Http2Keepalive>,
+}
+
+/// `connectionPool.http.http2KeepAlive`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Http2Keepalive {
+    /// Time between two of them.
+    pub interval: Duration,
+    /// How long the answer may take.
+    pub timeout: Duration,
 }
 
 /// `connectionPool.http.h2UpgradePolicy` other than DEFAULT.
@@ -304,4 +317,6 @@ pub struct RetryBudget {
     pub percent: Option<Name>,
     /// Retries that are allowed in any case.
     pub min_retry_concurrency: Option<u32>,
+    /// The time over which requests are counted; `None` = those under way.
+    pub interval: Option<Duration>,
 }

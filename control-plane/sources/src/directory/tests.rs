@@ -35,7 +35,7 @@ fn policy(name: &str, mode: &str) -> String {
 
 fn look<'a>(files: impl IntoIterator<Item = (&'a str, Reading)>) -> Look {
     let files = files.into_iter().map(|(name, reading)| (name.into(), reading)).collect();
-    Look { files, closed: BTreeMap::new() }
+    Look { files, ..Look::default() }
 }
 
 fn text(text: impl Into<String>) -> Reading {

@@ -157,3 +157,35 @@ fn a_missing_directory_is_an_error_that_names_it() {
         "cannot read /no/such: No such file or directory (os error 2); name a file or directory of manifests"
     );
 }
+
+/// Links of which each folder has two to the next: 2^40 paths to one file. And links out of the tree.
+#[test]
+fn a_folder_is_walked_through_once_and_the_kernels_are_not() {
+    let folder = folder(&[("40/x.yaml", "1")]);
+    let at = |name: &str| folder.path().join(name);
+    for level in 0..40 {
+        fs::create_dir_all(at(&level.to_string())).unwrap();
+        for link in ["l", "r"] {
+            symlink(at(&(level + 1).to_string()), at(&format!("{level}/{link}"))).unwrap();
+        }
+    }
+    symlink("/proc", at("proc")).unwrap();
+    symlink("/sys", at("sys")).unwrap();
+    let look = Scanner::open(folder.path()).unwrap().look(later());
+    let files: Vec<_> = look.files.keys().map(ToString::to_string).collect();
+    assert_eq!(files, [format!("0/{}x.yaml", "l/".repeat(40))]);
+    let kernels = look.left_out.iter().filter(|(_, reason)| reason.contains("of the kernel"));
+    assert_eq!(kernels.map(|(name, _)| name.to_string()).collect::<Vec<_>>(), ["proc", "sys"]);
+    assert!(look.closed.is_empty() && look.left_out.len() < 100, "{:?}", look.left_out);
+}
+
+/// What is deeper than anybody needs is told, and stays as it was.
+#[test]
+fn a_tree_has_bounds() {
+    let deep = "d/".repeat(70);
+    let folder = folder(&[("a.yaml", "1"), (&format!("{deep}x.yaml"), "2")]);
+    let look = Scanner::open(folder.path()).unwrap().look(later());
+    assert_eq!(show(&look), ["a.yaml=1"]);
+    let (closed, reason) = look.closed.first_key_value().unwrap();
+    assert!(closed.starts_with("d/d/") && reason.contains("more than 64 folders"), "{closed}: {reason}");
+}

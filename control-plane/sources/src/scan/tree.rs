@@ -1,10 +1,11 @@
 //! What stands where in a directory, without any content.
 //!
-//! Symlinks are followed. Names that begin with a dot are skipped: a mounted ConfigMap has its files in a hidden folder
+//! Symlinks are followed, and each folder is walked through once, by device and inode, however many paths lead to it; file
+//! systems of the kernel are none of ours, and a tree has bounds. Names that begin with a dot are skipped: a mounted ConfigMap has its files in a hidden folder
 //! that the symlink `..data` points to, and visible symlinks through `..data`, so that all of them change at once.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
     fs::{self, Metadata},
     io,
@@ -13,10 +14,16 @@ use std::{
     time::SystemTime,
 };
 
+use eastwest_io::files;
 use eastwest_model::Name;
 
 /// Device and inode: what a name stands for, as opposed to what it is called.
 pub(super) type FileId = (u64, u64);
+
+/// The most folders that are walked through.
+const FOLDERS: usize = 10_000;
+/// The most folders in each other.
+const DEPTH: usize = 64;
 
 /// What tells that a file is the one read before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +42,10 @@ pub(super) struct Tree {
     pub(super) folders: BTreeMap<PathBuf, FileId>,
     /// Folders that cannot be read and why; the root is the empty path.
     pub(super) closed: BTreeMap<Name, String>,
+    /// Folders that are left out and why.
+    pub(super) left_out: BTreeMap<Name, String>,
+    /// All folders that were entered.
+    entered: BTreeSet<FileId>,
     /// There are symlinks below the root, or it is no folder: what happens in one folder may concern another.
     pub(super) linked: bool,
 }
@@ -44,7 +55,7 @@ impl Tree {
     pub(super) fn walk(root: &Path) -> Self {
         let mut tree = Self::default();
         match fs::metadata(root) {
-            Ok(metadata) if metadata.is_dir() => tree.folder(root, "", &metadata, &mut Vec::new()),
+            Ok(metadata) if metadata.is_dir() => tree.folder(root, "", &metadata, 0),
             Ok(metadata) => {
                 tree.linked = true;
                 tree.file(root, root.file_name().unwrap_or_default().to_string_lossy().into(), &metadata)
@@ -54,29 +65,44 @@ impl Tree {
         tree
     }
 
-    /// `around`: the folders around this one, against symlinks that lead back.
-    fn folder(&mut self, folder: &Path, name: &str, metadata: &Metadata, around: &mut Vec<FileId>) {
+    /// `depth`: how many folders are around this one.
+    fn folder(&mut self, folder: &Path, name: &str, metadata: &Metadata, depth: usize) {
         let id = id(metadata);
-        if around.contains(&id) {
+        if let Some(reason) = self.is_left_out(folder, id) {
+            self.left_out.insert(name.into(), reason.to_owned());
             return;
         }
-        around.push(id);
+        // What is in it stays as it was.
+        if depth > DEPTH || self.entered.len() >= FOLDERS {
+            let bounds = format!("there are more than {DEPTH} folders around it, or {FOLDERS} beside it");
+            self.closed.insert(name.into(), bounds);
+            return;
+        }
+        self.entered.insert(id);
         self.folders.insert(folder.to_owned(), id);
         match fs::read_dir(folder).and_then(|entries| entries.collect::<io::Result<Vec<_>>>()) {
             Ok(entries) => {
-                for entry in &entries {
-                    self.linked |= entry.file_type().is_ok_and(|kind| kind.is_symlink());
-                    self.entry(&entry.path(), name, around);
-                }
+                self.linked |=
+                    entries.iter().any(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
+                // The same path to a folder counts each time.
+                let mut paths: Vec<_> = entries.iter().map(fs::DirEntry::path).collect();
+                paths.sort();
+                paths.iter().for_each(|path| self.entry(path, name, depth));
             }
             // Gone since its parent was read.
             Err(_) if !name.is_empty() && fs::symlink_metadata(folder).is_err() => {}
             Err(error) => self.close(name, &error),
         }
-        around.pop();
     }
 
-    fn entry(&mut self, path: &Path, parent: &str, around: &mut Vec<FileId>) {
+    fn is_left_out(&self, folder: &Path, id: FileId) -> Option<&'static str> {
+        if self.entered.contains(&id) {
+            return Some("it is a folder that was read by another path already: its manifests count once");
+        }
+        files::is_of_the_kernel(folder).then_some("it is a file system of the kernel and holds no manifests")
+    }
+
+    fn entry(&mut self, path: &Path, parent: &str, depth: usize) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if name.starts_with('.') {
             return;
@@ -84,7 +110,7 @@ impl Tree {
         let name = if parent.is_empty() { name.into_owned() } else { format!("{parent}/{name}") };
         let is_manifest = is_manifest(path);
         match fs::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => self.folder(path, &name, &metadata, around),
+            Ok(metadata) if metadata.is_dir() => self.folder(path, &name, &metadata, depth + 1),
             Ok(metadata) if metadata.is_file() && is_manifest => self.file(path, name.into(), &metadata),
             // A symlink that leads nowhere; any other file is gone since the folder was read.
             Err(error) if is_manifest && fs::symlink_metadata(path).is_ok() => {

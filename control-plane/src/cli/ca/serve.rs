@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::{
     super::{
         logs, runtime,
-        serve::{ca::CaArgs, names::UsualNames},
+        serve::{ca::CaArgs, debug::DebugArgs, names::UsualNames},
     },
     Exit, Failure, Result,
 };
@@ -66,6 +66,8 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15014", env = "EASTWEST_HTTP_ADDR")]
     http_addr: String,
     #[command(flatten)]
+    debug: DebugArgs,
+    #[command(flatten)]
     ca: CaArgs,
 }
 
@@ -108,6 +110,7 @@ impl ServeArgs {
             trust_domain: trust_domain?,
             ca: ca?,
             ports: PortAddresses { plaintext: None, tls: tls?, http: http? },
+            debug_access: self.debug.debug_access,
             insecure_remote: self.insecure_allow_remote,
         })
     }

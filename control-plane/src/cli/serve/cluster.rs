@@ -5,7 +5,10 @@ use eastwest_kubernetes::ApiOptions;
 
 use eastwest_model::names::is_dns_label;
 
-use crate::{config::Problems, serve::ClusterConfig};
+use crate::{
+    config::{Problems, replica},
+    serve::ClusterConfig,
+};
 
 /// Flags of Kubernetes mode.
 #[derive(Debug, Args)]
@@ -48,7 +51,6 @@ impl ClusterArgs {
         problems: &mut Problems,
     ) -> Option<ClusterConfig> {
         let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
-        let host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
         let namespace = self.namespace.or_else(|| variable("POD_NAMESPACE")).unwrap_or(root_namespace);
         if !is_dns_label(&namespace) {
             let problem = format!("{namespace:?} is no namespace: write a DNS label such as istio-system");
@@ -59,7 +61,7 @@ impl ClusterArgs {
             api,
             namespace,
             leader_elect: self.leader_elect.unwrap_or(true),
-            replica: variable("POD_NAME").or_else(host).unwrap_or_else(|| "eastwest".to_owned()),
+            replica: replica(),
         })
     }
 }

@@ -127,8 +127,8 @@ impl Fleet {
         }
         let workload = snapshot.workload(&key.workload).unwrap_or(workload);
         let name = key.scope(snapshot, workload);
-        let services = &mut self.services;
-        let scope = self.scopes.entry(name.clone()).or_insert_with(|| Scope::new(snapshot, &name, services));
+        let shared = (&mut self.translator, &mut self.services);
+        let scope = open_scope(&mut self.scopes, shared, snapshot, &name);
         let proxy = Proxy::new(snapshot, workload, &key, &name, scope, &mut self.translator);
         let proxy = match proxy {
             Ok(proxy) => proxy,
@@ -231,10 +231,8 @@ impl Fleet {
             if let Some(scope) = self.scopes.get_mut(&before) {
                 scope.proxies.remove(&key);
             }
-            let services = &mut self.services;
-            let scope =
-                self.scopes.entry(next).or_insert_with_key(|name| Scope::new(snapshot, name, services));
-            scope.proxies.insert(Arc::clone(&key));
+            let shared = (&mut self.translator, &mut self.services);
+            open_scope(&mut self.scopes, shared, snapshot, &next).proxies.insert(Arc::clone(&key));
             self.forget_unused(&before);
             concerned.insert(key, true);
         }
@@ -267,4 +265,18 @@ impl Fleet {
             self.scopes.remove(name);
         }
     }
+}
+
+/// A scope, made beside another one if it was not in use.
+fn open_scope<'a>(
+    scopes: &'a mut BTreeMap<ClientScope, Scope>,
+    shared: (&mut Translator, &mut SharedServices),
+    snapshot: &Snapshot,
+    name: &ClientScope,
+) -> &'a mut Scope {
+    let scope = scopes.remove(name).unwrap_or_else(|| {
+        let beside = scopes.iter().find(|(other, _)| compute::are_beside(snapshot, name, other));
+        Scope::new(shared, snapshot, name, beside)
+    });
+    scopes.entry(name.clone()).or_insert(scope)
 }

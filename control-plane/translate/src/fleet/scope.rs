@@ -37,11 +37,23 @@ pub(super) enum Renewal {
 }
 
 impl Scope {
-    pub(super) fn new(snapshot: &Snapshot, scope: &ClientScope, services: &mut SharedServices) -> Self {
-        let mut outbound = compute::outbound(snapshot, scope);
+    /// `beside`: another scope, from which it takes what the clients of both see alike.
+    pub(super) fn new(
+        (translator, services): (&mut Translator, &mut SharedServices),
+        snapshot: &Snapshot,
+        scope: &ClientScope,
+        beside: Option<(&ClientScope, &Self)>,
+    ) -> Self {
+        let mut outbound = match beside {
+            Some((name, other)) => compute::outbound_beside(snapshot, scope, (name, &other.outbound)),
+            None => compute::outbound(snapshot, scope),
+        };
         services.share_all(&mut outbound);
         let outbound = Arc::new(outbound);
-        Self { outbound, resources: BTreeMap::new(), findings: None, proxies: BTreeSet::new() }
+        let of_other = beside.into_iter().flat_map(|(_, other)| &other.resources);
+        let resources =
+            of_other.map(|(role, other)| (*role, translator.outbound(*role, &outbound, Some(other))));
+        Self { resources: resources.collect(), outbound, findings: None, proxies: BTreeSet::new() }
     }
 
     /// The resources for proxies of a role, made for the first of them.

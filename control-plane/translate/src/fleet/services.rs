@@ -22,6 +22,9 @@ impl SharedServices {
     pub(super) fn share(&mut self, service: Arc<OutboundService>) -> Arc<OutboundService> {
         let known = self.known.entry(service.host.clone()).or_default();
         known.retain(|one| one.strong_count() > 0);
+        if known.iter().any(|one| one.as_ptr() == Arc::as_ptr(&service)) {
+            return service;
+        }
         if let Some(same) = known.iter().filter_map(Weak::upgrade).find(|one| *one == service) {
             return same;
         }

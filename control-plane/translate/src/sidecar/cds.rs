@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use eastwest_engine::settings::{ClientTlsSetting, Discovery, OutboundCluster, OutboundService};
+use eastwest_engine::{
+    cluster_policy::{ClusterPolicy, Speaks},
+    settings::{ClientTlsSetting, Discovery, OutboundCluster, OutboundService, WorkloadTls},
+};
 use eastwest_model::{Families, service::Protocol};
 use eastwest_proto::{
     Any,
@@ -16,26 +19,21 @@ use eastwest_proto::{
                 },
             },
             core::v3::{
-                AggregatedConfigSource, ApiVersion, ConfigSource, Http1ProtocolOptions, Http2ProtocolOptions,
-                TransportSocket, UpstreamHttpProtocolOptions, config_source::ConfigSourceSpecifier,
+                AggregatedConfigSource, ApiVersion, ConfigSource, TransportSocket,
+                UpstreamHttpProtocolOptions, config_source::ConfigSourceSpecifier,
             },
         },
-        extensions::upstreams::http::v3::{
-            HttpProtocolOptions,
-            http_protocol_options::{
-                ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig,
-                explicit_http_config::ProtocolConfig,
-            },
-        },
+        extensions::upstreams::http::v3::HttpProtocolOptions,
     },
 };
 use eastwest_xds::{EncodedResource, TypeUrl};
 use prost_types::{Duration, Struct};
 
 use crate::{
+    origins::{self, Source},
     resource::{Cache, Generator, encode},
     sidecar::{
-        address, dynamic_hosts,
+        address, cluster_policy, dynamic_hosts,
         eds::{self, Target},
         names, tls_context, tls_mode,
     },
@@ -56,24 +54,32 @@ impl TypeBuilder for Clusters {
         TypeUrl::CLUSTER
     }
 
+    fn sources(&self, settings: &WorkloadTls, name: &str) -> Vec<Source> {
+        origins::of_cluster_named(settings, name)
+    }
+
     fn of_host(&self, cache: &mut Cache, service: &OutboundService) -> Vec<Arc<EncodedResource>> {
         let inputs = |cluster| ClusterInputs::new(cluster, service.families);
         service.clusters.iter().map(|cluster| cache.get(&inputs(cluster))).collect()
     }
 
     fn of_scope(&self, cache: &mut Cache) -> Vec<Arc<EncodedResource>> {
-        let passthrough = OriginalDestination { name: names::PASSTHROUGH_CLUSTER.to_owned(), inbound: None };
+        let name = names::PASSTHROUGH_CLUSTER.to_owned();
+        let passthrough = OriginalDestination { name, inbound: None, http1: false };
         vec![cache.get(&passthrough), cache.get(&BlackHole)]
     }
 
     fn of_proxy(&self, cache: &mut Cache, proxy: &ProxyInputs<'_>) -> Vec<Arc<EncodedResource>> {
         let ports = proxy.settings.inbound.ports.iter();
-        let listed = ports.filter(|(_, port)| port.listed.is_some());
-        let names = listed.map(|(number, _)| names::inbound_cluster(*number));
-        let names = names.chain([names::INBOUND_PASSTHROUGH_CLUSTER.to_owned()]);
         let inbound = Some(proxy.settings.outbound.families);
-        let mut clusters: Vec<_> =
-            names.map(|name| cache.get(&OriginalDestination { name, inbound })).collect();
+        let listed = ports.filter_map(|(number, port)| {
+            // B8: what is declared HTTP may come as HTTP/2 from a proxy, and the application knows nothing of that.
+            let http1 = port.listed? == Protocol::Http;
+            Some(OriginalDestination { name: names::inbound_cluster(*number), inbound, http1 })
+        });
+        let name = names::INBOUND_PASSTHROUGH_CLUSTER.to_owned();
+        let others = OriginalDestination { name, inbound, http1: false };
+        let mut clusters: Vec<_> = listed.chain([others]).map(|inputs| cache.get(&inputs)).collect();
         if proxy.facts.internal_listeners {
             let internal = [names::INBOUND_INSPECTED, names::INBOUND_PLAINTEXT];
             clusters.extend(internal.map(|name| cache.get(&Internal { name })));
@@ -89,6 +95,7 @@ struct ClusterInputs<'a> {
     discovery: Discovery,
     protocol: Protocol,
     tls: &'a ClientTlsSetting,
+    policy: ClusterPolicy,
     /// The families of the clients' addresses.
     families: Families,
     /// The endpoints of DNS clusters, which carry them; all others are told by EDS.
@@ -103,6 +110,7 @@ impl<'a> ClusterInputs<'a> {
             discovery: cluster.discovery,
             protocol: cluster.port.protocol,
             tls: &cluster.tls,
+            policy: cluster.policy_in_force(),
             families,
             endpoints: if inline { eds::targets(&cluster.endpoints) } else { Vec::new() },
         }
@@ -113,7 +121,7 @@ impl Generator for ClusterInputs<'_> {
     const KIND: &'static str = "outbound cluster";
 
     fn generate(&self) -> EncodedResource {
-        let mut cluster = Cluster { circuit_breakers: Some(no_limits()), ..named(&self.name) };
+        let mut cluster = named(&self.name);
         let names = names_from_host(self.tls).unwrap_or_default();
         match self.discovery {
             Discovery::DynamicForwardProxy => {
@@ -122,8 +130,12 @@ impl Generator for ClusterInputs<'_> {
             }
             discovery => discover(&mut cluster, discovery, &self.endpoints, self.families),
         }
-        secure(&mut cluster, self.tls, self.protocol);
-        if let Some(options) = http_options(self.protocol, self.tls) {
+        let spoken = if self.policy.speaks == Some(Speaks::Http2) { Protocol::Http2 } else { self.protocol };
+        secure(&mut cluster, self.tls, spoken);
+        cluster_policy::apply(&mut cluster, &self.policy);
+        if let Some(options) = cluster_policy::http_options(&self.policy) {
+            let upstream_http_protocol_options = self.policy.speaks.and_then(|_| names_from_host(self.tls));
+            let options = HttpProtocolOptions { upstream_http_protocol_options, ..options };
             cluster.typed_extension_protocol_options =
                 BTreeMap::from([(HTTP_OPTIONS.to_owned(), Any::pack(&options))]);
         }
@@ -141,6 +153,8 @@ struct OriginalDestination {
     name: String,
     /// The families of the workload's addresses, if it leads to the application.
     inbound: Option<Families>,
+    /// HTTP/1.1 is spoken there, whatever the caller speaks.
+    http1: bool,
 }
 
 impl Generator for OriginalDestination {
@@ -150,7 +164,13 @@ impl Generator for OriginalDestination {
         let mut cluster = Cluster { circuit_breakers: Some(no_limits()), ..named(&self.name) };
         original_destination(&mut cluster);
         cluster.upstream_bind_config = self.inbound.map(address::inbound_source);
-        let options = downstream_protocol();
+        let options = HttpProtocolOptions {
+            upstream_protocol_options: Some(match self.http1 {
+                true => cluster_policy::http1(),
+                false => cluster_policy::as_caller(),
+            }),
+            ..Default::default()
+        };
         cluster.typed_extension_protocol_options =
             BTreeMap::from([(HTTP_OPTIONS.to_owned(), Any::pack(&options))]);
         encode(TypeUrl::CLUSTER, &self.name, &cluster)
@@ -209,14 +229,12 @@ fn discover(cluster: &mut Cluster, discovery: Discovery, endpoints: &[Target<'_>
             let service_name = cluster.name.clone();
             cluster.eds_cluster_config = Some(EdsClusterConfig { eds_config: Some(source), service_name });
             cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32));
-            cluster.lb_policy = LbPolicy::LeastRequest as i32;
         }
         Discovery::StrictDns | Discovery::LogicalDns => {
             // LOGICAL_DNS takes exactly one endpoint.
             let one = discovery == Discovery::LogicalDns && endpoints.len() == 1;
             let kind = if one { DiscoveryType::LogicalDns } else { DiscoveryType::StrictDns };
             cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind as i32));
-            cluster.lb_policy = LbPolicy::LeastRequest as i32;
             cluster.dns_lookup_family = address::lookup(families) as i32;
             cluster.load_assignment = Some(eds::assignment(&cluster.name, endpoints));
         }
@@ -251,21 +269,6 @@ fn socket_match(name: &str, of: Struct, socket: TransportSocket) -> TransportSoc
     TransportSocketMatch { name: name.to_owned(), r#match: Some(of), transport_socket: Some(socket) }
 }
 
-/// What the cluster speaks: HTTP/2 where declared, else what the caller speaks; HTTP/1.1 to servers outside the mesh,
-/// which cannot be told of HTTP/2 in the handshake. Where the server name comes from the Host header, it is said here.
-fn http_options(protocol: Protocol, tls: &ClientTlsSetting) -> Option<HttpProtocolOptions> {
-    let outside = matches!(tls, ClientTlsSetting::Simple(_) | ClientTlsSetting::Mutual(_));
-    let options = match protocol {
-        Protocol::Tcp | Protocol::Tls => return None,
-        Protocol::Http2 => explicit(ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default())),
-        Protocol::Http | Protocol::Undeclared if outside => {
-            explicit(ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default()))
-        }
-        Protocol::Http | Protocol::Undeclared => downstream_protocol(),
-    };
-    Some(HttpProtocolOptions { upstream_http_protocol_options: names_from_host(tls), ..options })
-}
-
 fn names_from_host(tls: &ClientTlsSetting) -> Option<UpstreamHttpProtocolOptions> {
     let auto_san_validation = tls.auto_san_validation();
     let auto_sni = match tls {
@@ -281,26 +284,7 @@ fn names_from_host(tls: &ClientTlsSetting) -> Option<UpstreamHttpProtocolOptions
     })
 }
 
-fn explicit(protocol: ProtocolConfig) -> HttpProtocolOptions {
-    let config = ExplicitHttpConfig { protocol_config: Some(protocol) };
-    HttpProtocolOptions {
-        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(config)),
-        ..Default::default()
-    }
-}
-
-fn downstream_protocol() -> HttpProtocolOptions {
-    let config = UseDownstreamHttpConfig {
-        http_protocol_options: Some(Http1ProtocolOptions::default()),
-        http2_protocol_options: Some(Http2ProtocolOptions::default()),
-    };
-    HttpProtocolOptions {
-        upstream_protocol_options: Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(config)),
-        ..Default::default()
-    }
-}
-
-/// A sidecar adds no limits of its own to those of the application.
+/// Where no rule can set limits.
 fn no_limits() -> CircuitBreakers {
     let all = Some(u32::MAX);
     let thresholds = Thresholds {

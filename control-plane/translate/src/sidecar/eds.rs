@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use eastwest_engine::settings::{Discovery, Endpoint, EndpointAddress, OutboundCluster, OutboundService};
+use eastwest_engine::settings::{
+    Discovery, Endpoint, EndpointAddress, OutboundCluster, OutboundService, WorkloadTls,
+};
 use eastwest_proto::envoy::config::{
     core::v3::{
         Address, EnvoyInternalAddress, Metadata, address, envoy_internal_address::AddressNameSpecifier,
@@ -15,6 +17,7 @@ use eastwest_proto::envoy::config::{
 use eastwest_xds::{AbsentResource, EncodedResource, TypeUrl};
 
 use crate::{
+    origins::{self, Source},
     resource::{Cache, Generator, encode},
     sidecar::{address::socket_address, tls_mode},
     type_builder::TypeBuilder,
@@ -27,6 +30,10 @@ pub(crate) struct Endpoints;
 impl TypeBuilder for Endpoints {
     fn type_url(&self) -> TypeUrl {
         TypeUrl::ENDPOINT
+    }
+
+    fn sources(&self, settings: &WorkloadTls, name: &str) -> Vec<Source> {
+        origins::of_cluster_named(settings, name)
     }
 
     fn of_host(&self, cache: &mut Cache, service: &OutboundService) -> Vec<Arc<EncodedResource>> {

@@ -1,7 +1,9 @@
 //! What a sidecar is served: Envoy's clusters, endpoints, listeners, routes and secrets, and our own type.
 
+pub(crate) mod access;
 mod address;
 mod cds;
+mod cluster_policy;
 mod dynamic_hosts;
 mod eds;
 mod lds;

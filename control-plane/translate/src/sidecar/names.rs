@@ -21,3 +21,6 @@ pub(crate) const SDS_CLUSTER: &str = "sds-grpc";
 pub(crate) fn inbound_cluster(port: u16) -> String {
     format!("inbound|{port}||")
 }
+
+/// The key under which an internal listener is told who the peer of a connection is.
+pub(super) const REMOTE_ADDRESS: &str = "envoy.filters.listener.original_dst.remote_ip";

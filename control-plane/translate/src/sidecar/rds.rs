@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use eastwest_engine::{
     listeners::{HostRoutes, UNKNOWN_HOST_STATUS, VirtualHosts, host_routes, unknown_virtual_host},
-    settings::{Outbound, OutboundService},
+    settings::{Outbound, OutboundService, WorkloadTls},
 };
 use eastwest_model::mesh::OutboundTrafficPolicy;
 use eastwest_proto::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
@@ -14,6 +14,7 @@ use eastwest_xds::{EncodedResource, TypeUrl};
 use super::{names::PASSTHROUGH_CLUSTER, route::Route};
 use crate::{
     joint::{HostIndex, JointResources, JointType},
+    origins::{self, Source},
     resource::{Cache, Generator, encode},
     type_builder::TypeBuilder,
 };
@@ -25,6 +26,14 @@ pub(crate) struct Routes;
 impl TypeBuilder for Routes {
     fn type_url(&self) -> TypeUrl {
         TypeUrl::ROUTE
+    }
+
+    fn sources(&self, settings: &WorkloadTls, name: &str) -> Vec<Source> {
+        let Ok(port) = name.parse() else { return Vec::new() };
+        let services = settings.outbound.services.values();
+        let routed = services.filter(|service| host_routes(service).any(|(of, _)| of == port));
+        let clusters = routed.filter_map(|service| Some((service.as_ref(), service.on_port(port)?)));
+        clusters.flat_map(origins::of_cluster).collect()
     }
 
     fn joint(&self) -> Option<Box<dyn JointResources>> {
@@ -68,7 +77,8 @@ impl Generator for RouteInputs<'_> {
             .map(|host| VirtualHost {
                 name: host.name(),
                 domains: host.domains.iter().map(|domain| (*domain).to_owned()).collect(),
-                routes: vec![Route::to_cluster(host.to.name()).encode()],
+                include_request_attempt_count: true,
+                routes: vec![Route::to_cluster(host.to.name(), host.sending).encode()],
                 ..Default::default()
             })
             .collect();
@@ -86,12 +96,13 @@ impl Generator for RouteInputs<'_> {
 
 fn unknown_hosts(policy: OutboundTrafficPolicy) -> VirtualHost {
     let route = match policy {
-        OutboundTrafficPolicy::AllowAny => Route::to_cluster(PASSTHROUGH_CLUSTER).without_retries(),
+        OutboundTrafficPolicy::AllowAny => Route::pass_through(PASSTHROUGH_CLUSTER),
         OutboundTrafficPolicy::RegistryOnly => Route::respond(UNKNOWN_HOST_STATUS),
     };
     VirtualHost {
         name: unknown_virtual_host(policy).to_owned(),
         domains: vec!["*".to_owned()],
+        include_request_attempt_count: true,
         routes: vec![route.encode()],
         ..Default::default()
     }

@@ -1,49 +1,57 @@
 //! Routes as data: what becomes of the requests that a virtual host takes.
 
-use eastwest_proto::envoy::config::route::v3::{
-    DirectResponseAction, RetryPolicy, Route as EnvoyRoute, RouteAction, RouteMatch, WeightedCluster,
-    route::Action as EnvoyAction, route_action::ClusterSpecifier, route_match::PathSpecifier,
-    weighted_cluster::ClusterWeight,
+use eastwest_engine::traffic::Sending;
+use eastwest_model::policy::{HashKey, RetryPolicy};
+use eastwest_proto::{
+    Any,
+    envoy::{
+        config::route::v3::{
+            DirectResponseAction, RetryPolicy as EnvoyRetryPolicy, Route as EnvoyRoute, RouteAction,
+            RouteMatch,
+            retry_policy::{RetryBackOff, RetryHostPredicate, retry_host_predicate::ConfigType},
+            route::Action as EnvoyAction,
+            route_action::{
+                ClusterSpecifier, HashPolicy,
+                hash_policy::{
+                    ConnectionProperties, Cookie, CookieAttribute, Header, PolicySpecifier, QueryParameter,
+                },
+            },
+            route_match::PathSpecifier,
+        },
+        extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate,
+    },
 };
 use prost_types::Duration;
 
-/// What is tried again, because the application cannot have seen it. A renewed certificate or a moved endpoint then
-/// costs no request.
-const RETRY_ON: &str = "connect-failure,refused-stream,reset-before-request,unavailable,cancelled";
+use crate::resource::envoy_duration;
+
+/// How often a host is chosen again because it was tried already.
+const HOST_CHOICES: i64 = 5;
 
 /// A route that takes every request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Route {
-    action: Action,
+pub(crate) struct Route<'a> {
+    action: Action<'a>,
 }
 
 /// What a route does with a request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Action {
-    /// Forwards it to one of these clusters, without a time limit.
-    Forward { destinations: Vec<Destination>, retry: bool },
+enum Action<'a> {
+    /// Forwards it to a cluster, without a time limit; `None` = as it is, once.
+    Forward { cluster: String, sending: Option<Sending<'a>> },
     /// Answers it with a status and no body.
     Respond { status: u32 },
 }
 
-/// A cluster that gets a share of the requests.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Destination {
-    pub(crate) cluster: String,
-    /// The share, relative to the sum of all weights of the route. The weight of an only destination makes no
-    /// difference.
-    pub(crate) weight: u32,
-}
-
-impl Route {
+impl<'a> Route<'a> {
     /// Forwards all requests to one cluster.
-    pub(crate) fn to_cluster(cluster: impl Into<String>) -> Self {
-        Self::to(vec![Destination { cluster: cluster.into(), weight: 1 }])
+    pub(crate) fn to_cluster(cluster: impl Into<String>, sending: Sending<'a>) -> Self {
+        Self { action: Action::Forward { cluster: cluster.into(), sending: Some(sending) } }
     }
 
-    /// Forwards requests to several clusters by weight.
-    pub(crate) fn to(destinations: Vec<Destination>) -> Self {
-        Self { action: Action::Forward { destinations, retry: true } }
+    /// Forwards all requests to where they wanted to go.
+    pub(crate) fn pass_through(cluster: impl Into<String>) -> Self {
+        Self { action: Action::Forward { cluster: cluster.into(), sending: None } }
     }
 
     /// Answers all requests with a status.
@@ -51,19 +59,10 @@ impl Route {
         Self { action: Action::Respond { status } }
     }
 
-    /// The same route, without retries.
-    #[must_use]
-    pub(crate) fn without_retries(mut self) -> Self {
-        if let Action::Forward { retry, .. } = &mut self.action {
-            *retry = false;
-        }
-        self
-    }
-
     /// As Envoy has it.
     pub(crate) fn encode(&self) -> EnvoyRoute {
         let action = match &self.action {
-            Action::Forward { destinations, retry } => EnvoyAction::Route(forward(destinations, *retry)),
+            Action::Forward { cluster, sending } => EnvoyAction::Route(forward(cluster, *sending)),
             Action::Respond { status } => {
                 EnvoyAction::DirectResponse(DirectResponseAction { status: *status, ..Default::default() })
             }
@@ -74,49 +73,61 @@ impl Route {
     }
 }
 
-fn forward(destinations: &[Destination], retry: bool) -> RouteAction {
-    let cluster = match destinations {
-        [only] => ClusterSpecifier::Cluster(only.cluster.clone()),
-        several => ClusterSpecifier::WeightedClusters(WeightedCluster {
-            clusters: several.iter().map(weighted).collect(),
-            ..Default::default()
-        }),
-    };
-    let policy = || RetryPolicy { retry_on: RETRY_ON.to_owned(), num_retries: Some(2), ..Default::default() };
+fn forward(cluster: &str, sending: Option<Sending<'_>>) -> RouteAction {
+    let hash = sending.and_then(|sending| sending.hash);
     RouteAction {
         timeout: Some(Duration::default()),
-        retry_policy: retry.then(policy),
-        cluster_specifier: Some(cluster),
+        retry_policy: sending.and_then(|sending| retry_policy(sending.retries)),
+        hash_policy: hash.map(hash_policy).into_iter().collect(),
+        cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
         ..Default::default()
     }
 }
 
-fn weighted(destination: &Destination) -> ClusterWeight {
-    let Destination { cluster, weight } = destination;
-    ClusterWeight { name: cluster.clone(), weight: Some(*weight), ..Default::default() }
+/// TRAFFIC.md R1. `None` = nothing is tried again.
+fn retry_policy(retries: &RetryPolicy) -> Option<EnvoyRetryPolicy> {
+    let previous_hosts = || RetryHostPredicate {
+        name: "envoy.retry_host_predicates.previous_hosts".to_owned(),
+        config_type: Some(ConfigType::TypedConfig(Any::pack(&PreviousHostsPredicate::default()))),
+    };
+    (retries.attempts > 0).then(|| EnvoyRetryPolicy {
+        retry_on: retries.on.to_string(),
+        num_retries: Some(retries.attempts),
+        per_try_timeout: retries.per_try_timeout.map(envoy_duration),
+        retry_host_predicate: retries
+            .ignore_previous_hosts
+            .unwrap_or(true)
+            .then(previous_hosts)
+            .into_iter()
+            .collect(),
+        host_selection_retry_max_attempts: HOST_CHOICES,
+        retriable_status_codes: retries.codes.clone(),
+        retry_back_off: retries
+            .backoff
+            .map(|base| RetryBackOff { base_interval: Some(envoy_duration(base)), ..Default::default() }),
+        ..Default::default()
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn specifier(route: &Route) -> Option<ClusterSpecifier> {
-        match route.encode().action {
-            Some(EnvoyAction::Route(action)) => action.cluster_specifier,
-            _ => None,
+/// TRAFFIC.md B7.
+fn hash_policy(key: &HashKey) -> HashPolicy {
+    let specifier = match key {
+        HashKey::Header(name) => {
+            PolicySpecifier::Header(Header { header_name: name.to_string(), ..Default::default() })
         }
-    }
-
-    #[test]
-    fn one_destination_is_a_cluster_and_several_are_weighted() {
-        assert_eq!(specifier(&Route::to_cluster("a")), Some(ClusterSpecifier::Cluster("a".to_owned())));
-        let destination = |cluster: &str, weight| Destination { cluster: cluster.to_owned(), weight };
-        let Some(ClusterSpecifier::WeightedClusters(split)) =
-            specifier(&Route::to(vec![destination("a", 90), destination("b", 10)]))
-        else {
-            panic!("no weighted clusters")
-        };
-        let found: Vec<_> = split.clusters.iter().map(|one| (one.name.as_str(), one.weight)).collect();
-        assert_eq!(found, [("a", Some(90)), ("b", Some(10))]);
-    }
+        HashKey::Cookie { name, path, ttl, attributes } => PolicySpecifier::Cookie(Cookie {
+            name: name.to_string(),
+            ttl: ttl.map(envoy_duration),
+            path: path.as_deref().unwrap_or_default().to_owned(),
+            attributes: attributes
+                .iter()
+                .map(|(name, value)| CookieAttribute { name: name.to_string(), value: value.to_string() })
+                .collect(),
+        }),
+        HashKey::SourceIp => PolicySpecifier::ConnectionProperties(ConnectionProperties { source_ip: true }),
+        HashKey::QueryParameter(name) => {
+            PolicySpecifier::QueryParameter(QueryParameter { name: name.to_string() })
+        }
+    };
+    HashPolicy { terminal: false, policy_specifier: Some(specifier) }
 }

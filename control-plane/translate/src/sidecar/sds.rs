@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use eastwest_engine::settings::{Outbound, OutboundService, Secret};
+use eastwest_engine::settings::{Outbound, OutboundService, Secret, WorkloadTls};
 use eastwest_model::Name;
 use eastwest_proto::envoy::{
     config::core::v3::{DataSource, data_source::Specifier},
@@ -18,6 +18,7 @@ use eastwest_xds::{EncodedResource, TypeUrl};
 use crate::{
     facts::ProxyFacts,
     joint::{HostIndex, JointResources, JointType},
+    origins::{self, Source},
     resource::{Cache, Generator, encode},
     type_builder::{Access, TypeBuilder},
 };
@@ -29,6 +30,12 @@ pub(crate) struct Secrets;
 impl TypeBuilder for Secrets {
     fn type_url(&self) -> TypeUrl {
         TypeUrl::SECRET
+    }
+
+    fn sources(&self, settings: &WorkloadTls, name: &str) -> Vec<Source> {
+        let uses =
+            origins::clusters(settings).filter(|(_, one)| one.secrets.keys().any(|key| **key == *name));
+        uses.flat_map(origins::of_cluster).collect()
     }
 
     fn joint(&self) -> Option<Box<dyn JointResources>> {

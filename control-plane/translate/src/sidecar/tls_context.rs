@@ -6,11 +6,14 @@ use eastwest_proto::{
     Any, Message, Name as MessageName,
     envoy::{
         config::core::v3::{
-            AggregatedConfigSource, ApiConfigSource, ApiVersion, ConfigSource, GrpcService, TransportSocket,
-            api_config_source::ApiType, config_source::ConfigSourceSpecifier, grpc_service, transport_socket,
+            AggregatedConfigSource, ApiConfigSource, ApiVersion, ConfigSource, GrpcService,
+            ProxyProtocolConfig, TransportSocket, api_config_source::ApiType,
+            config_source::ConfigSourceSpecifier, grpc_service, proxy_protocol_config::Version,
+            transport_socket,
         },
         extensions::transport_sockets::{
             internal_upstream::v3::InternalUpstreamTransport,
+            proxy_protocol::v3::ProxyProtocolUpstreamTransport,
             raw_buffer::v3::RawBuffer,
             tls::v3::{
                 CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
@@ -231,6 +234,14 @@ fn credential(name: &str) -> SdsSecretConfig {
         ..Default::default()
     };
     SdsSecretConfig { name: name.to_owned(), sds_config: Some(source) }
+}
+
+/// A socket that tells the server first who calls.
+pub(crate) fn proxy_protocol(version: Version, inner: TransportSocket) -> TransportSocket {
+    let config = Some(ProxyProtocolConfig { version: version as i32 });
+    let transport =
+        ProxyProtocolUpstreamTransport { config, transport_socket: Some(inner), ..Default::default() };
+    socket("envoy.transport_sockets.upstream_proxy_protocol", &transport)
 }
 
 fn socket<M: Message + MessageName>(name: &str, config: &M) -> TransportSocket {

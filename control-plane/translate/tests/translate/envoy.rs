@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Stock Envoy: the one that `EASTWEST_ENVOY` names, else the one that `cargo xtask tools` fetched.
-fn stock_envoy(test: &str) -> Option<PathBuf> {
+pub(crate) fn stock_envoy(test: &str) -> Option<PathBuf> {
     let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/envoy");
     let named = env::var_os("EASTWEST_ENVOY").map(PathBuf::from);
     let found = named.or_else(|| fetched.is_file().then_some(fetched));
@@ -116,7 +116,7 @@ fn stock_envoy_accepts_every_worked_case() {
 }
 
 /// What Envoy has against the resources.
-fn complaints(envoy: &Path, resources: &Resources) -> String {
+pub(crate) fn complaints(envoy: &Path, resources: &Resources) -> String {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("envoy.json");
     fs::write(&file, bootstrap(resources, dir.path()).to_string()).unwrap();
@@ -143,6 +143,9 @@ fn bootstrap(resources: &Resources, dir: &Path) -> Value {
     let internal = "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener";
     json!({
         "node": {"id": "test", "cluster": "test"},
+        "layered_runtime": {"layers": [{
+            "name": "test", "static_layer": {"re2.max_program_size.error_level": 32768},
+        }]},
         "dynamic_resources": {"ads_config": {
             "api_type": "GRPC", "transport_api_version": "V3",
             "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}]

@@ -3,10 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use eastwest_engine::{DirtySet, Index, Snapshot};
-use eastwest_model::{
-    Change, Object, Workload,
-    policy::{OutlierDetection, SimpleLoadBalancer},
-};
+use eastwest_model::{Change, Object, Workload, policy::Tunnel};
 use eastwest_testing::{self as worlds, Random, change};
 use eastwest_translate::{Audience, Fleet, ProxyFacts, ProxyKey, ProxyRole};
 use eastwest_xds::{TypeUrl, Version, View};
@@ -100,10 +97,8 @@ fn blocks_that_no_resource_is_made_from_update_no_proxy() {
             let Object::DestinationRule(rule) = object else { continue };
             let mut changed = (*rule).clone();
             let Some(policy) = &mut changed.traffic_policy else { continue };
-            policy.blocks.outlier_detection = Some(Arc::new(OutlierDetection::default()));
-            if let Some(block) = policy.blocks.load_balancer.as_mut().filter(|one| !one.is_passthrough()) {
-                Arc::make_mut(block).simple = Some(SimpleLoadBalancer::RoundRobin);
-            }
+            let target_host = "far.example".into();
+            policy.tunnel = Some(Arc::new(Tunnel { protocol: None, target_host, target_port: 443 }));
             let dirty = index.apply(Change::Upsert(changed.into()));
             // A rule that covers no host decides nothing.
             if dirty.is_empty() {

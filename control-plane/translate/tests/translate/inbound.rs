@@ -74,6 +74,7 @@ fn inbound(mode: MutualTlsMode, ports: &[(u16, MutualTlsMode, Option<Protocol>)]
         trust_domains: vec![domain("cluster.local"), domain("old.example")],
         min_tls_version: TlsVersion::V1_2,
         access_log_file: None,
+        access: Arc::default(),
     }
 }
 

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests read files and fail by panicking")]
 
+mod access;
 mod call_cases;
 mod calls;
 mod envoy;
@@ -16,5 +17,7 @@ mod pairs;
 mod people;
 mod secrets;
 mod sharing;
+mod traffic;
+mod traffic_cases;
 mod wire;
 mod world;

@@ -260,7 +260,11 @@ fn v2_empty_policies_and_ports() {
     check(kind, "{host: a}", &[]);
     check(kind, "{host: a, trafficPolicy: {}}", &["! spec.trafficPolicy: is empty"]);
     check(kind, "{host: a, trafficPolicy: {portLevelSettings: []}}", &["! spec.trafficPolicy: is empty"]);
-    check(kind, "{host: a, trafficPolicy: {connectionPool: {}}}", &[]);
+    check(
+        kind,
+        "{host: a, trafficPolicy: {connectionPool: {}}}",
+        &["! spec.trafficPolicy.connectionPool: is empty"],
+    );
     check(
         kind,
         "{host: a, subsets: [{name: v1, trafficPolicy: {}}]}",
@@ -274,8 +278,8 @@ fn v2_empty_policies_and_ports() {
     check(kind, &ports("null"), &[&format!("{place}: null is not an item")]);
     check(
         kind,
-        "{host: a, trafficPolicy: {tunnel: {}, proxyProtocol: {}}}",
-        &["! spec.trafficPolicy.tunnel: excludes"],
+        "{host: a, trafficPolicy: {tunnel: {targetHost: b.example, targetPort: 1}, proxyProtocol: {}}}",
+        &["! spec.trafficPolicy.tunnel: excludes", "? spec.trafficPolicy.tunnel: is not in force"],
     );
 }
 
@@ -370,7 +374,7 @@ fn v3_accepted_with_a_warning() {
     }
     let twice = format!("{{port: {{number: 80}}, {tls}}}, {{port: {{number: 80}}, {tls}}}");
     check(kind, &ports(&twice), &["? spec.trafficPolicy.portLevelSettings[1].port.number: 80 stands twice"]);
-    let replaced = "{host: a, trafficPolicy: {tls: {mode: SIMPLE}, portLevelSettings: [{port: {number: 80}, connectionPool: {}}]}}";
+    let replaced = "{host: a, trafficPolicy: {tls: {mode: SIMPLE}, portLevelSettings: [{port: {number: 80}, connectionPool: {tcp: {}}}]}}";
     check(
         kind,
         replaced,

@@ -1,6 +1,7 @@
 //! Pieces that listeners are made of: network filters, listener filters, access logs.
 
-use eastwest_model::{Families, Name};
+use eastwest_engine::{access::Access, traffic::Relay};
+use eastwest_model::{Families, Name, mesh::PathNormalization};
 use eastwest_proto::{
     Any, Message, Name as MessageName,
     envoy::{
@@ -28,8 +29,8 @@ use eastwest_proto::{
                     http_connection_manager::v3::{
                         HttpConnectionManager, HttpFilter,
                         http_connection_manager::{
-                            ForwardClientCertDetails, RouteSpecifier, ServerHeaderTransformation,
-                            SetCurrentClientCertDetails, UpgradeConfig,
+                            ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
+                            ServerHeaderTransformation, SetCurrentClientCertDetails, UpgradeConfig,
                         },
                         http_filter,
                     },
@@ -38,15 +39,25 @@ use eastwest_proto::{
                 },
             },
         },
+        r#type::v3::{
+            HashPolicy,
+            hash_policy::{PolicySpecifier, SourceIp},
+        },
     },
 };
 use prost_types::Duration;
 
-use crate::sidecar::dynamic_hosts;
+use crate::{
+    resource::envoy_duration,
+    sidecar::{access, dynamic_hosts, names::REMOTE_ADDRESS},
+};
 
 /// How long a listener waits for the first bytes before it goes on without knowing the protocol: the delay of
 /// server-first protocols where plaintext and TLS share a port (ENVOY.md E23).
 pub(super) const INSPECTION: Duration = Duration { seconds: 1, nanos: 0 };
+
+/// The key under which an internal listener is told the address that a connection was meant for.
+const LOCAL_ADDRESS: &str = "envoy.filters.listener.original_dst.local_ip";
 
 /// A line a request or connection, with both peers' identities.
 const LOG_FORMAT: &str = "[%START_TIME%] %PROTOCOL% %REQ(:METHOD)% %REQ(:AUTHORITY)%%REQ(:PATH)% \
@@ -57,9 +68,9 @@ const LOG_FORMAT: &str = "[%START_TIME%] %PROTOCOL% %REQ(:METHOD)% %REQ(:AUTHORI
 
 /// Which side of the workload a connection manager is on.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    /// Towards the application: peers are named to it, a forged name is dropped.
-    Inbound,
+pub(super) enum Side<'a> {
+    /// Towards the application: peers are named to it, a forged name is dropped, and access is controlled.
+    Inbound(&'a Access),
     /// From the application.
     Outbound,
 }
@@ -75,14 +86,19 @@ pub(super) fn spellings_of_forwarded_certificate() -> Vec<String> {
 /// handshake (ENVOY.md E27); `dynamic`: some route leads to hosts that are looked up when they are called, in these
 /// families.
 pub(super) fn http(
-    side: Side,
+    side: Side<'_>,
     stat_prefix: &str,
     routes: RouteSpecifier,
     alpn: Option<&str>,
     dynamic: Option<Families>,
     log: Option<&Name>,
 ) -> Filter {
-    let inbound = side == Side::Inbound;
+    let access = match side {
+        Side::Inbound(access) => Some(access),
+        Side::Outbound => None,
+    };
+    let inbound = access.is_some();
+    let paths = access.map(|access| access.paths);
     let alpn = alpn.map(|alpn| http_filter("envoy.filters.http.set_filter_state", &upstream_alpn(alpn)));
     let lookup = dynamic.map(|families| {
         http_filter("envoy.filters.http.dynamic_forward_proxy", &dynamic_hosts::by_host(families))
@@ -94,7 +110,20 @@ pub(super) fn http(
         if inbound { ForwardClientCertDetails::SanitizeSet } else { ForwardClientCertDetails::Sanitize };
     let manager = HttpConnectionManager {
         stat_prefix: stat_prefix.to_owned(),
-        http_filters: alpn.into_iter().chain(lookup).chain([router]).collect(),
+        http_filters: access
+            .map(access::http)
+            .into_iter()
+            .flatten()
+            .chain(alpn)
+            .chain(lookup)
+            .chain([router])
+            .collect(),
+        normalize_path: paths.map(|paths| paths != PathNormalization::None),
+        merge_slashes: matches!(
+            paths,
+            Some(PathNormalization::MergeSlashes | PathNormalization::DecodeAndMergeSlashes)
+        ),
+        path_with_escaped_slashes_action: escaped_slashes(paths) as i32,
         http_protocol_options: Some(Http1ProtocolOptions { accept_http_10: true, ..Default::default() }),
         server_header_transformation: ServerHeaderTransformation::PassThrough as i32,
         stream_idle_timeout: Some(Duration::default()),
@@ -109,17 +138,34 @@ pub(super) fn http(
     filter("envoy.filters.network.http_connection_manager", &manager)
 }
 
+/// What becomes of `%2F` in paths.
+fn escaped_slashes(paths: Option<PathNormalization>) -> PathWithEscapedSlashesAction {
+    match paths {
+        Some(PathNormalization::DecodeAndMergeSlashes) => PathWithEscapedSlashesAction::UnescapeAndForward,
+        Some(_) => PathWithEscapedSlashesAction::KeepUnchanged,
+        None => PathWithEscapedSlashesAction::ImplementationSpecificDefault,
+    }
+}
+
 /// Looks the server name of a handshake up, for the cluster behind it to dial.
 pub(super) fn server_name_lookup(port: u16, families: Families) -> Filter {
     let config = dynamic_hosts::by_server_name(port, families);
     filter("envoy.filters.network.sni_dynamic_forward_proxy", &config)
 }
 
-/// Bytes to one cluster.
+/// Bytes to one cluster, without limits.
 pub(super) fn tcp(cluster: &str, log: Option<&Name>) -> Filter {
+    relayed(cluster, Relay::default(), log)
+}
+
+/// Bytes to one cluster.
+pub(super) fn relayed(cluster: &str, relay: Relay, log: Option<&Name>) -> Filter {
+    let by_source = || HashPolicy { policy_specifier: Some(PolicySpecifier::SourceIp(SourceIp {})) };
     let proxy = TcpProxy {
         stat_prefix: cluster.to_owned(),
-        idle_timeout: Some(Duration::default()),
+        idle_timeout: Some(envoy_duration(relay.idle_timeout.unwrap_or_default())),
+        max_downstream_connection_duration: relay.max_connection_duration.map(envoy_duration),
+        hash_policy: relay.hashes_source.then(by_source).into_iter().collect(),
         access_log: access_log(log),
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
         ..Default::default()
@@ -175,10 +221,9 @@ fn upstream_alpn(protocol: &str) -> SetFilterState {
 
 /// Tells an internal listener where the connection comes from and wanted to go; [`original_dst`] reads it there.
 pub(super) fn pass_addresses_on() -> Filter {
-    let address = |end: &str, of: &str| {
-        told_upstream(&format!("envoy.filters.listener.original_dst.{end}"), &format!("%{of}_ADDRESS%"))
-    };
-    let addresses = vec![address("local_ip", "DOWNSTREAM_LOCAL"), address("remote_ip", "DOWNSTREAM_REMOTE")];
+    let address = |key: &str, of: &str| told_upstream(key, &format!("%{of}_ADDRESS%"));
+    let addresses =
+        vec![address(LOCAL_ADDRESS, "DOWNSTREAM_LOCAL"), address(REMOTE_ADDRESS, "DOWNSTREAM_REMOTE")];
     let config = SetConnectionState { on_new_connection: addresses, ..Default::default() };
     filter("envoy.filters.network.set_filter_state", &config)
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use eastwest_engine::{
     listeners::{self, ListenerKey, ListenerPart},
-    settings::{Outbound, OutboundService},
+    settings::{Outbound, OutboundService, WorkloadTls},
 };
 use eastwest_model::Families;
 use eastwest_xds::{EncodedResource, TypeUrl};
@@ -18,7 +18,9 @@ use self::{outbound::VirtualOutbound, service::ServiceListener};
 use crate::{
     facts::ProxyFacts,
     joint::{HostIndex, JointResources, JointType},
+    origins::{self, Source},
     resource::Cache,
+    sidecar::names,
     type_builder::{Access, ProxyInputs, TypeBuilder},
 };
 
@@ -29,6 +31,20 @@ pub(crate) struct Listeners;
 impl TypeBuilder for Listeners {
     fn type_url(&self) -> TypeUrl {
         TypeUrl::LISTENER
+    }
+
+    fn sources(&self, settings: &WorkloadTls, name: &str) -> Vec<Source> {
+        if [names::VIRTUAL_INBOUND, names::INBOUND_INSPECTED, names::INBOUND_PLAINTEXT].contains(&name) {
+            return origins::of_inbound(settings, None);
+        }
+        let mut found = Vec::new();
+        for service in settings.outbound.services.values() {
+            let keys = listeners::parts(service).into_iter().map(|(key, _)| key);
+            let ports: Vec<u16> = keys.filter(|key| key.name() == name).map(|key| key.port).collect();
+            let clusters = service.whole().filter(|one| ports.contains(&one.port.number));
+            found.extend(clusters.flat_map(|one| origins::of_cluster((service, one))));
+        }
+        found
     }
 
     fn joint(&self) -> Option<Box<dyn JointResources>> {

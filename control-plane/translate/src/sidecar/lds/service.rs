@@ -1,7 +1,10 @@
 //! The listeners behind `virtualOutbound`, one for each address and port that services have. Which filter chains they
 //! have is decided by [`eastwest_engine::listeners`].
 
-use eastwest_engine::listeners::{Chain, ChainMatch, ClusterKey, Listener as Decided, Target};
+use eastwest_engine::{
+    listeners::{Chain, ChainMatch, ClusterKey, Listener as Decided, Target},
+    traffic::Sending,
+};
 use eastwest_model::{Families, Name};
 use eastwest_proto::envoy::{
     config::{
@@ -67,17 +70,17 @@ impl ServiceListener<'_> {
     fn chain(&self, chain: &Chain<'_>) -> FilterChain {
         let Chain { name, matches, target } = chain;
         let filters = match target {
-            Target::Bytes { to, lookup } => {
+            Target::Bytes { to, lookup, relay } => {
                 let lookup =
                     lookup.map(|port| filters::server_name_lookup(port, self.decided.key.families()));
-                let tcp = filters::tcp(&to.cluster_name(), self.access_log_file);
+                let tcp = filters::relayed(&to.cluster_name(), *relay, self.access_log_file);
                 lookup.into_iter().chain([tcp]).collect()
             }
             Target::Routes { dynamic } => {
                 let key = self.decided.key;
                 vec![self.http(routes_of_port(key.port), None, dynamic.then(|| key.families()))]
             }
-            Target::Http { to, alpn } => vec![self.http(one_cluster(to), *alpn, None)],
+            Target::Http { to, alpn, sending } => vec![self.http(one_cluster(to, *sending), *alpn, None)],
         };
         FilterChain {
             name: name.to_string(),
@@ -117,12 +120,13 @@ fn routes_of_port(port: u16) -> RouteSpecifier {
     RouteSpecifier::Rds(Rds { config_source: Some(source), route_config_name: port.to_string() })
 }
 
-fn one_cluster(cluster: &ClusterKey<'_>) -> RouteSpecifier {
+fn one_cluster(cluster: &ClusterKey<'_>, sending: Sending<'_>) -> RouteSpecifier {
     let name = cluster.name();
     let all = VirtualHost {
         name: "outbound".to_owned(),
         domains: vec!["*".to_owned()],
-        routes: vec![Route::to_cluster(&name).encode()],
+        include_request_attempt_count: true,
+        routes: vec![Route::to_cluster(&name, sending).encode()],
         ..Default::default()
     };
     RouteSpecifier::RouteConfig(RouteConfiguration {

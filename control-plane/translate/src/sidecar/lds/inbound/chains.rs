@@ -3,7 +3,7 @@
 //! A chain's bytes depend only on that chain's inputs, so that a switch of mode costs no established connection that
 //! stays legal (ENVOY.md E19). STRICT and PERMISSIVE share the chain of the mesh.
 
-use eastwest_engine::listeners::PLAIN_HTTP;
+use eastwest_engine::{access::Access, listeners::PLAIN_HTTP};
 use eastwest_model::{Name, TrustDomain, mesh::TlsVersion, policy::MutualTlsMode, service::Protocol};
 use eastwest_proto::envoy::{
     config::{
@@ -15,6 +15,7 @@ use eastwest_proto::envoy::{
 
 use super::Port;
 use crate::sidecar::{
+    access,
     lds::filters::{self, Side},
     names::{BLACK_HOLE_CLUSTER, INBOUND_PASSTHROUGH_CLUSTER, VIRTUAL_INBOUND, inbound_cluster},
     route::Route,
@@ -54,6 +55,7 @@ pub(super) struct Group<'a> {
     protocol: Protocol,
     cluster: String,
     log: Option<&'a Name>,
+    access: &'a Access,
 }
 
 /// What a chain does with the bytes.
@@ -65,18 +67,18 @@ enum Carries {
 
 impl<'a> Group<'a> {
     /// The group of a port.
-    pub(super) fn of(port: &Port, log: Option<&'a Name>) -> Self {
+    pub(super) fn of(port: &Port, log: Option<&'a Name>, access: &'a Access) -> Self {
         let cluster = match port.listed {
             Some(_) => inbound_cluster(port.number),
             None => INBOUND_PASSTHROUGH_CLUSTER.to_owned(),
         };
-        Self { port: Some(port.number), protocol: port.protocol(), cluster, log }
+        Self { port: Some(port.number), protocol: port.protocol(), cluster, log, access }
     }
 
     /// The group of all ports that have none of their own.
-    pub(super) fn unlisted(log: Option<&'a Name>) -> Self {
+    pub(super) fn unlisted(log: Option<&'a Name>, access: &'a Access) -> Self {
         let cluster = INBOUND_PASSTHROUGH_CLUSTER.to_owned();
-        Self { port: None, protocol: Protocol::Undeclared, cluster, log }
+        Self { port: None, protocol: Protocol::Undeclared, cluster, log, access }
     }
 
     /// The chains behind an inspection that finds TLS as well as HTTP.
@@ -147,19 +149,23 @@ impl<'a> Group<'a> {
                 application_protocols: alpn.iter().map(|protocol| (*protocol).to_owned()).collect(),
                 ..to(self.port)
             }),
-            filters: vec![self.filter(carries)],
+            filters: self.filters(carries),
             ..Default::default()
         }
     }
 
-    fn filter(&self, carries: Carries) -> Filter {
+    /// Access control, then what hands the bytes or requests on.
+    fn filters(&self, carries: Carries) -> Vec<Filter> {
         if carries == Carries::Bytes {
-            return filters::tcp(&self.cluster, self.log);
+            return access::network(self.access)
+                .into_iter()
+                .chain([filters::tcp(&self.cluster, self.log)])
+                .collect();
         }
         let all = VirtualHost {
             name: "inbound".to_owned(),
             domains: vec!["*".to_owned()],
-            routes: vec![Route::to_cluster(&self.cluster).without_retries().encode()],
+            routes: vec![Route::pass_through(&self.cluster).encode()],
             ..Default::default()
         };
         let routes = RouteConfiguration {
@@ -169,7 +175,8 @@ impl<'a> Group<'a> {
             validate_clusters: Some(false),
             ..Default::default()
         };
-        filters::http(Side::Inbound, &self.cluster, RouteSpecifier::RouteConfig(routes), None, None, self.log)
+        let side = Side::Inbound(self.access);
+        vec![filters::http(side, &self.cluster, RouteSpecifier::RouteConfig(routes), None, None, self.log)]
     }
 }
 

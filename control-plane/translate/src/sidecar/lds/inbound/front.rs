@@ -1,6 +1,6 @@
 //! `virtualInbound` of an Envoy with internal listeners: it inspects nothing.
 
-use eastwest_engine::settings::Inbound;
+use eastwest_engine::{access::Access, settings::Inbound};
 use eastwest_model::{Name, policy::MutualTlsMode, service::Protocol};
 use eastwest_proto::envoy::config::{
     core::v3::TrafficDirection,
@@ -28,6 +28,7 @@ pub(super) struct Front<'a> {
     ports: Vec<Served>,
     unlisted: Behind,
     access_log_file: Option<&'a Name>,
+    access: &'a Access,
 }
 
 /// A port and who serves it.
@@ -66,6 +67,7 @@ impl<'a> Front<'a> {
             ports: Port::all(inbound, at.port).map(served).collect(),
             unlisted: Behind::of(inbound.mode),
             access_log_file: inbound.access_log_file.as_ref(),
+            access: &inbound.access,
         }
     }
 }
@@ -76,7 +78,7 @@ impl Generator for Front<'_> {
     fn generate(&self) -> EncodedResource {
         let log = self.access_log_file;
         let ports = self.ports.iter().map(|served| match served {
-            Served::Here(port) => Group::of(port, log).uninspected(),
+            Served::Here(port) => Group::of(port, log, self.access).uninspected(),
             Served::Behind(port, behind) => hand_over(Some(*port), *behind),
         });
         let chains = [black_hole(self.at.port, log)].into_iter().chain(ports);

@@ -1,6 +1,6 @@
 //! Listeners that wait for the first bytes: `virtualInbound` itself, or those behind it.
 
-use eastwest_engine::settings::Inbound;
+use eastwest_engine::{access::Access, settings::Inbound};
 use eastwest_model::{Name, mesh::TlsVersion, policy::MutualTlsMode, service::Protocol};
 use eastwest_proto::envoy::config::{
     core::v3::TrafficDirection,
@@ -39,6 +39,7 @@ pub(super) struct Inspecting<'a> {
     unlisted: MutualTlsMode,
     tls: MutualTls<'a>,
     access_log_file: Option<&'a Name>,
+    access: &'a Access,
 }
 
 /// Which listener.
@@ -63,6 +64,7 @@ impl<'a> Inspecting<'a> {
             unlisted: inbound.mode,
             tls: MutualTls { trust_domains: &inbound.trust_domains, min_version: inbound.min_tls_version },
             access_log_file: inbound.access_log_file.as_ref(),
+            access: &inbound.access,
         }
     }
 
@@ -112,8 +114,8 @@ impl Generator for Inspecting<'_> {
     fn generate(&self) -> EncodedResource {
         let log = self.access_log_file;
         let looks_for_tls = self.kind != Kind::Plaintext;
-        let groups = self.ports.iter().map(|port| (Group::of(port, log), port.mode));
-        let groups = groups.chain([(Group::unlisted(log), self.unlisted)]);
+        let groups = self.ports.iter().map(|port| (Group::of(port, log, self.access), port.mode));
+        let groups = groups.chain([(Group::unlisted(log, self.access), self.unlisted)]);
         let chains = groups.flat_map(|(group, mode)| match looks_for_tls {
             true => group.inspected(mode, self.tls),
             false => group.plaintext(),

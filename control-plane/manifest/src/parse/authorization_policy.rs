@@ -71,6 +71,31 @@ pub(super) fn read(meta: Meta, root: &Field<'_>, _: &MeshConfig) -> Option<Objec
     Some(AuthorizationPolicy { meta, selector, is_targeted, action, provider, dry_run, rules }.into())
 }
 
+/// What stands in for a refused policy, whose errors are at the fields `errors`: the rules that can be read (POLICY.md V4).
+/// So an ALLOW policy with a mistake never opens a workload. Nothing if it is in doubt which workloads it is for, or what
+/// it does with a request.
+pub(super) fn stand_in(policy: &AuthorizationPolicy, errors: &[&str]) -> Option<Object> {
+    let is_whole = |errors: &[Option<usize>]| errors.iter().all(Option::is_some);
+    let mut bad = Vec::new();
+    for field in errors {
+        let rest =
+            field.strip_prefix("spec.rules").filter(|rest| rest.is_empty() || rest.starts_with('['))?;
+        let index = rest.strip_prefix('[').and_then(|rest| rest.split(']').next()?.parse::<usize>().ok());
+        bad.push(index.filter(|index| *index < policy.rules.len()));
+    }
+    let readable = policy.rules.iter().enumerate().filter(|(index, _)| !bad.contains(&Some(*index)));
+    let rules: Vec<_> = match is_whole(&bad) {
+        true => readable.map(|(_, rule)| rule.clone()).collect(),
+        false => Vec::new(),
+    };
+    let protects = match policy.action {
+        AuthorizationAction::Allow => true,
+        AuthorizationAction::Deny => !rules.is_empty(),
+        AuthorizationAction::Audit | AuthorizationAction::Custom => false,
+    };
+    protects.then(|| AuthorizationPolicy { rules, ..policy.clone() }.into())
+}
+
 /// The provider of a CUSTOM policy.
 fn provider(spec: &Field<'_>, action: AuthorizationAction) -> Option<Name> {
     let provider = spec.get("provider");

@@ -189,6 +189,9 @@ fn read(value: &Value, duplicates: &[Duplicate], origin: &Origin, defaults: &Mes
         (Some(Object::PeerAuthentication(policy)), true) => {
             (None, peer_authentication::stand_in(&policy, &errors))
         }
+        (Some(Object::AuthorizationPolicy(policy)), true) => {
+            (None, authorization_policy::stand_in(&policy, &errors))
+        }
         (Some(Object::DestinationRule(rule)), true) => (None, destination_rule::stand_in(&rule, &errors)),
         (_, true) => (None, None),
     };

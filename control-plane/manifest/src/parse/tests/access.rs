@@ -192,3 +192,34 @@ fn private_keys_stay_away() {
     let [Object::RequestAuthentication(read)] = &parsed.objects[..] else { panic!("{parsed:?}") };
     assert!(matches!(&read.rules[0].keys, KeySource::Inline(keys) if keys.contains("AQAB")));
 }
+
+/// The rules that can be read stand in for a refused policy, so an ALLOW policy with a mistake opens nothing.
+#[test]
+fn v4_what_stands_in_for_a_refused_policy_of_access() {
+    let stand_in = |spec: &str| {
+        let text = format!(
+            "{{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: a, namespace: shop}}, \
+             spec: {spec}}}"
+        );
+        let parsed = parse(&text);
+        assert!(parsed.objects.is_empty() && parsed.refused.len() == 1, "{spec}: {parsed:?}");
+        parsed.stand_ins.first().map(|object| match object {
+            Object::AuthorizationPolicy(policy) => (policy.rules.len(), policy.selector.0.len()),
+            other => panic!("{other:?}"),
+        })
+    };
+    let good = "{to: [{operation: {methods: [GET]}}]}";
+    let bad = "{to: [{operation: {ports: ['http']}}]}";
+    let rules = |action: &str, rules: &str| {
+        stand_in(&format!("{{selector: {{matchLabels: {{app: a}}}}, action: {action}, rules: [{rules}]}}"))
+    };
+    assert_eq!(rules("ALLOW", &format!("{bad}, {good}")), Some((1, 1)));
+    assert_eq!(rules("ALLOW", bad), Some((0, 1)), "nothing is allowed");
+    assert_eq!(rules("DENY", &format!("{good}, {bad}, {good}")), Some((2, 1)));
+    for none in [rules("DENY", bad), rules("AUDIT", &format!("{bad}, {good}"))] {
+        assert_eq!(none, None);
+    }
+    assert_eq!(stand_in("{action: ALLOW, rules: 5}"), Some((0, 0)), "nothing is allowed");
+    assert_eq!(stand_in(&format!("{{selector: {{matchLabels: {{app: 5}}}}, rules: [{bad}]}}")), None);
+    assert_eq!(stand_in(&format!("{{action: ALOW, rules: [{good}]}}")), None);
+}

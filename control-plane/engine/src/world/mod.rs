@@ -135,6 +135,8 @@ impl Snapshot {
             counts.services += space.services.values().count() + space.service_entries.values().count();
             counts.without_cluster_ip += space.services.values().filter(|one| one.lacks_cluster_ip()).count();
             counts.policies += space.peer_authentications.values().count()
+                + space.authorization_policies.values().count()
+                + space.request_authentications.values().count()
                 + space.destination_rules.values().count()
                 + space.sidecars.values().count();
         }

@@ -87,6 +87,16 @@ impl CanArgs {
         if call.next().is_some() {
             return Err(Failure::usage("PATH", "nothing may stand behind it"));
         }
+        if method.as_deref().is_some_and(|method| http::Method::from_bytes(method.as_bytes()).is_err()) {
+            return Err(Failure::usage("METHOD", "is no method of HTTP: write for example GET"));
+        }
+        let is_path = |path: &str| {
+            let begins = path.starts_with('/') || path == "*" || path.contains("://");
+            begins && !path.contains(|one: char| one.is_whitespace() || one.is_control())
+        };
+        if path.as_deref().is_some_and(|path| !is_path(path)) {
+            return Err(Failure::usage("PATH", "is no path: write for example /orders?id=7"));
+        }
         let sent = self.sent(method, path)?;
         Ok(CallQuestion { client, host: host.to_string(), port: port.to_string(), sent })
     }

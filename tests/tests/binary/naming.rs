@@ -54,6 +54,22 @@ spec:
   template: {metadata: {labels: {app: idle}}, spec: {containers: [{name: idle}]}}
 ";
 
+/// A method or path that no request can have is a mistake, not an answer.
+#[test]
+fn what_no_request_has_is_no_question_of_can() {
+    let bench = Bench::new();
+    let ask = |request: &[&str]| {
+        let call = ["can", "bookshop/storefront-0", "payments.payments:80"];
+        bench.run(&[&call, request, &["--config-dir", "manifests"]].concat())
+    };
+    ask(&["POST", "/charge"]).success();
+    ask(&["OPTIONS", "*"]).success();
+    ask(&["GET /"]).failure(2, &["METHOD", "GET"]);
+    for path in ["charge", "/a b", ""] {
+        ask(&["POST", path]).failure(2, &["PATH", "/orders"]);
+    }
+}
+
 /// What nearly exists is told from what does not: pods below a headless Service, container ports, idle Deployments.
 #[test]
 fn what_is_not_there_is_told_with_what_is() {

@@ -5,8 +5,6 @@
 
 use std::fmt::Write as _;
 
-use ipnet::IpNet;
-
 use crate::{
     Family, Redirection,
     plan::{Match, Plan, Rule, Verdict},
@@ -106,9 +104,9 @@ fn word(one: &Match) -> String {
     match one {
         Match::ComesBy(name) => format!("-i {name}"),
         Match::GoesBy(name) => format!("-o {name}"),
-        Match::Source(range) => format!("-s {}", net(range)),
-        Match::Destination(range) => format!("-d {}", net(range)),
-        Match::NotDestination(range) => format!("! -d {}", net(range)),
+        Match::Source(range) => format!("-s {}", range),
+        Match::Destination(range) => format!("-d {}", range),
+        Match::NotDestination(range) => format!("! -d {}", range),
         Match::Port(port) => format!("-p tcp --dport {port}"),
         Match::NotPort(port) => format!("-p tcp ! --dport {port}"),
         Match::User(id) => format!("-m owner --uid-owner {id}"),
@@ -116,8 +114,4 @@ fn word(one: &Match) -> String {
         Match::Group(id) => format!("-m owner --gid-owner {id}"),
         Match::NotGroup(id) => format!("-m owner ! --gid-owner {id}"),
     }
-}
-
-fn net(range: &IpNet) -> String {
-    range.to_string()
 }

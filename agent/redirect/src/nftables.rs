@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 
-use ipnet::IpNet;
-
 use crate::{
     Family, Redirection,
     plan::{Match, Plan, Rule, Verdict},
@@ -61,14 +59,13 @@ fn words(rule: &Rule, config: &Redirection, family: Family) -> String {
 }
 
 fn word(one: &Match, family: Family) -> String {
-    let net = |range: &IpNet| range.to_string();
     let protocol = protocol(family);
     match one {
         Match::ComesBy(name) => format!("iifname \"{}\"", pattern(name)),
         Match::GoesBy(name) => format!("oifname \"{}\"", pattern(name)),
-        Match::Source(range) => format!("{protocol} saddr {}", net(range)),
-        Match::Destination(range) => format!("{protocol} daddr {}", net(range)),
-        Match::NotDestination(range) => format!("{protocol} daddr != {}", net(range)),
+        Match::Source(range) => format!("{protocol} saddr {}", range),
+        Match::Destination(range) => format!("{protocol} daddr {}", range),
+        Match::NotDestination(range) => format!("{protocol} daddr != {}", range),
         Match::Port(port) => format!("tcp dport {port}"),
         Match::NotPort(port) => format!("tcp dport != {port}"),
         Match::User(id) => format!("meta skuid {id}"),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use eastwest_engine::access::{Policy, Requirement, Rule};
+use eastwest_engine::access::{Policy, Requirement, Rule, Test};
 use eastwest_model::policy::Attribute;
 use eastwest_proto::envoy::config::rbac::v3::{
     Permission, Policy as RbacPolicy, Principal, Rbac, permission, principal, rbac,
@@ -38,20 +38,19 @@ pub(super) fn of<'a>(
 fn rule(rule: &Rule) -> RbacPolicy {
     let (by_destination, by_source): (Vec<&Requirement>, Vec<&Requirement>) =
         rule.conditions.iter().partition(|one| is_about_destination(&one.attribute));
-    let mut permissions: Vec<Permission> = by_destination.into_iter().map(permission_of).collect();
-    if !rule.operations.is_empty() {
-        let all = |list: &Vec<Requirement>| all_permissions(list.iter().map(permission_of).collect());
-        permissions.push(any_permission(rule.operations.iter().map(all).collect()));
-    }
-    let mut principals: Vec<Principal> = by_source.into_iter().map(principal_of).collect();
-    if !rule.sources.is_empty() {
-        let all = |list: &Vec<Requirement>| all_principals(list.iter().map(principal_of).collect());
-        principals.push(any_principal(rule.sources.iter().map(all).collect()));
-    }
     RbacPolicy {
-        permissions: vec![all_permissions(permissions)],
-        principals: vec![all_principals(principals)],
+        permissions: vec![part(by_destination, &rule.operations)],
+        principals: vec![part(by_source, &rule.sources)],
     }
+}
+
+/// All conditions, and all requirements of one of the lists, if there are any.
+fn part<T: Combined>(conditions: Vec<&Requirement>, lists: &[Vec<Requirement>]) -> T {
+    let mut parts: Vec<T> = conditions.into_iter().map(compared).collect();
+    if !lists.is_empty() {
+        parts.push(any(lists.iter().map(|list| all(list.iter().map(compared).collect())).collect()));
+    }
+    all(parts)
 }
 
 /// Whether a condition can only be a permission.
@@ -62,52 +61,80 @@ fn is_about_destination(attribute: &Attribute) -> bool {
     )
 }
 
-fn permission_of(requirement: &Requirement) -> Permission {
-    let any = any_permission(requirement.tests.iter().filter_map(condition::permission).collect());
-    if requirement.negated { condition::permits(permission::Rule::NotRule(Box::new(any))) } else { any }
-}
-
-fn principal_of(requirement: &Requirement) -> Principal {
-    let any = any_principal(requirement.tests.iter().filter_map(condition::principal).collect());
-    if requirement.negated { condition::is_who(principal::Identifier::NotId(Box::new(any))) } else { any }
+/// One of the values, or none of them if it is negated.
+fn compared<T: Combined>(requirement: &Requirement) -> T {
+    let any = any(requirement.tests.iter().filter_map(T::of).collect());
+    if requirement.negated { T::not(any) } else { any }
 }
 
 /// All of them; none is any.
-fn all_permissions(mut rules: Vec<Permission>) -> Permission {
-    match rules.len() {
-        0 => condition::permits(permission::Rule::Any(true)),
-        1 => rules.remove(0),
-        _ => condition::permits(permission::Rule::AndRules(permission::Set { rules })),
+fn all<T: Combined>(mut several: Vec<T>) -> T {
+    match several.len() {
+        0 => T::anything(),
+        1 => several.remove(0),
+        _ => T::all_of(several),
     }
 }
 
-/// One of them; there is one at least.
-fn any_permission(mut rules: Vec<Permission>) -> Permission {
-    match rules.len() {
-        0 => {
-            let any = condition::permits(permission::Rule::Any(true));
-            condition::permits(permission::Rule::NotRule(Box::new(any)))
-        }
-        1 => rules.remove(0),
-        _ => condition::permits(permission::Rule::OrRules(permission::Set { rules })),
+/// One of them; of none, nothing.
+fn any<T: Combined>(mut several: Vec<T>) -> T {
+    match several.len() {
+        0 => T::not(T::anything()),
+        1 => several.remove(0),
+        _ => T::one_of(several),
     }
 }
 
-fn all_principals(mut ids: Vec<Principal>) -> Principal {
-    match ids.len() {
-        0 => condition::is_who(principal::Identifier::Any(true)),
-        1 => ids.remove(0),
-        _ => condition::is_who(principal::Identifier::AndIds(principal::Set { ids })),
+/// What RBAC combines in the same way: permissions and principals.
+trait Combined: Sized {
+    /// What a test compares, if it is about this.
+    fn of(test: &Test) -> Option<Self>;
+    fn anything() -> Self;
+    fn not(one: Self) -> Self;
+    fn all_of(several: Vec<Self>) -> Self;
+    fn one_of(several: Vec<Self>) -> Self;
+}
+
+impl Combined for Permission {
+    fn of(test: &Test) -> Option<Self> {
+        condition::permission(test)
+    }
+
+    fn anything() -> Self {
+        condition::permits(permission::Rule::Any(true))
+    }
+
+    fn not(one: Self) -> Self {
+        condition::permits(permission::Rule::NotRule(Box::new(one)))
+    }
+
+    fn all_of(rules: Vec<Self>) -> Self {
+        condition::permits(permission::Rule::AndRules(permission::Set { rules }))
+    }
+
+    fn one_of(rules: Vec<Self>) -> Self {
+        condition::permits(permission::Rule::OrRules(permission::Set { rules }))
     }
 }
 
-fn any_principal(mut ids: Vec<Principal>) -> Principal {
-    match ids.len() {
-        0 => {
-            let any = condition::is_who(principal::Identifier::Any(true));
-            condition::is_who(principal::Identifier::NotId(Box::new(any)))
-        }
-        1 => ids.remove(0),
-        _ => condition::is_who(principal::Identifier::OrIds(principal::Set { ids })),
+impl Combined for Principal {
+    fn of(test: &Test) -> Option<Self> {
+        condition::principal(test)
+    }
+
+    fn anything() -> Self {
+        condition::is_who(principal::Identifier::Any(true))
+    }
+
+    fn not(one: Self) -> Self {
+        condition::is_who(principal::Identifier::NotId(Box::new(one)))
+    }
+
+    fn all_of(ids: Vec<Self>) -> Self {
+        condition::is_who(principal::Identifier::AndIds(principal::Set { ids }))
+    }
+
+    fn one_of(ids: Vec<Self>) -> Self {
+        condition::is_who(principal::Identifier::OrIds(principal::Set { ids }))
     }
 }

@@ -44,12 +44,26 @@ pub struct Kubernetes {
     dir: PathBuf,
 }
 
+/// How often it is started until one finds its ports free: between the choice of a port and its use, somebody else may take
+/// it.
+const ATTEMPTS: usize = 3;
+
 impl Kubernetes {
     /// Starts one on free ports of loopback with its files in `dir`, and waits until it is ready.
     ///
     /// # Errors
     /// The program was not built, or one of the two does not become ready; the error has the end of its output.
     pub fn start(dir: &Path) -> Result<Self> {
+        for _ in 1..ATTEMPTS {
+            match Self::begin(dir) {
+                Err(error) if format!("{error:#}").contains("address already in use") => {}
+                outcome => return outcome,
+            }
+        }
+        Self::begin(dir)
+    }
+
+    fn begin(dir: &Path) -> Result<Self> {
         let (client, peer, port) = (free_port()?, free_port()?, free_port()?);
         let credentials = Credentials::make(dir)?;
         let etcd = start("etcd", &etcd_flags(dir, client, peer), dir)?;

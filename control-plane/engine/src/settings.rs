@@ -95,9 +95,8 @@ pub struct OutboundService {
     pub addresses: Vec<IpAddr>,
     /// Blocks of virtual addresses.
     pub blocks: Vec<IpNet>,
-    /// Addresses of the object that are left to Kubernetes Services (POLICY.md D12): connections to them are not for this
-    /// host.
-    pub left: Vec<IpAddr>,
+    /// Addresses of the object are left to Kubernetes Services (POLICY.md D12): connections to them are not for this host.
+    pub leaves_addresses: bool,
     /// Addresses in the blocks that are left to Kubernetes Services, each with a port.
     pub spared: Vec<SocketAddr>,
     /// Short names that resolve to it from the client's namespace, e.g. `reviews`, `reviews.shop`,
@@ -130,7 +129,7 @@ impl OutboundService {
     /// Whether only a name tells connections to the host from others. Headless Services are called by the addresses of
     /// their pods.
     pub fn is_addressless(&self) -> bool {
-        let has_none = self.addresses.is_empty() && self.blocks.is_empty() && self.left.is_empty();
+        let has_none = self.addresses.is_empty() && self.blocks.is_empty() && !self.leaves_addresses;
         has_none && self.owner.kind != Kind::Service
     }
 }

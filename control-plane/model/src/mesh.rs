@@ -161,6 +161,11 @@ impl Default for TrafficDefaults {
 }
 
 impl MeshConfig {
+    /// The trust domain and its aliases.
+    pub fn trust_domains(&self) -> impl Iterator<Item = &TrustDomain> {
+        [&self.trust_domain].into_iter().chain(&self.trust_domain_aliases)
+    }
+
     /// Istio's defaults for a trust domain and a root namespace.
     pub fn new(trust_domain: TrustDomain, root_namespace: impl Into<Name>) -> Self {
         Self {

@@ -156,7 +156,7 @@ impl Request {
         };
         let http = self.http.as_ref();
         match test {
-            Test::Peer(text) => self.peer.as_ref().is_some_and(|peer| text.matches(&peer.to_string(), false)),
+            Test::Peer(text) => self.peer.as_ref().is_some_and(|peer| text.matches(peer.as_str(), false)),
             Test::SourceAddress(block) => within(block, self.source),
             Test::RemoteAddress(block) => within(block, self.remote()),
             Test::DestinationAddress(block) => within(block, self.destination),

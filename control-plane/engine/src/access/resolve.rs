@@ -94,7 +94,7 @@ fn in_all_domains(value: &str, mesh: &MeshConfig) -> Vec<String> {
     let Some((domain, rest)) = value.split_once('/').filter(|_| value.split('/').count() == 5) else {
         return as_written();
     };
-    let ours = || domains(mesh).map(TrustDomain::as_str);
+    let ours = || mesh.trust_domains().map(TrustDomain::as_str);
     let pattern = domain.strip_prefix('*').filter(|suffix| !suffix.is_empty());
     let covers = |ours: &str| ours == domain || pattern.is_some_and(|suffix| ours.ends_with(suffix));
     if domain == "*" || !(domain == LOCAL_DOMAIN || ours().any(covers)) {
@@ -108,10 +108,6 @@ fn in_all_domains(value: &str, mesh: &MeshConfig) -> Vec<String> {
         }
     }
     all
-}
-
-fn domains(mesh: &MeshConfig) -> impl Iterator<Item = &TrustDomain> {
-    [&mesh.trust_domain].into_iter().chain(&mesh.trust_domain_aliases)
 }
 
 /// Z17.
@@ -149,8 +145,8 @@ fn trust_domain(value: &str, mesh: &MeshConfig) -> Vec<Test> {
         let any = if value == "*" { "[^/]+" } else { "[^/]*" };
         return vec![Test::Peer(Text::Regex(format!("{SCHEME}{}/.+", escaped(value, any)).into()))];
     }
-    if domains(mesh).any(|domain| domain.as_str() == value) {
-        return domains(mesh).map(|domain| exact(domain.as_str())).collect();
+    if mesh.trust_domains().any(|domain| domain.as_str() == value) {
+        return mesh.trust_domains().map(|domain| exact(domain.as_str())).collect();
     }
     vec![exact(value)]
 }

@@ -16,8 +16,6 @@ use super::request::HttpRequest;
 
 /// How far clocks may be apart, in seconds; Envoy's default.
 const CLOCK_SKEW: i64 = 60;
-/// Claims that are lists with blanks between.
-const SPACE_DELIMITED: [&str; 2] = ["scope", "permission"];
 
 /// A rule of a RequestAuthentication that applies to a workload.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -185,8 +183,7 @@ fn accept(http: &mut HttpRequest, rule: &JwtRule, payload: Map<String, Value>) {
 
 /// Z37: some claims are lists with blanks between.
 fn divided(payload: Map<String, Value>, rule: &JwtRule) -> Map<String, Value> {
-    let is_list =
-        |name: &str| SPACE_DELIMITED.contains(&name) || rule.space_delimited.iter().any(|one| **one == *name);
+    let is_list = |name: &str| rule.space_delimited_claims().any(|one| one == name);
     let one = |(name, value): (String, Value)| {
         let value = match value.as_str().filter(|_| is_list(&name)) {
             Some(text) => text.split(' ').filter(|part| !part.is_empty()).collect(),

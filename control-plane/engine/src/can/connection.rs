@@ -8,8 +8,8 @@ use super::{Client, Refused, Server, Tls};
 use crate::{
     ClientScope, ConnectionOutcome, Port, Snapshot,
     address::url_host,
-    calls::{Caller, ExplainError},
-    compute::{self, peer_authentication as policies},
+    calls::{Caller, ExplainError, authority},
+    compute::{self, originate::mesh_server_name, peer_authentication as policies},
     explain::{self, EndpointExplanation},
 };
 
@@ -130,7 +130,7 @@ fn to_workload<'a>(
     };
     let service = || {
         let (host, number) = compute::listed_ports::service_port(snapshot, server, port)?;
-        Some(format!("outbound_.{number}_._.{host}"))
+        Some(mesh_server_name(number, "", &host))
     };
     let server_name = named.server_name.or_else(service);
     Ok(Connection {
@@ -139,7 +139,7 @@ fn to_workload<'a>(
         port,
         tls,
         peer: peer.filter(|_| is_mutual),
-        server_name: server_name.or_else(|| Some(format!("outbound_.{port}_._.{}", server.meta.name()))),
+        server_name: server_name.or_else(|| Some(mesh_server_name(port, "", server.meta.name()))),
         authority: named.authority,
         is_own_tls: false,
         refused,
@@ -147,9 +147,7 @@ fn to_workload<'a>(
 }
 
 fn is_trusted(snapshot: &Snapshot, peer: &SpiffeId) -> bool {
-    let mesh = snapshot.mesh();
-    let mut domains = [&mesh.trust_domain].into_iter().chain(&mesh.trust_domain_aliases);
-    domains.any(|domain| peer.to_string().starts_with(&format!("spiffe://{domain}/")))
+    snapshot.mesh().trust_domains().any(|domain| *domain == peer.trust_domain())
 }
 
 /// A call to a host as the client's proxy makes it.
@@ -221,7 +219,7 @@ fn by_stranger<'a>(
     let connections: Result<Vec<_>, _> = by_name
         .chain(by_address)
         .map(|(server, address, port)| {
-            let sni = target.host.as_ref().map(|host: &Host| format!("outbound_.{number}_._.{host}"));
+            let sni = target.host.as_ref().map(|host: &Host| mesh_server_name(number, "", host));
             let named = Named { authority: authority.clone(), server_name: sni };
             to_workload(snapshot, client, server, (address, port), named)
         })
@@ -245,9 +243,4 @@ fn or_nobody(connections: Vec<Connection<'_>>, authority: String, port: u16) -> 
         is_own_tls: false,
         refused: None,
     }]
-}
-
-/// A Host header: clients leave the port of HTTP out.
-fn authority(host: &str, port: u16) -> String {
-    if port == 80 { host.to_owned() } else { format!("{host}:{port}") }
 }

@@ -27,7 +27,7 @@ pub fn inbound(snapshot: &Snapshot, workload: &Workload) -> Inbound {
         policy: reference(policy),
         trace: Trace::new(steps, Arc::default()),
         ports,
-        trust_domains: [&mesh.trust_domain].into_iter().chain(&mesh.trust_domain_aliases).cloned().collect(),
+        trust_domains: mesh.trust_domains().cloned().collect(),
         min_tls_version: mesh.min_tls_version,
         access_log_file: mesh.access_log_file.clone(),
         access: Arc::new(access::access(snapshot, workload)),

@@ -10,7 +10,7 @@ pub(crate) mod endpoints;
 mod inbound;
 pub(crate) mod listed_ports;
 mod merge;
-mod originate;
+pub(crate) mod originate;
 mod outbound;
 pub(crate) mod peer_authentication;
 mod protection;

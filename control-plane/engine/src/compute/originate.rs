@@ -1,5 +1,7 @@
 //! The complete setting of a cluster from the block that counts (POLICY.md O2, O5 to O8).
 
+use std::fmt;
+
 use eastwest_model::{
     Host, MeshConfig, Name,
     credential::TRUST_SUFFIX,
@@ -131,7 +133,12 @@ fn generated_sni(context: &Context<'_>) -> Name {
         return "".into();
     }
     let subset = context.subset.map_or("", |name| name);
-    format!("outbound_.{}_.{subset}_.{}", context.port, context.host).into()
+    mesh_server_name(context.port, subset, context.host).into()
+}
+
+/// The server name that a client of the mesh sends.
+pub(crate) fn mesh_server_name(port: u16, subset: &str, host: impl fmt::Display) -> String {
+    format!("outbound_.{port}_.{subset}_.{host}")
 }
 
 fn generated_sans(context: &Context<'_>) -> Vec<Name> {

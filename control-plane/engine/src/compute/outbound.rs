@@ -98,7 +98,7 @@ fn service(snapshot: &Snapshot, scope: &ClientScope, view: View<'_>) -> Outbound
         owner: view.owner.object.clone(),
         addresses: view.addresses.clone(),
         blocks: view.blocks.clone(),
-        left: view.left.clone(),
+        leaves_addresses: view.leaves_addresses,
         spared: view.spared.clone(),
         aliases: aliases(snapshot, scope.namespace(), &view),
         discovery: view.discovery,

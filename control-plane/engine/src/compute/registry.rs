@@ -34,8 +34,8 @@ pub(crate) struct View<'a> {
     pub ports: Vec<ServicePort>,
     pub addresses: Vec<IpAddr>,
     pub blocks: Vec<IpNet>,
-    /// D12: addresses of the owner that are left to Kubernetes Services.
-    pub left: Vec<IpAddr>,
+    /// D12: addresses of the owner are left to Kubernetes Services.
+    pub leaves_addresses: bool,
     /// D12: addresses in the blocks that are left to Kubernetes Services, with the ports of these.
     pub spared: Vec<SocketAddr>,
     pub discovery: Discovery,
@@ -103,12 +103,13 @@ pub(crate) fn view<'a>(snapshot: &'a Snapshot, scope: &ClientScope, host: &'a Ho
     let mut claims: Vec<Claim<'a>> = all
         .iter()
         .copied()
-        .filter(|claim| !is_left_to_a_service(snapshot, *claim, host, client))
         .filter(|claim| is_visible(claim.export_to(), claim.meta().namespace(), client))
         .filter(|claim| {
             let imported = egress.imported(claim.meta().namespace(), host);
             imported == Imported::All || claim.ports().iter().any(|port| imported.contains(port.number))
         })
+        // The costliest question comes last.
+        .filter(|claim| !is_left_to_a_service(snapshot, *claim, host, client))
         .collect();
     claims.sort_by(|a, b| a.order().cmp(&b.order()));
     let namespace = owner_of(&claims, client)?.meta().namespace().clone();
@@ -137,12 +138,14 @@ fn leave_addresses(snapshot: &Snapshot, view: &mut View<'_>, client: &Name) {
     let owner = view.owner;
     let Some(reserved) = snapshot.reserved_from(owner.namespace(), client) else { return };
     let mut services: BTreeSet<&ObjectRef> = BTreeSet::new();
-    let is_left = |address: &IpAddr| {
+    let mut is_left = |address: &IpAddr| {
         let service = reserved.at(*address);
         services.extend(service.map(|service| &service.meta.object));
         service.is_some()
     };
-    (view.left, view.addresses) = std::mem::take(&mut view.addresses).into_iter().partition(is_left);
+    let before = view.addresses.len();
+    view.addresses.retain(|address| !is_left(address));
+    view.leaves_addresses = view.addresses.len() < before;
     let within = view.blocks.iter().flat_map(|block| reserved.within(*block));
     let spared = within.filter(|(address, _)| view.ports.iter().any(|port| port.number == address.port()));
     let spared: BTreeSet<SocketAddr> = spared
@@ -238,7 +241,7 @@ fn describe<'a>(snapshot: &'a Snapshot, host: &'a Host, claims: &[Claim<'a>]) ->
             ports: service.ports.clone(),
             addresses: service.cluster_ips.clone(),
             blocks: Vec::new(),
-            left: Vec::new(),
+            leaves_addresses: false,
             spared: Vec::new(),
             discovery: if service.headless { Discovery::OriginalDst } else { Discovery::Eds },
             external: false,
@@ -253,7 +256,7 @@ fn describe<'a>(snapshot: &'a Snapshot, host: &'a Host, claims: &[Claim<'a>]) ->
             ports: joined_ports(entry, claims),
             addresses: entry.addresses.clone(),
             blocks: entry.blocks.clone(),
-            left: Vec::new(),
+            leaves_addresses: false,
             spared: Vec::new(),
             discovery: discovery(entry, host),
             external: entry.location == Location::External,

@@ -1,9 +1,12 @@
 //! Traps of access control: policies that do less, or more, than they seem to (AUTHORIZATION.md).
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use eastwest_model::{
-    Diagnostic, Effect, Workload,
+    Diagnostic, Effect, Workload, WorkloadKey,
     policy::{
         Attribute, AuthorizationAction as Action, AuthorizationPolicy, AuthorizationRule, KeySource,
         MutualTlsMode, Requirement,
@@ -12,10 +15,10 @@ use eastwest_model::{
 };
 
 use super::{warning, without_effect};
-use crate::{Snapshot, compute};
+use crate::{Snapshot, compute, settings::Inbound};
 
 /// Findings about every policy of access.
-pub(super) fn findings(snapshot: &Snapshot) -> BTreeSet<Diagnostic> {
+pub(super) fn findings(snapshot: &Snapshot, accepted: &Accepted) -> BTreeSet<Diagnostic> {
     let mut found = BTreeSet::new();
     for space in snapshot.namespaces.values() {
         for policy in space.authorization_policies.values() {
@@ -27,7 +30,7 @@ pub(super) fn findings(snapshot: &Snapshot) -> BTreeSet<Diagnostic> {
                     .map(|(field, message)| without_effect(about(field, message), Effect::None)),
             );
             found.extend(provider(snapshot, policy).map(|message| about("spec.provider.name", message)));
-            let facts = Facts::of(snapshot, &selected);
+            let facts = accepted.by(&selected);
             for (number, rule) in policy.rules.iter().enumerate() {
                 let field = format!("spec.rules[{number}]");
                 found.extend(traps(policy, rule, &facts).into_iter().map(|message| about(&field, message)));
@@ -93,7 +96,12 @@ fn provider(snapshot: &Snapshot, policy: &AuthorizationPolicy) -> Option<String>
     ))
 }
 
-/// What the selected workloads accept.
+/// What workloads with a proxy accept.
+#[derive(Default)]
+pub(super) struct Accepted(BTreeMap<WorkloadKey, Facts>);
+
+/// What some workloads accept.
+#[derive(Clone, Copy, Default)]
 struct Facts {
     /// Some port takes plaintext.
     plaintext: bool,
@@ -101,17 +109,27 @@ struct Facts {
     bytes: bool,
 }
 
-impl Facts {
-    fn of(snapshot: &Snapshot, selected: &[&Arc<Workload>]) -> Self {
-        let mut facts = Self { plaintext: false, bytes: false };
-        for workload in selected.iter().filter(|one| compute::has_proxy(one)) {
-            let inbound = compute::inbound(snapshot, workload);
-            let modes = inbound.ports.values().map(|port| port.mode).chain([inbound.mode]);
-            facts.plaintext |= modes.into_iter().any(|mode| mode != MutualTlsMode::Strict);
-            let listed = inbound.ports.values().filter_map(|port| port.listed);
-            facts.bytes |= listed.into_iter().any(|one| matches!(one, Protocol::Tcp | Protocol::Undeclared));
+impl Accepted {
+    /// Notes what a workload accepts.
+    pub(super) fn note(&mut self, workload: &Workload, inbound: &Inbound) {
+        if !compute::has_proxy(workload) {
+            return;
         }
-        facts
+        let mut modes = inbound.ports.values().map(|port| port.mode).chain([inbound.mode]);
+        let mut listed = inbound.ports.values().filter_map(|port| port.listed);
+        let facts = Facts {
+            plaintext: modes.any(|mode| mode != MutualTlsMode::Strict),
+            bytes: listed.any(|one| matches!(one, Protocol::Tcp | Protocol::Undeclared)),
+        };
+        self.0.insert(workload.key(), facts);
+    }
+
+    fn by(&self, selected: &[&Arc<Workload>]) -> Facts {
+        let known = selected.iter().filter_map(|one| self.0.get(&one.key()));
+        known.fold(Facts::default(), |all, one| Facts {
+            plaintext: all.plaintext | one.plaintext,
+            bytes: all.bytes | one.bytes,
+        })
     }
 }
 

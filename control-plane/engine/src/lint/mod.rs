@@ -43,11 +43,13 @@ pub fn analyse(snapshot: &Snapshot) -> (Vec<Diagnostic>, Overridden) {
     let mut scopes = BTreeSet::new();
     let mut counted = BTreeSet::new();
     let mut undeclared = Undeclared::default();
+    let mut accepted = access::Accepted::default();
     for workload in snapshot.workloads().filter(|workload| !workload.ended) {
         let inbound = compute::inbound(snapshot, workload);
         counted.extend(inbound::counted(&inbound).cloned());
         findings.extend(inbound::findings(snapshot, workload, &inbound));
         undeclared.note(snapshot, workload, &inbound);
+        accepted.note(workload, &inbound);
         note_losers(&mut overridden, inbound.trace.steps());
         scopes.insert(ClientScope::of(snapshot, workload));
     }
@@ -64,7 +66,7 @@ pub fn analyse(snapshot: &Snapshot) -> (Vec<Diagnostic>, Overridden) {
         note_losers(&mut overridden, outbound::steps(&settings));
     }
     findings.extend(undeclared.findings());
-    findings.extend(access::findings(snapshot));
+    findings.extend(access::findings(snapshot, &accepted));
     findings.extend(references::findings(snapshot));
     findings.extend(taken::findings(snapshot));
     let unused = unused::findings(snapshot, (!scopes.is_empty()).then_some(&used), &findings);

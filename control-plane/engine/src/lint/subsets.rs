@@ -35,11 +35,10 @@ pub(super) fn findings(snapshot: &Snapshot, service: &OutboundService) -> Vec<Di
             return None;
         }
         let space = snapshot.namespaces.get(&base.namespace)?;
-        let base = space.destination_rules.values().find(|rule| rule.meta.object == base)?;
+        let base = space.destination_rules.get(&base.name)?;
         let (rule, subset) = space
             .destination_rules
-            .values()
-            .filter(|rule| rule.host == base.host)
+            .of_host(&base.host)
             .min_by_key(|rule| (with_subset(rule, &name).is_none(), rule.meta.age_key()))
             .and_then(|rule| Some((rule, with_subset(rule, &name)?)))?;
         let message = format!(

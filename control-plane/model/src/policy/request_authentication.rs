@@ -46,6 +46,16 @@ pub struct JwtRule {
     pub timeout: Option<Duration>,
 }
 
+/// Claims that are lists with blanks between in every token.
+const SPACE_DELIMITED: [&str; 2] = ["scope", "permission"];
+
+impl JwtRule {
+    /// The claims that are lists with blanks between.
+    pub fn space_delimited_claims(&self) -> impl Iterator<Item = &str> {
+        SPACE_DELIMITED.into_iter().chain(self.space_delimited.iter().map(|claim| &**claim))
+    }
+}
+
 /// A header in which a token may stand.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TokenHeader {

@@ -6,10 +6,12 @@ use eastwest_model::Families;
 use eastwest_proto::envoy::config::{
     cluster::v3::cluster::DnsLookupFamily,
     core::v3::{
-        Address, BindConfig, ExtraSourceAddress, SocketAddress, address, socket_address::PortSpecifier,
+        Address, BindConfig, CidrRange, ExtraSourceAddress, SocketAddress, address,
+        socket_address::PortSpecifier,
     },
     listener::v3::AdditionalAddress,
 };
+use ipnet::IpNet;
 
 /// The source addresses of connections to the application, IPv4 and IPv6: without them the redirection would catch
 /// these connections again (ENVOY.md E2).
@@ -54,6 +56,11 @@ pub(crate) fn lookup(families: Families) -> DnsLookupFamily {
         Families::IPv4 | Families::Both => DnsLookupFamily::V4Preferred,
         Families::IPv6 => DnsLookupFamily::Auto,
     }
+}
+
+/// A block of addresses.
+pub(crate) fn range(block: &IpNet) -> CidrRange {
+    CidrRange { address_prefix: block.addr().to_string(), prefix_len: Some(block.prefix_len().into()) }
 }
 
 /// A TCP address.

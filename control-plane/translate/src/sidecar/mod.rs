@@ -13,6 +13,7 @@ mod route;
 pub(crate) mod sds;
 mod tls_context;
 mod tls_mode;
+mod typed;
 
 use crate::{type_builder::TypeBuilder, workload};
 

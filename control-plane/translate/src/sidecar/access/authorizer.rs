@@ -1,6 +1,6 @@
 //! External authorizers as the filters `ext_authz` (AUTHORIZATION.md Z11).
 
-use eastwest_engine::access::Text;
+use eastwest_engine::{access::Text, listeners::ClusterKey};
 use eastwest_model::{
     Name,
     mesh::{Authorizer, AuthorizerProtocol},
@@ -30,6 +30,7 @@ use eastwest_proto::envoy::{
 use prost_types::Duration;
 
 use super::{HTTP_FILTER, NETWORK_FILTER, STAT_PREFIX, condition};
+use crate::resource::envoy_duration;
 
 pub(super) const NAME_HTTP: &str = "envoy.filters.http.ext_authz";
 pub(super) const NAME_NETWORK: &str = "envoy.filters.network.ext_authz";
@@ -94,11 +95,11 @@ fn enabled(filter: &str, one: &Authorizer) -> MetadataMatcher {
 }
 
 fn cluster(one: &Authorizer) -> String {
-    format!("outbound|{}||{}", one.port, one.host())
+    ClusterKey { host: &one.host(), port: one.port }.name()
 }
 
 fn timeout(one: &Authorizer) -> Duration {
-    one.timeout.and_then(|timeout| timeout.try_into().ok()).unwrap_or(TIMEOUT)
+    one.timeout.map_or(TIMEOUT, envoy_duration)
 }
 
 fn grpc(one: &Authorizer) -> GrpcService {

@@ -6,7 +6,7 @@ use eastwest_proto::{
     Any,
     envoy::{
         config::{
-            core::v3::{CidrRange, TypedExtensionConfig},
+            core::v3::TypedExtensionConfig,
             rbac::v3::{
                 Permission, Principal, SourcedMetadata, permission::Rule, principal, principal::Identifier,
             },
@@ -29,7 +29,7 @@ use eastwest_proto::{
 use ipnet::IpNet;
 
 use super::tokens;
-use crate::sidecar::names::REMOTE_ADDRESS;
+use crate::sidecar::{address::range, names::REMOTE_ADDRESS};
 
 /// A test as a permission; `None` for what only a principal can be.
 pub(super) fn permission(test: &Test) -> Option<Permission> {
@@ -107,10 +107,6 @@ fn metadata(filter: &str, path: Vec<&Name>, text: &Text, in_list: bool) -> Ident
         ..Default::default()
     };
     Identifier::SourcedMetadata(SourcedMetadata { metadata_matcher: Some(matcher), ..Default::default() })
-}
-
-fn range(block: &IpNet) -> CidrRange {
-    CidrRange { address_prefix: block.addr().to_string(), prefix_len: Some(u32::from(block.prefix_len())) }
 }
 
 fn xds_range(block: &IpNet) -> XdsRange {

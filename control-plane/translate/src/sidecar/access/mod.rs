@@ -10,24 +10,19 @@ mod tokens;
 
 use eastwest_engine::access::{Access, Policy, Provider};
 use eastwest_model::policy::AuthorizationAction as Action;
-use eastwest_proto::{
-    Any,
-    envoy::{
-        config::{
-            listener::v3::{Filter, filter},
-            rbac::v3::{Rbac, rbac},
-        },
-        extensions::filters::{
-            http::rbac::v3::Rbac as HttpRbac,
-            network::{
-                http_connection_manager::v3::{HttpFilter, http_filter},
-                rbac::v3::Rbac as NetworkRbac,
-            },
-        },
+use eastwest_proto::envoy::{
+    config::{
+        listener::v3::Filter,
+        rbac::v3::{Rbac, rbac},
+    },
+    extensions::filters::{
+        http::rbac::v3::Rbac as HttpRbac,
+        network::{http_connection_manager::v3::HttpFilter, rbac::v3::Rbac as NetworkRbac},
     },
 };
 
-use self::rules::Carries;
+pub(crate) use self::rules::Carries;
+use crate::sidecar::typed::{http_filter, network_filter};
 
 const HTTP_FILTER: &str = "envoy.filters.http.rbac";
 const NETWORK_FILTER: &str = "envoy.filters.network.rbac";
@@ -146,16 +141,4 @@ fn network_rbac(filtering: Filtering) -> Filter {
         ..Default::default()
     };
     network_filter(NETWORK_FILTER, &config)
-}
-
-fn http_filter<M: eastwest_proto::Message + eastwest_proto::Name>(name: &str, config: &M) -> HttpFilter {
-    HttpFilter {
-        name: name.to_owned(),
-        config_type: Some(http_filter::ConfigType::TypedConfig(Any::pack(config))),
-        ..Default::default()
-    }
-}
-
-fn network_filter<M: eastwest_proto::Message + eastwest_proto::Name>(name: &str, config: &M) -> Filter {
-    Filter { name: name.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(Any::pack(config))) }
 }

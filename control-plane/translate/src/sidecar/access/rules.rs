@@ -12,7 +12,7 @@ use super::condition;
 
 /// What a chain does with the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Carries {
+pub(crate) enum Carries {
     Http,
     Bytes,
 }

@@ -19,8 +19,6 @@ use eastwest_proto::envoy::{
 pub(super) const NAME: &str = "envoy.filters.http.jwt_authn";
 /// Where policies find the payload.
 pub(super) const PAYLOAD: &str = "payload";
-/// Claims that are lists with blanks between.
-const SPACE_DELIMITED: [&str; 2] = ["scope", "permission"];
 
 /// A public key whose private half nobody has. It stands in every set, so that Envoy never refuses a listener because a
 /// set has no key that it can use.
@@ -71,7 +69,7 @@ fn provider(rule: &JwtRule) -> JwtProvider {
         header_name: header.to_string(),
         claim_name: claim.to_string(),
     };
-    let delimited = SPACE_DELIMITED.map(str::to_owned).into_iter().chain(texts(&rule.space_delimited));
+    let delimited = rule.space_delimited_claims().map(str::to_owned);
     JwtProvider {
         issuer: rule.issuer.to_string(),
         audiences: texts(&rule.audiences),

@@ -14,7 +14,7 @@ use eastwest_proto::{
                 DataSource, Http1ProtocolOptions, SubstitutionFormatString, data_source,
                 substitution_format_string::Format,
             },
-            listener::v3::{Filter, FilterChain, FilterChainMatch, ListenerFilter, filter, listener_filter},
+            listener::v3::{Filter, FilterChain, FilterChainMatch, ListenerFilter, listener_filter},
         },
         extensions::{
             access_loggers::file::v3::{FileAccessLog, file_access_log::AccessLogFormat},
@@ -27,12 +27,11 @@ use eastwest_proto::{
                 },
                 network::{
                     http_connection_manager::v3::{
-                        HttpConnectionManager, HttpFilter,
+                        HttpConnectionManager,
                         http_connection_manager::{
                             ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
                             ServerHeaderTransformation, SetCurrentClientCertDetails, UpgradeConfig,
                         },
-                        http_filter,
                     },
                     set_filter_state::v3::Config as SetConnectionState,
                     tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier},
@@ -49,7 +48,11 @@ use prost_types::Duration;
 
 use crate::{
     resource::envoy_duration,
-    sidecar::{access, dynamic_hosts, names::REMOTE_ADDRESS},
+    sidecar::{
+        access, dynamic_hosts,
+        names::REMOTE_ADDRESS,
+        typed::{http_filter, network_filter},
+    },
 };
 
 /// How long a listener waits for the first bytes before it goes on without knowing the protocol: the delay of
@@ -135,7 +138,7 @@ pub(super) fn http(
         route_specifier: Some(routes),
         ..Default::default()
     };
-    filter("envoy.filters.network.http_connection_manager", &manager)
+    network_filter("envoy.filters.network.http_connection_manager", &manager)
 }
 
 /// What becomes of `%2F` in paths.
@@ -150,7 +153,7 @@ fn escaped_slashes(paths: Option<PathNormalization>) -> PathWithEscapedSlashesAc
 /// Looks the server name of a handshake up, for the cluster behind it to dial.
 pub(super) fn server_name_lookup(port: u16, families: Families) -> Filter {
     let config = dynamic_hosts::by_server_name(port, families);
-    filter("envoy.filters.network.sni_dynamic_forward_proxy", &config)
+    network_filter("envoy.filters.network.sni_dynamic_forward_proxy", &config)
 }
 
 /// Bytes to one cluster, without limits.
@@ -170,7 +173,7 @@ pub(super) fn relayed(cluster: &str, relay: Relay, log: Option<&Name>) -> Filter
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
         ..Default::default()
     };
-    filter("envoy.filters.network.tcp_proxy", &proxy)
+    network_filter("envoy.filters.network.tcp_proxy", &proxy)
 }
 
 /// A chain of one filter.
@@ -225,7 +228,7 @@ pub(super) fn pass_addresses_on() -> Filter {
     let addresses =
         vec![address(LOCAL_ADDRESS, "DOWNSTREAM_LOCAL"), address(REMOTE_ADDRESS, "DOWNSTREAM_REMOTE")];
     let config = SetConnectionState { on_new_connection: addresses, ..Default::default() };
-    filter("envoy.filters.network.set_filter_state", &config)
+    network_filter("envoy.filters.network.set_filter_state", &config)
 }
 
 /// A value that the upstream connection, and nothing behind it, gets to know.
@@ -244,18 +247,6 @@ fn text(format: &str) -> SubstitutionFormatString {
         ..Default::default()
     };
     SubstitutionFormatString { format: Some(Format::TextFormatSource(source)), ..Default::default() }
-}
-
-fn filter<M: Message + MessageName>(name: &str, config: &M) -> Filter {
-    Filter { name: name.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(Any::pack(config))) }
-}
-
-fn http_filter<M: Message + MessageName>(name: &str, config: &M) -> HttpFilter {
-    HttpFilter {
-        name: name.to_owned(),
-        config_type: Some(http_filter::ConfigType::TypedConfig(Any::pack(config))),
-        ..Default::default()
-    }
 }
 
 fn listener_filter<M: Message + MessageName>(name: &str, config: &M) -> ListenerFilter {

@@ -9,7 +9,7 @@ use eastwest_model::{Families, Name};
 use eastwest_proto::envoy::{
     config::{
         core::v3::{
-            AggregatedConfigSource, ApiVersion, CidrRange, ConfigSource, TrafficDirection,
+            AggregatedConfigSource, ApiVersion, ConfigSource, TrafficDirection,
             config_source::ConfigSourceSpecifier,
         },
         listener::v3::{Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter},
@@ -25,7 +25,10 @@ use prost_types::Duration;
 use super::filters::{self, INSPECTION, Side};
 use crate::{
     resource::{Generator, encode},
-    sidecar::{address::listening, route::Route},
+    sidecar::{
+        address::{listening, range},
+        route::Route,
+    },
 };
 
 /// Inputs of a listener that does not bind: `virtualOutbound` hands it the connections to its address.
@@ -98,10 +101,6 @@ impl ServiceListener<'_> {
 
 /// `None` = takes everything.
 fn matching(matches: &ChainMatch<'_>) -> Option<FilterChainMatch> {
-    let range = |block: &ipnet::IpNet| CidrRange {
-        address_prefix: block.addr().to_string(),
-        prefix_len: Some(block.prefix_len().into()),
-    };
     (*matches != ChainMatch::default()).then(|| FilterChainMatch {
         prefix_ranges: matches.blocks.iter().map(range).collect(),
         server_names: matches.server_name.map(str::to_owned).into_iter().collect(),

@@ -15,7 +15,7 @@ use eastwest_proto::envoy::{
 
 use super::Port;
 use crate::sidecar::{
-    access,
+    access::{self, Carries},
     lds::filters::{self, Side},
     names::{BLACK_HOLE_CLUSTER, INBOUND_PASSTHROUGH_CLUSTER, VIRTUAL_INBOUND, inbound_cluster},
     route::Route,
@@ -56,13 +56,6 @@ pub(super) struct Group<'a> {
     cluster: String,
     log: Option<&'a Name>,
     access: &'a Access,
-}
-
-/// What a chain does with the bytes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Carries {
-    Http,
-    Bytes,
 }
 
 impl<'a> Group<'a> {

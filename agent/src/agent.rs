@@ -1,5 +1,6 @@
 //! The tasks of the agent: rotation, trust bundles, SDS and Workload API, status port; and the supervised command.
 
+use axum::Router;
 use std::{
     collections::BTreeMap,
     io,
@@ -243,13 +244,7 @@ fn start_app_health(
 ) {
     // There is at least one address.
     let health = AppHealth { probes: Arc::new(settings.app_probes.clone()), address: settings.ips[0] };
-    for listener in listeners {
-        let (routes, stop) = (app_health::routes(health.clone()), stop.clone());
-        tasks.spawn(async move {
-            http::serve(listener, routes, stop.cancelled_owned()).await;
-            Ok(())
-        });
-    }
+    serve_pages(listeners, &app_health::routes(health), tasks, stop);
 }
 
 fn start_status(
@@ -259,8 +254,13 @@ fn start_status(
     stop: &CancellationToken,
 ) {
     let status = Status { held: held.clone(), clock: system_clock(), envoy };
+    serve_pages(listeners, &status::routes(status), tasks, stop);
+}
+
+/// The same pages at each listener.
+fn serve_pages(listeners: Vec<TcpListener>, routes: &Router, tasks: &mut Tasks, stop: &CancellationToken) {
     for listener in listeners {
-        let (routes, stop) = (status::routes(status.clone()), stop.clone());
+        let (routes, stop) = (routes.clone(), stop.clone());
         tasks.spawn(async move {
             http::serve(listener, routes, stop.cancelled_owned()).await;
             Ok(())

@@ -159,6 +159,21 @@ pub(crate) struct World {
     pub(crate) progress: Progress,
 }
 
+/// The resources of a proxy that is not connected.
+pub(crate) fn config(
+    settings: WorkloadTls,
+    types: &[ResourceType],
+    internal_listeners: bool,
+    diff: bool,
+) -> Result<ProxyConfig, QueryError> {
+    if diff {
+        return Err(QueryError::NotConnected(settings.workload));
+    }
+    let rendered = render(&settings, types, internal_listeners)?.resources;
+    let resources = rendered.into_iter().map(|one| ConfiguredResource::new(one, &settings)).collect();
+    Ok(ProxyConfig { workload: settings.workload, proxy: None, resources, changes: None })
+}
+
 impl World {
     /// Answers a question.
     ///
@@ -188,14 +203,7 @@ impl World {
             }
             Question::Config { workload, types, internal_listeners, diff } => {
                 let settings = self.settings(workload)?;
-                if *diff {
-                    return Err(QueryError::NotConnected(settings.workload));
-                }
-                let rendered = render(&settings, types, *internal_listeners)?.resources;
-                let resources = rendered.into_iter().map(|one| ConfiguredResource::new(one, &settings));
-                let resources = resources.collect();
-                let workload = settings.workload;
-                serde_json::to_value(ProxyConfig { workload, proxy: None, resources, changes: None })?
+                serde_json::to_value(config(settings, types, *internal_listeners, *diff)?)?
             }
         })
     }

@@ -31,7 +31,35 @@ struct Taken {
     last: u64,
     /// The handle comes a moment after the place.
     open: BTreeMap<u64, (IpAddr, Option<AbortHandle>)>,
-    counts: HashMap<IpAddr, usize>,
+    counts: Counts,
+}
+
+/// How many there are of each peer.
+#[derive(Debug, Default)]
+struct Counts(HashMap<IpAddr, usize>);
+
+impl Counts {
+    fn of(&self, peer: IpAddr) -> usize {
+        self.0.get(&peer).copied().unwrap_or_default()
+    }
+
+    fn add(&mut self, peer: IpAddr) {
+        *self.0.entry(peer).or_default() += 1;
+    }
+
+    fn remove(&mut self, peer: IpAddr) {
+        if let Entry::Occupied(mut count) = self.0.entry(peer) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    /// The peer that has most.
+    fn largest(&self) -> Option<IpAddr> {
+        self.0.iter().max_by_key(|(peer, count)| (**count, **peer)).map(|(peer, _)| *peer)
+    }
 }
 
 /// The place of one connection, until it is dropped.
@@ -68,18 +96,17 @@ impl Places {
     fn take(self: &Arc<Self>, peer: IpAddr) -> Place {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let mut given_up = Vec::new();
-        if taken.counts.get(&peer).is_some_and(|count| *count >= self.limits.per_peer) {
+        if taken.counts.of(peer) >= self.limits.per_peer {
             given_up.extend(taken.give_up_oldest_of(peer));
         }
         if taken.open.len() >= self.limits.total {
-            let most =
-                taken.counts.iter().max_by_key(|(peer, count)| (**count, **peer)).map(|(peer, _)| *peer);
+            let most = taken.counts.largest();
             given_up.extend(most.and_then(|most| taken.give_up_oldest_of(most)));
         }
         taken.last += 1;
         let number = taken.last;
         taken.open.insert(number, (peer, None));
-        *taken.counts.entry(peer).or_default() += 1;
+        taken.counts.add(peer);
         drop(taken);
         given_up.iter().for_each(AbortHandle::abort);
         Place { places: Arc::clone(self), number }
@@ -88,7 +115,7 @@ impl Places {
     #[cfg(test)]
     fn len(&self) -> usize {
         let taken = self.taken.lock().unwrap();
-        assert_eq!(taken.counts.values().sum::<usize>(), taken.open.len());
+        assert_eq!(taken.counts.0.values().sum::<usize>(), taken.open.len());
         taken.open.len()
     }
 }
@@ -102,12 +129,7 @@ impl Taken {
 
     fn remove(&mut self, number: u64) -> Option<AbortHandle> {
         let (peer, handle) = self.open.remove(&number)?;
-        if let Entry::Occupied(mut count) = self.counts.entry(peer) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
+        self.counts.remove(peer);
         handle
     }
 }
@@ -124,7 +146,7 @@ impl Drop for Place {
 #[derive(Debug)]
 pub(crate) struct Peers {
     limit: usize,
-    counts: Mutex<HashMap<IpAddr, usize>>,
+    counts: Mutex<Counts>,
 }
 
 /// A connection that is counted, until it is dropped.
@@ -142,16 +164,15 @@ impl Peers {
     /// Counts one more of `peer`, unless it has reached the limit.
     pub(crate) fn count(self: &Arc<Self>, peer: IpAddr) -> Option<Counted> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(peer).or_default();
-        (*count < self.limit).then(|| {
-            *count += 1;
+        (counts.of(peer) < self.limit).then(|| {
+            counts.add(peer);
             Counted { peers: Arc::clone(self), peer }
         })
     }
 
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.counts.lock().unwrap().is_empty()
+        self.counts.lock().unwrap().0.is_empty()
     }
 }
 
@@ -164,12 +185,7 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         let mut counts = self.peers.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut count) = counts.entry(self.peer) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
+        counts.remove(self.peer);
     }
 }
 

@@ -109,8 +109,8 @@ impl StatusArgs {
 /// The streams of the proxy of a workload, or all.
 fn proxies_of(all: &Value, workload: Option<&WorkloadKey>) -> Value {
     let Some(workload) = workload else { return all.clone() };
-    let id = format!("{}.{}", workload.name, workload.namespace);
-    entries(all).iter().filter(|proxy| node_part(proxy, 2) == id).cloned().collect()
+    let is_it = |proxy: &&Value| proxy["namespace"] == *workload.namespace && proxy["pod"] == *workload.name;
+    entries(all).iter().filter(is_it).cloned().collect()
 }
 
 /// Whether a proxy has accepted all that it asked for. A type that is not served is never sent.

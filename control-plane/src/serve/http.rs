@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     names::{HostName, TargetName, WorkloadName},
-    query::{QueryError, Question, World},
+    query::{self, QueryError, Question, World},
     request,
 };
 
@@ -268,15 +268,16 @@ async fn answer(State(shared): &App, question: Question) -> Response {
 
 /// The answer, of a proxy that is connected from what it may have now.
 fn answered(world: &World, connections: &Connections, question: &Question) -> Result<Vec<u8>, QueryError> {
-    if let Question::Config { workload, types, diff, .. } = question {
+    if let Question::Config { workload, types, internal_listeners, diff } = question {
         let settings = world.settings(workload)?;
         let key = &settings.workload;
         // The newest stream is that of the proxy that runs.
-        if let Some(client) = connections.of_pod(&key.namespace, &key.name).last() {
-            let mut value = serde_json::to_value(proxies::config(client, &settings, types, *diff)?)?;
-            value.sort_all_objects();
-            return Ok(serde_json::to_vec(&value)?);
-        }
+        let Some(client) = connections.newest_of_pod(&key.namespace, &key.name) else {
+            return Ok(serde_json::to_vec(&query::config(settings, types, *internal_listeners, *diff)?)?);
+        };
+        let mut value = serde_json::to_value(proxies::config(&client, &settings, types, *diff)?)?;
+        value.sort_all_objects();
+        return Ok(serde_json::to_vec(&value)?);
     }
     Ok(serde_json::to_vec(&world.answer(question)?)?)
 }

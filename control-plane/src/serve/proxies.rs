@@ -74,16 +74,9 @@ fn settings(
     key: &WorkloadKey,
     outbound: &mut BTreeMap<ClientScope, Arc<Outbound>>,
 ) -> Option<WorkloadTls> {
-    let workload = snapshot.workload(key)?;
-    let scope = compute::client_scope(snapshot, workload);
-    let shared = outbound.entry(scope);
-    let shared = shared.or_insert_with_key(|scope| Arc::new(compute::outbound(snapshot, scope)));
-    Some(WorkloadTls {
-        workload: key.clone(),
-        identity: compute::identity(snapshot, workload).ok()?,
-        inbound: Arc::new(compute::inbound(snapshot, workload)),
-        outbound: Arc::clone(shared),
-        warnings: Vec::new(),
+    compute::workload_tls_with(snapshot, key, |scope| {
+        let shared = outbound.entry(scope);
+        Arc::clone(shared.or_insert_with_key(|scope| Arc::new(compute::outbound(snapshot, scope))))
     })
 }
 

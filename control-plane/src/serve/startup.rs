@@ -105,7 +105,7 @@ impl Startup {
             pages.oneshot(request).await
         };
         let guard = middleware::from_fn_with_state(access, access::by_place);
-        let bounded = middleware::from_fn_with_state(Arc::default(), unread::bounded);
+        let bounded = middleware::from_fn_with_state(unread::budget(), unread::bounded);
         let indented = middleware::from_fn(browser::indented);
         Router::new().fallback(either).layer(indented).layer(bounded).layer(guard)
     }

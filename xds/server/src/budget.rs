@@ -4,23 +4,25 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Bytes that are shared out among streams. What a stream takes up to [`Limits::free`] is not counted, so that an ordinary
+/// Bytes that are shared out among streams, or among answers. What one takes up to [`Limits::free`] is not counted, so that an ordinary
 /// client is never refused for what others take.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub struct Budget {
     limits: Limits,
     taken: Mutex<Taken>,
 }
 
 /// The limits of a [`Budget`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// Of one stream, not counted.
-    pub(crate) free: usize,
-    /// Of all streams from one address.
-    pub(crate) per_address: usize,
-    /// Of all streams.
-    pub(crate) total: usize,
+pub struct Limits {
+    /// Of one, not counted.
+    pub free: usize,
+    /// Of all from one address.
+    pub per_address: usize,
+    /// Of all.
+    pub total: usize,
+    /// One may have more if no other has anything.
+    pub alone: bool,
 }
 
 #[derive(Debug, Default)]
@@ -31,11 +33,11 @@ struct Taken {
 
 /// The server cannot keep more for this stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Exhausted;
+pub struct Exhausted;
 
 /// What one stream takes of a budget. It is given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Share {
+pub struct Share {
     budget: Arc<Budget>,
     /// `None`: only the total counts.
     address: Option<IpAddr>,
@@ -43,12 +45,13 @@ pub(crate) struct Share {
 }
 
 impl Budget {
-    pub(crate) fn new(limits: Limits) -> Self {
+    /// Nothing is taken.
+    pub fn new(limits: Limits) -> Self {
         Self { limits, taken: Mutex::default() }
     }
 
     /// The share of a stream from this address.
-    pub(crate) fn share(self: &Arc<Self>, address: Option<IpAddr>) -> Share {
+    pub fn share(self: &Arc<Self>, address: Option<IpAddr>) -> Share {
         Share { budget: Arc::clone(self), address, counted: 0 }
     }
 }
@@ -58,7 +61,7 @@ impl Share {
     ///
     /// # Errors
     /// There is no room for them. The share stays as it is.
-    pub(crate) fn set(&mut self, bytes: usize) -> Result<(), Exhausted> {
+    pub fn set(&mut self, bytes: usize) -> Result<(), Exhausted> {
         let counted = bytes.saturating_sub(self.budget.limits.free);
         if counted == self.counted {
             return Ok(());
@@ -70,7 +73,8 @@ impl Share {
         });
         let limits = &self.budget.limits;
         let is_over = total > limits.total || here.is_some_and(|here| here > limits.per_address);
-        if counted > self.counted && is_over {
+        let is_alone = limits.alone && taken.total == self.counted;
+        if counted > self.counted && is_over && !is_alone {
             return Err(Exhausted);
         }
         taken.total = total;
@@ -97,7 +101,7 @@ mod tests {
 
     #[test]
     fn one_address_cannot_take_what_others_need_and_all_is_given_back() {
-        let budget = Arc::new(Budget::new(Limits { free: 10, per_address: 100, total: 150 }));
+        let budget = Arc::new(Budget::new(Limits { free: 10, per_address: 100, total: 150, alone: false }));
         let [one, two] = [1, 2].map(|last| Some(IpAddr::from([10, 0, 0, last])));
         let (mut a, mut b, mut c) = (budget.share(one), budget.share(one), budget.share(two));
         assert_eq!([a.set(60), b.set(60), b.set(61)], [Ok(()), Ok(()), Err(Exhausted)]);
@@ -109,5 +113,15 @@ mod tests {
         drop((a, b, c));
         let taken = budget.taken.lock().unwrap();
         assert!(taken.total == 0 && taken.by_address.is_empty(), "{taken:?}");
+    }
+
+    #[test]
+    fn one_alone_may_have_more_where_the_limits_say_so() {
+        let budget = Arc::new(Budget::new(Limits { free: 0, per_address: 10, total: 20, alone: true }));
+        let [one, two] = [1, 2].map(|last| Some(IpAddr::from([10, 0, 0, last])));
+        let (mut a, mut b) = (budget.share(one), budget.share(two));
+        assert_eq!([a.set(60), b.set(1)], [Ok(()), Err(Exhausted)]);
+        drop(a);
+        assert_eq!([b.set(1), budget.share(one).set(11)], [Ok(()), Err(Exhausted)]);
     }
 }

@@ -15,9 +15,9 @@ use crate::node::Node;
 use crate::quota::LineQuota;
 
 /// Bytes of requests that have not arrived whole (XDS.md X63).
-const UNREAD: Limits = Limits { free: 64 << 10, per_address: 128 << 20, total: 256 << 20 };
+const UNREAD: Limits = Limits { free: 64 << 10, per_address: 128 << 20, total: 256 << 20, alone: false };
 /// Bytes of names that clients subscribe to, beyond those that are shared with the resources (XDS.md X55).
-const NAMES: Limits = Limits { free: 256 << 10, per_address: 512 << 20, total: 1 << 30 };
+const NAMES: Limits = Limits { free: 256 << 10, per_address: 512 << 20, total: 1 << 30, alone: false };
 
 /// Most addresses of a client that are shown; a pod has two.
 const MAX_ADDRESSES: usize = 16;
@@ -254,10 +254,10 @@ impl Connections {
         self.open().iter().map(|connection| status(connection)).collect()
     }
 
-    /// The streams of the proxy of a pod, the oldest first.
-    pub fn of_pod(&self, namespace: &str, pod: &str) -> Vec<ClientConfig> {
+    /// The newest stream of the proxy of a pod.
+    pub fn newest_of_pod(&self, namespace: &str, pod: &str) -> Option<ClientConfig> {
         let of_pod = |client: &ClientFacts| client.namespace == namespace && client.pod == pod;
-        self.open().iter().filter(|one| of_pod(&one.client)).map(|one| config(one)).collect()
+        self.open().iter().rev().find(|one| of_pod(&one.client)).map(|one| config(one))
     }
 
     /// All open connections, the oldest first.
@@ -361,21 +361,29 @@ pub(crate) fn wall_clock(moment: Instant) -> SystemTime {
 }
 
 fn config(connection: &Connection) -> ClientConfig {
-    let (status, view) = (status(connection), connection.view());
+    let view = connection.view();
     let stream = connection.stream();
-    let types = stream.status().into_iter().map(|one| ClientType {
+    let states = stream.status();
+    let types = states.iter().map(|one| ClientType {
         subscribed: stream.subscribed(&view, &one.type_url),
         accepted: stream.accepted(&one.type_url),
-        refused: one.rejected,
-        type_url: one.type_url,
+        refused: one.rejected.clone(),
+        type_url: one.type_url.clone(),
     });
     let types = types.collect();
-    drop(stream);
-    ClientConfig { status, view, types }
+    ClientConfig { status: status_of(connection, &stream, states), view, types }
 }
 
 fn status(connection: &Connection) -> ConnectionStatus {
     let stream = connection.stream();
+    status_of(connection, &stream, stream.status())
+}
+
+fn status_of(
+    connection: &Connection,
+    stream: &Stream,
+    states: Vec<eastwest_xds::SyncStatus>,
+) -> ConnectionStatus {
     ConnectionStatus {
         id: connection.id,
         client: connection.client.clone(),
@@ -385,7 +393,7 @@ fn status(connection: &Connection) -> ConnectionStatus {
             Variant::Delta => "delta",
         },
         connected_since: connection.since,
-        types: stream.status().into_iter().map(type_status).collect(),
+        types: states.into_iter().map(type_status).collect(),
     }
 }
 

@@ -19,6 +19,7 @@ mod session;
 mod status;
 
 pub use authorizer::{AuthenticatedClient, AuthorizedStream, StreamAuthorizer, StreamEnd, StreamObserver};
+pub use budget::{Budget, Exhausted, Limits, Share};
 pub use client_status::{ClientStatus, ClientStatusServer};
 pub use connections::{
     ClientConfig, ClientFacts, ClientType, ConnectionStatus, Connections, TypeCounters, TypeStatus,

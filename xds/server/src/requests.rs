@@ -127,7 +127,7 @@ mod tests {
     }
 
     fn share(total: usize) -> Share {
-        Arc::new(Budget::new(Limits { free: 0, per_address: total, total })).share(None)
+        Arc::new(Budget::new(Limits { free: 0, per_address: total, total, alone: false })).share(None)
     }
 
     #[tokio::test(start_paused = true)]

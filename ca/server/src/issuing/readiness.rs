@@ -63,9 +63,4 @@ impl CertificateAuthority {
         ];
         found.into_iter().flatten().collect()
     }
-
-    /// Whether nothing keeps the CA from its work at `now`.
-    pub fn is_able_to_sign(&self, now: OffsetDateTime) -> bool {
-        self.inabilities(now).is_empty()
-    }
 }

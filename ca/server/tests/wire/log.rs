@@ -83,5 +83,5 @@ async fn the_log_says_why_and_holds_no_secret() {
         "one line: {text}"
     );
     assert!(!unkept.path().join("ledger").exists());
-    assert!(unkept.certificate_authority.is_able_to_sign(now));
+    assert!(unkept.certificate_authority.inabilities(now).is_empty());
 }

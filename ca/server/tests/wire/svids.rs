@@ -64,7 +64,7 @@ async fn no_ledger_no_jwt_svid() {
     fs::rename(&segment, &away).unwrap();
     for _ in 0..2 {
         assert_eq!(client.svid(&["vault"]).await.unwrap_err().code(), Code::Unavailable);
-        assert!(!ca.certificate_authority.is_able_to_sign(OffsetDateTime::now_utc()));
+        assert!(!ca.certificate_authority.inabilities(OffsetDateTime::now_utc()).is_empty());
     }
     fs::rename(&away, &segment).unwrap();
     drop(client);

@@ -21,7 +21,10 @@ use std::sync::Arc;
 
 use eastwest_model::{IdentityError, SpiffeId, Workload, WorkloadKey};
 
-use crate::{ClientScope, Snapshot, settings::WorkloadTls};
+use crate::{
+    ClientScope, Snapshot,
+    settings::{Outbound, WorkloadTls},
+};
 
 pub use inbound::inbound;
 pub use outbound::{are_beside, outbound, outbound_beside, outbound_service};
@@ -49,12 +52,21 @@ pub fn client_scope(snapshot: &Snapshot, workload: &Workload) -> ClientScope {
 
 /// Everything about one workload but its warnings; `None` if there is no such workload, or it has no valid identity.
 pub fn workload_tls(snapshot: &Snapshot, key: &WorkloadKey) -> Option<WorkloadTls> {
+    workload_tls_with(snapshot, key, |scope| Arc::new(outbound(snapshot, &scope)))
+}
+
+/// The same, with the outbound settings of its scope from `outbound`.
+pub fn workload_tls_with(
+    snapshot: &Snapshot,
+    key: &WorkloadKey,
+    outbound: impl FnOnce(ClientScope) -> Arc<Outbound>,
+) -> Option<WorkloadTls> {
     let workload = snapshot.workload(key)?;
     Some(WorkloadTls {
         workload: key.clone(),
         identity: identity(snapshot, workload).ok()?,
         inbound: Arc::new(inbound(snapshot, workload)),
-        outbound: Arc::new(outbound(snapshot, &client_scope(snapshot, workload))),
+        outbound: outbound(client_scope(snapshot, workload)),
         warnings: Vec::new(),
     })
 }
